@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The memory seam: every allocation of ours goes through here, so that a test can fail each in turn. */
+#ifndef HG_BASE_MEM_H
+#define HG_BASE_MEM_H
+
+#include <stddef.h>
+
+#include "base/bytes.h"
+
+/* As malloc, calloc, realloc, free. NULL when there is no memory; hg_free takes NULL. */
+void *hg_alloc(size_t n);
+void *hg_zalloc(size_t n);
+void *hg_realloc(void *p, size_t n);
+void hg_free(void *p);
+
+/* NUL-terminated copies; NULL when there is no memory. */
+char *hg_strdup(const char *s);
+char *hg_bytes_dup(struct hg_bytes b);
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration, typed. Read once; everything in it lives until hg_config_free. config/headgate.toml documents every key. */
+#ifndef HG_CORE_CONFIG_H
+#define HG_CORE_CONFIG_H
+
+#include "base/log.h"
+#include "message/message.h"
+#include "rules/rules.h"
+
+struct hg_endpoint {
+    const char *host;
+    uint16_t port;
+    bool is_tls; /* amqps:// */
+    bool is_external; /* ?auth=external */
+    const char *user, *password, *vhost;
+};
+
+enum hg_serve { HG_SERVE_WEB, HG_SERVE_MQTT, HG_SERVE_STOMP, HG_SERVE_ADMIN };
+
+struct hg_listener_spec {
+    const char *where;
+    enum hg_serve serve;
+    const char *host;
+    uint16_t port;
+    uint32_t max_connections; /* over all workers */
+    const char *const *cors_origins; /* "*" or origins; none: no CORS headers */
+    size_t cors_origins_n;
+};
+
+struct hg_exchange_decl {
+    struct hg_exchange_spec spec; /* name, enum type, where */
+    const char *type;             /* as written, "x-consistent-hash" */
+    bool is_durable, is_auto_delete, is_internal, is_passive;
+    const struct hg_header *arguments;
+    size_t arguments_n;
+    const struct hg_binding_decl *bindings; /* exchange-to-exchange: this one is the destination */
+    size_t bindings_n;
+};
+struct hg_binding_decl {
+    const char *exchange, *key;
+    const struct hg_header *arguments;
+    size_t arguments_n;
+};
+struct hg_queue_decl {
+    const char *where, *name;
+    const char *type; /* "classic", "quorum", "stream" */
+    bool is_durable, is_auto_delete, is_passive;
+    const struct hg_header *arguments; /* x-queue-type included */
+    size_t arguments_n;
+    const struct hg_binding_decl *bindings;
+    size_t bindings_n;
+};
+
+struct hg_config {
+    const char *file;
+    /* [gateway] */
+    const char *name;
+    unsigned workers; /* resolved: at least 1 */
+    enum hg_log_level log_level;
+    bool log_is_json;
+    uint64_t drain_timeout_ms;
+    /* [rabbitmq] */
+    const struct hg_endpoint *endpoints;
+    size_t endpoints_n;
+    uint64_t heartbeat_ms, connect_timeout_ms;
+    uint32_t confirm_window; /* unconfirmed messages per worker */
+    uint64_t buffer_bytes;   /* held per worker while unconfirmed or disconnected */
+    uint64_t publish_timeout_ms; /* a publish that RabbitMQ neither confirms nor refuses ends as TIMED_OUT */
+    uint64_t unavailable_timeout_ms; /* how long a client is held while RabbitMQ is away */
+    uint64_t max_message_bytes;
+    uint64_t feed_max_bytes;     /* x-max-length-bytes of a feed queue */
+    uint64_t feed_expires_ms;    /* x-expires of a feed queue */
+    uint16_t prefetch;           /* of the feed and of consumed queues */
+    uint32_t widen_after;        /* bindings of one rule per worker before scope auto widens */
+    /* [limits] */
+    uint64_t outbound_low_bytes, outbound_high_bytes; /* per client; past high its slow policy applies */
+    uint32_t max_subscriptions; /* per client */
+    uint64_t max_topic_bytes, max_topic_levels;
+    /* [mqtt] */
+    uint64_t mqtt_max_packet_bytes;
+    uint64_t mqtt_connect_timeout_ms;
+    uint32_t mqtt_max_inflight; /* QoS 1 deliveries unacknowledged per client */
+    uint32_t mqtt_max_queued;   /* QoS 1 deliveries waiting for room in it, per client; past it the client is closed */
+    /* [stomp] */
+    bool stomp_rabbitmq_destinations;
+    uint64_t stomp_max_frame_bytes, stomp_max_header_bytes;
+    uint32_t stomp_max_headers;
+    uint64_t stomp_heartbeat_ms; /* what the server offers; 0: none */
+    uint64_t stomp_connect_timeout_ms;
+    /* [http] */
+    uint64_t http_max_body_bytes, http_max_header_bytes, http_max_url_bytes;
+    uint64_t http_idle_timeout_ms, http_request_timeout_ms, http_publish_timeout_ms;
+    uint32_t http_max_pipelined;
+    const char *http_static_dir; /* served at / by web listeners; NULL: nothing */
+    /* [[listener]] [[exchange]] [[queue]] [[rule]] (the built-in rule last) */
+    const struct hg_listener_spec *listeners;
+    size_t listeners_n;
+    const struct hg_exchange_decl *exchanges;
+    size_t exchanges_n;
+    const struct hg_queue_decl *queues;
+    size_t queues_n;
+    const struct hg_rule_spec *rules;
+    size_t rules_n;
+    struct hg_rules *table; /* made from rules and exchanges */
+};
+
+/* Reads and checks a file; sets: "key=value" overrides with dotted keys and TOML values (bare words are strings). NULL: errors_out
+ * has one line "file:line:column: message" per problem. */
+struct hg_config *hg_config_load(const char *file, const char *const *sets, size_t sets_n, struct hg_writer *errors_out);
+void hg_config_free(struct hg_config *c);
+
+#endif
