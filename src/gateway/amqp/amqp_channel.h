@@ -13,12 +13,12 @@ struct hg_amqp_reply { /* to a request; borrowed during the call */
     enum hg_amqp_reply_kind {
         HG_AMQP_CHANNEL_OPEN_OK,
         HG_AMQP_CONFIRM_OK,
-        HG_AMQP_EXCHANGE_OK,  /* declare, delete, bind, unbind */
-        HG_AMQP_QUEUE_OK,     /* declare: name, message_n, consumer_n; purge, delete: message_n; bind, unbind */
+        HG_AMQP_EXCHANGE_OK, /* declare, delete, bind, unbind */
+        HG_AMQP_QUEUE_OK, /* declare: name, message_n, consumer_n; purge, delete: message_n; bind, unbind */
         HG_AMQP_QOS_OK,
-        HG_AMQP_CONSUME_OK,   /* name: consumer tag */
-        HG_AMQP_CANCEL_OK,    /* name: consumer tag */
-        HG_AMQP_GET_OK,       /* message, delivery_tag, is_redelivered, message_n: left in the queue */
+        HG_AMQP_CONSUME_OK, /* name: consumer tag */
+        HG_AMQP_CANCEL_OK,  /* name: consumer tag */
+        HG_AMQP_GET_OK, /* message, delivery_tag, is_redelivered, message_n: left in the queue */
         HG_AMQP_GET_EMPTY
     } kind;
     struct hg_bytes name;
@@ -38,23 +38,27 @@ struct hg_amqp_delivery { /* borrowed during the call; exchange and routing key 
 struct hg_amqp_return { /* basic.return: came back because `mandatory` found no queue */
     uint16_t code;
     struct hg_bytes text;
-    struct hg_message *message; /* borrowed; exchange, routing key, properties and body as published */
+    struct hg_message
+        *message; /* borrowed; exchange, routing key, properties and body as published */
 };
 
 /* Slots may be NULL where a channel's user can never see the event. */
 struct hg_amqp_channel_ops {
-    void (*on_reply)(void *ctx, uint64_t cookie, const struct hg_amqp_reply *reply); /* cookie: the request's */
+    void (*on_reply)(void *ctx, uint64_t cookie,
+                     const struct hg_amqp_reply *reply); /* cookie: the request's */
     /* RabbitMQ closed the channel (close-ok is already in the output); the channel is freed when this returns, its
      * outstanding requests get no reply. */
     void (*on_close)(void *ctx, const struct hg_amqp_close *why);
     void (*on_confirm)(void *ctx, uint64_t delivery_tag, bool is_multiple, bool is_ack);
-    void (*on_return)(void *ctx, const struct hg_amqp_return *ret); /* before the confirm of the same publish */
+    void (*on_return)(
+        void *ctx, const struct hg_amqp_return *ret); /* before the confirm of the same publish */
     void (*on_delivery)(void *ctx, const struct hg_amqp_delivery *delivery);
     void (*on_cancel)(void *ctx, struct hg_bytes consumer_tag); /* the consumer's queue is gone */
 };
 
 /* Opens the lowest free channel number and sends channel.open (reply: CHANNEL_OPEN_OK). NULL: no memory or no channel left. */
-struct hg_amqp_channel *hg_amqp_channel_open(struct hg_amqp_conn *c, const struct hg_amqp_channel_ops *ops, void *ctx,
+struct hg_amqp_channel *hg_amqp_channel_open(struct hg_amqp_conn *c,
+                                             const struct hg_amqp_channel_ops *ops, void *ctx,
                                              uint64_t cookie);
 /* Sends channel.close; no further event comes, the number is free again after close-ok. The pointer is invalid at once. */
 void hg_amqp_channel_close(struct hg_amqp_channel *ch);
@@ -73,7 +77,8 @@ struct hg_amqp_queue_declare {
     size_t arguments_n;
 };
 struct hg_amqp_binding {
-    struct hg_bytes queue, exchange, routing_key; /* queue: the destination exchange for exchange bindings */
+    struct hg_bytes queue, exchange,
+        routing_key; /* queue: the destination exchange for exchange bindings */
     const struct hg_header *arguments;
     size_t arguments_n;
 };
@@ -89,19 +94,28 @@ struct hg_amqp_consume {
 enum hg_status hg_amqp_confirm_select(struct hg_amqp_channel *ch, uint64_t cookie);
 enum hg_status hg_amqp_exchange_declare(struct hg_amqp_channel *ch, uint64_t cookie,
                                         const struct hg_amqp_exchange_declare *args);
-enum hg_status hg_amqp_exchange_bind(struct hg_amqp_channel *ch, uint64_t cookie, const struct hg_amqp_binding *args);
+enum hg_status hg_amqp_exchange_bind(struct hg_amqp_channel *ch, uint64_t cookie,
+                                     const struct hg_amqp_binding *args);
 enum hg_status hg_amqp_queue_declare(struct hg_amqp_channel *ch, uint64_t cookie,
                                      const struct hg_amqp_queue_declare *args);
-enum hg_status hg_amqp_queue_bind(struct hg_amqp_channel *ch, uint64_t cookie, const struct hg_amqp_binding *args);
-enum hg_status hg_amqp_queue_unbind(struct hg_amqp_channel *ch, uint64_t cookie, const struct hg_amqp_binding *args);
-enum hg_status hg_amqp_queue_delete(struct hg_amqp_channel *ch, uint64_t cookie, struct hg_bytes queue, bool if_unused,
-                                    bool if_empty);
-enum hg_status hg_amqp_basic_qos(struct hg_amqp_channel *ch, uint64_t cookie, uint16_t prefetch); /* per consumer */
-enum hg_status hg_amqp_basic_consume(struct hg_amqp_channel *ch, uint64_t cookie, const struct hg_amqp_consume *args);
-enum hg_status hg_amqp_basic_cancel(struct hg_amqp_channel *ch, uint64_t cookie, struct hg_bytes consumer_tag);
-enum hg_status hg_amqp_basic_get(struct hg_amqp_channel *ch, uint64_t cookie, struct hg_bytes queue, bool is_no_ack);
-enum hg_status hg_amqp_basic_ack(struct hg_amqp_channel *ch, uint64_t delivery_tag, bool is_multiple);
-enum hg_status hg_amqp_basic_nack(struct hg_amqp_channel *ch, uint64_t delivery_tag, bool is_multiple, bool is_requeue);
+enum hg_status hg_amqp_queue_bind(struct hg_amqp_channel *ch, uint64_t cookie,
+                                  const struct hg_amqp_binding *args);
+enum hg_status hg_amqp_queue_unbind(struct hg_amqp_channel *ch, uint64_t cookie,
+                                    const struct hg_amqp_binding *args);
+enum hg_status hg_amqp_queue_delete(struct hg_amqp_channel *ch, uint64_t cookie,
+                                    struct hg_bytes queue, bool if_unused, bool if_empty);
+enum hg_status hg_amqp_basic_qos(struct hg_amqp_channel *ch, uint64_t cookie,
+                                 uint16_t prefetch); /* per consumer */
+enum hg_status hg_amqp_basic_consume(struct hg_amqp_channel *ch, uint64_t cookie,
+                                     const struct hg_amqp_consume *args);
+enum hg_status hg_amqp_basic_cancel(struct hg_amqp_channel *ch, uint64_t cookie,
+                                    struct hg_bytes consumer_tag);
+enum hg_status hg_amqp_basic_get(struct hg_amqp_channel *ch, uint64_t cookie, struct hg_bytes queue,
+                                 bool is_no_ack);
+enum hg_status hg_amqp_basic_ack(struct hg_amqp_channel *ch, uint64_t delivery_tag,
+                                 bool is_multiple);
+enum hg_status hg_amqp_basic_nack(struct hg_amqp_channel *ch, uint64_t delivery_tag,
+                                  bool is_multiple, bool is_requeue);
 /* Sends method, header and as many body frames as frame_max asks for. After confirm_select the n-th publish of the channel
  * has delivery tag n, from 1. */
 enum hg_status hg_amqp_basic_publish(struct hg_amqp_channel *ch, const struct hg_message *m);
@@ -109,7 +123,7 @@ enum hg_status hg_amqp_basic_publish(struct hg_amqp_channel *ch, const struct hg
 /* NULL if RabbitMQ will take this publish, else static text: what would make it close the channel or the connection
  * (expiration not digits or past 2^32 - 1 ms, names over 255 bytes, a property too long, headers that do not fit one frame,
  * a body over max_body_bytes, user_id other than `user`, which may be empty for "never allowed"). */
-const char *hg_amqp_check_publish(const struct hg_message_parts *parts, struct hg_bytes user, uint32_t frame_max,
-                                  uint64_t max_body_bytes);
+const char *hg_amqp_check_publish(const struct hg_message_parts *parts, struct hg_bytes user,
+                                  uint32_t frame_max, uint64_t max_body_bytes);
 
 #endif

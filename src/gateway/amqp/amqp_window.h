@@ -20,8 +20,8 @@ bool hg_window_push(struct hg_window *w, void *item);
 /* Calls settle for each item that `tag` settles (all up to it if is_multiple, of those not yet settled), oldest first; tags
  * never given or settled before are ignored. Tag 0 with is_multiple means all (AMQP 0-9-1, basic.ack). Returns how many.
  * settle may push. */
-size_t hg_window_settle(struct hg_window *w, uint64_t tag, bool is_multiple, void (*settle)(void *ctx, void *item),
-                        void *ctx);
+size_t hg_window_settle(struct hg_window *w, uint64_t tag, bool is_multiple,
+                        void (*settle)(void *ctx, void *item), void *ctx);
 /* The oldest unsettled item, or NULL; and the one after *tag (start with 0), for walking in order. */
 void *hg_window_next(const struct hg_window *w, uint64_t *tag);
 /* Forgets all items and starts at tag 1 again. */

@@ -36,7 +36,8 @@ uint8_t *hg_writer_reserve(struct hg_writer *w, size_t n);
 void hg_writer_commit(struct hg_writer *w, size_t n);
 void hg_writer_bytes(struct hg_writer *w, struct hg_bytes b);
 void hg_writer_str(struct hg_writer *w, const char *s);
-void hg_writer_printf(struct hg_writer *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void hg_writer_printf(struct hg_writer *w, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 void hg_writer_u8(struct hg_writer *w, uint8_t v);
 void hg_writer_u16(struct hg_writer *w, uint16_t v); /* big-endian, as are the next two */
 void hg_writer_u32(struct hg_writer *w, uint32_t v);

@@ -10,10 +10,10 @@ _Noreturn void hg_check_failed(const char *expression, const char *file, int lin
 
 #define HG_CHECK(e) ((e) ? (void)0 : hg_check_failed(#e, __FILE__, __LINE__))
 
-#define HG_CONTAINER_OF(ptr, type, member)                                                         \
+#define HG_CONTAINER_OF(ptr, type, member) \
     ((type *)(void *)((char *)(void *)(ptr)-offsetof(type, member)))
 
-#define HG_UNUSED __attribute__((unused))
+#define HG_UNUSED             __attribute__((unused))
 #define HG_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 
 #endif

@@ -3,9 +3,9 @@
 #ifndef HG_BASE_LIST_H
 #define HG_BASE_LIST_H
 
-#include <stdbool.h>
-
 #include "base/check.h"
+
+#include <stdbool.h>
 
 struct hg_list {
     struct hg_list *prev, *next;
@@ -56,11 +56,11 @@ static inline void hg_list_take_all(struct hg_list *to, struct hg_list *from)
 }
 
 #define HG_LIST_ENTRY(node, type, member) HG_CONTAINER_OF(node, type, member)
-#define HG_LIST_FOREACH(it, head)                                                                  \
+#define HG_LIST_FOREACH(it, head) \
     for (struct hg_list *it = (head)->next; it != (head); it = it->next)
 /* The current node may be removed inside the loop; no other one may. */
-#define HG_LIST_FOREACH_SAFE(it, head)                                                             \
-    for (struct hg_list *it = (head)->next, *it##_next = it->next; it != (head);                   \
+#define HG_LIST_FOREACH_SAFE(it, head)                                           \
+    for (struct hg_list *it = (head)->next, *it##_next = it->next; it != (head); \
          it = it##_next, it##_next = it->next)
 
 #endif

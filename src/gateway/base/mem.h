@@ -3,9 +3,9 @@
 #ifndef HG_BASE_MEM_H
 #define HG_BASE_MEM_H
 
-#include <stddef.h>
-
 #include "base/bytes.h"
+
+#include <stddef.h>
 
 /* As malloc, calloc, realloc, free. NULL when there is no memory; hg_free takes NULL. */
 void *hg_alloc(size_t n);

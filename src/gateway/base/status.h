@@ -71,7 +71,8 @@ struct hg_error {
 };
 
 /* Fills *err and returns -1, for `return hg_error_set(err, …)` in decoders. */
-static inline int hg_error_set(struct hg_error *err, enum hg_status status, const char *rule, size_t at)
+static inline int hg_error_set(struct hg_error *err, enum hg_status status, const char *rule,
+                               size_t at)
 {
     *err = (struct hg_error){status, rule, at};
     return -1;

@@ -4,9 +4,9 @@
 #ifndef HG_BASE_WHEEL_H
 #define HG_BASE_WHEEL_H
 
-#include <stdint.h>
-
 #include "base/list.h"
+
+#include <stdint.h>
 
 struct hg_timer;
 typedef void hg_timer_fn(struct hg_timer *timer);

@@ -10,7 +10,7 @@
 struct hg_endpoint {
     const char *host;
     uint16_t port;
-    bool is_tls; /* amqps:// */
+    bool is_tls;      /* amqps:// */
     bool is_external; /* ?auth=external */
     const char *user, *password, *vhost;
 };
@@ -22,7 +22,7 @@ struct hg_listener_spec {
     enum hg_serve serve;
     const char *host;
     uint16_t port;
-    uint32_t max_connections; /* over all workers */
+    uint32_t max_connections;        /* over all workers */
     const char *const *cors_origins; /* "*" or origins; none: no CORS headers */
     size_t cors_origins_n;
 };
@@ -65,22 +65,25 @@ struct hg_config {
     uint64_t heartbeat_ms, connect_timeout_ms;
     uint32_t confirm_window; /* unconfirmed messages per worker */
     uint64_t buffer_bytes;   /* held per worker while unconfirmed or disconnected */
-    uint64_t publish_timeout_ms; /* a publish that RabbitMQ neither confirms nor refuses ends as TIMED_OUT */
+    uint64_t
+        publish_timeout_ms; /* a publish that RabbitMQ neither confirms nor refuses ends as TIMED_OUT */
     uint64_t unavailable_timeout_ms; /* how long a client is held while RabbitMQ is away */
     uint64_t max_message_bytes;
-    uint64_t feed_max_bytes;     /* x-max-length-bytes of a feed queue */
-    uint64_t feed_expires_ms;    /* x-expires of a feed queue */
-    uint16_t prefetch;           /* of the feed and of consumed queues */
-    uint32_t widen_after;        /* bindings of one rule per worker before scope auto widens */
+    uint64_t feed_max_bytes;  /* x-max-length-bytes of a feed queue */
+    uint64_t feed_expires_ms; /* x-expires of a feed queue */
+    uint16_t prefetch;        /* of the feed and of consumed queues */
+    uint32_t widen_after;     /* bindings of one rule per worker before scope auto widens */
     /* [limits] */
-    uint64_t outbound_low_bytes, outbound_high_bytes; /* per client; past high its slow policy applies */
+    uint64_t outbound_low_bytes,
+        outbound_high_bytes;    /* per client; past high its slow policy applies */
     uint32_t max_subscriptions; /* per client */
     uint64_t max_topic_bytes, max_topic_levels;
     /* [mqtt] */
     uint64_t mqtt_max_packet_bytes;
     uint64_t mqtt_connect_timeout_ms;
     uint32_t mqtt_max_inflight; /* QoS 1 deliveries unacknowledged per client */
-    uint32_t mqtt_max_queued;   /* QoS 1 deliveries waiting for room in it, per client; past it the client is closed */
+    uint32_t
+        mqtt_max_queued; /* QoS 1 deliveries waiting for room in it, per client; past it the client is closed */
     /* [stomp] */
     bool stomp_rabbitmq_destinations;
     uint64_t stomp_max_frame_bytes, stomp_max_header_bytes;
@@ -106,7 +109,8 @@ struct hg_config {
 
 /* Reads and checks a file; sets: "key=value" overrides with dotted keys and TOML values (bare words are strings). NULL: errors_out
  * has one line "file:line:column: message" per problem. */
-struct hg_config *hg_config_load(const char *file, const char *const *sets, size_t sets_n, struct hg_writer *errors_out);
+struct hg_config *hg_config_load(const char *file, const char *const *sets, size_t sets_n,
+                                 struct hg_writer *errors_out);
 void hg_config_free(struct hg_config *c);
 
 #endif

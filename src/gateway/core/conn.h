@@ -9,18 +9,19 @@
 /* Why nothing is read from a client now; bits. */
 enum hg_hold {
     HG_HOLD_UPSTREAM = 1, /* no room towards RabbitMQ; released by the upstream */
-    HG_HOLD_SESSION = 2   /* the session waits for something before it goes on (a declare, a claim, a full pipeline) */
+    HG_HOLD_SESSION =
+        2 /* the session waits for something before it goes on (a declare, a claim, a full pipeline) */
 };
 
 /* Takes an accepted stream and opens a session of `adapter` on it; on failure closes the stream. */
-void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own, const struct hg_adapter *adapter,
-                    const struct hg_listener_spec *listener);
+void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
+                    const struct hg_adapter *adapter, const struct hg_listener_spec *listener);
 
 /* Queues bytes; they leave once per loop turn. On a WebSocket each call is one message of the adapter's frame kind. */
 enum hg_status hg_conn_send(struct hg_conn *c, const struct hg_part *parts, size_t parts_n);
 enum hg_status hg_conn_send_bytes(struct hg_conn *c, struct hg_bytes bytes); /* copied */
 enum hg_status hg_conn_send_buf(struct hg_conn *c, struct hg_buf *buf);      /* shared */
-size_t hg_conn_pending(const struct hg_conn *c); /* bytes queued */
+size_t hg_conn_pending(const struct hg_conn *c);                             /* bytes queued */
 /* True when n more bytes would exceed the configured outbound limit: apply the slow policy instead of sending. */
 bool hg_conn_is_full(const struct hg_conn *c, size_t n);
 
@@ -38,8 +39,8 @@ bool hg_conn_is_closing(const struct hg_conn *c);
 
 /* For the HTTP session, after its 101 answer has been queued: puts a WebSocket between stream and conn and a session of `adapter` on it;
  * the present session gets closed(OK) at once. `early`: input after the request. False: no memory, conn is closing. */
-bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter, const char *subprotocol,
-                     size_t max_message_bytes);
+bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
+                     const char *subprotocol, size_t max_message_bytes);
 
 const char *hg_conn_peer(const struct hg_conn *c);
 uint64_t hg_conn_id(const struct hg_conn *c); /* unique in the process */

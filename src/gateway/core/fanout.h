@@ -18,7 +18,7 @@ struct hg_fanout_entry {
 enum hg_trie_kind {
     HG_TRIE_ADDRESS, /* `/`; `+` one level, `#` the rest (also none, "a/#" matches "a"); a first level that starts with `$` is
                         not met by wildcards there (MQTT 3.1.1 section 4.7.2) */
-    HG_TRIE_BINDING  /* `.`; `*` one word, `#` zero or more anywhere: a topic exchange's binding keys */
+    HG_TRIE_BINDING /* `.`; `*` one word, `#` zero or more anywhere: a topic exchange's binding keys */
 };
 
 /* NULL when there is no memory. */
@@ -26,13 +26,16 @@ struct hg_trie *hg_trie_new(enum hg_trie_kind kind);
 void hg_trie_free(struct hg_trie *t); /* every entry must have been removed */
 /* Adds an entry under a pattern (copied level by level, shared with equal prefixes). False when there is no memory. */
 bool hg_trie_add(struct hg_trie *t, struct hg_bytes pattern, struct hg_fanout_entry *entry);
-void hg_trie_remove(struct hg_trie *t, struct hg_fanout_entry *entry); /* safe if entry->node is NULL */
+void hg_trie_remove(struct hg_trie *t,
+                    struct hg_fanout_entry *entry); /* safe if entry->node is NULL */
 /* Calls each entry that matches, exactly once. `each` must not change the trie. */
 typedef void hg_trie_match_fn(void *ctx, struct hg_fanout_entry *entry);
-void hg_trie_match(const struct hg_trie *t, struct hg_bytes subject, hg_trie_match_fn *each, void *ctx);
+void hg_trie_match(const struct hg_trie *t, struct hg_bytes subject, hg_trie_match_fn *each,
+                   void *ctx);
 size_t hg_trie_n(const struct hg_trie *t); /* entries */
 /* The pattern an entry was added under, written out again. */
 struct hg_writer;
-void hg_trie_write_pattern(const struct hg_trie *t, const struct hg_fanout_entry *entry, struct hg_writer *out);
+void hg_trie_write_pattern(const struct hg_trie *t, const struct hg_fanout_entry *entry,
+                           struct hg_writer *out);
 
 #endif

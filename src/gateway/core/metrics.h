@@ -3,19 +3,21 @@
 #ifndef HG_CORE_METRICS_H
 #define HG_CORE_METRICS_H
 
-#include <stdatomic.h>
-
 #include "rules/rules.h"
+
+#include <stdatomic.h>
 
 typedef _Atomic uint64_t hg_counter;
 
 static inline void hg_count(hg_counter *c, uint64_t n)
 {
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 static inline void hg_uncount(hg_counter *c, uint64_t n)
 {
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) - n, memory_order_relaxed);
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) - n,
+                          memory_order_relaxed);
 }
 static inline uint64_t hg_counted(const hg_counter *c)
 {

@@ -8,6 +8,7 @@
 
 /* Declares the topology (a mismatch is an error with RabbitMQ's reason), starts the workers, opens listeners, logs `ready` with the bound ports, runs
  * until SIGTERM or SIGINT, drains, stops. 0: stopped as asked; 1: the configuration is at fault; 2: a problem while running. */
-int hg_supervisor_run(const struct hg_config *config, const struct hg_adapter *const *adapters, struct hg_log *log);
+int hg_supervisor_run(const struct hg_config *config, const struct hg_adapter *const *adapters,
+                      struct hg_log *log);
 
 #endif

@@ -4,13 +4,13 @@
 #ifndef HG_CORE_WORKER_H
 #define HG_CORE_WORKER_H
 
-#include <uv.h>
-
 #include "base/wheel.h"
 #include "core/adapter.h"
 #include "core/directory.h"
 #include "core/metrics.h"
 #include "stream/net.h"
+
+#include <uv.h>
 
 struct hg_mailbox;
 struct hg_upstream;
@@ -24,7 +24,7 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     struct hg_directory *directory; /* locked */
     struct hg_worker **workers;
     unsigned workers_n;
-    uint64_t boot_id;               /* random */
+    uint64_t boot_id; /* random */
     uint64_t started_wall_ms;
     _Atomic uint64_t next_conn_id;
     _Atomic bool is_draining;
@@ -62,7 +62,8 @@ void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms)
 struct hg_gather;
 typedef void hg_gather_ask_fn(struct hg_worker *worker, struct hg_writer *out);
 typedef void hg_gather_done_fn(void *ctx, struct hg_bytes text);
-struct hg_gather *hg_gather(struct hg_worker *w, hg_gather_ask_fn *ask, const char *separator, hg_gather_done_fn *done, void *ctx);
+struct hg_gather *hg_gather(struct hg_worker *w, hg_gather_ask_fn *ask, const char *separator,
+                            hg_gather_done_fn *done, void *ctx);
 void hg_gather_cancel(struct hg_gather *g); /* done will not be called */
 
 #endif

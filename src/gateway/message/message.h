@@ -37,8 +37,8 @@ struct hg_header {
 
 struct hg_properties {
     /* n == 0: absent. Each at most 255 bytes on the wire. */
-    struct hg_bytes content_type, content_encoding, correlation_id, reply_to, expiration, message_id, type, user_id,
-        app_id;
+    struct hg_bytes content_type, content_encoding, correlation_id, reply_to, expiration,
+        message_id, type, user_id, app_id;
     uint64_t timestamp_s;
     bool has_timestamp;
     bool has_priority;
@@ -55,7 +55,8 @@ struct hg_message_parts {
     struct hg_bytes exchange, routing_key;
     struct hg_properties properties;
     struct hg_bytes body;
-    struct hg_buf *body_buf; /* if not NULL, body lies inside it and the message takes a reference of its own instead of a copy */
+    struct hg_buf *
+        body_buf; /* if not NULL, body lies inside it and the message takes a reference of its own instead of a copy */
     bool is_mandatory;
 };
 

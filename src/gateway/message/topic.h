@@ -6,7 +6,7 @@
 #include "base/bytes.h"
 
 struct hg_topic_limits {
-    size_t max_bytes;  /* at most 65535 */
+    size_t max_bytes; /* at most 65535 */
     size_t max_levels;
 };
 
@@ -30,7 +30,8 @@ bool hg_binding_matches(struct hg_bytes binding_key, struct hg_bytes routing_key
 
 /* Takes the next level off *rest, split at `sep`: false when there is none left. Start with `*rest_has_more = true`. An empty
  * string has one empty level. */
-static inline bool hg_topic_next(struct hg_bytes *rest, bool *rest_has_more, uint8_t sep, struct hg_bytes *level)
+static inline bool hg_topic_next(struct hg_bytes *rest, bool *rest_has_more, uint8_t sep,
+                                 struct hg_bytes *level)
 {
     if (!*rest_has_more) {
         return false;

@@ -11,7 +11,13 @@
 enum hg_protocol { HG_PROTO_MQTT, HG_PROTO_STOMP, HG_PROTO_HTTP, HG_PROTO_N };
 const char *hg_protocol_name(enum hg_protocol p); /* "mqtt", "stomp", "http" */
 
-enum hg_exchange_type { HG_EXCHANGE_DIRECT, HG_EXCHANGE_FANOUT, HG_EXCHANGE_TOPIC, HG_EXCHANGE_HEADERS, HG_EXCHANGE_OTHER };
+enum hg_exchange_type {
+    HG_EXCHANGE_DIRECT,
+    HG_EXCHANGE_FANOUT,
+    HG_EXCHANGE_TOPIC,
+    HG_EXCHANGE_HEADERS,
+    HG_EXCHANGE_OTHER
+};
 /* "direct", "fanout", "topic", "headers"; everything else (x-…) is OTHER. */
 enum hg_exchange_type hg_exchange_type_of(struct hg_bytes type);
 
@@ -25,14 +31,16 @@ enum { HG_CAPTURES_MAX = 16, HG_KEY_MAX = 255 };
 
 /* A rule as written; strings are NUL-terminated and belong to the configuration, which outlives the table. */
 struct hg_rule_spec {
-    const char *where;               /* "file:line:column", for messages */
+    const char *where; /* "file:line:column", for messages */
     const char *name;
     const char *pattern[HG_PROTO_N]; /* NULL: not served for this protocol */
     const char *exchange;            /* NULL if queue is set; "" never */
-    const char *queue;               /* publish through the default exchange; subscribers consume it */
-    const char *key;                 /* NULL: the pattern's captures joined by `.` is not guessed; the key is then "" */
+    const char *queue; /* publish through the default exchange; subscribers consume it */
+    const char
+        *key; /* NULL: the pattern's captures joined by `.` is not guessed; the key is then "" */
     const char *const *header_names; /* AMQP headers set on publish */
-    const char *const *header_values; /* templates: {capture}, {client_id}, {user}, {protocol}, {address} */
+    const char *const
+        *header_values; /* templates: {capture}, {client_id}, {user}, {protocol}, {address} */
     size_t headers_n;
     const char *const *publish_roles, *const *subscribe_roles; /* NULL: everybody */
     size_t publish_roles_n, subscribe_roles_n;
@@ -54,59 +62,65 @@ struct hg_exchange_spec {
 struct hg_rules;
 
 /* NULL: err_out holds one line "where: message" per problem. amq.* exchanges need no spec; any other exchange must have one. */
-struct hg_rules *hg_rules_new(const struct hg_rule_spec *specs, size_t specs_n, const struct hg_exchange_spec *exchanges,
-                              size_t exchanges_n, struct hg_writer *err_out);
+struct hg_rules *hg_rules_new(const struct hg_rule_spec *specs, size_t specs_n,
+                              const struct hg_exchange_spec *exchanges, size_t exchanges_n,
+                              struct hg_writer *err_out);
 void hg_rules_free(struct hg_rules *r);
 size_t hg_rules_n(const struct hg_rules *r);
 const struct hg_rule_spec *hg_rules_spec(const struct hg_rules *r, size_t index);
-enum hg_exchange_type hg_rules_exchange_type(const struct hg_rules *r, struct hg_bytes exchange, bool *is_known_out);
+enum hg_exchange_type hg_rules_exchange_type(const struct hg_rules *r, struct hg_bytes exchange,
+                                             bool *is_known_out);
 
 /* Where an address leads. Captured levels borrow from the address. */
 struct hg_route {
-    size_t rule;               /* index */
-    struct hg_bytes exchange;  /* "" for a queue rule */
-    struct hg_bytes key;       /* in key_buf or in the rule */
-    bool is_hashed;            /* overlong = "hash" took effect: the address must travel in the header x-headgate-address */
+    size_t rule;              /* index */
+    struct hg_bytes exchange; /* "" for a queue rule */
+    struct hg_bytes key;      /* in key_buf or in the rule */
+    bool
+        is_hashed; /* overlong = "hash" took effect: the address must travel in the header x-headgate-address */
     uint8_t captures_n;
     struct hg_bytes captures[HG_CAPTURES_MAX]; /* in the order of the pattern, as in the address */
     uint8_t key_buf[HG_KEY_MAX + 1];
 };
 
 /* First rule that matches. OK, NO_RULE, KEY_TOO_LONG (route->rule says which), BAD_ADDRESS (a rule's word would not come back). */
-enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto, struct hg_bytes address,
-                                struct hg_route *route_out);
+enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto,
+                                struct hg_bytes address, struct hg_route *route_out);
 
 struct hg_rule_vars { /* what header templates may name besides captures */
     struct hg_bytes client_id, user, address;
     enum hg_protocol protocol;
 };
 /* The i-th header of the route's rule, expanded. */
-void hg_rules_header(const struct hg_rules *r, const struct hg_route *route, size_t i, const struct hg_rule_vars *vars,
-                     struct hg_writer *out);
+void hg_rules_header(const struct hg_rules *r, const struct hg_route *route, size_t i,
+                     const struct hg_rule_vars *vars, struct hg_writer *out);
 
 /* Maps a delivery back: the address for this protocol by the first rule that fits, appended to `out`; false if none does (and
  * then nothing is appended). `original` is the message's x-headgate-address header, empty if it has none. */
-bool hg_rules_deliver(const struct hg_rules *r, enum hg_protocol proto, struct hg_bytes exchange, struct hg_bytes key,
-                      struct hg_bytes original, struct hg_writer *out, size_t *rule_out);
+bool hg_rules_deliver(const struct hg_rules *r, enum hg_protocol proto, struct hg_bytes exchange,
+                      struct hg_bytes key, struct hg_bytes original, struct hg_writer *out,
+                      size_t *rule_out);
 
 /* What a subscription needs in RabbitMQ, a plan per rule that the filter can meet. Borrowed during the call. */
 struct hg_binding_plan {
     size_t rule;
     enum hg_plan_kind {
-        HG_PLAN_FEED,      /* bind the worker's feed to exchange with key */
+        HG_PLAN_FEED, /* bind the worker's feed to exchange with key */
         HG_PLAN_OWN_QUEUE, /* an exclusive queue of the subscriber's own, bound to exchange (headers, x-…) */
-        HG_PLAN_QUEUE      /* consume `queue`, competing with others */
+        HG_PLAN_QUEUE /* consume `queue`, competing with others */
     } kind;
     struct hg_bytes exchange, key, queue;
-    struct hg_bytes wide_key; /* the rule's whole pattern as binding key; n == 0 with is_widenable false: never widen */
-    bool is_widenable;        /* scope wide, or auto with a literal first word; never with mandatory */
+    struct hg_bytes
+        wide_key; /* the rule's whole pattern as binding key; n == 0 with is_widenable false: never widen */
+    bool is_widenable; /* scope wide, or auto with a literal first word; never with mandatory */
     enum hg_scope scope;
 };
 typedef void hg_plan_fn(void *ctx, const struct hg_binding_plan *plan);
 /* filter: MQTT syntax (`+`, `#`); callers translate STOMP's and HTTP's `*` to `+` first. OK; NO_RULE: no rule meets it;
  * NO_WILDCARD: one does, but its exchange cannot express it (*why_out, static text); KEY_TOO_LONG. Plans come only with OK. */
-enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol proto, struct hg_bytes filter,
-                                  hg_plan_fn *each, void *ctx, const char **why_out);
+enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol proto,
+                                  struct hg_bytes filter, hg_plan_fn *each, void *ctx,
+                                  const char **why_out);
 
 /* Findings for `headgate check`, one line each "where: rule NAME: …": rules that collide (same exchange and overlapping keys, so
  * that a delivery maps back to the other one), cannot be reversed, are never reached, begin with a reserved prefix. Returns how many. */

@@ -4,13 +4,13 @@
 #ifndef HG_STREAM_NET_H
 #define HG_STREAM_NET_H
 
-#include <uv.h>
-
 #include "base/list.h"
 #include "base/log.h"
 #include "base/pool.h"
 #include "base/wheel.h"
 #include "stream/stream.h"
+
+#include <uv.h>
 
 enum { HG_NET_READ_BYTES = 64 * 1024 };
 
@@ -19,11 +19,11 @@ struct hg_net_counters { /* written by the worker only */
 };
 
 struct hg_net {
-    uv_loop_t *loop;         /* borrowed */
-    struct hg_wheel *wheel;  /* borrowed */
-    struct hg_log *log;      /* borrowed */
-    uint8_t *read_buf;       /* HG_NET_READ_BYTES; lent to one read callback at a time */
-    uv_prepare_t prepare;    /* flushes `dirty` before the loop sleeps */
+    uv_loop_t *loop;        /* borrowed */
+    struct hg_wheel *wheel; /* borrowed */
+    struct hg_log *log;     /* borrowed */
+    uint8_t *read_buf;      /* HG_NET_READ_BYTES; lent to one read callback at a time */
+    uv_prepare_t prepare;   /* flushes `dirty` before the loop sleeps */
     struct hg_list dirty;
     struct hg_pool tcp_pool, write_pool;
     struct hg_net_counters counters;
@@ -41,8 +41,8 @@ struct hg_stream_limits {
 
 /* Resolves host anew (uv_getaddrinfo), connects, tries each address in turn; on_open or on_closed follows, never from inside.
  * timeout_ms covers all of it. NULL when there is no memory. TCP_NODELAY is set. */
-struct hg_stream *hg_tcp_connect(struct hg_net *net, const char *host, uint16_t port, uint64_t timeout_ms,
-                                 const struct hg_stream_user *user, void *ctx);
+struct hg_stream *hg_tcp_connect(struct hg_net *net, const char *host, uint16_t port,
+                                 uint64_t timeout_ms, const struct hg_stream_user *user, void *ctx);
 
 struct hg_listener;
 /* Called for each accepted connection; the callee sets the stream's user at once, or closes the stream. Reading starts with
@@ -50,14 +50,15 @@ struct hg_listener;
 typedef void hg_accept_fn(void *ctx, struct hg_stream *stream);
 
 struct hg_listener_config {
-    const char *host;        /* numeric IPv4 or IPv6 address, or a name */
-    uint16_t port;           /* 0: the system chooses; see hg_listener_port */
-    uint32_t max_connections; /* of this listener on this worker; more are closed at once and counted */
+    const char *host; /* numeric IPv4 or IPv6 address, or a name */
+    uint16_t port;    /* 0: the system chooses; see hg_listener_port */
+    uint32_t
+        max_connections; /* of this listener on this worker; more are closed at once and counted */
     int backlog;
 };
 /* An SO_REUSEPORT socket of this worker's own. NULL and *err_text (static or strerror text) on failure. */
-struct hg_listener *hg_listener_open(struct hg_net *net, const struct hg_listener_config *config, hg_accept_fn *accept,
-                                     void *ctx, const char **err_text);
+struct hg_listener *hg_listener_open(struct hg_net *net, const struct hg_listener_config *config,
+                                     hg_accept_fn *accept, void *ctx, const char **err_text);
 uint16_t hg_listener_port(const struct hg_listener *l);
 /* Stops accepting; frees itself from the loop. Accepted streams live on. */
 void hg_listener_close(struct hg_listener *l);
@@ -66,7 +67,8 @@ void hg_listener_close(struct hg_listener *l);
  * came after the request. It becomes the lower stream's user. User gets message payloads through on_read, joined or split
  * anywhere; pings are answered, close frames exchanged, UTF-8 of text checked, unmasked frames refused (1002), messages over
  * max_message_bytes too (1009). No wslay context is held between frames. NULL when there is no memory. */
-struct hg_stream *hg_ws_accept(struct hg_net *net, struct hg_stream *lower_own, struct hg_bytes early,
-                               size_t max_message_bytes, const struct hg_stream_user *user, void *ctx);
+struct hg_stream *hg_ws_accept(struct hg_net *net, struct hg_stream *lower_own,
+                               struct hg_bytes early, size_t max_message_bytes,
+                               const struct hg_stream_user *user, void *ctx);
 
 #endif

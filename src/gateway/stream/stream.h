@@ -38,7 +38,8 @@ struct hg_stream_ops {
     void (*read_stop)(struct hg_stream *s);
     /* Queues one message of n parts; it leaves with everything else of this loop turn in one system call. Never blocks,
      * never closes, never calls back. OK, NO_MEMORY (nothing queued) or CLOSED. */
-    enum hg_status (*write)(struct hg_stream *s, enum hg_frame_kind kind, const struct hg_part *parts, size_t parts_n);
+    enum hg_status (*write)(struct hg_stream *s, enum hg_frame_kind kind,
+                            const struct hg_part *parts, size_t parts_n);
     /* Bytes queued and not yet taken by the kernel. */
     size_t (*pending)(const struct hg_stream *s);
     /* Writes out what is queued, says goodbye in the layer's way (TLS close_notify, WebSocket close frame with the code for
@@ -56,7 +57,8 @@ struct hg_stream {
     void *user_ctx;
 };
 
-static inline void hg_stream_set_user(struct hg_stream *s, const struct hg_stream_user *user, void *ctx)
+static inline void hg_stream_set_user(struct hg_stream *s, const struct hg_stream_user *user,
+                                      void *ctx)
 {
     s->user = user;
     s->user_ctx = ctx;
