@@ -6,14 +6,8 @@
 #include "base/log.h"
 #include "message/message.h"
 #include "rules/rules.h"
-
-struct hg_endpoint {
-    const char *host;
-    uint16_t port;
-    bool is_tls;      /* amqps:// */
-    bool is_external; /* ?auth=external */
-    const char *user, *password, *vhost;
-};
+#include "upstream/link.h"
+#include "upstream/topology.h"
 
 enum hg_serve { HG_SERVE_WEB, HG_SERVE_MQTT, HG_SERVE_STOMP, HG_SERVE_ADMIN };
 
@@ -25,30 +19,6 @@ struct hg_listener_spec {
     uint32_t max_connections;        /* over all workers */
     const char *const *cors_origins; /* "*" or origins; none: no CORS headers */
     size_t cors_origins_n;
-};
-
-struct hg_exchange_decl {
-    struct hg_exchange_spec spec; /* name, enum type, where */
-    const char *type;             /* as written, "x-consistent-hash" */
-    bool is_durable, is_auto_delete, is_internal, is_passive;
-    const struct hg_header *arguments;
-    size_t arguments_n;
-    const struct hg_binding_decl *bindings; /* exchange-to-exchange: this one is the destination */
-    size_t bindings_n;
-};
-struct hg_binding_decl {
-    const char *exchange, *key;
-    const struct hg_header *arguments;
-    size_t arguments_n;
-};
-struct hg_queue_decl {
-    const char *where, *name;
-    const char *type; /* "classic", "quorum", "stream" */
-    bool is_durable, is_auto_delete, is_passive;
-    const struct hg_header *arguments; /* x-queue-type included */
-    size_t arguments_n;
-    const struct hg_binding_decl *bindings;
-    size_t bindings_n;
 };
 
 struct hg_config {

@@ -14,6 +14,14 @@
 
 enum { HG_NET_READ_BYTES = 64 * 1024 };
 
+/* Work put off to the end of the loop turn: run once, before this turn's output is written and the loop sleeps. What is deferred
+ * while deferred work runs, runs in the same turn. Zero-initialised with `run` set; may be taken back with hg_net_undefer. */
+struct hg_defer {
+    struct hg_list link;
+    void (*run)(struct hg_defer *defer);
+    bool is_set;
+};
+
 struct hg_net_counters { /* written by the worker only */
     _Atomic uint64_t bytes_in, bytes_out, writes, accepted, accept_errors, refused_limit;
 };
@@ -25,6 +33,7 @@ struct hg_net {
     uint8_t *read_buf;      /* HG_NET_READ_BYTES; lent to one read callback at a time */
     uv_prepare_t prepare;   /* flushes `dirty` before the loop sleeps */
     struct hg_list dirty;
+    struct hg_list deferred; /* struct hg_defer */
     struct hg_pool tcp_pool, write_pool;
     struct hg_net_counters counters;
 };
@@ -34,6 +43,10 @@ bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, st
 /* After every stream is closed: closes its own handles; run the loop until they are gone, then hg_net_free. */
 void hg_net_close(struct hg_net *net);
 void hg_net_free(struct hg_net *net);
+
+/* Idempotent both ways. */
+void hg_net_defer(struct hg_net *net, struct hg_defer *defer);
+void hg_net_undefer(struct hg_defer *defer);
 
 struct hg_stream_limits {
     size_t low_bytes, high_bytes; /* watermarks for on_drained */

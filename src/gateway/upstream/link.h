@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An AMQP connection that keeps itself alive: a TCP stream below an hg_amqp_conn, endpoints tried in turn from a random start, exponential back-off
+ * with jitter between attempts, heartbeats driven by the wheel, output written once per loop turn. */
+#ifndef HG_UPSTREAM_LINK_H
+#define HG_UPSTREAM_LINK_H
+
+#include "amqp/amqp_conn.h"
+#include "stream/net.h"
+
+struct hg_upstream_metrics;
+
+struct hg_endpoint {
+    const char *host;
+    uint16_t port;
+    bool is_tls;      /* amqps:// */
+    bool is_external; /* ?auth=external: SASL EXTERNAL */
+    const char *user, *password, *vhost;
+};
+
+struct hg_link_config {
+    const struct hg_endpoint *endpoints; /* borrowed */
+    size_t endpoints_n;
+    uint64_t heartbeat_ms, connect_timeout_ms;
+    uint64_t max_body_bytes;
+    struct hg_upstream_metrics *metrics; /* may be NULL */
+};
+
+struct hg_link_ops {
+    void (*on_up)(void *ctx); /* open: channels may be opened */
+    void (*on_down)(void *ctx,
+                    const struct hg_amqp_close
+                        *why); /* every channel is gone; also after an attempt that failed */
+    void (*on_blocked)(void *ctx, bool is_blocked); /* may be NULL */
+};
+
+struct hg_link {
+    struct hg_net *net;
+    struct hg_link_config config;
+    const struct hg_link_ops *ops;
+    void *ctx;
+    char name[96];            /* shown in RabbitMQ and in log lines */
+    struct hg_stream *stream; /* NULL: between attempts */
+    struct hg_amqp_conn *conn;
+    struct hg_timer timer;  /* tick while connected, next attempt otherwise */
+    struct hg_defer flush;  /* output -> stream */
+    struct hg_defer reaper; /* frees a connection outside of its own events */
+    size_t endpoint;        /* index of the present or next attempt */
+    unsigned failures_n;    /* attempts in a row without success */
+    bool is_up, is_stopping, is_closed;
+};
+
+/* Opens in place and makes the first attempt at once. `what`: "publish", "feed", … for the connection's name. */
+void hg_link_open(struct hg_link *link, struct hg_net *net, const struct hg_link_config *config,
+                  const char *instance, unsigned worker, const char *what,
+                  const struct hg_link_ops *ops, void *ctx);
+/* The connection while it is up, else NULL. */
+struct hg_amqp_conn *hg_link_conn(const struct hg_link *link);
+/* Ends the present connection as if it had broken: on_down, then a new attempt. */
+void hg_link_reset(struct hg_link *link, const char *why);
+/* Closes politely and makes no further attempt; on_down follows if it was up. */
+void hg_link_stop(struct hg_link *link);
+/* True once a stopped link has no stream any more. */
+bool hg_link_is_stopped(const struct hg_link *link);
+/* Closes at once, without events. The loop must run once more for the stream to go. */
+void hg_link_close(struct hg_link *link);
+
+#endif
