@@ -32,6 +32,9 @@ void *hg_map_remove(struct hg_map *m, struct hg_bytes key);
 /* Iterates: start with *at = 0; false at the end. No put or remove meanwhile. */
 bool hg_map_next(const struct hg_map *m, size_t *at, struct hg_bytes *key_out, void **value_out);
 
+/* SipHash-1-3: a hash that nobody can make collide without the seed. */
+uint64_t hg_siphash(const uint64_t seed[2], struct hg_bytes b);
+
 /* A number of the process's random source (getrandom). */
 uint64_t hg_random_u64(void);
 

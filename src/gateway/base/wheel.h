@@ -33,5 +33,7 @@ void hg_wheel_set(struct hg_wheel *w, struct hg_timer *t, uint64_t due_ms);
 void hg_timer_stop(struct hg_timer *t);
 /* Fires what is due. A timer's function may set and stop any timer, itself included. */
 void hg_wheel_advance(struct hg_wheel *w, uint64_t now_ms);
+/* When the wheel wants its next advance (may be early, never late, never before now_ms); UINT64_MAX if no timer is set. */
+uint64_t hg_wheel_next_ms(const struct hg_wheel *w, uint64_t now_ms);
 
 #endif

@@ -5,8 +5,10 @@
 
 #include "base/bytes.h"
 
+enum { HG_TOPIC_MAX_BYTES = 65535, HG_TOPIC_MAX_LEVELS = 201 }; /* whatever the limits say */
+
 struct hg_topic_limits {
-    size_t max_bytes; /* at most 65535 */
+    size_t max_bytes;
     size_t max_levels;
 };
 

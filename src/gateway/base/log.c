@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lines are built in memory of their own and leave in one write; only the table of causes is shared. */
+#include "base/log.h"
+
+#include "base/buf.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/map.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_FIELD_BYTES = 512, MAX_CAUSES = 256, WINDOW_MS = 1000 };
+
+struct cause {
+    uint64_t hash;     /* of event and cause; 0: slot never used */
+    const char *event; /* static text */
+    uint64_t since_ms; /* when its last line passed */
+    uint64_t suppressed_n;
+};
+
+struct hg_log {
+    int fd; /* borrowed */
+    enum hg_log_level level;
+    bool is_json;
+    uint64_t seed[2];
+    pthread_mutex_t lock; /* of what follows */
+    struct cause causes[MAX_CAUSES];
+    struct cause overflow; /* all causes that found no slot share its one line a second */
+};
+
+static const char *const level_names[] = {"error", "warn", "info", "debug"};
+
+struct hg_log *hg_log_new(int fd, enum hg_log_level level, bool is_json)
+{
+    struct hg_log *log = hg_zalloc(sizeof(*log));
+    if (log == NULL) {
+        return NULL;
+    }
+    log->fd = fd;
+    log->level = level;
+    log->is_json = is_json;
+    log->seed[0] = hg_random_u64();
+    log->seed[1] = hg_random_u64();
+    HG_CHECK(pthread_mutex_init(&log->lock, NULL) == 0);
+    return log;
+}
+
+void hg_log_free(struct hg_log *log)
+{
+    if (log != NULL) {
+        (void)pthread_mutex_destroy(&log->lock);
+        hg_free(log);
+    }
+}
+
+/* ISO 8601, UTC, milliseconds. */
+static void write_time(struct hg_writer *w)
+{
+    uint64_t now_ms = hg_clock_wall_ms();
+    time_t now_s = (time_t)(now_ms / 1000);
+    struct tm tm;
+    char text[32];
+    if (gmtime_r(&now_s, &tm) == NULL ||
+        strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm) == 0) {
+        text[0] = '\0';
+    }
+    hg_writer_printf(w, "%s.%03uZ", text, (unsigned)(now_ms % 1000));
+}
+
+/* A value that a reader of `key=value` could not tell from what follows it. */
+static bool needs_quotes(struct hg_bytes b)
+{
+    for (size_t i = 0; i < b.n; i++) {
+        if (b.p[i] <= ' ' || b.p[i] >= 0x7f || b.p[i] == '"' || b.p[i] == '=' || b.p[i] == '\\') {
+            return true;
+        }
+    }
+    return b.n == 0;
+}
+
+static void write_text_value(struct hg_writer *w, struct hg_bytes b, bool is_json)
+{
+    bool is_cut = b.n > MAX_FIELD_BYTES;
+    if (is_cut) {
+        b.n = MAX_FIELD_BYTES;
+        while (b.n > 0 && (b.p[b.n] & 0xc0) == 0x80) {
+            b.n--; /* not inside a character */
+        }
+    }
+    if (!is_json && !is_cut && !needs_quotes(b)) {
+        hg_writer_bytes(w, b);
+        return;
+    }
+    hg_writer_u8(w, '"');
+    hg_writer_json(w, b);
+    hg_writer_str(w, is_cut ? "\xe2\x80\xa6\"" : "\""); /* U+2026 */
+}
+
+static void write_field(struct hg_writer *w, const struct hg_log_field *f, bool is_json)
+{
+    if (f->kind == HG_FIELD_STR && f->u.str == NULL) {
+        return;
+    }
+    hg_writer_printf(w, is_json ? ",\"%s\":" : " %s=", f->key);
+    switch (f->kind) {
+    case HG_FIELD_STR: write_text_value(w, hg_bytes_str(f->u.str), is_json); break;
+    case HG_FIELD_BYTES: write_text_value(w, f->u.bytes, is_json); break;
+    case HG_FIELD_INT: hg_writer_printf(w, "%lld", (long long)f->u.i); break;
+    case HG_FIELD_UINT: hg_writer_dec(w, f->u.u); break;
+    }
+}
+
+static void write_line(const struct hg_log *log, enum hg_log_level level, const char *event,
+                       const struct hg_log_field *fields, uint64_t suppressed_n)
+{
+    struct hg_writer w = {0};
+    hg_writer_str(&w, log->is_json ? "{\"time\":\"" : "");
+    write_time(&w);
+    hg_writer_printf(&w, log->is_json ? "\",\"level\":\"%s\",\"event\":\"%s\"" : " %s %s",
+                     level_names[level], event);
+    for (const struct hg_log_field *f = fields; f->key != NULL; f++) {
+        write_field(&w, f, log->is_json);
+    }
+    if (suppressed_n > 0) {
+        write_field(&w, &HG_F_UINT("suppressed", suppressed_n), log->is_json);
+    }
+    hg_writer_str(&w, log->is_json ? "}\n" : "\n");
+    struct hg_bytes line = hg_writer_view(&w);
+    /* A log that cannot be written must not stop the gateway: the line is lost. */
+    while (!w.failed && write(log->fd, line.p, line.n) < 0 && errno == EINTR) {
+    }
+    hg_writer_close(&w);
+}
+
+void hg_log_event(struct hg_log *log, enum hg_log_level level, const char *event,
+                  const struct hg_log_field *fields)
+{
+    if (log != NULL && level <= log->level) {
+        write_line(log, level, event, fields, 0);
+    }
+}
+
+/* The slot of this cause; else one whose second is over (its left-over count goes to *evicted); else the common one. */
+static struct cause *slot_of(struct hg_log *log, uint64_t hash, const char *event, uint64_t now_ms,
+                             struct cause *evicted)
+{
+    struct cause *oldest = &log->causes[0];
+    for (size_t i = 0; i < MAX_CAUSES; i++) {
+        struct cause *c = &log->causes[i];
+        if (c->hash == hash) {
+            return c;
+        }
+        bool is_older =
+            c->hash == 0 ? oldest->hash != 0 : oldest->hash != 0 && c->since_ms < oldest->since_ms;
+        oldest = is_older ? c : oldest;
+    }
+    if (oldest->hash != 0 && now_ms - oldest->since_ms < WINDOW_MS) {
+        return &log->overflow;
+    }
+    *evicted = *oldest;
+    *oldest = (struct cause){.hash = hash, .event = event};
+    return oldest;
+}
+
+void hg_log_event_limited(struct hg_log *log, enum hg_log_level level, const char *event,
+                          struct hg_bytes cause, const struct hg_log_field *fields)
+{
+    if (log == NULL || level > log->level) {
+        return;
+    }
+    uint64_t now_ms = hg_clock_ms();
+    uint64_t hash = hg_siphash(log->seed, cause) ^ hg_siphash(log->seed, hg_bytes_str(event)) << 1;
+    struct cause evicted = {0};
+    (void)pthread_mutex_lock(&log->lock);
+    struct cause *c = slot_of(log, hash == 0 ? 1 : hash, event, now_ms, &evicted);
+    bool passes = c->since_ms == 0 || now_ms - c->since_ms >= WINDOW_MS;
+    uint64_t suppressed_n = c->suppressed_n;
+    if (passes) {
+        c->since_ms = now_ms == 0 ? 1 : now_ms;
+        c->suppressed_n = 0;
+    } else {
+        c->suppressed_n++;
+    }
+    (void)pthread_mutex_unlock(&log->lock);
+    if (evicted.suppressed_n > 0) {
+        write_line(log, level, "log.suppressed",
+                   (const struct hg_log_field[]){HG_F_STR("of", evicted.event), {.key = NULL}},
+                   evicted.suppressed_n);
+    }
+    if (passes) {
+        write_line(log, level, event, fields, suppressed_n);
+    }
+}
