@@ -46,7 +46,10 @@ struct hg_link {
     struct hg_defer reaper; /* frees a connection outside of its own events */
     size_t endpoint;        /* index of the present or next attempt */
     unsigned failures_n;    /* attempts in a row without success */
-    bool is_up, is_stopping, is_closed;
+    bool is_up, is_stopping;
+    bool was_open;  /* the present attempt's stream got connected */
+    bool is_closed; /* the connection has ended and waits for the reaper */
+    bool is_polite; /* what is queued still goes out before the stream closes */
 };
 
 /* Opens in place and makes the first attempt at once. `what`: "publish", "feed", … for the connection's name. */
