@@ -50,7 +50,8 @@ struct hg_publisher {
     struct hg_list dirty; /* exchanges with something new to send at the end of the turn */
     struct hg_timer deadlines;
     struct hg_defer sending, room;
-    unsigned telling_n; /* depth of on_settled calls */
+    struct hg_topology_run *restoring; /* under way after a reconnect; may be NULL */
+    unsigned telling_n;                /* depth of on_settled calls */
     bool wants_room, is_blocked, was_up;
 };
 

@@ -47,8 +47,15 @@ struct hg_topology_spec { /* borrowed for as long as it is used */
 int hg_topology_declare(const struct hg_topology_spec *spec,
                         const struct hg_link_config *link_config, struct hg_log *log);
 
-/* The same on an open connection, without waiting: refusals are logged. The steps run on a channel of their own and free themselves. */
-void hg_topology_restore(const struct hg_topology_spec *spec, struct hg_amqp_conn *conn,
-                         struct hg_log *log);
+/* The same on an open connection, without waiting, on a channel of its own. Refusals are logged; `done` comes from the loop and
+ * the run is gone then. NULL when there is no memory. */
+struct hg_topology_run;
+typedef void hg_topology_done_fn(void *ctx, unsigned refused_n);
+struct hg_topology_run *hg_topology_start(const struct hg_topology_spec *spec,
+                                          struct hg_amqp_conn *conn, struct hg_log *log,
+                                          hg_topology_done_fn *done, void *ctx);
+/* Ends a run early, without `done`: while its connection lives, or after it was lost. NULL is fine. */
+void hg_topology_cancel(struct hg_topology_run *run);
+void hg_topology_lost(struct hg_topology_run *run);
 
 #endif
