@@ -278,7 +278,7 @@ static size_t encode_utf8(uint32_t code, uint8_t out[4])
     for (size_t i = n - 1; i > 0; i--, code >>= 6) {
         out[i] = (uint8_t)(0x80 | (code & 0x3f));
     }
-    out[0] = (uint8_t)((0xf0 << (4 - n)) | code);
+    out[0] = (uint8_t)(0xf0U << (4 - n) | code);
     return n;
 }
 
