@@ -19,6 +19,10 @@ void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
 
 /* Queues bytes; they leave once per loop turn. On a WebSocket each call is one message of the adapter's frame kind. */
 enum hg_status hg_conn_send(struct hg_conn *c, const struct hg_part *parts, size_t parts_n);
+/* As hg_conn_send, for a message that must not go out as the adapter's frame kind (a STOMP body that is not UTF-8 in a text
+ * frame). Other streams take no notice of the kind. */
+enum hg_status hg_conn_send_kind(struct hg_conn *c, enum hg_frame_kind kind,
+                                 const struct hg_part *parts, size_t parts_n);
 enum hg_status hg_conn_send_bytes(struct hg_conn *c, struct hg_bytes bytes); /* copied */
 enum hg_status hg_conn_send_buf(struct hg_conn *c, struct hg_buf *buf);      /* shared */
 size_t hg_conn_pending(const struct hg_conn *c);                             /* bytes queued */
