@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The request decoder: scan lines strictly, hand the complete head and then the body to llhttp, check what the two leave open. */
+#include "adapters/http/http_codec.h"
+
+#include "base/mem.h"
+
+#include <llhttp.h>
+
+/* Method and version around the target: "OPTIONS " and " HTTP/1.1" and CR LF. A longer unknown method is cut off with 414. */
+enum { REQUEST_LINE_REST = 32 };
+
+enum scan { SCAN_START, SCAN_LINE, SCAN_CR, SCAN_BLANK_CR };
+
+static const struct {
+    const char *name;
+    enum hg_http_method method;
+} methods[HG_HTTP_METHOD_N] = {
+    {"GET", HG_HTTP_GET},         {"HEAD", HG_HTTP_HEAD},     {"POST", HG_HTTP_POST},
+    {"PUT", HG_HTTP_PUT},         {"DELETE", HG_HTTP_DELETE}, {"PATCH", HG_HTTP_PATCH},
+    {"OPTIONS", HG_HTTP_OPTIONS},
+};
+
+const char *hg_http_method_name(enum hg_http_method m)
+{
+    return methods[m].name;
+}
+
+static int refuse(struct hg_http_decoder *d, uint16_t http, const char *rule, struct hg_error *err)
+{
+    enum hg_status status = HG_MALFORMED;
+    switch (http) {
+    case 413:
+    case 414:
+    case 431: status = HG_TOO_LARGE; break;
+    case 417:
+    case 501: status = HG_PROTOCOL_ERROR; break;
+    case 503: status = HG_NO_MEMORY; break;
+    case 505: status = HG_BAD_VERSION; break;
+    default: break;
+    }
+    d->state = HG_HTTP_STATE_FAILED;
+    d->refusal = http;
+    return hg_error_set(err, status, rule, d->scan_n);
+}
+
+/* ---- Fields -------------------------------------------------------------------------------- */
+
+static struct hg_bytes trim(struct hg_bytes b)
+{
+    while (b.n > 0 && (b.p[0] == ' ' || b.p[0] == '\t')) {
+        b = hg_bytes_skip(b, 1);
+    }
+    while (b.n > 0 && (b.p[b.n - 1] == ' ' || b.p[b.n - 1] == '\t')) {
+        b.n--;
+    }
+    return b;
+}
+
+const struct hg_http_field *hg_http_next_field(const struct hg_http_head *head,
+                                               struct hg_bytes name, size_t *at)
+{
+    while (*at < head->fields_n) {
+        const struct hg_http_field *f = &head->fields[(*at)++];
+        if (hg_bytes_eq_nocase(f->name, name)) {
+            return f;
+        }
+    }
+    return NULL;
+}
+
+struct hg_bytes hg_http_field(const struct hg_http_head *head, struct hg_bytes name)
+{
+    size_t at = 0;
+    const struct hg_http_field *f = hg_http_next_field(head, name, &at);
+    return f == NULL ? (struct hg_bytes){0} : f->value;
+}
+
+bool hg_http_next_element(struct hg_bytes *list, struct hg_bytes *element_out)
+{
+    while (list->n > 0) {
+        size_t at = hg_bytes_index(*list, ',');
+        *element_out = trim(hg_bytes(list->p, at));
+        *list = hg_bytes_skip(*list, at < list->n ? at + 1 : at);
+        if (element_out->n > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool hg_http_lists(const struct hg_http_head *head, struct hg_bytes name, struct hg_bytes element)
+{
+    size_t at = 0;
+    const struct hg_http_field *f;
+    while ((f = hg_http_next_field(head, name, &at)) != NULL) {
+        struct hg_bytes list = f->value;
+        struct hg_bytes e;
+        while (hg_http_next_element(&list, &e)) {
+            if (hg_bytes_eq_nocase(e, element)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool hg_http_is_token(struct hg_bytes b)
+{
+    for (size_t i = 0; i < b.n; i++) {
+        uint8_t c = b.p[i];
+        bool is_alnum = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        if (!is_alnum && (c == 0 || strchr("!#$%&'*+-.^_`|~", c) == NULL)) {
+            return false;
+        }
+    }
+    return b.n > 0;
+}
+
+/* ---- What llhttp reports ------------------------------------------------------------------- */
+
+static int callback_failed(struct hg_http_decoder *d, uint16_t http, const char *rule)
+{
+    d->refusal = http;
+    d->rule = rule;
+    return HPE_USER;
+}
+
+static int on_header_field(llhttp_t *parser, const char *at, size_t n)
+{
+    struct hg_http_decoder *d = parser->data;
+    struct hg_http_head *h = &d->head;
+    struct hg_http_field *last = h->fields_n == 0 ? NULL : &d->fields[h->fields_n - 1];
+    const uint8_t *p = (const uint8_t *)at;
+    if (last != NULL && last->value.p == NULL && last->name.p + last->name.n == p) {
+        last->name.n += n; /* the name goes on */
+        return 0;
+    }
+    if (h->fields_n == d->fields_max) {
+        return callback_failed(d, 400, "a header line is malformed");
+    }
+    d->fields[h->fields_n++] = (struct hg_http_field){.name = {p, n}};
+    return 0;
+}
+
+static int on_header_value(llhttp_t *parser, const char *at, size_t n)
+{
+    struct hg_http_decoder *d = parser->data;
+    if (d->head.fields_n == 0) {
+        return callback_failed(d, 400, "a header line has no name");
+    }
+    struct hg_bytes *value = &d->fields[d->head.fields_n - 1].value;
+    const uint8_t *p = (const uint8_t *)at;
+    if (value->p == NULL) {
+        value->p = p;
+    }
+    value->n = (size_t)(p - value->p) + n;
+    return 0;
+}
+
+static int on_chunk_extension(llhttp_t *parser, const char *at, size_t n)
+{
+    struct hg_http_decoder *d = parser->data;
+    (void)at;
+    d->extension_bytes += n;
+    return d->extension_bytes <= d->limits->max_header_bytes
+               ? 0
+               : callback_failed(d, 431, "the chunk extensions exceed the limit");
+}
+
+static int on_chunk_header(llhttp_t *parser)
+{
+    struct hg_http_decoder *d = parser->data;
+    if (parser->content_length ==
+        0) { /* the trailer is the scanner's: llhttp takes a bare LF there */
+        d->is_in_trailer = true;
+        d->scan = SCAN_START;
+        d->scan_n = 0;
+        d->scan_max = d->limits->max_header_bytes;
+        return HPE_PAUSED;
+    }
+    return parser->content_length <= d->limits->max_body_bytes - hg_writer_n(&d->body)
+               ? 0
+               : callback_failed(d, 413, "the body exceeds the limit");
+}
+
+static int on_body(llhttp_t *parser, const char *at, size_t n)
+{
+    struct hg_http_decoder *d = parser->data;
+    if (n > d->limits->max_body_bytes - hg_writer_n(&d->body)) {
+        return callback_failed(d, 413, "the body exceeds the limit");
+    }
+    hg_writer_bytes(&d->body, hg_bytes(at, n));
+    return d->body.failed ? callback_failed(d, 503, "out of memory") : 0;
+}
+
+static int on_message_complete(llhttp_t *parser)
+{
+    struct hg_http_decoder *d = parser->data;
+    d->state = HG_HTTP_STATE_DONE;
+    return HPE_PAUSED;
+}
+
+static const llhttp_settings_t settings = {
+    .on_header_field = on_header_field,
+    .on_header_value = on_header_value,
+    .on_chunk_extension_name = on_chunk_extension,
+    .on_chunk_extension_value = on_chunk_extension,
+    .on_chunk_header = on_chunk_header,
+    .on_body = on_body,
+    .on_message_complete = on_message_complete,
+};
+
+/* Runs llhttp over `in`; bytes used, or -1. */
+static ssize_t parse(struct hg_http_decoder *d, struct hg_bytes in, struct hg_error *err)
+{
+    const char *p = (const char *)in.p;
+    llhttp_errno_t e = llhttp_execute(d->parser, p, in.n);
+    if (e == HPE_OK) {
+        return (ssize_t)in.n;
+    }
+    if (e == HPE_PAUSED || e == HPE_PAUSED_UPGRADE) {
+        return llhttp_get_error_pos(d->parser) - p;
+    }
+    if (d->rule !=
+        NULL) { /* a callback of ours said no; llhttp's code for that differs by callback */
+        return refuse(d, d->refusal, d->rule, err);
+    }
+    const char *reason = llhttp_get_error_reason(d->parser); /* static text */
+    return refuse(d, 400, reason == NULL || *reason == '\0' ? "malformed request" : reason, err);
+}
+
+/* ---- Lines --------------------------------------------------------------------------------- */
+
+/* Looks at the lines of a head or trailer, each byte once; true in *is_end_out behind the empty line that ends them. */
+static ssize_t scan(struct hg_http_decoder *d, struct hg_bytes in, bool *is_end_out,
+                    struct hg_error *err)
+{
+    for (size_t i = 0; i < in.n; i++) {
+        uint8_t c = in.p[i];
+        if (d->scan_n++ == d->scan_max) {
+            return d->lines_n == 0 && !d->is_in_trailer
+                       ? refuse(d, 414, "the request line exceeds the limit", err)
+                       : refuse(d, 431, "the headers exceed the limit", err);
+        }
+        if (d->scan == SCAN_CR || d->scan == SCAN_BLANK_CR) {
+            if (c != '\n') {
+                return refuse(d, 400, "a CR without LF", err);
+            }
+            bool is_blank = d->scan == SCAN_BLANK_CR;
+            d->scan = SCAN_START;
+            if (is_blank && (d->lines_n > 0 || d->is_in_trailer)) {
+                *is_end_out = true;
+                return (ssize_t)(i + 1);
+            }
+            if (is_blank) { /* before the request line (RFC 9112 section 2.2) */
+                d->line_at = d->scan_n;
+            } else if (d->lines_n++ == 0 && !d->is_in_trailer) {
+                d->scan_max = d->scan_n + d->limits->max_header_bytes;
+            }
+        } else if (c == '\r') {
+            d->scan = d->scan == SCAN_START ? SCAN_BLANK_CR : SCAN_CR;
+        } else if (c == '\n') {
+            return refuse(d, 400, "a line must end in CR LF, not in LF alone", err);
+        } else if ((c < 0x20 && c != '\t') || c == 0x7f) {
+            return refuse(d, 400, "a control character in the headers", err);
+        } else if (d->scan == SCAN_START && (c == ' ' || c == '\t')) {
+            return refuse(d, 400, "a line must not begin with a blank", err);
+        } else {
+            d->scan = SCAN_LINE;
+        }
+    }
+    return (ssize_t)in.n;
+}
+
+/* Splits "http://host/path?query" and "/path?query"; RFC 9112 section 3.2. */
+static int split_target(struct hg_http_decoder *d, struct hg_bytes target, struct hg_error *err)
+{
+    struct hg_http_head *h = &d->head;
+    struct hg_bytes http = HG_BYTES("http://");
+    struct hg_bytes https = HG_BYTES("https://");
+    if (hg_bytes_eq(target, HG_BYTES("*"))) {
+        h->path = target;
+        return h->method == HG_HTTP_OPTIONS ? 0
+                                            : refuse(d, 400, "the target * is for OPTIONS", err);
+    }
+    if (hg_bytes_index(target, '#') < target.n) {
+        return refuse(d, 400, "a request target has no fragment", err);
+    }
+    bool is_http = target.n >= http.n && hg_bytes_eq_nocase(hg_bytes(target.p, http.n), http);
+    bool is_https = target.n >= https.n && hg_bytes_eq_nocase(hg_bytes(target.p, https.n), https);
+    if (is_http || is_https) {
+        target = hg_bytes_skip(target, is_http ? http.n : https.n);
+        size_t slash = hg_bytes_index(target, '/');
+        size_t mark = hg_bytes_index(target, '?');
+        target = hg_bytes_skip(target, slash < mark ? slash : mark);
+    } else if (target.n == 0 || target.p[0] != '/') {
+        return refuse(d, 400, "the request target must begin with /", err);
+    }
+    size_t mark = hg_bytes_index(target, '?');
+    h->path = mark == 0 ? HG_BYTES("/") : hg_bytes(target.p, mark);
+    h->query = hg_bytes_skip(target, mark < target.n ? mark + 1 : mark);
+    return 0;
+}
+
+/* METHOD SP target SP HTTP/1.x, before llhttp sees it: so each mistake gets its own status. */
+static int read_request_line(struct hg_http_decoder *d, struct hg_bytes line, struct hg_error *err)
+{
+    size_t at = hg_bytes_index(line, ' ');
+    struct hg_bytes method = hg_bytes(line.p, at);
+    struct hg_bytes rest = hg_bytes_skip(line, at < line.n ? at + 1 : at);
+    at = hg_bytes_index(rest, ' ');
+    struct hg_bytes target = hg_bytes(rest.p, at);
+    struct hg_bytes version = hg_bytes_skip(rest, at < rest.n ? at + 1 : at);
+    if (!hg_http_is_token(method) || target.n == 0 || version.n != 8 ||
+        !hg_bytes_starts(version, HG_BYTES("HTTP/")) || version.p[6] != '.') {
+        return refuse(d, 400, "the request line must be METHOD TARGET HTTP/1.1", err);
+    }
+    d->head.is_http_10 = hg_bytes_eq(version, HG_BYTES("HTTP/1.0"));
+    if (!d->head.is_http_10 && !hg_bytes_eq(version, HG_BYTES("HTTP/1.1"))) {
+        return refuse(d, 505, "HTTP/1.1 and HTTP/1.0 are spoken here", err);
+    }
+    if (target.n > d->limits->max_url_bytes) {
+        return refuse(d, 414, "the request target exceeds the limit", err);
+    }
+    for (size_t i = 0; i < HG_HTTP_METHOD_N; i++) {
+        if (hg_bytes_eq(method, hg_bytes_str(methods[i].name))) {
+            d->head.method = methods[i].method;
+            return split_target(d, target, err);
+        }
+    }
+    return refuse(d, 501, "the method is not implemented", err);
+}
+
+/* Which body follows (RFC 9112 section 6), and all that must be said at most once. */
+static int check_head(struct hg_http_decoder *d, struct hg_error *err)
+{
+    struct hg_http_head *h = &d->head;
+    struct hg_bytes length = {0};
+    size_t hosts_n = 0;
+    size_t lengths_n = 0;
+    size_t codings_n = 0;
+    for (size_t i = 0; i < h->fields_n; i++) {
+        struct hg_http_field *f = &d->fields[i];
+        f->value = trim(f->value);
+        if (!hg_http_is_token(f->name)) {
+            return refuse(d, 400, "a header's name is malformed", err);
+        }
+        if (hg_bytes_eq_nocase(f->name, HG_BYTES("Host"))) {
+            hosts_n++;
+        } else if (hg_bytes_eq_nocase(f->name, HG_BYTES("Content-Length"))) {
+            lengths_n++;
+            length = f->value;
+        } else if (hg_bytes_eq_nocase(f->name, HG_BYTES("Transfer-Encoding"))) {
+            codings_n++;
+            h->is_chunked = hg_bytes_eq_nocase(f->value, HG_BYTES("chunked"));
+        } else if (hg_bytes_eq_nocase(f->name, HG_BYTES("Expect"))) {
+            if (!hg_bytes_eq_nocase(f->value, HG_BYTES("100-continue"))) {
+                return refuse(d, 417, "100-continue is all that can be expected", err);
+            }
+            h->wants_continue = !h->is_http_10;
+        }
+    }
+    if (hosts_n > 1 || (hosts_n == 0 && !h->is_http_10)) {
+        return refuse(d, 400, "HTTP/1.1 requires exactly one Host", err);
+    }
+    if (lengths_n > 1 || codings_n > 1 || (lengths_n > 0 && codings_n > 0)) {
+        return refuse(d, 400, "more than one of Content-Length and Transfer-Encoding", err);
+    }
+    if (codings_n > 0 && h->is_http_10) {
+        return refuse(d, 400, "HTTP/1.0 has no Transfer-Encoding", err);
+    }
+    if (codings_n > 0 && !h->is_chunked) {
+        return refuse(d, 501, "chunked is the one transfer coding", err);
+    }
+    if (lengths_n > 0 && !hg_bytes_to_u64(length, UINT64_MAX, &h->body_bytes)) {
+        return refuse(d, 400, "Content-Length is not a number", err);
+    }
+    h->keeps_alive = h->is_http_10
+                         ? hg_http_lists(h, HG_BYTES("Connection"), HG_BYTES("keep-alive"))
+                         : !hg_http_lists(h, HG_BYTES("Connection"), HG_BYTES("close"));
+    return h->body_bytes > d->limits->max_body_bytes
+               ? refuse(d, 413, "the body exceeds the limit", err)
+               : 0;
+}
+
+/* The head is complete in d->raw. */
+static int read_head(struct hg_http_decoder *d, struct hg_error *err)
+{
+    struct hg_bytes raw = hg_bytes_skip(hg_writer_view(&d->raw), d->line_at);
+    if (read_request_line(d, hg_bytes(raw.p, hg_bytes_index(raw, '\r')), err) < 0) {
+        return -1;
+    }
+    d->fields_max = d->lines_n - 1;
+    if (d->fields_max > d->limits->max_headers_n) {
+        return refuse(d, 431, "too many headers", err);
+    }
+    d->parser = hg_alloc(sizeof(*d->parser));
+    d->fields = hg_zalloc((d->fields_max + 1) * sizeof(*d->fields));
+    if (d->parser == NULL || d->fields == NULL) {
+        return refuse(d, 503, "out of memory", err);
+    }
+    d->head.fields = d->fields;
+    llhttp_init(d->parser, HTTP_REQUEST, &settings);
+    d->parser->data = d;
+    d->state = HG_HTTP_STATE_BODY;
+    ssize_t used = parse(d, raw, err);
+    if (used < 0) {
+        return -1;
+    }
+    if ((size_t)used != raw.n) {
+        return refuse(d, 400, "malformed request", err);
+    }
+    return check_head(d, err);
+}
+
+/* ---- The decoder --------------------------------------------------------------------------- */
+
+void hg_http_decoder_open(struct hg_http_decoder *d, const struct hg_http_limits *limits)
+{
+    *d = (struct hg_http_decoder){.limits = limits};
+    d->scan_max = limits->max_url_bytes + REQUEST_LINE_REST;
+}
+
+static void drop_parser(struct hg_http_decoder *d)
+{
+    hg_free(d->parser);
+    d->parser = NULL;
+}
+
+void hg_http_decoder_close(struct hg_http_decoder *d)
+{
+    drop_parser(d);
+    hg_free(d->fields);
+    hg_writer_close(&d->raw);
+    hg_writer_close(&d->body);
+    *d = (struct hg_http_decoder){0};
+}
+
+struct hg_bytes hg_http_body(const struct hg_http_decoder *d)
+{
+    return hg_writer_view(&d->body);
+}
+
+static ssize_t decode_head(struct hg_http_decoder *d, struct hg_bytes in, struct hg_error *err)
+{
+    bool is_end = false;
+    ssize_t used = scan(d, in, &is_end, err);
+    if (used < 0) {
+        return used;
+    }
+    hg_writer_bytes(&d->raw, hg_bytes(in.p, (size_t)used));
+    if (d->raw.failed) {
+        return refuse(d, 503, "out of memory", err);
+    }
+    return is_end && read_head(d, err) < 0 ? -1 : used;
+}
+
+static ssize_t decode_body(struct hg_http_decoder *d, struct hg_bytes in, struct hg_error *err)
+{
+    ssize_t used = d->is_in_trailer ? 0 : parse(d, in, err);
+    if (used < 0 || !d->is_in_trailer) {
+        return used;
+    }
+    bool is_end = false;
+    ssize_t more = scan(d, hg_bytes_skip(in, (size_t)used), &is_end, err);
+    if (is_end) {
+        d->state = HG_HTTP_STATE_DONE;
+    }
+    return more < 0 ? more : used + more;
+}
+
+ssize_t hg_http_decode(struct hg_http_decoder *d, struct hg_bytes in, struct hg_error *err)
+{
+    ssize_t used = 0;
+    if (in.n == 0) {
+        return 0;
+    }
+    switch (d->state) {
+    case HG_HTTP_STATE_HEAD: used = decode_head(d, in, err); break;
+    case HG_HTTP_STATE_BODY: used = decode_body(d, in, err); break;
+    case HG_HTTP_STATE_DONE: break;
+    case HG_HTTP_STATE_FAILED: return refuse(d, d->refusal, "the request was refused before", err);
+    }
+    if (d->state >= HG_HTTP_STATE_DONE) {
+        drop_parser(d);
+    }
+    return used;
+}

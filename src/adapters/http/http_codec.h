@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* HTTP/1.1 requests, server side (RFC 9110, RFC 9112), sans-I/O: bytes in, one request out. llhttp decides the grammar; a scanner in
+ * front of it refuses what parsers disagree on (bare LF, bare CR, folded lines), so that nothing can be smuggled past a proxy. */
+#ifndef HG_HTTP_CODEC_H
+#define HG_HTTP_CODEC_H
+
+#include "base/buf.h"
+#include "base/bytes.h"
+#include "base/status.h"
+
+#include <sys/types.h>
+
+enum hg_http_method {
+    HG_HTTP_GET,
+    HG_HTTP_HEAD,
+    HG_HTTP_POST,
+    HG_HTTP_PUT,
+    HG_HTTP_DELETE,
+    HG_HTTP_PATCH,
+    HG_HTTP_OPTIONS,
+    HG_HTTP_METHOD_N
+};
+const char *hg_http_method_name(enum hg_http_method m);
+
+struct hg_http_limits {
+    size_t max_url_bytes; /* past it 414 */
+    size_t
+        max_header_bytes; /* all header lines together, chunk extensions and trailers likewise; past it 431 */
+    size_t max_headers_n;    /* past it 431 */
+    uint64_t max_body_bytes; /* past it 413 */
+};
+
+struct hg_http_field {
+    struct hg_bytes name, value; /* value without blanks around it */
+};
+
+/* A request's head. Slices borrow from the decoder. */
+struct hg_http_head {
+    enum hg_http_method method;
+    bool is_http_10;
+    bool keeps_alive;    /* the client lets the connection live on */
+    bool wants_continue; /* Expect: 100-continue */
+    bool is_chunked;
+    uint64_t body_bytes;   /* Content-Length; 0 if absent or chunked */
+    struct hg_bytes path;  /* as sent; starts with '/', or is "*" (OPTIONS only) */
+    struct hg_bytes query; /* as sent, without the '?' */
+    const struct hg_http_field *fields;
+    size_t fields_n;
+};
+
+enum hg_http_state {
+    HG_HTTP_STATE_HEAD, /* the head is incomplete, and `head` not valid */
+    HG_HTTP_STATE_BODY, /* the head is there, body bytes are to come */
+    HG_HTTP_STATE_DONE, /* the request is complete */
+    HG_HTTP_STATE_FAILED /* `refusal` is the status to answer; nothing more can be read from this connection */
+};
+
+struct llhttp__internal_s; /* llhttp_t */
+
+/* Decodes exactly one request; between requests a connection has none of these. */
+struct hg_http_decoder {
+    const struct hg_http_limits *limits; /* borrowed */
+    enum hg_http_state state;
+    uint8_t scan;            /* where the scanner is in a line */
+    bool is_in_trailer;      /* the last chunk has been read */
+    uint16_t refusal;        /* HTTP status, once FAILED */
+    uint32_t lines_n;        /* lines of the head or trailer so far */
+    size_t scan_n, scan_max; /* bytes scanned; how many may be */
+    size_t line_at;          /* of the request line in the head: empty lines may come first */
+    size_t fields_max;       /* room in `fields` */
+    size_t extension_bytes;  /* of chunk extensions */
+    struct hg_writer raw;    /* the head as received */
+    struct hg_http_field *fields;
+    struct hg_http_head head;
+    struct hg_writer body;
+    struct llhttp__internal_s *parser; /* from a complete head to the end of the body */
+    const char *rule;                  /* why a callback failed */
+};
+
+/* Starts on a zeroed or closed one; allocates nothing yet. */
+void hg_http_decoder_open(struct hg_http_decoder *d, const struct hg_http_limits *limits);
+void hg_http_decoder_close(struct hg_http_decoder *d);
+/* Takes bytes of the request. Returns how many were used: it stops behind the head, for the caller to look at it before the body
+ * is taken, and behind the request; d->state tells which. < 0: FAILED, *err says why, and d->refusal is 400, 413, 414, 417, 431, 501,
+ * 503 (no memory) or 505. However the input is split, the outcome is the same. */
+ssize_t hg_http_decode(struct hg_http_decoder *d, struct hg_bytes in, struct hg_error *err);
+/* The body so far, borrowed from the decoder. */
+struct hg_bytes hg_http_body(const struct hg_http_decoder *d);
+
+/* First field of that name (any letter case) at or after index *at, which it leaves behind it; NULL: none. Start with 0. */
+const struct hg_http_field *hg_http_next_field(const struct hg_http_head *head,
+                                               struct hg_bytes name, size_t *at);
+/* Value of the first such field; n == 0: absent or empty. */
+struct hg_bytes hg_http_field(const struct hg_http_head *head, struct hg_bytes name);
+/* Takes the next element off a comma-separated list (RFC 9110 section 5.6.1), skipping empty ones; false at the end. */
+bool hg_http_next_element(struct hg_bytes *list, struct hg_bytes *element_out);
+/* Whether some field of that name lists the element (any letter case). */
+bool hg_http_lists(const struct hg_http_head *head, struct hg_bytes name, struct hg_bytes element);
+/* Whether b is a token (RFC 9110 section 5.6.2). */
+bool hg_http_is_token(struct hg_bytes b);
+
+#endif

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writes status lines, fields, dates and problem bodies. */
+#include "adapters/http/http_encode.h"
+
+#include <time.h>
+
+static const struct {
+    unsigned status;
+    const char *phrase;
+} phrases[] = {
+    {100, "Continue"},
+    {101, "Switching Protocols"},
+    {200, "OK"},
+    {202, "Accepted"},
+    {204, "No Content"},
+    {304, "Not Modified"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {408, "Request Timeout"},
+    {409, "Conflict"},
+    {413, "Content Too Large"},
+    {414, "URI Too Long"},
+    {417, "Expectation Failed"},
+    {426, "Upgrade Required"},
+    {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {503, "Service Unavailable"},
+    {504, "Gateway Timeout"},
+    {505, "HTTP Version Not Supported"},
+};
+
+const char *hg_http_phrase(unsigned status)
+{
+    for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++) {
+        if (phrases[i].status == status) {
+            return phrases[i].phrase;
+        }
+    }
+    return "";
+}
+
+void hg_http_write_date(struct hg_writer *w, uint64_t wall_ms)
+{
+    static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    time_t at = (time_t)(wall_ms / 1000);
+    struct tm t;
+    if (gmtime_r(&at, &t) != NULL) {
+        hg_writer_printf(w, "%s, %02d %s %d %02d:%02d:%02d GMT", days[t.tm_wday], t.tm_mday,
+                         months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
+    }
+}
+
+void hg_http_write_status(struct hg_writer *w, unsigned status, uint64_t wall_ms)
+{
+    hg_writer_printf(w, "HTTP/1.1 %u %s\r\nDate: ", status, hg_http_phrase(status));
+    hg_http_write_date(w, wall_ms);
+    hg_writer_str(w, "\r\n");
+}
+
+void hg_http_write_field(struct hg_writer *w, const char *name, struct hg_bytes value)
+{
+    hg_writer_str(w, name);
+    hg_writer_str(w, ": ");
+    uint8_t *p = hg_writer_reserve(w, value.n);
+    if (p != NULL) {
+        for (size_t i = 0; i < value.n; i++) {
+            p[i] = value.p[i] < 0x20 || value.p[i] == 0x7f ? ' ' : value.p[i];
+        }
+        hg_writer_commit(w, value.n);
+    }
+    hg_writer_str(w, "\r\n");
+}
+
+void hg_http_write_problem(struct hg_writer *w, unsigned status, struct hg_bytes detail,
+                           const char *code)
+{
+    hg_writer_printf(w, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%u,\"detail\":\"",
+                     hg_http_phrase(status), status);
+    hg_writer_json(w, detail);
+    if (code != NULL) {
+        hg_writer_printf(w, "\",\"code\":\"%s", code);
+    }
+    hg_writer_str(w, "\"}\n");
+}

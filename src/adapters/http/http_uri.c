@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Percent-decoding. */
+#include "adapters/http/http_uri.h"
+
+static int hex_of(uint8_t c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* In a path an encoded slash is refused, elsewhere a `+` is a blank. */
+static const char *decode(struct hg_bytes b, bool is_path, struct hg_writer *out)
+{
+    uint8_t *p = hg_writer_reserve(out, b.n);
+    size_t n = 0;
+    if (p == NULL) {
+        return "out of memory";
+    }
+    for (size_t i = 0; i < b.n; i++) {
+        uint8_t c = b.p[i];
+        if (c == '%') {
+            int high = i + 2 < b.n ? hex_of(b.p[i + 1]) : -1;
+            int low = i + 2 < b.n ? hex_of(b.p[i + 2]) : -1;
+            if (high < 0 || low < 0) {
+                return "a % must be followed by two hex digits";
+            }
+            c = (uint8_t)(high * 16 + low);
+            i += 2;
+            if (c == 0) {
+                return "%00 cannot stand here";
+            }
+            if (c == '/' && is_path) {
+                return "%2F would hide a slash in a level; %252F puts one into the routing key";
+            }
+        } else if (c == '+' && !is_path) {
+            c = ' ';
+        }
+        p[n++] = c;
+    }
+    hg_writer_commit(out, n);
+    return NULL;
+}
+
+const char *hg_http_decode_path(struct hg_bytes path, struct hg_writer *out)
+{
+    return decode(path, true, out);
+}
+
+bool hg_http_next_parameter(struct hg_bytes *query, struct hg_writer *name, struct hg_writer *value,
+                            const char **why_out)
+{
+    while (query->n > 0) {
+        size_t at = hg_bytes_index(*query, '&');
+        struct hg_bytes pair = hg_bytes(query->p, at);
+        *query = hg_bytes_skip(*query, at < query->n ? at + 1 : at);
+        if (pair.n == 0) {
+            continue;
+        }
+        size_t mark = hg_bytes_index(pair, '=');
+        hg_writer_reset(name);
+        hg_writer_reset(value);
+        *why_out = decode(hg_bytes(pair.p, mark), false, name);
+        if (*why_out == NULL) {
+            *why_out = decode(hg_bytes_skip(pair, mark < pair.n ? mark + 1 : mark), false, value);
+        }
+        return true;
+    }
+    return false;
+}
