@@ -24,11 +24,12 @@ enum hg_trie_kind {
 /* NULL when there is no memory. */
 struct hg_trie *hg_trie_new(enum hg_trie_kind kind);
 void hg_trie_free(struct hg_trie *t); /* every entry must have been removed */
-/* Adds an entry under a pattern (copied level by level, shared with equal prefixes). False when there is no memory. */
+/* Adds an entry under a pattern, which is copied (equal patterns, and equal prefixes of those with wildcards, are kept once). The
+ * pattern has passed hg_topic_check_filter, or is a binding key of at most 255 bytes. False when there is no memory. */
 bool hg_trie_add(struct hg_trie *t, struct hg_bytes pattern, struct hg_fanout_entry *entry);
 void hg_trie_remove(struct hg_trie *t,
                     struct hg_fanout_entry *entry); /* safe if entry->node is NULL */
-/* Calls each entry that matches, exactly once. `each` must not change the trie. */
+/* Calls each entry that matches, exactly once; entries of one pattern in the order they were added. `each` must not change the trie. */
 typedef void hg_trie_match_fn(void *ctx, struct hg_fanout_entry *entry);
 void hg_trie_match(const struct hg_trie *t, struct hg_bytes subject, hg_trie_match_fn *each,
                    void *ctx);
