@@ -89,8 +89,9 @@ struct hg_amqp_consume {
     size_t arguments_n;
 };
 
-/* Each sends one method. OK; NO_MEMORY; BAD_PROPERTY where a name is over 255 bytes or the tables exceed a frame: then
- * nothing was sent. */
+/* Each sends one method. OK; NO_MEMORY; BAD_PROPERTY where a name is over 255 bytes, the tables exceed a frame or a JSON
+ * argument is none; BROKER_AWAY where the channel or the connection is ending; TOO_MANY where 65,536 requests of this channel
+ * wait for their replies. Unless OK nothing was sent. */
 enum hg_status hg_amqp_confirm_select(struct hg_amqp_channel *ch, uint64_t cookie);
 enum hg_status hg_amqp_exchange_declare(struct hg_amqp_channel *ch, uint64_t cookie,
                                         const struct hg_amqp_exchange_declare *args);

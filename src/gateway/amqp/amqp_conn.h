@@ -4,8 +4,9 @@
  * and encodes methods; frames, bodies and memory are ours. Belongs to one worker.
  *
  * Life: new -> start (writes the protocol header) -> on_open -> … -> on_close (once, always the last event) -> free.
- * No event is delivered from inside a call other than feed, tick and close. An ops function may call anything but
- * hg_amqp_conn_free. */
+ * No event but on_output is delivered from inside a call other than feed, tick, close and lost. An ops function may call
+ * anything but hg_amqp_conn_free and _feed; an end that it causes is told when the outermost call returns. Where memory ends
+ * in a call that cannot say so, the next feed or tick ends the connection with NO_MEMORY. */
 #ifndef HG_AMQP_AMQP_CONN_H
 #define HG_AMQP_AMQP_CONN_H
 
@@ -28,7 +29,7 @@ struct hg_amqp_conn_config { /* copied by hg_amqp_conn_new */
     const char *vhost, *user, *password;
     bool is_external;      /* SASL EXTERNAL instead of PLAIN */
     const char *name;      /* connection_name shown in RabbitMQ */
-    uint16_t heartbeat_s;  /* wished for; the smaller of both sides' holds, 0 switches off */
+    uint16_t heartbeat_s;  /* wished for: the smaller of both sides' that is not 0 holds; 0 switches off */
     uint32_t frame_max;    /* bytes, wished for; 131072 is RabbitMQ's default */
     uint16_t channel_max;  /* wished for; 2047 is RabbitMQ's default */
     size_t max_body_bytes; /* a delivery over this is a protocol error */
@@ -63,7 +64,8 @@ struct hg_buf *hg_amqp_conn_take_output(struct hg_amqp_conn *c);
 /* Bytes waiting in output. */
 size_t hg_amqp_conn_output_n(const struct hg_amqp_conn *c);
 
-/* Sends connection.close; on_close follows with close-ok, or at the latest by tick after 5 s. */
+/* Sends connection.close; what still arrives is ignored. on_close (CLOSED) follows with close-ok, or at the latest by tick after
+ * 5 s; at once where the connection was not open yet. */
 void hg_amqp_conn_close(struct hg_amqp_conn *c, uint64_t now_ms);
 /* The transport broke: on_close with BROKER_AWAY and `why`, now. */
 void hg_amqp_conn_lost(struct hg_amqp_conn *c, const char *why);
@@ -73,7 +75,7 @@ bool hg_amqp_conn_is_open(const struct hg_amqp_conn *c);
 uint32_t hg_amqp_conn_frame_max(const struct hg_amqp_conn *c);
 uint16_t hg_amqp_conn_channel_max(const struct hg_amqp_conn *c);
 uint16_t hg_amqp_conn_heartbeat_s(const struct hg_amqp_conn *c);
-/* server-properties' product and version, e.g. "RabbitMQ", "3.10.8"; empty before on_open. */
+/* server-properties' product and version, "RabbitMQ 3.10.8"; empty before on_open. */
 struct hg_bytes hg_amqp_conn_server_version(const struct hg_amqp_conn *c);
 
 #endif
