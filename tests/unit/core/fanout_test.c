@@ -154,6 +154,27 @@ static void a_binding_reached_by_many_ways_is_called_once(void **state)
     hg_trie_free(t);
 }
 
+static void a_wildcard_in_a_subject_is_only_text(void **state)
+{
+    static const char *const patterns[][3] = {{"a/+", "a/#", "+/+"}, {"a.*", "a.#", "#.*"}};
+    static const char *const subjects[][2] = {{"a/+", "a/#"}, {"a.*", "a.#"}};
+    struct sub subs[3];
+    (void)state;
+    for (size_t kind = 0; kind < 2; kind++) {
+        struct hg_trie *t = hg_trie_new(kind == 0 ? HG_TRIE_ADDRESS : HG_TRIE_BINDING);
+        for (size_t i = 0; i < 3; i++) {
+            add(t, &subs[i], patterns[kind][i]);
+        }
+        assert_int_equal(count_matches(t, subjects[kind][0]), 3);
+        assert_int_equal(count_matches(t, subjects[kind][1]), 3);
+        for (size_t i = 0; i < 3; i++) {
+            assert_int_equal(subs[i].called_n, 2);
+            hg_trie_remove(t, &subs[i].entry);
+        }
+        hg_trie_free(t);
+    }
+}
+
 static void hashes_everywhere_cost_no_more_than_the_nodes(void **state)
 {
     struct sub *subs = hg_zalloc(64 * sizeof(*subs));
@@ -320,6 +341,7 @@ int main(void)
         cmocka_unit_test(addresses_agree_with_brute_force),
         cmocka_unit_test(binding_keys_agree_with_brute_force),
         cmocka_unit_test(a_binding_reached_by_many_ways_is_called_once),
+        cmocka_unit_test(a_wildcard_in_a_subject_is_only_text),
         cmocka_unit_test(hashes_everywhere_cost_no_more_than_the_nodes),
         cmocka_unit_test(the_longest_key_and_the_longest_filter_work),
         cmocka_unit_test(the_pattern_is_written_out_again),
