@@ -8,15 +8,16 @@
 
 struct hg_adapter {
     const char *name; /* "mqtt" */
-    unsigned
-        serves; /* bit (1 << enum hg_serve) for each listener kind whose streams start with it */
+    /* bit (1 << enum hg_serve) for each listener kind whose streams start with it */
+    unsigned serves;
     const char *const *
-        subprotocols; /* WebSocket sub-protocols it speaks, best first, NULL-terminated; NULL: none */
-    const char *
-        default_ws_path; /* on this path it is taken when the client offers no sub-protocol; NULL: never */
+        /* WebSocket sub-protocols it speaks, best first, NULL-terminated; NULL: none */
+        subprotocols;
+    /* on this path it is taken when the client offers no sub-protocol; NULL: never */
+    const char *default_ws_path;
     enum hg_frame_kind ws_frame_kind; /* of what it writes */
-    /* A new session on conn (already established). subprotocol: the one agreed on, NULL on a plain stream or where none was. NULL
-     * when there is no memory. */
+    /* A new session on conn (already established). subprotocol: the one agreed on, NULL on a plain
+     * stream or where none was. NULL when there is no memory. */
     struct hg_session *(*open)(struct hg_worker *worker, struct hg_conn *conn,
                                const struct hg_listener_spec *listener, const char *subprotocol);
 };

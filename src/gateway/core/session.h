@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a protocol adapter implements, and what the gateway does for it. A session is one client's protocol state; it knows
- * neither sockets nor AMQP frames. Everything is called on the session's own worker. */
+/* What a protocol adapter implements, and what the gateway does for it. A session is one client's
+ * protocol state; it knows neither sockets nor AMQP frames. Everything is called on the session's
+ * own worker. */
 #ifndef HG_CORE_SESSION_H
 #define HG_CORE_SESSION_H
 
@@ -23,46 +24,54 @@ struct hg_listener_spec;
 enum { HG_DELIVERY_CACHES = 8 };
 struct hg_delivery {
     struct hg_message *message; /* borrowed: take a reference to keep it */
-    struct hg_bytes
-        address; /* in the session's protocol; empty for subscriptions made with hg_subscribe_source */
-    bool
-        is_redelivered; /* QoS 0 and ack:auto are not shown these; the gateway takes care of that */
-    /* Encodings made for one subscriber and used for the next: an adapter stores a buffer under a slot of its own choosing
-     * (slots are per protocol), the gateway drops the reference when the delivery is over. */
+    /* in the session's protocol; empty for subscriptions made with hg_subscribe_source */
+    struct hg_bytes address;
+    /* from a queue that the subscriber consumes: not dropped for a full connection */
+    bool must_keep;
+    /* QoS 0 and ack:auto are not shown these; the gateway takes care of that */
+    bool is_redelivered;
+    /* Encodings made for one subscriber and used for the next: an adapter stores a buffer under a
+     * slot of its own choosing (slots are per protocol), the gateway drops the reference when the
+     * delivery is over. */
     struct hg_buf *cache[HG_DELIVERY_CACHES];
 };
 
-struct
-    hg_session_info { /* for /api/connections and log lines; borrowed until the session is called again */
+/* for /api/connections and log lines; borrowed until the session is called again */
+struct hg_session_info {
     const char *version; /* "3.1.1", "1.2", "1.1" */
     struct hg_bytes client_id, user;
 };
 
 struct hg_session_ops {
-    /* Bytes came. Returns how many were used (the rest comes again, with more behind it, once there is more or the session is
-     * released); < 0: *err says why, the connection ends after what is queued has been written. After a call below returned HELD it
-     * must return at once, without having used the packet that was held: the same bytes come again later. */
+    /* Bytes came. Returns how many were used (the rest comes again, with more behind it, once there
+     * is more or the session is released); < 0: *err says why, the connection ends after what is
+     * queued has been written. After a call below returned HELD it must return at once, without
+     * having used the packet that was held: the same bytes come again later. */
     ssize_t (*feed)(struct hg_session *s, struct hg_bytes in, struct hg_error *err);
-    /* A message for subscriptions of this session: a list joined by hg_sub.next_match, at least one. Never blocks, never
-     * closes synchronously (use hg_conn_finish). */
+    /* A message for subscriptions of this session: a list joined by hg_sub.next_match, at least
+     * one. Never blocks, never closes synchronously (use hg_conn_finish). */
     void (*deliver)(struct hg_session *s, struct hg_delivery *d, struct hg_sub *matches);
-    /* Publish `id` has its one outcome: OK (confirmed), UNROUTABLE, REJECTED, NO_EXCHANGE, TIMED_OUT, BROKER_AWAY, …; reason
-     * is text for people (RabbitMQ's own where there is one), valid during the call. */
+    /* Publish `id` has its one outcome: OK (confirmed), UNROUTABLE, REJECTED, NO_EXCHANGE,
+     * TIMED_OUT, BROKER_AWAY, …; reason is text for people (RabbitMQ's own where there is one),
+     * valid during the call. */
     void (*settled)(struct hg_session *s, uint64_t id, enum hg_status outcome,
                     struct hg_bytes reason);
-    /* A subscription is live in RabbitMQ (OK) or failed; after a failure it is unsubscribed already. Also called later with a failure if a live one
-     * is ended from outside (its queue was deleted). */
+    /* A subscription is live in RabbitMQ (OK) or failed; after a failure it is unsubscribed
+     * already. Also called later with a failure if a live one is ended from outside (its queue was
+     * deleted). */
     void (*subscribed)(struct hg_session *s, struct hg_sub *sub, enum hg_status outcome,
                        struct hg_bytes reason);
     /* hg_declare_queue `id` is done. NULL where never used. */
     void (*declared)(struct hg_session *s, uint64_t id, enum hg_status outcome,
                      struct hg_bytes reason);
-    /* Output fell below the low watermark again after having been above the high one. May be NULL. */
+    /* Output fell below the low watermark again after having been above the high one. May be
+     * NULL. */
     void (*drained)(struct hg_session *s);
-    /* The gateway shuts down: say goodbye in the protocol's way and hg_conn_finish (now, or when what is under way is settled). */
+    /* The gateway shuts down: say goodbye in the protocol's way and hg_conn_finish (now, or when
+     * what is under way is settled). */
     void (*drain)(struct hg_session *s);
-    /* The connection is gone for `why` (CLOSED: the client closed it; TAKEN_OVER, KEEP_ALIVE, …): publish a will, unsubscribe
-     * everything, free the session. The last call. */
+    /* The connection is gone for `why` (CLOSED: the client closed it; TAKEN_OVER, KEEP_ALIVE, …):
+     * publish a will, unsubscribe everything, free the session. The last call. */
     void (*closed)(struct hg_session *s, enum hg_status why);
     void (*describe)(struct hg_session *s, struct hg_session_info *out);
 };
@@ -74,11 +83,12 @@ struct hg_session { /* first member of an adapter's session */
     struct hg_list subs;      /* hg_sub.session_link */
     struct hg_list publishes; /* under way, see upstream/publisher.h */
     struct hg_list declares;  /* under way */
-    struct hg_match *match;   /* fan-out's scratch during one delivery */
+    struct hg_held *held;     /* while it waits for room towards RabbitMQ; core/session.c's own */
+    uint32_t match_at;        /* fan-out's scratch during one delivery */
     uint32_t subs_n;
     uint8_t proto; /* enum hg_protocol */
-    bool
-        merges_overlaps; /* one deliver call with all matching subscriptions (MQTT) rather than one each (STOMP) */
+    /* one deliver call with all matching subscriptions (MQTT) rather than one each (STOMP) */
+    bool merges_overlaps;
 };
 
 /* A subscription; first member of an adapter's own, which allocates and frees it. */
@@ -86,9 +96,10 @@ struct hg_sub {
     struct hg_session *session; /* NULL: not subscribed */
     struct hg_list session_link;
     struct hg_fanout_entry entry; /* place in the local index */
+    struct hg_trie *index;        /* which one */
     struct hg_sub *next_match;    /* during a deliver call */
-    struct hg_sub_link
-        *links; /* what it holds in RabbitMQ: feed bindings, consumers; core/session.c's own */
+    /* what it holds in RabbitMQ: feed bindings, consumers; core/session.c's own */
+    struct hg_sub_link *links;
     uint16_t links_n, waiting_n;
     bool takes_redelivered; /* QoS 1 and up: is shown redelivered messages */
     bool is_live;           /* subscribed() has been told OK */
@@ -97,7 +108,8 @@ struct hg_sub {
 /* Once, by the adapter's open function. */
 void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enum hg_protocol proto,
                      struct hg_conn *conn, struct hg_worker *worker);
-/* Ends every subscription and forgets outstanding publishes (they still go out; settled is not called any more). For closed(). */
+/* Ends every subscription and forgets outstanding publishes (they still go out; settled is not
+ * called any more). For closed(). */
 void hg_session_detach(struct hg_session *s);
 
 /* ---- Publishing ----------------------------------------------------------------------------------------------------- */
@@ -105,14 +117,14 @@ void hg_session_detach(struct hg_session *s);
 struct hg_publish_args {
     struct hg_bytes address;       /* through the rules; or, if is_direct: */
     struct hg_bytes exchange, key; /* as they are */
-    struct hg_properties
-        properties; /* reserved headers and user_id are left out by the gateway; rule headers win */
+    /* reserved headers and user_id are left out by the gateway; rule headers win */
+    struct hg_properties properties;
     struct hg_bytes body;
     struct hg_buf *body_buf;         /* as hg_message_parts.body_buf; may be NULL */
     struct hg_bytes client_id, user; /* for the rule's header templates */
     uint64_t id;                     /* given back by settled() */
-    uint64_t
-        timeout_ms; /* longest wait for the outcome; 0: the configuration's. After it TIMED_OUT */
+    /* longest wait for the outcome; 0: the configuration's. After it TIMED_OUT */
+    uint64_t timeout_ms;
     bool is_direct;
     bool is_mandatory;  /* or by the rule */
     bool wants_outcome; /* false (QoS 0, no receipt): settled() is not called */
@@ -125,16 +137,19 @@ struct hg_published { /* where it went; key borrows from `route` */
     struct hg_route route;
 };
 
-/* OK: under way, settled() comes later, never from inside this call. HELD: no room or RabbitMQ away; the connection is held,
- * return from feed without using the packet. Anything else: refused now, settled() will not come; *why_out is static text (may be
- * NULL). published_out may be NULL. */
+/* OK: under way, settled() comes later, never from inside this call. HELD: no room or RabbitMQ
+ * away; the connection is held, return from feed without using the packet. Anything else: refused
+ * now, settled() will not come; *why_out is static text (may be NULL). published_out may be
+ * NULL. */
 enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
                           struct hg_published *published_out, const char **why_out);
 
 /* ---- Subscribing ---------------------------------------------------------------------------------------------------- */
 
-/* Through the rules. OK: subscribed() comes later, never from inside. Else refused now with *why_out (static text, may be NULL);
- * TOO_MANY past the configured number. sub is zeroed by the caller and stays in place until hg_unsubscribe or a failure. The filter is copied into the index. */
+/* Through the rules. OK: subscribed() comes later, never from inside. Else refused now with
+ * *why_out (static text, may be NULL); TOO_MANY past the configured number. sub is zeroed by the
+ * caller and stays in place until hg_unsubscribe or a failure. The filter is copied into the
+ * index. */
 enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter,
                                    const char **why_out);
 
@@ -149,13 +164,15 @@ struct hg_source {                       /* what to subscribe to, by RabbitMQ's 
     struct hg_bytes exchange, key;       /* bind to this exchange with this key */
     const struct hg_queue_spec *declare; /* declare `queue` first; NULL: it must exist */
 };
-/* As hg_subscribe_filter. Topic, direct and fanout exchanges are coalesced on the worker's feed, others get a queue of their own. */
+/* As hg_subscribe_filter. Topic, direct and fanout exchanges are coalesced on the worker's feed,
+ * others get a queue of their own. */
 enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
                                    const struct hg_source *source, const char **why_out);
 /* Takes effect at once: no deliver call after it. Safe on a zeroed or failed sub. */
 void hg_unsubscribe(struct hg_sub *sub);
 
-/* Declares a queue (on a channel where a refusal disturbs nobody); declared() comes later with id. */
+/* Declares a queue (on a channel where a refusal disturbs nobody); declared() comes later with
+ * id. */
 enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec *spec,
                                 uint64_t id);
 

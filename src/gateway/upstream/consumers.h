@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Queues that clients name, and queues of a subscriber's own: declared, bound and consumed on connections apart from publishing and
- * from the feed, since a client's words can end a whole connection. A consumer has a channel of its own, so that what RabbitMQ refuses
- * to one disturbs no other; connections are added as channels run out. */
+/* Queues that clients name, and queues of a subscriber's own: declared, bound and consumed on
+ * connections apart from publishing and from the feed, since a client's words can end a whole
+ * connection. A consumer has a channel of its own, so that what RabbitMQ refuses to one disturbs no
+ * other; connections are added as channels run out. */
 #ifndef HG_UPSTREAM_CONSUMERS_H
 #define HG_UPSTREAM_CONSUMERS_H
 
@@ -32,12 +33,15 @@ struct hg_consumers {
 struct hg_consumer;
 
 struct hg_consumer_ops {
-    /* OK: consuming (or, for a mere declaration, declared, and the handle is invalid). Else it has ended, now or after it was
-     * live, and the handle is invalid: NO_QUEUE, NO_EXCHANGE, NOT_ALLOWED, REFUSED, … with RabbitMQ's reason. From the loop. Told again with OK after a reconnect. */
+    /* OK: consuming (or, for a mere declaration, declared, and the handle is invalid). Else it has
+     * ended, now or after it was live, and the handle is invalid: NO_QUEUE, NO_EXCHANGE,
+     * NOT_ALLOWED, REFUSED, … with RabbitMQ's reason. From the loop. Told again with OK after a
+     * reconnect. */
     void (*on_state)(void *ctx, enum hg_status status, struct hg_bytes reason);
     /* Borrowed message. It is acknowledged after this returned and may_ack agrees. */
     void (*on_delivery)(void *ctx, struct hg_message *message, bool is_redelivered);
-    /* False while the receiver is behind; asked again until it agrees. At most the prefetch is outstanding meanwhile. */
+    /* False while the receiver is behind; asked again until it agrees. At most the prefetch is
+     * outstanding meanwhile. */
     bool (*may_ack)(void *ctx);
 };
 
@@ -60,7 +64,8 @@ void hg_consumers_close(struct hg_consumers *c);
 /* NULL when there is no memory. */
 struct hg_consumer *hg_consumer_open(struct hg_consumers *c, const struct hg_consumer_spec *spec,
                                      const struct hg_consumer_ops *ops, void *ctx);
-/* Stops consuming; what was not acknowledged is requeued. Nothing is told any more. NULL is fine. */
+/* Stops consuming; what was not acknowledged is requeued. Nothing is told any more. NULL is
+ * fine. */
 void hg_consumer_close(struct hg_consumer *consumer);
 
 #endif

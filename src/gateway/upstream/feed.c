@@ -7,7 +7,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Methods without an answer at once: enough to keep RabbitMQ busy, few enough to resend after a refusal. */
+/* Methods without an answer at once: enough to keep RabbitMQ busy, few enough to resend after a
+ * refusal. */
 enum { INFLIGHT_MAX = 256 };
 
 struct hg_feed_binding {
@@ -51,7 +52,8 @@ static void free_binding(struct hg_feed *f, struct hg_feed_binding *b)
     hg_free(b);
 }
 
-/* Moves those who wait to the list of those told at the end of the turn (all were told the same: OK). */
+/* Moves those who wait to the list of those told at the end of the turn (all were told the same:
+ * OK). */
 static void tell_bound(struct hg_feed *f, struct hg_feed_binding *b)
 {
     if (!hg_list_is_empty(&b->waits)) {
@@ -134,7 +136,8 @@ static void on_bind_reply(void *ctx, uint64_t cookie, const struct hg_amqp_reply
     }
 }
 
-/* RabbitMQ works through a channel in order, so the one it refused is the oldest without an answer. The others go again. */
+/* RabbitMQ works through a channel in order, so the one it refused is the oldest without an answer.
+ * The others go again. */
 static void on_bind_close(void *ctx, const struct hg_amqp_close *why)
 {
     struct hg_feed *f = ctx;
@@ -155,7 +158,9 @@ static void on_bind_close(void *ctx, const struct hg_amqp_close *why)
             free_binding(f, culprit);
         } else if (!was_bind) {
             review(f, culprit);
-        } /* else: somebody's binding went with its exchange; it is tried with the next subscriber or connection */
+            /* else: somebody's binding went with its exchange; it is tried with the next subscriber or
+         * connection */
+        }
     }
     while (f->inflight_n > 0) {
         review(f, take_oldest(f));
@@ -236,7 +241,8 @@ static enum hg_status consume(struct hg_feed *f)
     return status != HG_OK ? status : hg_amqp_basic_consume(f->consuming, COOKIE_CONSUME, &args);
 }
 
-/* The queue is there: every binding that is wanted is made (again: it costs nothing where it exists). */
+/* The queue is there: every binding that is wanted is made (again: it costs nothing where it
+ * exists). */
 static void on_declared(struct hg_feed *f)
 {
     f->is_declared = true;
@@ -432,7 +438,8 @@ void hg_feed_close(struct hg_feed *f)
 }
 
 struct hg_feed_binding *hg_feed_bind(struct hg_feed *f, struct hg_bytes exchange,
-                                     struct hg_bytes key, struct hg_feed_wait *wait)
+                                     struct hg_bytes key, struct hg_feed_wait *wait,
+                                     bool *is_first_out)
 {
     uint8_t names[256 + 1 + 256];
     size_t names_n = exchange.n + 1 + key.n;
@@ -459,6 +466,9 @@ struct hg_feed_binding *hg_feed_bind(struct hg_feed *f, struct hg_bytes exchange
         }
         hg_count(&f->config.metrics->bindings, 1);
     }
+    if (is_first_out != NULL) {
+        *is_first_out = b->refs == 0;
+    }
     b->refs++;
     if (wait != NULL) {
         hg_list_add_last(&b->waits, &wait->link);
@@ -467,13 +477,15 @@ struct hg_feed_binding *hg_feed_bind(struct hg_feed *f, struct hg_bytes exchange
     return b;
 }
 
-void hg_feed_unbind(struct hg_feed *f, struct hg_feed_binding *binding)
+bool hg_feed_unbind(struct hg_feed *f, struct hg_feed_binding *binding)
 {
     HG_CHECK(binding->refs > 0);
     binding->refs--;
-    if (binding->refs == 0) {
-        review(f, binding);
+    if (binding->refs > 0) {
+        return false;
     }
+    review(f, binding);
+    return true;
 }
 
 void hg_feed_cancel(struct hg_feed_wait *wait)

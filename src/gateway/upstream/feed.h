@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A worker's feed: one queue of its own in RabbitMQ whose bindings are shared by all local subscriptions and counted per
- * (exchange, binding key). Durable with x-expires, so that it outlives a lost link, and never inherited by another process. Deliveries are
- * acknowledged in multiples once they have been handed on. */
+/* A worker's feed: one queue of its own in RabbitMQ whose bindings are shared by all local
+ * subscriptions and counted per (exchange, binding key). Durable with x-expires, so that it
+ * outlives a lost link, and never inherited by another process. Deliveries are acknowledged in
+ * multiples once they have been handed on. */
 #ifndef HG_UPSTREAM_FEED_H
 #define HG_UPSTREAM_FEED_H
 
@@ -36,8 +37,8 @@ struct hg_feed {
     const struct hg_feed_ops *ops;
     void *ctx;
     char queue[160];
-    unsigned
-        generation; /* a part of the queue's name: a queue that was lost is not made again under the same */
+    /* a part of the queue's name: a queue that was lost is not made again under the same */
+    unsigned generation;
     struct hg_amqp_channel *consuming, *binding; /* NULL: closed */
     bool is_declared; /* the queue exists on this connection's watch: bindings may be made */
     bool is_known;    /* the present generation was declared before: it should still be there */
@@ -57,8 +58,8 @@ struct hg_feed_binding;
 /* Someone who waits for a binding; inside its owner, in place until it was told or cancelled. */
 struct hg_feed_wait {
     struct hg_list link;
-    /* OK: the binding exists in RabbitMQ. NO_EXCHANGE, NOT_ALLOWED, REFUSED: it does not, the reference is still to be given back. From
-     * the loop, never from inside hg_feed_bind. */
+    /* OK: the binding exists in RabbitMQ. NO_EXCHANGE, NOT_ALLOWED, REFUSED: it does not, the
+     * reference is still to be given back. From the loop, never from inside hg_feed_bind. */
     void (*on_bound)(struct hg_feed_wait *wait, enum hg_status status, struct hg_bytes reason);
 };
 
@@ -70,11 +71,13 @@ void hg_feed_stop(struct hg_feed *f);
 /* Frees everything; no wait is told any more. */
 void hg_feed_close(struct hg_feed *f);
 
-/* A reference to the binding of the feed's queue to exchange with key, made if it is the first. `wait` may be NULL. NULL when there is no memory. */
+/* A reference to the binding of the feed's queue to exchange with key, made if it is the first
+ * (*is_first_out, may be NULL). `wait` may be NULL. NULL when there is no memory. */
 struct hg_feed_binding *hg_feed_bind(struct hg_feed *f, struct hg_bytes exchange,
-                                     struct hg_bytes key, struct hg_feed_wait *wait);
-/* Gives a reference back; with the last one the binding goes. */
-void hg_feed_unbind(struct hg_feed *f, struct hg_feed_binding *binding);
+                                     struct hg_bytes key, struct hg_feed_wait *wait,
+                                     bool *is_first_out);
+/* Gives a reference back; true if it was the last one: the binding goes. */
+bool hg_feed_unbind(struct hg_feed *f, struct hg_feed_binding *binding);
 /* The wait is not told any more. Safe on one that was told. */
 void hg_feed_cancel(struct hg_feed_wait *wait);
 

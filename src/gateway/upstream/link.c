@@ -9,7 +9,8 @@
 
 enum { BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 10000, BACKOFF_DOUBLINGS = 7 };
 
-/* Half of the delay is fixed, half is random, so that many gateways do not return to a restarted RabbitMQ all at once. */
+/* Half of the delay is fixed, half is random, so that many gateways do not return to a restarted
+ * RabbitMQ all at once. */
 static uint64_t backoff_ms(const struct hg_link *link)
 {
     unsigned doublings =
@@ -115,7 +116,8 @@ static void run_flush(struct hg_defer *defer)
     enum hg_status status = link->stream->ops->write(link->stream, HG_FRAME_BINARY, &part, 1);
     hg_buf_unref(out);
     if (status == HG_NO_MEMORY) {
-        /* A hole in the byte stream cannot be mended: start over, what is unconfirmed goes out again. */
+        /* A hole in the byte stream cannot be mended: start over, what is unconfirmed goes out
+         * again. */
         hg_link_reset(link, "out of memory while writing");
     }
 }

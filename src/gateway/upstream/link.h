@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An AMQP connection that keeps itself alive: a TCP stream below an hg_amqp_conn, endpoints tried in turn from a random start, exponential back-off
- * with jitter between attempts, heartbeats driven by the wheel, output written once per loop turn. */
+/* An AMQP connection that keeps itself alive: a TCP stream below an hg_amqp_conn, endpoints tried
+ * in turn from a random start, exponential back-off with jitter between attempts, heartbeats driven
+ * by the wheel, output written once per loop turn. */
 #ifndef HG_UPSTREAM_LINK_H
 #define HG_UPSTREAM_LINK_H
 
@@ -52,7 +53,8 @@ struct hg_link {
     bool is_polite; /* what is queued still goes out before the stream closes */
 };
 
-/* Opens in place and makes the first attempt at once. `what`: "publish", "feed", … for the connection's name. */
+/* Opens in place and makes the first attempt at once. `what`: "publish", "feed", … for the
+ * connection's name. */
 void hg_link_open(struct hg_link *link, struct hg_net *net, const struct hg_link_config *config,
                   const char *instance, unsigned worker, const char *what,
                   const struct hg_link_ops *ops, void *ctx);

@@ -22,8 +22,8 @@ struct outgoing {
     uint64_t deadline_ms;
     bool is_written;  /* at least once: RabbitMQ may have it */
     bool is_returned; /* basic.return came; the confirm follows */
-    bool
-        is_over; /* its outcome was told (time-out); waits for the channel to forget it, is never sent again */
+    /* its outcome was told (time-out); waits for the channel to forget it, is never sent again */
+    bool is_over;
 };
 
 /* An exchange that is published to, with a channel of its own. */
@@ -51,9 +51,11 @@ static struct hg_bytes name_of(const struct pub_exchange *x)
 
 /* ---- Outcomes ---- */
 
+/* An eighth of room before anybody is woken: a crowd of held clients is not woken for one place. */
 static void ask_for_room(struct hg_publisher *p)
 {
-    if (p->wants_room) {
+    if (p->wants_room && p->held_n <= p->config.window_n - p->config.window_n / 8 &&
+        p->held_bytes <= p->config.window_bytes - p->config.window_bytes / 8) {
         hg_net_defer(p->net, &p->room);
     }
 }
@@ -150,7 +152,8 @@ static void pump(struct pub_exchange *x)
     }
 }
 
-/* Moves what was sent and not confirmed back to the head of `pending`, in order, but for what is over. Returns how many. */
+/* Moves what was sent and not confirmed back to the head of `pending`, in order, but for what is
+ * over. Returns how many. */
 static size_t take_back(struct pub_exchange *x)
 {
     size_t n = 0;
@@ -216,7 +219,8 @@ static void on_confirm(void *ctx, uint64_t delivery_tag, bool is_multiple, bool 
     pump(s.x);
 }
 
-/* basic.return carries no tag: it belongs to the oldest equal publish that waits for its confirm (architecture, decision 4). */
+/* basic.return carries no tag: it belongs to the oldest equal publish that waits for its confirm
+ * (architecture, decision 4). */
 static bool is_same(const struct hg_message *a, const struct hg_message *b)
 {
     const struct hg_properties *p = hg_message_properties(a);
@@ -296,7 +300,8 @@ static const struct hg_amqp_channel_ops channel_ops = {
     .on_return = on_return,
 };
 
-/* Opens the exchange's channel and learns whether the exchange exists; publishing starts with the confirm.select-ok. */
+/* Opens the exchange's channel and learns whether the exchange exists; publishing starts with the
+ * confirm.select-ok. */
 static void start(struct pub_exchange *x)
 {
     struct hg_amqp_conn *conn = hg_link_conn(&x->publisher->link);
@@ -487,7 +492,8 @@ static void run_room(struct hg_defer *defer)
     p->ops->on_room(p->ctx);
 }
 
-/* What this loop turn's callers want published goes out together; a failure is thus never told from inside their call. */
+/* What this loop turn's callers want published goes out together; a failure is thus never told from
+ * inside their call. */
 static void run_sending(struct hg_defer *defer)
 {
     struct hg_publisher *p = HG_CONTAINER_OF(defer, struct hg_publisher, sending);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Publishes with exactly one outcome each. One confirm channel per exchange, so that a refusal stays within one exchange; what is unconfirmed is
- * kept, and sent again in order after a lost link. When RabbitMQ closes a channel it names no culprit: the unconfirmed are then replayed one at a
- * time until it is found. */
+/* Publishes with exactly one outcome each. One confirm channel per exchange, so that a refusal
+ * stays within one exchange; what is unconfirmed is kept, and sent again in order after a lost
+ * link. When RabbitMQ closes a channel it names no culprit: the unconfirmed are then replayed one
+ * at a time until it is found. */
 #ifndef HG_UPSTREAM_PUBLISHER_H
 #define HG_UPSTREAM_PUBLISHER_H
 
@@ -13,8 +14,9 @@
 struct hg_upstream_metrics;
 
 struct hg_publisher_ops {
-    /* A publish has its outcome: OK, UNROUTABLE, REJECTED, NO_EXCHANGE, NOT_ALLOWED, TOO_LARGE, REFUSED, BROKER_AWAY (never
-     * written), TIMED_OUT (written, outcome unknown). `reason` is borrowed. */
+    /* A publish has its outcome: OK, UNROUTABLE, REJECTED, NO_EXCHANGE, NOT_ALLOWED, TOO_LARGE,
+     * REFUSED, BROKER_AWAY (never written), TIMED_OUT (written, outcome unknown). `reason` is
+     * borrowed. */
     void (*on_settled)(void *owner, uint64_t id, enum hg_status outcome, struct hg_bytes reason);
     /* There is room again after hg_publisher_admits said no. From the loop. */
     void (*on_room)(void *ctx);
@@ -29,8 +31,8 @@ struct hg_publisher_config {
     uint32_t window_n;     /* unconfirmed messages at most */
     uint64_t window_bytes; /* bytes held for them at most */
     uint64_t timeout_ms;   /* a publish without an answer ends after this */
-    const struct hg_topology_spec
-        *topology; /* restored on every reconnect; NULL: not by this publisher */
+    /* restored on every reconnect; NULL: not by this publisher */
+    const struct hg_topology_spec *topology;
     struct hg_log *log;
     struct hg_upstream_metrics *metrics;
 };
@@ -71,10 +73,12 @@ void hg_publisher_open(struct hg_publisher *p, struct hg_net *net,
 /* Frees everything; publishes under way get no outcome any more. */
 void hg_publisher_close(struct hg_publisher *p);
 
-/* Whether a message of this cost may be published now. After a `no`, on_room comes when it is worth asking again. */
+/* Whether a message of this cost may be published now. After a `no`, on_room comes when it is worth
+ * asking again. */
 bool hg_publisher_admits(struct hg_publisher *p, size_t cost_bytes);
 bool hg_publisher_is_available(const struct hg_publisher *p); /* link up and not blocked */
-/* OK: on_settled follows, from the loop. NO_EXCHANGE (known to be missing), NO_MEMORY, BUSY (too many exchanges in use): refused. */
+/* OK: on_settled follows, from the loop. NO_EXCHANGE (known to be missing), NO_MEMORY, BUSY (too
+ * many exchanges in use): refused. */
 enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publish_order *order);
 /* The owner of these publishes is gone: they go on, nobody is told. */
 void hg_publisher_forget(struct hg_list *owners);

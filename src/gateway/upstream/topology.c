@@ -7,7 +7,8 @@
 
 #include <stdio.h>
 
-/* One declaration; the plan is a list of them, sent one after another so that a refusal names its culprit. */
+/* One declaration; the plan is a list of them, sent one after another so that a refusal names its
+ * culprit. */
 struct step {
     enum step_kind { STEP_EXCHANGE, STEP_QUEUE, STEP_QUEUE_BINDING, STEP_EXCHANGE_BINDING } kind;
     const struct hg_exchange_decl *exchange;

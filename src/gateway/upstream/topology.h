@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The exchanges, queues and bindings of the configuration, declared in RabbitMQ: once before anything listens, where a mismatch
- * stops the start, and again after every reconnect, so that a RabbitMQ that lost them gets them back. */
+/* The exchanges, queues and bindings of the configuration, declared in RabbitMQ: once before
+ * anything listens, where a mismatch stops the start, and again after every reconnect, so that a
+ * RabbitMQ that lost them gets them back. */
 #ifndef HG_UPSTREAM_TOPOLOGY_H
 #define HG_UPSTREAM_TOPOLOGY_H
 
@@ -42,19 +43,21 @@ struct hg_topology_spec { /* borrowed for as long as it is used */
     size_t queues_n;
 };
 
-/* Declares all of it on a loop of its own and returns when RabbitMQ has answered; while RabbitMQ cannot be reached it tries on, with a log line
- * an attempt. 0: all there; 1: RabbitMQ refused a declaration or the login (logged with its reason and `where`); 2: no memory. */
+/* Declares all of it on a loop of its own and returns when RabbitMQ has answered; while RabbitMQ
+ * cannot be reached it tries on, with a log line an attempt. 0: all there; 1: RabbitMQ refused a
+ * declaration or the login (logged with its reason and `where`); 2: no memory. */
 int hg_topology_declare(const struct hg_topology_spec *spec,
                         const struct hg_link_config *link_config, struct hg_log *log);
 
-/* The same on an open connection, without waiting, on a channel of its own. Refusals are logged; `done` comes from the loop and
- * the run is gone then. NULL when there is no memory. */
+/* The same on an open connection, without waiting, on a channel of its own. Refusals are logged;
+ * `done` comes from the loop and the run is gone then. NULL when there is no memory. */
 struct hg_topology_run;
 typedef void hg_topology_done_fn(void *ctx, unsigned refused_n);
 struct hg_topology_run *hg_topology_start(const struct hg_topology_spec *spec,
                                           struct hg_amqp_conn *conn, struct hg_log *log,
                                           hg_topology_done_fn *done, void *ctx);
-/* Ends a run early, without `done`: while its connection lives, or after it was lost. NULL is fine. */
+/* Ends a run early, without `done`: while its connection lives, or after it was lost. NULL is
+ * fine. */
 void hg_topology_cancel(struct hg_topology_run *run);
 void hg_topology_lost(struct hg_topology_run *run);
 

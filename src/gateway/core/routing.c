@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/routing.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/routing_priv.h"
+
+enum { HELD_EVERY_MS = 256, DRAIN_EVERY_MS = 64 };
+
+/* ---- Deliveries: feed -> address -> index -> sessions ---- */
+
+bool hg_routing_address(struct hg_routing *r, enum hg_protocol proto, const struct hg_message *m,
+                        struct hg_bytes *address_out)
+{
+    const struct hg_value *header = hg_message_header(m, HG_BYTES("x-headgate-address"));
+    bool has_original = header != NULL && header->kind == HG_VALUE_STRING;
+    struct hg_bytes original = has_original ? header->u.bytes : HG_BYTES("");
+    size_t rule = 0;
+    hg_writer_reset(&r->text);
+    if (!hg_rules_deliver(r->worker->rules, proto, hg_message_exchange(m),
+                          hg_message_routing_key(m), original, &r->text, &rule) ||
+        r->text.failed) {
+        return false;
+    }
+    hg_count(&r->worker->metrics.rule_out[rule], 1);
+    *address_out = hg_writer_view(&r->text);
+    return true;
+}
+
+struct collecting {
+    struct hg_routing *r;
+    bool is_redelivered;
+};
+
+static bool has_room_for_match(struct hg_routing *r)
+{
+    if (r->matches_n < r->matches_cap) {
+        return true;
+    }
+    size_t cap = r->matches_cap == 0 ? 64 : r->matches_cap * 2;
+    struct match *matches = hg_realloc(r->matches, cap * sizeof(*matches));
+    if (matches == NULL) {
+        return false;
+    }
+    r->matches = matches;
+    r->matches_cap = cap;
+    return true;
+}
+
+static void collect(void *ctx, struct hg_fanout_entry *entry)
+{
+    struct collecting *c = ctx;
+    struct hg_routing *r = c->r;
+    struct hg_sub *sub = HG_CONTAINER_OF(entry, struct hg_sub, entry);
+    struct hg_session *s = sub->session;
+    if (c->is_redelivered && !sub->takes_redelivered) {
+        hg_count(&r->worker->metrics.upstream.redelivered_skipped, 1);
+        return;
+    }
+    sub->next_match = NULL;
+    if (s->merges_overlaps && s->match_at > 0) {
+        struct match *m = &r->matches[s->match_at - 1];
+        sub->next_match = m->subs;
+        m->subs = sub;
+    } else if (has_room_for_match(r)) {
+        r->matches[r->matches_n++] = (struct match){s, sub};
+        s->match_at = (uint32_t)r->matches_n;
+    } else {
+        hg_count(&r->worker->metrics.proto[s->proto].dropped, 1);
+    }
+}
+
+/* Hands one delivery to everything that was collected. Returns to how many. */
+static size_t hand_out(struct hg_routing *r, struct hg_delivery *d)
+{
+    size_t n = r->matches_n;
+    for (size_t i = 0; i < n; i++) {
+        r->matches[i].session->match_at = 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct hg_session *s = r->matches[i].session;
+        if (!hg_conn_is_closing(s->conn)) {
+            s->ops->deliver(s, d, r->matches[i].subs);
+        }
+    }
+    r->matches_n = 0;
+    for (size_t i = 0; i < HG_DELIVERY_CACHES; i++) {
+        hg_buf_unref(d->cache[i]);
+    }
+    return n;
+}
+
+static size_t deliver_by_trie(struct collecting *c, const struct hg_trie *trie,
+                              struct hg_bytes subject, struct hg_message *m,
+                              struct hg_bytes address)
+{
+    hg_trie_match(trie, subject, collect, c);
+    struct hg_delivery d = {.message = m, .address = address, .is_redelivered = c->is_redelivered};
+    return hand_out(c->r, &d);
+}
+
+static void on_feed_delivery(void *ctx, struct hg_message *m, bool is_redelivered)
+{
+    struct hg_routing *r = ctx;
+    struct collecting c = {.r = r, .is_redelivered = is_redelivered};
+    bool is_mapped = false;
+    size_t handed_n = 0;
+    for (enum hg_protocol p = 0; p < HG_PROTO_N; p++) {
+        struct hg_bytes address;
+        if (hg_trie_n(r->by_address[p]) > 0 && hg_routing_address(r, p, m, &address)) {
+            is_mapped = true;
+            handed_n += deliver_by_trie(&c, r->by_address[p], address, m, address);
+        }
+    }
+    struct source_index *source = hg_map_find(&r->by_exchange, hg_message_exchange(m));
+    if (source != NULL) {
+        handed_n += deliver_by_trie(&c, source->trie, hg_message_routing_key(m), m, HG_BYTES(""));
+    }
+    if (handed_n == 0) {
+        hg_count(is_mapped || source != NULL ? &r->worker->metrics.upstream.unwanted
+                                             : &r->worker->metrics.upstream.unmapped,
+                 1);
+    }
+}
+
+void hg_routing_drop_source(struct hg_routing *r, struct hg_trie *trie)
+{
+    size_t at = 0;
+    struct hg_bytes name;
+    void *value = NULL;
+    while (hg_trie_n(trie) == 0 && hg_map_next(&r->by_exchange, &at, &name, &value)) {
+        struct source_index *index = value;
+        if (index->trie == trie) {
+            hg_map_remove(&r->by_exchange, name);
+            hg_trie_free(index->trie);
+            hg_free(index);
+            return;
+        }
+    }
+}
+
+/* ---- State of the links ---- */
+
+static void review_state(struct hg_routing *r)
+{
+    atomic_store(&r->worker->is_upstream_up, r->is_feed_up && r->is_publisher_up);
+}
+
+static void on_feed_state(void *ctx, bool is_up)
+{
+    struct hg_routing *r = ctx;
+    r->is_feed_up = is_up;
+    review_state(r);
+}
+
+static void on_publisher_state(void *ctx, bool is_up)
+{
+    struct hg_routing *r = ctx;
+    r->is_publisher_up = is_up;
+    review_state(r);
+}
+
+static void on_room(void *ctx)
+{
+    hg_session_release_held(ctx, false);
+}
+
+static void fire_held(struct hg_timer *timer)
+{
+    struct hg_routing *r = HG_CONTAINER_OF(timer, struct hg_routing, held_timer);
+    hg_session_release_held(r, true);
+    if (!hg_list_is_empty(&r->held)) {
+        hg_worker_timer(r->worker, timer, HELD_EVERY_MS);
+    }
+}
+
+static const struct hg_publisher_ops publisher_ops = {
+    .on_settled = hg_session_settle, .on_room = on_room, .on_state = on_publisher_state};
+static const struct hg_feed_ops feed_ops = {.on_delivery = on_feed_delivery,
+                                            .on_state = on_feed_state};
+
+/* ---- Life ---- */
+
+static struct hg_link_config link_config(const struct hg_config *config,
+                                         struct hg_upstream_metrics *metrics)
+{
+    return (struct hg_link_config){
+        .endpoints = config->endpoints,
+        .endpoints_n = config->endpoints_n,
+        .heartbeat_ms = config->heartbeat_ms,
+        .connect_timeout_ms = config->connect_timeout_ms,
+        .max_body_bytes = config->max_message_bytes,
+        .metrics = metrics,
+    };
+}
+
+static struct hg_topology_spec topology_of(const struct hg_config *config)
+{
+    return (struct hg_topology_spec){
+        .exchanges = config->exchanges,
+        .exchanges_n = config->exchanges_n,
+        .queues = config->queues,
+        .queues_n = config->queues_n,
+    };
+}
+
+int hg_routing_declare(const struct hg_config *config, struct hg_log *log)
+{
+    struct hg_topology_spec spec = topology_of(config);
+    struct hg_link_config link = link_config(config, NULL);
+    return hg_topology_declare(&spec, &link, log);
+}
+
+static void open_upstream(struct hg_routing *r)
+{
+    struct hg_worker *w = r->worker;
+    const struct hg_config *config = w->config;
+    struct hg_upstream_metrics *metrics = &w->metrics.upstream;
+    struct hg_link_config link = link_config(config, metrics);
+    r->topology = topology_of(config);
+    const struct hg_publisher_config publisher = {
+        .link = link,
+        .instance = config->name,
+        .worker = w->index,
+        .window_n = config->confirm_window,
+        .window_bytes = config->buffer_bytes,
+        .timeout_ms = config->publish_timeout_ms,
+        .topology = w->index == 0 ? &r->topology : NULL,
+        .log = w->log,
+        .metrics = metrics,
+    };
+    hg_publisher_open(&r->publisher, &w->net, &publisher, &publisher_ops, r);
+    const struct hg_feed_config feed = {
+        .link = link,
+        .instance = config->name,
+        .worker = w->index,
+        .boot_id = w->gateway->boot_id,
+        .max_bytes = config->feed_max_bytes,
+        .expires_ms = config->feed_expires_ms,
+        .prefetch = config->prefetch,
+        .log = w->log,
+        .metrics = metrics,
+    };
+    hg_feed_open(&r->feed, &w->net, &feed, &feed_ops, r);
+    const struct hg_consumers_config consumers = {
+        .link = link,
+        .instance = config->name,
+        .worker = w->index,
+        .boot_id = w->gateway->boot_id,
+        .expires_ms = config->feed_expires_ms,
+        .max_bytes = config->feed_max_bytes,
+        .log = w->log,
+        .metrics = metrics,
+    };
+    hg_consumers_open(&r->consumers, &w->net, &consumers);
+}
+
+static void free_routing(struct hg_routing *r)
+{
+    for (enum hg_protocol p = 0; p < HG_PROTO_N; p++) {
+        if (r->by_address[p] != NULL) {
+            hg_trie_free(r->by_address[p]);
+        }
+    }
+    hg_map_close(&r->by_exchange);
+    hg_writer_close(&r->text);
+    hg_free(r->matches);
+    hg_free(r->headers);
+    hg_free(r->by_rule);
+    hg_free(r);
+}
+
+static void fire_drain(struct hg_timer *timer)
+{
+    struct hg_routing *r = HG_CONTAINER_OF(timer, struct hg_routing, drain_timer);
+    if (hg_link_is_stopped(&r->publisher.link) && hg_link_is_stopped(&r->feed.link) &&
+        hg_consumers_are_stopped(&r->consumers)) {
+        r->drained(r->worker);
+    } else {
+        hg_worker_timer(r->worker, timer, DRAIN_EVERY_MS);
+    }
+}
+
+bool hg_routing_open(struct hg_worker *w)
+{
+    struct hg_routing *r = hg_zalloc(sizeof(*r));
+    if (r == NULL) {
+        return false;
+    }
+    r->worker = w;
+    hg_map_open(&r->by_exchange);
+    hg_list_init(&r->held);
+    hg_timer_init(&r->held_timer, fire_held);
+    hg_timer_init(&r->drain_timer, fire_drain);
+    bool is_whole = true;
+    for (enum hg_protocol p = 0; p < HG_PROTO_N; p++) {
+        r->by_address[p] = hg_trie_new(HG_TRIE_ADDRESS);
+        is_whole = is_whole && r->by_address[p] != NULL;
+    }
+    r->by_rule = hg_zalloc((hg_rules_n(w->rules) + 1) * sizeof(*r->by_rule));
+    if (!is_whole || r->by_rule == NULL) {
+        free_routing(r);
+        return false;
+    }
+    w->routing = r;
+    open_upstream(r);
+    return true;
+}
+
+bool hg_routing_is_idle(const struct hg_worker *w)
+{
+    return w->routing == NULL || w->routing->publisher.held_n == 0;
+}
+
+void hg_routing_drain(struct hg_worker *w, void (*done)(struct hg_worker *w))
+{
+    struct hg_routing *r = w->routing;
+    r->drained = done;
+    hg_link_stop(&r->publisher.link);
+    hg_feed_stop(&r->feed);
+    hg_consumers_stop(&r->consumers);
+    hg_worker_timer(w, &r->drain_timer, 1);
+}
+
+void hg_routing_close(struct hg_worker *w)
+{
+    struct hg_routing *r = w->routing;
+    if (r == NULL) {
+        return;
+    }
+    w->routing = NULL;
+    hg_timer_stop(&r->held_timer);
+    hg_timer_stop(&r->drain_timer);
+    hg_consumers_close(&r->consumers);
+    hg_feed_close(&r->feed);
+    hg_publisher_close(&r->publisher);
+    free_routing(r);
+}

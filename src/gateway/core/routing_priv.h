@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What routing.c (deliveries), session.c (publishing) and subscribe.c share. */
+#ifndef HG_CORE_ROUTING_PRIV_H
+#define HG_CORE_ROUTING_PRIV_H
+
+#include "core/conn.h"
+#include "core/routing.h"
+#include "upstream/consumers.h"
+#include "upstream/feed.h"
+#include "upstream/publisher.h"
+
+struct rule_bindings { /* of one rule on the feed */
+    uint32_t exact_n;
+    struct hg_feed_binding *wide; /* NULL: not widened; kept while the process lives */
+};
+
+/* Subscriptions by RabbitMQ's own names to one exchange. */
+struct source_index {
+    struct hg_trie *trie; /* of binding keys */
+    uint8_t name_n;
+    uint8_t name[];
+};
+
+struct match { /* one deliver call to come */
+    struct hg_session *session;
+    struct hg_sub *subs;
+};
+
+struct hg_routing {
+    struct hg_worker *worker;
+    struct hg_publisher publisher;
+    struct hg_feed feed;
+    struct hg_consumers consumers;
+    struct hg_topology_spec topology;
+    struct hg_trie *by_address[HG_PROTO_N];
+    struct hg_map by_exchange; /* exchange -> struct source_index */
+    struct rule_bindings *by_rule;
+    bool is_feed_up, is_publisher_up;
+    void (*drained)(struct hg_worker *w); /* NULL: not draining */
+    struct hg_timer drain_timer;
+    /* Clients held for room, oldest first (struct hg_held), and the timer that ends their wait. */
+    struct hg_list held;
+    struct hg_timer held_timer;
+    /* Scratch of one call. */
+    struct match *matches;
+    size_t matches_n, matches_cap;
+    struct hg_header *headers;
+    size_t headers_cap;
+    struct hg_writer text;
+};
+
+/* Wakes the held clients, all of them or only those past the limit. */
+void hg_session_release_held(struct hg_routing *r, bool only_overdue);
+/* A publish of this session has its outcome. */
+void hg_session_settle(void *session, uint64_t id, enum hg_status outcome, struct hg_bytes reason);
+/* Declarations under way are given up; nobody is told. */
+void hg_session_forget_declares(struct hg_session *s);
+/* Lets go of an exchange's index when nobody is in it. */
+void hg_routing_drop_source(struct hg_routing *r, struct hg_trie *trie);
+/* The address of a message for this protocol, in r->text until its next use; false if no rule maps
+ * it back. */
+bool hg_routing_address(struct hg_routing *r, enum hg_protocol proto, const struct hg_message *m,
+                        struct hg_bytes *address_out);
+
+#endif

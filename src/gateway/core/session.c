@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sessions and what they publish. */
+#include "core/session.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/conn.h"
+#include "core/routing_priv.h"
+#include "message/topic.h"
+
+enum { FRAME_MAX = 131072 }; /* RabbitMQ's default, until the link has negotiated its own */
+
+/* A client that waits for room. */
+struct hg_held {
+    struct hg_list link;
+    struct hg_session *session;
+    uint64_t since_ms;
+};
+
+void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enum hg_protocol proto,
+                     struct hg_conn *conn, struct hg_worker *worker)
+{
+    *s = (struct hg_session){.ops = ops, .conn = conn, .worker = worker, .proto = (uint8_t)proto};
+    hg_list_init(&s->subs);
+    hg_list_init(&s->publishes);
+    hg_list_init(&s->declares);
+}
+
+/* ---- Waiting for room ---- */
+
+static void forget_hold(struct hg_session *s)
+{
+    if (s->held != NULL) {
+        hg_list_remove(&s->held->link);
+        hg_free(s->held);
+        s->held = NULL;
+    }
+}
+
+static enum hg_status why_no_room(const struct hg_routing *r)
+{
+    return hg_publisher_is_available(&r->publisher) ? HG_BUSY : HG_BROKER_AWAY;
+}
+
+/* HELD, or the refusal that ends the wait. */
+static enum hg_status hold(struct hg_session *s, const struct hg_publish_args *args)
+{
+    struct hg_routing *r = s->worker->routing;
+    uint64_t now = hg_clock_ms();
+    bool is_new = s->held == NULL;
+    bool is_overdue =
+        !is_new && now - s->held->since_ms >= s->worker->config->unavailable_timeout_ms;
+    if (is_new && !args->never_held) {
+        s->held = hg_zalloc(sizeof(*s->held));
+    }
+    if (args->never_held || is_overdue || s->held == NULL) {
+        forget_hold(s);
+        return why_no_room(r);
+    }
+    if (is_new) {
+        s->held->session = s;
+        s->held->since_ms = now;
+        hg_list_init(&s->held->link);
+        hg_count(&s->worker->metrics.proto[s->proto].held, 1);
+    }
+    hg_list_remove(&s->held->link);
+    hg_list_add_last(&r->held, &s->held->link);
+    if (r->held_timer.due_ms == 0) {
+        hg_worker_timer(s->worker, &r->held_timer, 1);
+    }
+    hg_conn_hold(s->conn, HG_HOLD_UPSTREAM);
+    return HG_HELD;
+}
+
+void hg_session_release_held(struct hg_routing *r, bool only_overdue)
+{
+    uint64_t now = hg_clock_ms();
+    HG_LIST_FOREACH (it, &r->held) {
+        struct hg_held *held = HG_LIST_ENTRY(it, struct hg_held, link);
+        if (!only_overdue || now - held->since_ms >= r->worker->config->unavailable_timeout_ms) {
+            hg_conn_release(held->session->conn, HG_HOLD_UPSTREAM);
+        }
+    }
+}
+
+void hg_session_detach(struct hg_session *s)
+{
+    HG_LIST_FOREACH_SAFE (it, &s->subs) {
+        hg_unsubscribe(HG_LIST_ENTRY(it, struct hg_sub, session_link));
+    }
+    hg_publisher_forget(&s->publishes);
+    hg_session_forget_declares(s);
+    forget_hold(s);
+}
+
+/* ---- Publishing ---- */
+
+static enum hg_status resolve(struct hg_session *s, const struct hg_publish_args *args,
+                              struct hg_published *out, const char **why)
+{
+    if (args->is_direct) {
+        out->exchange = args->exchange;
+        out->key = args->key;
+        out->on_reject = HG_REJECT_CLOSE;
+        return HG_OK;
+    }
+    const struct hg_config *config = s->worker->config;
+    const struct hg_topic_limits limits = {.max_bytes = (size_t)config->max_topic_bytes,
+                                           .max_levels = (size_t)config->max_topic_levels};
+    *why = hg_topic_check_address(args->address, &limits);
+    if (*why != NULL) {
+        return HG_BAD_ADDRESS;
+    }
+    enum hg_status status =
+        hg_rules_publish(s->worker->rules, s->proto, args->address, &out->route);
+    if (status == HG_OK) {
+        out->exchange = out->route.exchange;
+        out->key = out->route.key;
+        out->on_reject = hg_rules_spec(s->worker->rules, out->route.rule)->on_reject;
+    }
+    return status;
+}
+
+static bool has_room_for_headers(struct hg_routing *r, size_t n)
+{
+    if (n <= r->headers_cap) {
+        return true;
+    }
+    struct hg_header *headers = hg_realloc(r->headers, n * sizeof(*headers));
+    if (headers == NULL) {
+        return false;
+    }
+    r->headers = headers;
+    r->headers_cap = n;
+    return true;
+}
+
+static bool is_rule_header(const struct hg_rule_spec *rule, struct hg_bytes name)
+{
+    for (size_t i = 0; rule != NULL && i < rule->headers_n; i++) {
+        if (hg_bytes_eq(hg_bytes_str(rule->header_names[i]), name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Expands the rule's headers behind the n that are there. All of them go into one text, which may
+ * move while it grows: so first the lengths, then the places. */
+static size_t add_rule_headers(struct hg_session *s, const struct hg_publish_args *args,
+                               const struct hg_published *pub, const struct hg_rule_spec *rule,
+                               size_t n)
+{
+    struct hg_routing *r = s->worker->routing;
+    const struct hg_rule_vars vars = {.client_id = args->client_id,
+                                      .user = args->user,
+                                      .address = args->address,
+                                      .protocol = s->proto};
+    hg_writer_reset(&r->text);
+    for (size_t i = 0; i < rule->headers_n; i++) {
+        size_t start = hg_writer_n(&r->text);
+        hg_rules_header(s->worker->rules, &pub->route, i, &vars, &r->text);
+        struct hg_header *h = &r->headers[n + i];
+        h->name = hg_bytes_str(rule->header_names[i]);
+        h->value = (struct hg_value){.kind = HG_VALUE_STRING};
+        h->value.u.bytes.n = hg_writer_n(&r->text) - start;
+    }
+    struct hg_bytes text = hg_writer_view(&r->text);
+    for (size_t i = 0; i < rule->headers_n; i++) {
+        struct hg_bytes *value = &r->headers[n + i].value.u.bytes;
+        value->p = text.p;
+        text = hg_bytes_skip(text, value->n);
+    }
+    return n + rule->headers_n;
+}
+
+/* The client's properties less what it may not say (architecture, decision 11), plus what the rule
+ * says. */
+static bool build_properties(struct hg_session *s, const struct hg_publish_args *args,
+                             const struct hg_published *pub, struct hg_properties *out)
+{
+    struct hg_routing *r = s->worker->routing;
+    const struct hg_rule_spec *rule =
+        args->is_direct ? NULL : hg_rules_spec(s->worker->rules, pub->route.rule);
+    size_t most_n = args->properties.headers_n + (rule == NULL ? 0 : rule->headers_n) + 1;
+    if (!has_room_for_headers(r, most_n)) {
+        return false;
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < args->properties.headers_n; i++) {
+        const struct hg_header *h = &args->properties.headers[i];
+        if (!hg_header_is_reserved(h->name) && !is_rule_header(rule, h->name)) {
+            r->headers[n++] = *h;
+        }
+    }
+    *out = args->properties;
+    out->user_id = HG_BYTES("");
+    if (rule != NULL) {
+        n = add_rule_headers(s, args, pub, rule, n);
+        if (pub->route.is_hashed) {
+            r->headers[n++] =
+                (struct hg_header){HG_BYTES("x-headgate-address"),
+                                   {.kind = HG_VALUE_STRING, .u.bytes = args->address}};
+        }
+        if (rule->persistent != HG_UNSET) {
+            out->delivery_mode = rule->persistent == HG_YES ? 2 : 1;
+        }
+    }
+    out->headers = r->headers;
+    out->headers_n = n;
+    return !r->text.failed;
+}
+
+static enum hg_status check(struct hg_session *s, const struct hg_message_parts *parts,
+                            const char **why)
+{
+    const struct hg_routing *r = s->worker->routing;
+    if (parts->body.n > s->worker->config->max_message_bytes) {
+        *why = "the body is larger than max_message_size";
+        return HG_TOO_LARGE;
+    }
+    const struct hg_amqp_conn *conn = hg_link_conn(&r->publisher.link);
+    uint32_t frame_max = conn == NULL ? FRAME_MAX : hg_amqp_conn_frame_max(conn);
+    *why =
+        hg_amqp_check_publish(parts, HG_BYTES(""), frame_max, s->worker->config->max_message_bytes);
+    return *why == NULL ? HG_OK : HG_BAD_PROPERTY;
+}
+
+static enum hg_status order(struct hg_session *s, const struct hg_publish_args *args,
+                            const struct hg_message_parts *parts)
+{
+    struct hg_routing *r = s->worker->routing;
+    struct hg_message *message = hg_message_new(parts);
+    if (message == NULL) {
+        return HG_NO_MEMORY;
+    }
+    if (!hg_publisher_admits(&r->publisher, hg_message_cost_bytes(message))) {
+        hg_message_unref(message);
+        return hold(s, args);
+    }
+    const struct hg_publish_order made = {
+        .message_own = &message,
+        .owner = args->wants_outcome ? s : NULL,
+        .owners = &s->publishes,
+        .id = args->id,
+        .timeout_ms = args->timeout_ms,
+    };
+    return hg_publisher_publish(&r->publisher, &made);
+}
+
+enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
+                          struct hg_published *published_out, const char **why_out)
+{
+    struct hg_worker *w = s->worker;
+    struct hg_proto_metrics *metrics = &w->metrics.proto[s->proto];
+    struct hg_published here;
+    struct hg_published *pub = published_out != NULL ? published_out : &here;
+    *why_out = NULL;
+    enum hg_status status = resolve(s, args, pub, why_out);
+    if (status == HG_OK) {
+        struct hg_message_parts parts = {.exchange = pub->exchange,
+                                         .routing_key = pub->key,
+                                         .body = args->body,
+                                         .body_buf = args->body_buf};
+        parts.is_mandatory =
+            args->is_mandatory ||
+            (!args->is_direct && hg_rules_spec(w->rules, pub->route.rule)->is_mandatory);
+        status = build_properties(s, args, pub, &parts.properties) ? check(s, &parts, why_out)
+                                                                   : HG_NO_MEMORY;
+        if (status == HG_OK) {
+            status = order(s, args, &parts);
+        }
+    }
+    if (status == HG_HELD) {
+        return status;
+    }
+    forget_hold(s);
+    if (status != HG_OK) {
+        hg_count(&metrics->refused, 1);
+        return status;
+    }
+    hg_count(&metrics->messages_in, 1);
+    hg_count(&metrics->bytes_in, args->body.n);
+    if (!args->is_direct) {
+        hg_count(&w->metrics.rule_in[pub->route.rule], 1);
+    }
+    return HG_OK;
+}
+
+void hg_session_settle(void *session, uint64_t id, enum hg_status outcome, struct hg_bytes reason)
+{
+    struct hg_session *s = session;
+    struct hg_proto_metrics *metrics = &s->worker->metrics.proto[s->proto];
+    hg_count(outcome == HG_OK ? &metrics->confirmed : &metrics->refused, 1);
+    s->ops->settled(s, id, outcome, reason);
+}

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Subscriptions: from a filter or a source to bindings, consumers and a place in the index. */
+#include "base/mem.h"
+#include "core/conn.h"
+#include "core/routing_priv.h"
+#include "message/topic.h"
+
+/* One thing that a subscription holds in RabbitMQ. */
+struct hg_sub_link {
+    struct hg_sub *sub;
+    struct hg_feed_binding *binding; /* NULL unless on the feed */
+    struct hg_consumer *consumer;    /* NULL unless a queue is consumed */
+    struct hg_feed_wait wait;
+    uint32_t rule;       /* of the plan; SOURCE: none */
+    bool is_waiting;     /* RabbitMQ has not answered yet */
+    bool is_exact;       /* counted in rule_bindings.exact_n if it is the last reference */
+    bool is_whole_queue; /* consumes a queue as it is: whatever is in it, is for the subscriber */
+};
+
+enum { SOURCE = UINT32_MAX };
+
+/* A declaration that a session waits for. */
+struct declare {
+    struct hg_list link; /* in hg_session.declares */
+    struct hg_session *session;
+    struct hg_consumer *consumer;
+    uint64_t id;
+};
+
+static struct hg_routing *routing_of(const struct hg_session *s)
+{
+    return s->worker->routing;
+}
+
+/* ---- Answers ---- */
+
+static void fail(struct hg_sub *sub, enum hg_status status, struct hg_bytes reason)
+{
+    struct hg_session *s = sub->session;
+    hg_unsubscribe(sub);
+    s->ops->subscribed(s, sub, status, reason);
+}
+
+static void answered(struct hg_sub_link *link, enum hg_status status, struct hg_bytes reason)
+{
+    struct hg_sub *sub = link->sub;
+    if (status != HG_OK) {
+        fail(sub, status, reason);
+        return;
+    }
+    if (!link->is_waiting) {
+        return; /* again, after a reconnect */
+    }
+    link->is_waiting = false;
+    sub->waiting_n--;
+    if (sub->waiting_n == 0) {
+        sub->is_live = true;
+        sub->session->ops->subscribed(sub->session, sub, HG_OK, HG_BYTES(""));
+    }
+}
+
+static void on_bound(struct hg_feed_wait *wait, enum hg_status status, struct hg_bytes reason)
+{
+    answered(HG_CONTAINER_OF(wait, struct hg_sub_link, wait), status, reason);
+}
+
+static void on_consumer_state(void *ctx, enum hg_status status, struct hg_bytes reason)
+{
+    struct hg_sub_link *link = ctx;
+    if (status != HG_OK) {
+        link->consumer = NULL;
+    }
+    answered(link, status, reason);
+}
+
+/* The address for a delivery from a queue: the first rule's that fits, if the filter matches it;
+ * for a queue consumed whole, else the address of the rule that names the queue. */
+static bool address_for(struct hg_sub_link *link, const struct hg_message *m,
+                        struct hg_writer *filter, struct hg_bytes *address_out)
+{
+    struct hg_session *s = link->sub->session;
+    struct hg_routing *r = routing_of(s);
+    hg_trie_write_pattern(link->sub->index, &link->sub->entry, filter);
+    if (hg_routing_address(r, s->proto, m, address_out) &&
+        hg_topic_matches(hg_writer_view(filter), *address_out)) {
+        return true;
+    }
+    if (!link->is_whole_queue) {
+        return false;
+    }
+    const char *queue = hg_rules_spec(s->worker->rules, link->rule)->queue;
+    size_t rule = 0;
+    hg_writer_reset(&r->text);
+    if (hg_rules_deliver(s->worker->rules, s->proto, HG_BYTES(""), hg_bytes_str(queue),
+                         HG_BYTES(""), &r->text, &rule)) {
+        *address_out = hg_writer_view(&r->text);
+    } else {
+        *address_out = hg_writer_view(filter); /* has no wildcard: subscribe_plan saw to it */
+    }
+    return true;
+}
+
+static void on_consumer_delivery(void *ctx, struct hg_message *m, bool is_redelivered)
+{
+    struct hg_sub_link *link = ctx;
+    struct hg_session *s = link->sub->session;
+    struct hg_delivery d = {.message = m, .is_redelivered = is_redelivered, .must_keep = true};
+    struct hg_writer filter = {0};
+    bool is_wanted = link->rule == SOURCE || address_for(link, m, &filter, &d.address);
+    if (!is_wanted) {
+        hg_count(&s->worker->metrics.upstream.unwanted, 1);
+    } else if (!hg_conn_is_closing(s->conn)) {
+        link->sub->next_match = NULL;
+        s->ops->deliver(s, &d, link->sub);
+    }
+    for (size_t i = 0; i < HG_DELIVERY_CACHES; i++) {
+        hg_buf_unref(d.cache[i]);
+    }
+    hg_writer_close(&filter);
+}
+
+static bool may_ack(void *ctx)
+{
+    const struct hg_sub_link *link = ctx;
+    return !hg_conn_is_full(link->sub->session->conn, 0);
+}
+
+static const struct hg_consumer_ops consumer_ops = {
+    .on_state = on_consumer_state, .on_delivery = on_consumer_delivery, .may_ack = may_ack};
+
+/* ---- Making and giving back links ---- */
+
+static bool add_binding(struct hg_sub *sub, struct hg_bytes exchange, struct hg_bytes key,
+                        uint32_t rule, bool is_exact)
+{
+    struct hg_routing *r = routing_of(sub->session);
+    struct hg_sub_link *link = &sub->links[sub->links_n];
+    *link =
+        (struct hg_sub_link){.sub = sub, .rule = rule, .is_waiting = true, .is_exact = is_exact};
+    hg_list_init(&link->wait.link);
+    link->wait.on_bound = on_bound;
+    bool is_first = false;
+    link->binding = hg_feed_bind(&r->feed, exchange, key, &link->wait, &is_first);
+    if (link->binding == NULL) {
+        return false;
+    }
+    if (is_exact && is_first) {
+        r->by_rule[rule].exact_n++;
+    }
+    sub->links_n++;
+    sub->waiting_n++;
+    return true;
+}
+
+static bool add_consumer(struct hg_sub *sub, const struct hg_consumer_spec *spec, uint32_t rule)
+{
+    struct hg_sub_link *link = &sub->links[sub->links_n];
+    *link = (struct hg_sub_link){
+        .sub = sub, .rule = rule, .is_waiting = true, .is_whole_queue = spec->queue.n > 0};
+    hg_list_init(&link->wait.link);
+    link->consumer =
+        hg_consumer_open(&routing_of(sub->session)->consumers, spec, &consumer_ops, link);
+    if (link->consumer == NULL) {
+        return false;
+    }
+    sub->links_n++;
+    sub->waiting_n++;
+    return true;
+}
+
+static void give_back(struct hg_routing *r, struct hg_sub_link *link)
+{
+    hg_feed_cancel(&link->wait);
+    hg_consumer_close(link->consumer);
+    if (link->binding != NULL && hg_feed_unbind(&r->feed, link->binding) && link->is_exact) {
+        r->by_rule[link->rule].exact_n--;
+    }
+}
+
+void hg_unsubscribe(struct hg_sub *sub)
+{
+    struct hg_session *s = sub->session;
+    if (s == NULL) {
+        return;
+    }
+    struct hg_routing *r = routing_of(s);
+    if (sub->entry.node != NULL) {
+        hg_trie_remove(sub->index, &sub->entry);
+        if (sub->index != r->by_address[s->proto]) {
+            hg_routing_drop_source(r, sub->index);
+        }
+    }
+    for (size_t i = 0; i < sub->links_n; i++) {
+        give_back(r, &sub->links[i]);
+    }
+    hg_free(sub->links);
+    sub->links = NULL;
+    sub->links_n = sub->waiting_n = 0;
+    hg_list_remove(&sub->session_link);
+    s->subs_n--;
+    hg_uncount(&s->worker->metrics.proto[s->proto].subscriptions, 1);
+    sub->session = NULL;
+    sub->is_live = false;
+}
+
+static enum hg_status begin(struct hg_session *s, struct hg_sub *sub, size_t links_n,
+                            const char **why_out)
+{
+    if (s->subs_n >= s->worker->config->max_subscriptions) {
+        *why_out = "the client has as many subscriptions as [limits] max_subscriptions allows";
+        return HG_TOO_MANY;
+    }
+    sub->links = hg_zalloc(links_n * sizeof(*sub->links));
+    if (sub->links == NULL) {
+        return HG_NO_MEMORY;
+    }
+    sub->session = s;
+    sub->entry.node = NULL;
+    sub->links_n = sub->waiting_n = 0;
+    sub->is_live = false;
+    hg_list_add_last(&s->subs, &sub->session_link);
+    s->subs_n++;
+    hg_count(&s->worker->metrics.proto[s->proto].subscriptions, 1);
+    return HG_OK;
+}
+
+/* ---- By filter ---- */
+
+struct subscribing {
+    struct hg_sub *sub;
+    struct hg_bytes filter;
+    size_t plans_n;
+    enum hg_status status;
+    const char *why;
+};
+
+static void count_plan(void *ctx, const struct hg_binding_plan *plan)
+{
+    struct subscribing *c = ctx;
+    (void)plan;
+    c->plans_n++;
+}
+
+/* Exact, until the rule has more bindings on this feed than is good (architecture, decision 3). */
+static bool bind_plan(struct hg_sub *sub, const struct hg_binding_plan *plan)
+{
+    struct hg_session *s = sub->session;
+    struct hg_routing *r = routing_of(s);
+    struct rule_bindings *of_rule = &r->by_rule[plan->rule];
+    bool is_wide = plan->is_widenable && (plan->scope == HG_SCOPE_WIDE || of_rule->wide != NULL ||
+                                          of_rule->exact_n >= s->worker->config->widen_after);
+    if (!is_wide) {
+        return add_binding(sub, plan->exchange, plan->key, (uint32_t)plan->rule, true);
+    }
+    if (of_rule->wide == NULL) {
+        of_rule->wide = hg_feed_bind(&r->feed, plan->exchange, plan->wide_key, NULL, NULL);
+        hg_count(&s->worker->metrics.upstream.widened, 1);
+    }
+    return add_binding(sub, plan->exchange, plan->wide_key, (uint32_t)plan->rule, false);
+}
+
+static bool has_own_address(const struct hg_session *s, struct hg_bytes queue)
+{
+    struct hg_writer text = {0};
+    size_t rule = 0;
+    bool has = hg_rules_deliver(s->worker->rules, s->proto, HG_BYTES(""), queue, HG_BYTES(""),
+                                &text, &rule);
+    hg_writer_close(&text);
+    return has;
+}
+
+static void subscribe_plan(void *ctx, const struct hg_binding_plan *plan)
+{
+    struct subscribing *c = ctx;
+    if (c->status != HG_OK) {
+        return;
+    }
+    bool is_added = false;
+    if (plan->kind == HG_PLAN_FEED) {
+        is_added = bind_plan(c->sub, plan);
+    } else if (plan->kind == HG_PLAN_QUEUE && hg_topic_has_wildcard(c->filter) &&
+               !has_own_address(c->sub->session, plan->queue)) {
+        c->status = HG_NO_WILDCARD;
+        c->why = "a rule with a queue has no address for a wildcard: subscribe to one address";
+        return;
+    } else {
+        const struct hg_consumer_spec spec = {
+            .queue = plan->queue, .exchange = plan->exchange, .key = plan->key};
+        is_added = add_consumer(c->sub, &spec, (uint32_t)plan->rule);
+    }
+    c->status = is_added ? HG_OK : HG_NO_MEMORY;
+}
+
+enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter,
+                                   const char **why_out)
+{
+    const struct hg_config *config = s->worker->config;
+    const struct hg_topic_limits limits = {.max_bytes = (size_t)config->max_topic_bytes,
+                                           .max_levels = (size_t)config->max_topic_levels};
+    *why_out = hg_topic_check_filter(filter, &limits);
+    if (*why_out != NULL) {
+        return HG_BAD_FILTER;
+    }
+    struct subscribing c = {.sub = sub, .filter = filter};
+    enum hg_status status =
+        hg_rules_subscribe(s->worker->rules, s->proto, filter, count_plan, &c, why_out);
+    if (status == HG_OK) {
+        status = begin(s, sub, c.plans_n, why_out);
+    }
+    if (status != HG_OK) {
+        return status;
+    }
+    struct hg_routing *r = routing_of(s);
+    sub->index = r->by_address[s->proto];
+    if (!hg_trie_add(sub->index, filter, &sub->entry)) {
+        sub->entry.node = NULL;
+        hg_unsubscribe(sub);
+        return HG_NO_MEMORY;
+    }
+    (void)hg_rules_subscribe(s->worker->rules, s->proto, filter, subscribe_plan, &c, why_out);
+    if (c.status != HG_OK) {
+        hg_unsubscribe(sub);
+        *why_out = c.why;
+    }
+    return c.status;
+}
+
+/* ---- By source ---- */
+
+static struct hg_trie *index_for(struct hg_routing *r, struct hg_bytes exchange)
+{
+    struct source_index *index = hg_map_find(&r->by_exchange, exchange);
+    if (index != NULL) {
+        return index->trie;
+    }
+    index = hg_zalloc(sizeof(*index) + exchange.n);
+    if (index == NULL) {
+        return NULL;
+    }
+    index->name_n = (uint8_t)exchange.n;
+    memcpy(index->name, exchange.p, exchange.n);
+    index->trie = hg_trie_new(HG_TRIE_BINDING);
+    if (index->trie == NULL ||
+        !hg_map_put(&r->by_exchange, hg_bytes(index->name, index->name_n), index)) {
+        if (index->trie != NULL) {
+            hg_trie_free(index->trie);
+        }
+        hg_free(index);
+        return NULL;
+    }
+    return index->trie;
+}
+
+static const char *check_source(const struct hg_source *source)
+{
+    if (source->queue.n > 255 || source->exchange.n > 255 || source->key.n > 255) {
+        return "names and routing keys have at most 255 bytes";
+    }
+    if (source->queue.n == 0 && source->exchange.n == 0) {
+        return "the default exchange cannot be subscribed to: name a queue";
+    }
+    return NULL;
+}
+
+static bool has_wildcard_word(struct hg_bytes key)
+{
+    struct hg_bytes word;
+    bool has_more = true;
+    while (hg_topic_next(&key, &has_more, '.', &word)) {
+        if (hg_bytes_eq(word, HG_BYTES("*")) || hg_bytes_eq(word, HG_BYTES("#"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum hg_status subscribe_exchange(struct hg_sub *sub, const struct hg_source *source,
+                                         enum hg_exchange_type type, const char **why_out)
+{
+    struct hg_routing *r = routing_of(sub->session);
+    if (type == HG_EXCHANGE_DIRECT && has_wildcard_word(source->key)) {
+        *why_out = "a direct exchange knows no wildcards";
+        return HG_NO_WILDCARD;
+    }
+    struct hg_bytes pattern = type == HG_EXCHANGE_FANOUT ? HG_BYTES("#") : source->key;
+    sub->index = index_for(r, source->exchange);
+    if (sub->index == NULL) {
+        return HG_NO_MEMORY;
+    }
+    if (!hg_trie_add(sub->index, pattern, &sub->entry)) {
+        sub->entry.node = NULL;
+        hg_routing_drop_source(r, sub->index);
+        return HG_NO_MEMORY;
+    }
+    struct hg_bytes key = type == HG_EXCHANGE_FANOUT ? HG_BYTES("") : source->key;
+    return add_binding(sub, source->exchange, key, SOURCE, false) ? HG_OK : HG_NO_MEMORY;
+}
+
+static enum hg_status subscribe_queue(struct hg_sub *sub, const struct hg_source *source)
+{
+    struct hg_amqp_queue_declare declare = {0};
+    struct hg_consumer_spec spec = {
+        .queue = source->queue, .exchange = source->exchange, .key = source->key};
+    if (source->declare != NULL) {
+        declare = (struct hg_amqp_queue_declare){
+            .name = source->declare->name,
+            .is_durable = source->declare->is_durable,
+            .is_exclusive = source->declare->is_exclusive,
+            .is_auto_delete = source->declare->is_auto_delete,
+            .arguments = source->declare->arguments,
+            .arguments_n = source->declare->arguments_n,
+        };
+        spec.declare = &declare;
+    }
+    return add_consumer(sub, &spec, SOURCE) ? HG_OK : HG_NO_MEMORY;
+}
+
+enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
+                                   const struct hg_source *source, const char **why_out)
+{
+    *why_out = check_source(source);
+    if (*why_out != NULL) {
+        return HG_BAD_ADDRESS;
+    }
+    enum hg_status status = begin(s, sub, 1, why_out);
+    if (status != HG_OK) {
+        return status;
+    }
+    /* An exchange whose type is not known gets a queue of the subscriber's own: that is right for
+     * every type. */
+    bool is_known = false;
+    enum hg_exchange_type type =
+        hg_rules_exchange_type(s->worker->rules, source->exchange, &is_known);
+    bool is_shared =
+        source->queue.n == 0 && is_known &&
+        (type == HG_EXCHANGE_TOPIC || type == HG_EXCHANGE_DIRECT || type == HG_EXCHANGE_FANOUT);
+    status =
+        is_shared ? subscribe_exchange(sub, source, type, why_out) : subscribe_queue(sub, source);
+    if (status != HG_OK) {
+        hg_unsubscribe(sub);
+    }
+    return status;
+}
+
+/* ---- Declaring ---- */
+
+static void free_declare(struct declare *d)
+{
+    hg_list_remove(&d->link);
+    hg_free(d);
+}
+
+static void on_declare_state(void *ctx, enum hg_status status, struct hg_bytes reason)
+{
+    struct declare *d = ctx;
+    struct hg_session *s = d->session;
+    uint64_t id = d->id;
+    free_declare(d);
+    s->ops->declared(s, id, status, reason);
+}
+
+static const struct hg_consumer_ops declare_ops = {.on_state = on_declare_state};
+
+enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec *spec, uint64_t id)
+{
+    struct declare *d = hg_zalloc(sizeof(*d));
+    if (d == NULL) {
+        return HG_NO_MEMORY;
+    }
+    d->session = s;
+    d->id = id;
+    const struct hg_amqp_queue_declare declare = {
+        .name = spec->name,
+        .is_durable = spec->is_durable,
+        .is_exclusive = spec->is_exclusive,
+        .is_auto_delete = spec->is_auto_delete,
+        .arguments = spec->arguments,
+        .arguments_n = spec->arguments_n,
+    };
+    const struct hg_consumer_spec consumer = {
+        .queue = spec->name, .declare = &declare, .is_declare_only = true};
+    d->consumer = hg_consumer_open(&routing_of(s)->consumers, &consumer, &declare_ops, d);
+    if (d->consumer == NULL) {
+        hg_free(d);
+        return HG_NO_MEMORY;
+    }
+    hg_list_add_last(&s->declares, &d->link);
+    return HG_OK;
+}
+
+void hg_session_forget_declares(struct hg_session *s)
+{
+    HG_LIST_FOREACH_SAFE (it, &s->declares) {
+        struct declare *d = HG_LIST_ENTRY(it, struct declare, link);
+        hg_consumer_close(d->consumer);
+        free_declare(d);
+    }
+}
