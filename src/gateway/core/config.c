@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads the configuration: file, overrides, environment, sections, and what holds between them. */
+#include "core/config.h"
+
+#include "base/check.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "core/config_schema.h"
+#include "core/config_value.h"
+
+#include <uv.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+enum { FILE_MAX_BYTES = 64 * 1024 * 1024, NAME_MAX_BYTES = 64, VALUES_DEPTH_MAX = 64 };
+#define MAX_MESSAGE_BYTES (UINT64_C(512) * 1024 * 1024) /* RabbitMQ's own largest */
+#define MS_PER_HOUR       UINT64_C(3600000)
+#define KIB               UINT64_C(1024)
+#define MIB               (1024 * KIB)
+#define GIB               (1024 * MIB)
+
+struct owned_config {
+    struct hg_config config;
+    struct hg_config_arena arena;
+};
+
+/* ---- [gateway], [rabbitmq], … ------------------------------------------------------------------------------------------- */
+
+static void read_endpoints(struct hg_config_reader *r, const struct hg_config_node *node,
+                           void *into)
+{
+    static const char *const preset[] = {"amqp://guest:guest@127.0.0.1:5672/%2f"};
+    struct hg_config *c = into;
+    size_t n = 1;
+    const char *const *urls = node == NULL ? preset : hg_config_read_texts(r, node, &n);
+    struct hg_endpoint *endpoints = hg_config_arena_get(&r->arena, (n + 1) * sizeof *endpoints);
+    if (endpoints == NULL || (node != NULL && node->kind != HG_CONFIG_ARRAY)) {
+        return;
+    }
+    if (n == 0) {
+        hg_config_read_error(r, &node->at, "endpoints must not be empty");
+    }
+    const struct hg_config_node *element = node == NULL ? NULL : node->u.first;
+    for (size_t i = 0; i < n; i++, element = element == NULL ? NULL : element->next) {
+        const struct hg_config_at *at = element == NULL ? NULL : &element->at;
+        const char *problem = hg_config_value_endpoint(&r->arena, urls[i], &endpoints[i]);
+        if (problem != NULL) {
+            hg_config_read_error(r, at, "endpoint %zu: %s", i + 1, problem);
+        } else if (strcmp(endpoints[0].vhost, endpoints[i].vhost) != 0) {
+            hg_config_read_error(r, at,
+                                 "endpoint %zu: all endpoints share one virtual host; more of "
+                                 "them are not supported by this version",
+                                 i + 1);
+        }
+    }
+    c->endpoints = endpoints;
+    c->endpoints_n = n;
+}
+
+static void read_name(struct hg_config_reader *r, const struct hg_config_node *node, void *into)
+{
+    struct hg_config *c = into;
+    char host[NAME_MAX_BYTES + 1];
+    size_t n = sizeof host;
+    if (node == NULL) {
+        c->name = uv_os_gethostname(host, &n) == 0
+                      ? hg_config_arena_copy(&r->arena, host, strlen(host))
+                      : "headgate";
+    } else if (hg_config_read_kind(r, node, HG_CONFIG_STRING) != NULL) {
+        c->name = node->u.string.p;
+        if (node->u.string.n == 0 || node->u.string.n > NAME_MAX_BYTES) {
+            hg_config_read_error(r, &node->at, "name has 1 to %d bytes", NAME_MAX_BYTES);
+        }
+    }
+}
+
+static void read_static(struct hg_config_reader *r, const struct hg_config_node *node, void *into)
+{
+    struct hg_config *c = into;
+    struct stat st;
+    if (hg_config_read_kind(r, node, HG_CONFIG_STRING) == NULL || node->u.string.n == 0) {
+        return;
+    }
+    c->http_static_dir = node->u.string.p;
+    if (stat(c->http_static_dir, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        hg_config_read_error(r, &node->at, "static: \"%s\" is not a directory", node->u.string.p);
+    }
+}
+
+static void read_bind(struct hg_config_reader *r, const struct hg_config_node *node, void *into)
+{
+    struct hg_listener_spec *l = into;
+    if (hg_config_read_kind(r, node, HG_CONFIG_STRING) == NULL) {
+        return;
+    }
+    const char *problem = hg_config_value_bind(&r->arena, node->u.string.p, &l->host, &l->port);
+    if (problem != NULL) {
+        hg_config_read_error(r, &node->at, "bind %s", problem);
+    }
+}
+
+static void check_listener(struct hg_config_reader *r, const struct hg_config_node *element,
+                           void *into)
+{
+    struct hg_listener_spec *l = into;
+    l->where = hg_config_read_where(r, &element->at);
+    const struct hg_config_node *cors = hg_config_tree_find(element, "cors_origins");
+    if (cors != NULL && l->serve != HG_SERVE_WEB) {
+        hg_config_read_error(r, &cors->key_at,
+                             "cors_origins belongs to a listener that serves "
+                             "\"web\"");
+    }
+}
+
+static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
+static const char *const log_formats[] = {"text", "json", NULL};
+static const char *const serves[] = {"web", "mqtt", "stomp", "admin", NULL};
+
+/* clang-format off */
+#define CONFIG(member) HG_CONFIG_MEMBER(hg_config, member)
+
+static const struct hg_config_field log_fields[] = {
+    {.key = "level",  .kind = HG_READ_WORD, CONFIG(log_level),   .words = log_levels,  .preset = "info"},
+    {.key = "format", .kind = HG_READ_WORD, CONFIG(log_is_json), .words = log_formats, .preset = "text"},
+    {.key = NULL},
+};
+
+static const struct hg_config_field gateway_fields[] = {
+    {.key = "name",          .kind = HG_READ_OTHER,    .read = read_name},
+    {.key = "workers",       .kind = HG_READ_NUMBER,   CONFIG(workers), .preset = "0", .max = 256},
+    {.key = "log",           .kind = HG_READ_TABLE,    .fields = log_fields},
+    {.key = "drain_timeout", .kind = HG_READ_DURATION, CONFIG(drain_timeout_ms), .preset = "20s", .max = MS_PER_HOUR},
+    {.key = NULL},
+};
+
+static const struct hg_config_field rabbitmq_fields[] = {
+    {.key = "endpoints",           .kind = HG_READ_OTHER,    .read = read_endpoints},
+    {.key = "heartbeat",           .kind = HG_READ_DURATION, CONFIG(heartbeat_ms), .preset = "30s", .min = 1000, .max = MS_PER_HOUR},
+    {.key = "connect_timeout",     .kind = HG_READ_DURATION, CONFIG(connect_timeout_ms), .preset = "5s", .min = 100, .max = MS_PER_HOUR},
+    {.key = "confirm_window",      .kind = HG_READ_NUMBER,   CONFIG(confirm_window), .preset = "8192", .min = 1, .max = 1000000},
+    {.key = "buffer",              .kind = HG_READ_SIZE,     CONFIG(buffer_bytes), .preset = "64MiB", .min = 64 * KIB, .max = 64 * GIB},
+    {.key = "publish_timeout",     .kind = HG_READ_DURATION, CONFIG(publish_timeout_ms), .preset = "2m", .min = 100, .max = 24 * MS_PER_HOUR},
+    {.key = "unavailable_timeout", .kind = HG_READ_DURATION, CONFIG(unavailable_timeout_ms), .preset = "1m", .min = 100, .max = 24 * MS_PER_HOUR},
+    {.key = "max_message",         .kind = HG_READ_SIZE,     CONFIG(max_message_bytes), .preset = "16MiB", .min = KIB, .max = MAX_MESSAGE_BYTES},
+    {.key = "feed_max",            .kind = HG_READ_SIZE,     CONFIG(feed_max_bytes), .preset = "64MiB", .min = KIB, .max = 64 * GIB},
+    {.key = "feed_expires",        .kind = HG_READ_DURATION, CONFIG(feed_expires_ms), .preset = "1m", .min = 1000, .max = 24 * MS_PER_HOUR},
+    {.key = "prefetch",            .kind = HG_READ_NUMBER,   CONFIG(prefetch), .preset = "1024", .min = 1, .max = UINT16_MAX},
+    {.key = "widen_after",         .kind = HG_READ_NUMBER,   CONFIG(widen_after), .preset = "1000", .min = 1, .max = 1000000},
+    {.key = NULL},
+};
+
+static const struct hg_config_field limits_fields[] = {
+    {.key = "outbound_low",      .kind = HG_READ_SIZE,   CONFIG(outbound_low_bytes), .preset = "256KiB", .max = GIB},
+    {.key = "outbound_high",     .kind = HG_READ_SIZE,   CONFIG(outbound_high_bytes), .preset = "4MiB", .min = KIB, .max = GIB},
+    {.key = "max_subscriptions", .kind = HG_READ_NUMBER, CONFIG(max_subscriptions), .preset = "1000", .min = 1, .max = 1000000},
+    {.key = "max_topic",         .kind = HG_READ_SIZE,   CONFIG(max_topic_bytes), .preset = "1KiB", .min = 1, .max = 65535},
+    {.key = "max_topic_levels",  .kind = HG_READ_NUMBER, CONFIG(max_topic_levels), .preset = "64", .min = 1, .max = 65535},
+    {.key = NULL},
+};
+
+static const struct hg_config_field mqtt_fields[] = {
+    {.key = "max_packet",      .kind = HG_READ_SIZE,     CONFIG(mqtt_max_packet_bytes), .preset = "16MiB", .min = KIB, .max = 256 * MIB},
+    {.key = "connect_timeout", .kind = HG_READ_DURATION, CONFIG(mqtt_connect_timeout_ms), .preset = "10s", .min = 100, .max = MS_PER_HOUR},
+    {.key = "max_inflight",    .kind = HG_READ_NUMBER,   CONFIG(mqtt_max_inflight), .preset = "64", .min = 1, .max = 65535},
+    {.key = "max_queued",      .kind = HG_READ_NUMBER,   CONFIG(mqtt_max_queued), .preset = "1000", .max = 1000000},
+    {.key = NULL},
+};
+
+static const struct hg_config_field stomp_fields[] = {
+    {.key = "rabbitmq_destinations", .kind = HG_READ_BOOLEAN,  CONFIG(stomp_rabbitmq_destinations), .preset = "true"},
+    {.key = "max_frame",             .kind = HG_READ_SIZE,     CONFIG(stomp_max_frame_bytes), .preset = "16MiB", .min = KIB, .max = MAX_MESSAGE_BYTES},
+    {.key = "max_header",            .kind = HG_READ_SIZE,     CONFIG(stomp_max_header_bytes), .preset = "100KiB", .min = 128, .max = MIB},
+    {.key = "max_headers",           .kind = HG_READ_NUMBER,   CONFIG(stomp_max_headers), .preset = "100", .min = 8, .max = 10000},
+    {.key = "heartbeat",             .kind = HG_READ_DURATION, CONFIG(stomp_heartbeat_ms), .preset = "10s", .max = MS_PER_HOUR},
+    {.key = "connect_timeout",       .kind = HG_READ_DURATION, CONFIG(stomp_connect_timeout_ms), .preset = "10s", .min = 100, .max = MS_PER_HOUR},
+    {.key = NULL},
+};
+
+static const struct hg_config_field http_fields[] = {
+    {.key = "static",          .kind = HG_READ_OTHER,    .read = read_static},
+    {.key = "max_body",        .kind = HG_READ_SIZE,     CONFIG(http_max_body_bytes), .preset = "16MiB", .max = MAX_MESSAGE_BYTES},
+    {.key = "max_header",      .kind = HG_READ_SIZE,     CONFIG(http_max_header_bytes), .preset = "16KiB", .min = KIB, .max = MIB},
+    {.key = "max_url",         .kind = HG_READ_SIZE,     CONFIG(http_max_url_bytes), .preset = "8KiB", .min = 128, .max = MIB},
+    {.key = "max_pipelined",   .kind = HG_READ_NUMBER,   CONFIG(http_max_pipelined), .preset = "16", .min = 1, .max = 1000},
+    {.key = "idle_timeout",    .kind = HG_READ_DURATION, CONFIG(http_idle_timeout_ms), .preset = "1m", .min = 100, .max = 24 * MS_PER_HOUR},
+    {.key = "request_timeout", .kind = HG_READ_DURATION, CONFIG(http_request_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
+    {.key = "publish_timeout", .kind = HG_READ_DURATION, CONFIG(http_publish_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
+    {.key = NULL},
+};
+
+static const struct hg_config_field listener_fields[] = {
+    {.key = "serve",           .kind = HG_READ_WORD,   HG_CONFIG_MEMBER(hg_listener_spec, serve), .words = serves, .is_required = true},
+    {.key = "bind",            .kind = HG_READ_OTHER,  .read = read_bind, .is_required = true},
+    {.key = "max_connections", .kind = HG_READ_NUMBER, HG_CONFIG_MEMBER(hg_listener_spec, max_connections), .preset = "100000", .min = 1},
+    {.key = "cors_origins",    .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, cors_origins), .n_offset = offsetof(struct hg_listener_spec, cors_origins_n)},
+    {.key = "tls",             .kind = HG_READ_LATER},
+    {.key = "proxy_protocol",  .kind = HG_READ_LATER},
+    {.key = NULL},
+};
+
+#define TABLES(member, element) \
+    .kind = HG_READ_TABLES, CONFIG(member), .n_offset = offsetof(struct hg_config, member##_n), .element_bytes = sizeof(struct element)
+const struct hg_config_field hg_config_schema[] = {
+    {.key = "gateway",  .kind = HG_READ_TABLE, .fields = gateway_fields},
+    {.key = "rabbitmq", .kind = HG_READ_TABLE, .fields = rabbitmq_fields},
+    {.key = "limits",   .kind = HG_READ_TABLE, .fields = limits_fields},
+    {.key = "mqtt",     .kind = HG_READ_TABLE, .fields = mqtt_fields},
+    {.key = "stomp",    .kind = HG_READ_TABLE, .fields = stomp_fields},
+    {.key = "http",     .kind = HG_READ_TABLE, .fields = http_fields},
+    {.key = "listener", TABLES(listeners, hg_listener_spec), .fields = listener_fields, .check = check_listener, .is_required = true},
+    {.key = "exchange", TABLES(exchanges, hg_exchange_decl), .fields = hg_config_schema_exchange, .check = hg_config_schema_check_exchange},
+    {.key = "queue",    TABLES(queues, hg_queue_decl), .fields = hg_config_schema_queue, .check = hg_config_schema_check_queue},
+    {.key = "rule",     TABLES(rules, hg_rule_spec), .fields = hg_config_schema_rule, .check = hg_config_schema_check_rule},
+    {.key = "state",    .kind = HG_READ_LATER},
+    {.key = "vhost",    .kind = HG_READ_LATER},
+    {.key = "user",     .kind = HG_READ_LATER},
+    {.key = "users",    .kind = HG_READ_LATER},
+    {.key = "webhook",  .kind = HG_READ_LATER},
+    {.key = "bridge",   .kind = HG_READ_LATER},
+    {.key = NULL},
+};
+/* clang-format on */
+
+/* ---- The file and the overrides ----------------------------------------------------------------------------------------- */
+
+static char *read_file(struct hg_config_reader *r, const char *file, size_t *n_out)
+{
+    const struct hg_config_at start = {file, 1, 1};
+    char *text = NULL;
+    struct stat st;
+    FILE *f = fopen(file, "rbe");
+    if (f == NULL || fstat(fileno(f), &st) != 0) {
+        hg_config_read_error(r, &start, "cannot be read: %s", strerror(errno));
+    } else if (S_ISDIR(st.st_mode) || st.st_size > FILE_MAX_BYTES) {
+        hg_config_read_error(r, &start, "is %s",
+                             S_ISDIR(st.st_mode) ? "a directory" : "larger than 64 MiB");
+    } else if ((text = hg_config_arena_get(&r->arena, (size_t)st.st_size + 1)) != NULL) {
+        *n_out = fread(text, 1, (size_t)st.st_size, f);
+    }
+    if (f != NULL) {
+        fclose(f);
+    }
+    return text;
+}
+
+/* "key=value" as a document of its own; a value that is no TOML is taken as a string. */
+static struct hg_config_node *parse_set(struct hg_config_reader *r, const char *set)
+{
+    struct hg_config_syntax_error error = {0};
+    size_t key_n = strcspn(set, "=");
+    const char *source = hg_config_arena_printf(&r->arena, "--set %.*s", (int)key_n, set);
+    if (source == NULL) {
+        return NULL;
+    }
+    if (set[key_n] == '\0') {
+        hg_config_read_error(r, &(struct hg_config_at){source, 1, 1}, "must be key=value");
+        return NULL;
+    }
+    struct hg_config_node *root = hg_config_toml_parse(&r->arena, set, strlen(set), source, &error);
+    if (root == NULL && !r->arena.is_exhausted) {
+        struct hg_writer quoted = {0};
+        hg_writer_printf(&quoted, "%.*s=\"", (int)key_n, set);
+        hg_writer_json(&quoted, hg_bytes_str(set + key_n + 1)); /* TOML escapes are JSON's */
+        hg_writer_str(&quoted, "\"");
+        struct hg_bytes text = hg_writer_view(&quoted);
+        root = hg_config_toml_parse(&r->arena, (const char *)text.p, text.n, source, &error);
+        hg_writer_close(&quoted);
+    }
+    if (root == NULL && !r->arena.is_exhausted) {
+        hg_config_read_error(r, &error.at, "%s", error.text);
+    }
+    return root;
+}
+
+static struct hg_config_node *parse_all(struct hg_config_reader *r, const char *file,
+                                        const char *const *sets, size_t sets_n)
+{
+    size_t n = 0;
+    struct hg_config_syntax_error error = {0};
+    char *text = read_file(r, file, &n);
+    struct hg_config_node *root =
+        text == NULL ? NULL : hg_config_toml_parse(&r->arena, text, n, file, &error);
+    if (root == NULL && text != NULL && !r->arena.is_exhausted) {
+        hg_config_read_error(r, &error.at, "%s", error.text);
+    }
+    for (size_t i = 0; i < sets_n; i++) {
+        struct hg_config_node *over = parse_set(r, sets[i]);
+        if (over == NULL || root == NULL) {
+            continue;
+        }
+        const struct hg_config_node *misfit = hg_config_tree_merge(root, over);
+        if (misfit != NULL) {
+            hg_config_read_error(r, &misfit->key_at,
+                                 "\"%s\" is not the number of an element (from 0; one past the "
+                                 "last appends)",
+                                 misfit->key);
+        }
+    }
+    return root;
+}
+
+static void expand_all(struct hg_config_reader *r, struct hg_config_node *node, unsigned depth)
+{
+    if (depth > VALUES_DEPTH_MAX) {
+        hg_config_read_error(r, &node->at, "nested too deeply");
+        return;
+    }
+    if (node->kind == HG_CONFIG_TABLE || node->kind == HG_CONFIG_ARRAY) {
+        for (struct hg_config_node *n = node->u.first; n != NULL; n = n->next) {
+            expand_all(r, n, depth + 1);
+        }
+    } else if (node->kind == HG_CONFIG_STRING && strstr(node->u.string.p, "${") != NULL) {
+        const char *problem = hg_config_value_expand(&r->arena, node->u.string.p, node->u.string.n,
+                                                     &node->u.string.p, &node->u.string.n);
+        if (problem != NULL) {
+            hg_config_read_error(r, &node->at, "%s", problem);
+        }
+    }
+}
+
+/* ---- What holds between sections ---------------------------------------------------------------------------------------- */
+
+/* The value of `key` names each element of the array `section`, and no two alike. */
+static void refuse_twice(struct hg_config_reader *r, const struct hg_config_node *root,
+                         const char *section, const char *key)
+{
+    struct hg_map seen;
+    const struct hg_config_node *array = hg_config_tree_find(root, section);
+    if (array == NULL || array->kind != HG_CONFIG_ARRAY) {
+        return;
+    }
+    hg_map_open(&seen);
+    for (struct hg_config_node *e = array->u.first; e != NULL; e = e->next) {
+        struct hg_config_node *name =
+            e->kind == HG_CONFIG_TABLE ? hg_config_tree_find(e, key) : NULL;
+        if (name == NULL || name->kind != HG_CONFIG_STRING) {
+            continue;
+        }
+        struct hg_bytes text = hg_bytes(name->u.string.p, name->u.string.n);
+        bool is_any_port = text.n > 2 && memcmp(text.p + text.n - 2, ":0", 2) == 0;
+        const struct hg_config_node *first = hg_map_find(&seen, text);
+        if (first != NULL && !is_any_port) {
+            hg_config_read_error(r, &name->at, "%s \"%s\" is taken already at %s:%u:%u", key,
+                                 name->u.string.p, first->at.source, first->at.line,
+                                 first->at.column);
+        } else if (first == NULL && !hg_map_put(&seen, text, name)) {
+            r->arena.is_exhausted = true;
+        }
+    }
+    hg_map_close(&seen);
+}
+
+static void check_together(struct hg_config_reader *r, const struct hg_config_node *root,
+                           const struct hg_config *c)
+{
+    refuse_twice(r, root, "listener", "bind");
+    refuse_twice(r, root, "exchange", "name");
+    refuse_twice(r, root, "queue", "name");
+    refuse_twice(r, root, "rule", "name");
+    if (c->outbound_low_bytes >= c->outbound_high_bytes && r->problems_n == 0) {
+        hg_config_read_error(r, &hg_config_tree_find(root, "limits")->at,
+                             "outbound_low must be less than outbound_high");
+    }
+}
+
+static void append_builtin_rule(struct hg_config_reader *r, struct hg_config *c)
+{
+    struct hg_rule_spec *rules =
+        hg_config_arena_get(&r->arena, (c->rules_n + 1) * sizeof(struct hg_rule_spec));
+    if (rules != NULL) {
+        if (c->rules_n > 0) {
+            memcpy(rules, c->rules, c->rules_n * sizeof *rules);
+        }
+        rules[c->rules_n++] = hg_config_schema_builtin_rule;
+        c->rules = rules;
+    }
+}
+
+static void make_table(struct hg_config_reader *r, struct hg_config *c,
+                       struct hg_writer *errors_out)
+{
+    struct hg_exchange_spec *exchanges =
+        hg_config_arena_get(&r->arena, (c->exchanges_n + 1) * sizeof *exchanges);
+    if (exchanges == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < c->exchanges_n; i++) {
+        exchanges[i] = c->exchanges[i].spec;
+    }
+    c->table = hg_rules_new(c->rules, c->rules_n, exchanges, c->exchanges_n, errors_out);
+}
+
+struct hg_config *hg_config_load(const char *file, const char *const *sets, size_t sets_n,
+                                 struct hg_writer *errors_out)
+{
+    struct hg_config_reader r = {0};
+    struct owned_config *owned = hg_zalloc(sizeof *owned);
+    struct hg_config_node *root = owned == NULL ? NULL : parse_all(&r, file, sets, sets_n);
+    if (root != NULL) {
+        struct hg_config *c = &owned->config;
+        c->file = hg_config_arena_copy(&r.arena, file, strlen(file));
+        expand_all(&r, root, 0);
+        hg_config_read_table(&r, root, &root->at, hg_config_schema, c);
+        check_together(&r, root, c);
+        c->workers = c->workers == 0 ? uv_available_parallelism() : c->workers;
+        append_builtin_rule(&r, c);
+        if (r.problems_n == 0 && !r.arena.is_exhausted) {
+            make_table(&r, c, errors_out);
+        }
+    }
+    if (owned != NULL && owned->config.table != NULL) {
+        owned->arena = r.arena;
+        return &owned->config;
+    }
+    if (owned == NULL || r.arena.is_exhausted) {
+        hg_writer_str(errors_out, "out of memory\n");
+    } else {
+        hg_config_read_report(&r, errors_out);
+    }
+    hg_config_arena_close(&r.arena);
+    hg_free(owned);
+    return NULL;
+}
+
+void hg_config_free(struct hg_config *c)
+{
+    if (c != NULL) {
+        struct owned_config *owned = HG_CONTAINER_OF(c, struct owned_config, config);
+        hg_rules_free(c->table);
+        hg_config_arena_close(&owned->arena);
+        hg_free(owned);
+    }
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every key of the configuration, as tables. For config*.c and their tests only. */
+#ifndef HG_CORE_CONFIG_SCHEMA_H
+#define HG_CORE_CONFIG_SCHEMA_H
+
+#include "core/config.h"
+#include "core/config_read.h"
+
+extern const struct hg_config_field hg_config_schema[];          /* fills struct hg_config */
+extern const struct hg_config_field hg_config_schema_exchange[]; /* struct hg_exchange_decl */
+extern const struct hg_config_field hg_config_schema_queue[];    /* struct hg_queue_decl */
+extern const struct hg_config_field hg_config_schema_rule[];     /* struct hg_rule_spec */
+
+/* What the fields alone cannot say about an element. */
+void hg_config_schema_check_exchange(struct hg_config_reader *r,
+                                     const struct hg_config_node *element, void *into);
+void hg_config_schema_check_queue(struct hg_config_reader *r, const struct hg_config_node *element,
+                                  void *into);
+void hg_config_schema_check_rule(struct hg_config_reader *r, const struct hg_config_node *element,
+                                 void *into);
+
+/* The last rule of every table: what RabbitMQ's plugins do. */
+extern const struct hg_rule_spec hg_config_schema_builtin_rule;
+
+#endif

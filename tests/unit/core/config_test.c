@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration: every kind of mistake with its place, defaults as documented, overrides, environment, memory that runs out. */
+#include "core/config.h"
+
+#include "base/mem.h"
+#include "core/config_schema.h"
+#include "seam/seam.h"
+#include "seam/unit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define LISTENER "[[listener]]\nserve='mqtt'\nbind='127.0.0.1:0'\n"
+#define ENDPOINT "amqp://guest:guest@127.0.0.1:5672/%2f"
+
+static char path[] = "headgate-config-XXXXXX";
+
+static void write_file(const char *text)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+    assert_int_equal(fclose(f), 0);
+}
+
+static struct hg_config *load(const char *text, const char *const *sets, size_t sets_n,
+                              struct hg_writer *errors)
+{
+    write_file(text);
+    return hg_config_load(path, sets, sets_n, errors);
+}
+
+/* Loads what must be right. */
+static struct hg_config *load_good(const char *text, const char *const *sets, size_t sets_n)
+{
+    struct hg_writer errors = {0};
+    struct hg_config *c = load(text, sets, sets_n, &errors);
+    if (c == NULL) {
+        fail_msg("%.*s", HG_BYTES_FMT(hg_writer_view(&errors)));
+    }
+    assert_int_equal(hg_writer_n(&errors), 0);
+    hg_writer_close(&errors);
+    return c;
+}
+
+/* The errors of text and sets, with the file's name as FILE. */
+static void assert_errors(const char *text, const char *const *sets, size_t sets_n,
+                          const char *want)
+{
+    struct hg_writer errors = {0};
+    char got[4096] = "";
+    assert_null(load(text, sets, sets_n, &errors));
+    struct hg_bytes rest = hg_writer_view(&errors);
+    for (size_t n = 0; rest.n > 0 && n < sizeof got - 64;) {
+        bool is_name = hg_bytes_starts(rest, hg_bytes_str(path));
+        n += (size_t)snprintf(got + n, sizeof got - n, is_name ? "FILE" : "%c", rest.p[0]);
+        rest = hg_bytes_skip(rest, is_name ? strlen(path) : 1);
+    }
+    assert_string_equal(got, want);
+    hg_writer_close(&errors);
+}
+
+struct mistake {
+    const char *toml;
+    const char *error; /* after "FILE:" and before the newline */
+};
+
+static void a_mistake_is_named_with_its_place(void **state)
+{
+    static const struct mistake rows[] = {
+        {"gateway = ", "1:11: Error while parsing key-value pair: encountered end-of-file"},
+        {LISTENER "[gateway\n", "4:9: Error while parsing table header: expected ']', saw '\\n'"},
+        {LISTENER "[rabbitmq]\nheartbeet = '3s'",
+         "5:1: unknown key \"heartbeet\", did you mean \"heartbeat\"?"},
+        {LISTENER "[rabitmq]", "4:2: unknown key \"rabitmq\", did you mean \"rabbitmq\"?"},
+        {LISTENER "[gateway]\nzzzzzzzz = 1", "5:1: unknown key \"zzzzzzzz\""},
+        {LISTENER "[gateway]\nworkers = 'many'", "5:11: workers must be an integer, not a string"},
+        {LISTENER "[gateway]\nworkers = -1", "5:11: workers must not be negative"},
+        {LISTENER "[gateway]\nworkers = 257", "5:11: workers must be between 0 and 256"},
+        {LISTENER "[gateway]\nlog = { level = 'infos' }",
+         "5:17: level must be one of \"error\", \"warn\", \"info\", \"debug\"; did you mean "
+         "\"info\"?"},
+        {LISTENER "[gateway]\ndrain_timeout = 20",
+         "5:17: drain_timeout must be a duration such as \"20s\" (units ms, s, m, h)"},
+        {LISTENER "[gateway]\ndrain_timeout = '20 s'",
+         "5:17: drain_timeout must be a duration such as \"20s\" (units ms, s, m, h)"},
+        {LISTENER "[rabbitmq]\nheartbeat = '2h'", "5:13: heartbeat must be between 1s and 1h"},
+        {LISTENER "[rabbitmq]\nbuffer = '64MB'",
+         "5:10: buffer must be a size such as \"64MiB\" (units B, KiB, MiB, GiB)"},
+        {LISTENER "[rabbitmq]\nbuffer = '1B'", "5:10: buffer must be between 64KiB and 64GiB"},
+        {LISTENER "[limits]\noutbound_low='8MiB'",
+         "4:1: outbound_low must be less than outbound_high"},
+        {LISTENER "[gateway]\nname = '${HEADGATE_TEST_UNSET}'",
+         "5:8: the environment variable HEADGATE_TEST_UNSET is not set"},
+        {LISTENER "[gateway]\nname = '${HEADGATE'",
+         "5:8: `${` without a closing `}` (`$${` stands for a plain `${`)"},
+        {LISTENER "[gateway]\nname = \"a\\u0000b\"",
+         "5:8: a NUL character cannot be part of a string"},
+        {LISTENER "[http]\nstatic = 'no-such-folder'",
+         "5:10: static: \"no-such-folder\" is not a directory"},
+        {"", "1:1: listener is missing"},
+        {"listener = 1", "1:12: listener must be an array, not an integer"},
+        {"[[listener]]\nbind='127.0.0.1:1'", "1:1: serve is missing"},
+        {"[[listener]]\nserve='mqtt'", "1:1: bind is missing"},
+        {"[[listener]]\nserve='mqtt'\nbind='localhost:1'",
+         "3:6: bind must be an IP address and a port, such as \"127.0.0.1:1883\" or "
+         "\"[::]:1883\""},
+        {LISTENER "tls = { }", "4:1: tls is not supported by this version"},
+        {LISTENER "proxy_protocol = true", "4:1: proxy_protocol is not supported by this version"},
+        {LISTENER "cors_origins = ['*']",
+         "4:1: cors_origins belongs to a listener that serves \"web\""},
+        {LISTENER "[state]\nlog = 'off'", "4:2: state is not supported by this version"},
+        {LISTENER "[[vhost]]\nname = '/'", "4:3: vhost is not supported by this version"},
+        {LISTENER "[[webhook]]", "4:3: webhook is not supported by this version"},
+        {LISTENER "[[listener]]\nserve='web'\nbind='127.0.0.1:80'\n"
+                  "[[listener]]\nserve='web'\nbind='127.0.0.1:80'",
+         "9:6: bind \"127.0.0.1:80\" is taken already at FILE:6:6"},
+        {LISTENER "[[exchange]]\nname='x'\ntype='topics'",
+         "6:6: type must be direct, fanout, topic, headers or x-…; did you mean \"topic\"?"},
+        {LISTENER "[[exchange]]\ntype='topic'", "4:1: name is missing"},
+        {LISTENER "[[exchange]]\nname='amq.topic'\ntype='topic'",
+         "5:6: exchanges named amq.* are RabbitMQ's own and need no declaration"},
+        {LISTENER "[[exchange]]\nname='x'\ntype='topic'\npassive=true\ndurable=true",
+         "8:1: durable means nothing beside passive = true, which only checks that the name "
+         "exists"},
+        {LISTENER "[[exchange]]\nname='x'\ntype='topic'\n[[exchange]]\nname='x'\ntype='topic'",
+         "8:6: name \"x\" is taken already at FILE:5:6"},
+        {LISTENER "[[queue]]\nname='q'\ntype='quorum'\ndurable=false",
+         "7:9: a quorum queue is always durable and never auto_delete"},
+        {LISTENER "[[queue]]\nname='q'\ntype='stream'\nauto_delete=true",
+         "7:13: a stream queue is always durable and never auto_delete"},
+        {LISTENER "[[queue]]\nname='q'\ntype='lazy'",
+         "6:6: type must be one of \"classic\", \"quorum\", \"stream\""},
+        {LISTENER "[[queue]]\nname='q'\narguments={x-queue-type='quorum'}",
+         "6:11: say type = \"…\" rather than the argument x-queue-type"},
+        {LISTENER "[[queue]]\nname='q'\narguments={a=1979-05-27}",
+         "6:14: an argument cannot be a date"},
+        {LISTENER "[[queue]]\nname='q'\nbindings=[{key='k'}]", "6:11: exchange is missing"},
+        {LISTENER "[[rule]]\ntopic='a'\nexchange='amq.topic'", "4:1: name is missing"},
+        {LISTENER "[[rule]]\nname='a'\nexchange='amq.topic'",
+         "4:1: the rule needs an address: topic, or mqtt, stomp, http"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'", "4:1: the rule needs an exchange or a queue"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nexchange='e'\nqueue='q'",
+         "8:1: a rule has an exchange or a queue, not both"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nkey='k'",
+         "8:1: a rule with a queue has no key: the queue's name is the key"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nallow={publish=['x']}",
+         "8:1: allow is not supported by this version"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\non_reject='park'",
+         "8:11: on_reject = \"park\" is not supported by this version"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nheaders={CC='x'}",
+         "8:10: the header CC is RabbitMQ's or Headgate's own, a rule cannot set it"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nheaders={n=1}",
+         "8:12: n must be a string, not an integer"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char want[512];
+        snprintf(want, sizeof want, "FILE:%s\n", rows[i].error);
+        assert_errors(rows[i].toml, NULL, 0, want);
+    }
+}
+
+static void a_wrong_endpoint_is_refused_without_its_password(void **state)
+{
+    static const char unreadable[] =
+        "host or port cannot be read; an IPv6 address stands in [ ], and other than letters and "
+        "digits are percent-encoded in user and password";
+    static const char vhost[] = "the virtual host after the last `/` cannot be read; the one named "
+                                "\"/\" is written %2f";
+    static const struct mistake rows[] = {
+        {"amqps://h/%2f", "TLS to RabbitMQ (amqps) is not supported by this version"},
+        {"http://h", "must be an address such as \"amqp://user:password@host:5672/%2f\""},
+        {"amqp://h/", vhost},
+        {"amqp://h//", vhost},
+        {"amqp://h/%2", vhost},
+        {"amqp://h/%00", vhost},
+        {"amqp://u:p%zz@h", "user or password is not percent-encoded as it should be"},
+        {"amqp://u:secret/x@h", unreadable},
+        {"amqp://", unreadable},
+        {"amqp://h:", unreadable},
+        {"amqp://h:65536", unreadable},
+        {"amqp://[::1", unreadable},
+        {"amqp://[::1]5672", unreadable},
+        {"amqp://::1", unreadable},
+        {"amqp://h:0", "port 0 cannot be connected to"},
+        {"amqp://h?auth=none", "after `?`, only auth=plain and auth=external are known"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char toml[256];
+        char want[512];
+        snprintf(toml, sizeof toml, LISTENER "[rabbitmq]\nendpoints = ['%s']", rows[i].toml);
+        snprintf(want, sizeof want, "FILE:5:14: endpoint 1: %s\n", rows[i].error);
+        assert_errors(toml, NULL, 0, want);
+    }
+    assert_errors(LISTENER "[rabbitmq]\nendpoints = ['amqp://a/v', 'amqp://b/w']", NULL, 0,
+                  "FILE:5:28: endpoint 2: all endpoints share one virtual host; more of them are "
+                  "not supported by this version\n");
+    assert_errors(LISTENER "[rabbitmq]\nendpoints = []", NULL, 0,
+                  "FILE:5:13: endpoints must not be empty\n");
+}
+
+static void an_endpoint_is_taken_apart(void **state)
+{
+    static const struct {
+        const char *url, *user, *password, *host, *vhost;
+        uint16_t port;
+        bool is_external;
+    } rows[] = {
+        {ENDPOINT, "guest", "guest", "127.0.0.1", "/", 5672, false},
+        {"amqp://h", "guest", "guest", "h", "/", 5672, false},
+        {"amqp://u@h:1/v", "u", "guest", "h", "v", 1, false},
+        {"amqp://u:p%40%3a%2F@h/a%20b", "u", "p@:/", "h", "a b", 5672, false},
+        {"amqp://u:@[fe80::1]:5673/%2f", "u", "", "fe80::1", "/", 5673, false},
+        {"amqp://[::1]?auth=external", "guest", "guest", "::1", "/", 5672, true},
+        {"amqp://h/v?auth=plain", "guest", "guest", "h", "v", 5672, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char toml[256];
+        snprintf(toml, sizeof toml, LISTENER "[rabbitmq]\nendpoints = ['%s']", rows[i].url);
+        struct hg_config *c = load_good(toml, NULL, 0);
+        assert_int_equal(c->endpoints_n, 1);
+        const struct hg_endpoint *e = &c->endpoints[0];
+        assert_string_equal(e->host, rows[i].host);
+        assert_string_equal(e->user, rows[i].user);
+        assert_string_equal(e->password, rows[i].password);
+        assert_string_equal(e->vhost, rows[i].vhost);
+        assert_int_equal(e->port, rows[i].port);
+        assert_int_equal(e->is_external, rows[i].is_external);
+        assert_false(e->is_tls);
+        hg_config_free(c);
+    }
+}
+
+static void every_problem_is_reported_in_the_order_of_the_file(void **state)
+{
+    static const char *const sets[] = {"rabbitmq.prefetch=0"};
+    (void)state;
+    assert_errors("[[rule]]\nname='a'\nkey='k'\n[gateway]\nworkers='x'\nnmae='y'\n" LISTENER, sets,
+                  1,
+                  "FILE:1:1: the rule needs an address: topic, or mqtt, stomp, http\n"
+                  "FILE:1:1: the rule needs an exchange or a queue\n"
+                  "FILE:5:9: workers must be an integer, not a string\n"
+                  "FILE:6:1: unknown key \"nmae\", did you mean \"name\"?\n"
+                  "--set rabbitmq.prefetch:1:19: prefetch must be between 1 and 65535\n");
+}
+
+static void an_override_beats_the_file(void **state)
+{
+    static const char *const sets[] = {
+        "gateway.name=bare words",
+        "gateway.workers=3",
+        "rabbitmq.heartbeat=7s",
+        "rabbitmq.endpoints=[\"amqp://one/v\", \"amqp://two/v\"]",
+        "rabbitmq.endpoints.1=amqp://three:5/v",
+        "listener.0.bind=\"[::1]:99\"",
+        "listener.1={serve=\"web\", bind=\"127.0.0.1:0\"}",
+        "rule.0.key=changed.{x}",
+        "stomp.rabbitmq_destinations=false",
+    };
+    (void)state;
+    struct hg_config *c =
+        load_good(LISTENER "[gateway]\nname='file'\n[[rule]]\nname='r'\ntopic='a/{x}'\n"
+                           "exchange='amq.topic'\nkey='b.{x}'\n",
+                  sets, sizeof sets / sizeof sets[0]);
+    assert_string_equal(c->name, "bare words");
+    assert_int_equal(c->workers, 3);
+    assert_int_equal(c->heartbeat_ms, 7000);
+    assert_int_equal(c->endpoints_n, 2);
+    assert_string_equal(c->endpoints[0].host, "one");
+    assert_string_equal(c->endpoints[1].host, "three");
+    assert_int_equal(c->listeners_n, 2);
+    assert_string_equal(c->listeners[0].host, "::1");
+    assert_int_equal(c->listeners[0].port, 99);
+    assert_int_equal(c->listeners[0].serve, HG_SERVE_MQTT);
+    assert_int_equal(c->listeners[1].serve, HG_SERVE_WEB);
+    assert_string_equal(c->rules[0].key, "changed.{x}");
+    assert_false(c->stomp_rabbitmq_destinations);
+    hg_config_free(c);
+}
+
+static void a_wrong_override_is_refused(void **state)
+{
+    static const struct mistake rows[] = {
+        {"gateway.nmae=x", "gateway.nmae:1:9: unknown key \"nmae\", did you mean \"name\"?"},
+        {"gatewya.name=x", "gatewya.name:1:1: unknown key \"gatewya\", did you mean \"gateway\"?"},
+        {"gateway.workers=x", "gateway.workers:1:17: workers must be an integer, not a string"},
+        {"listener.2.bind=127.0.0.1:0",
+         "listener.2.bind:1:10: \"2\" is not the number of an element (from 0; one past the last "
+         "appends)"},
+        {"listener.x.bind=127.0.0.1:0",
+         "listener.x.bind:1:10: \"x\" is not the number of an element (from 0; one past the last "
+         "appends)"},
+        {"gateway.name", "gateway.name:1:1: must be key=value"},
+        {"gateway.name=${HEADGATE_TEST_UNSET}",
+         "gateway.name:1:14: the environment variable HEADGATE_TEST_UNSET is not set"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char want[512];
+        snprintf(want, sizeof want, "--set %s\n", rows[i].error);
+        assert_errors(LISTENER, &rows[i].toml, 1, want);
+    }
+}
+
+static void the_environment_is_put_in(void **state)
+{
+    (void)state;
+    setenv("HEADGATE_TEST_A", "a${b}", 1);
+    setenv("HEADGATE_TEST_EMPTY", "", 1);
+    struct hg_config *c = load_good(
+        LISTENER "[gateway]\nname = '<${HEADGATE_TEST_A}${HEADGATE_TEST_EMPTY}$x$${y}>'", NULL, 0);
+    assert_string_equal(c->name, "<a${b}$x${y}>");
+    hg_config_free(c);
+}
+
+static void arguments_keep_their_types(void **state)
+{
+    (void)state;
+    struct hg_config *c = load_good(
+        LISTENER
+        "[[queue]]\nname='q'\ntype='quorum'\narguments={i=-5, s='t', b=true, d=1.5, "
+        "nested={a=[1,'x\"',false], f=0.5}}\nbindings=[{exchange='e', arguments={x-match='any'}}, "
+        "{exchange='f', key='k'}]",
+        NULL, 0);
+    assert_int_equal(c->queues_n, 1);
+    const struct hg_queue_decl *q = &c->queues[0];
+    assert_true(q->is_durable);
+    assert_false(q->is_auto_delete);
+    assert_int_equal(q->arguments_n, 6);
+    assert_text(q->arguments[0].name, "x-queue-type");
+    assert_text(q->arguments[0].value.u.bytes, "quorum");
+    assert_int_equal(q->arguments[1].value.kind, HG_VALUE_INT);
+    assert_int_equal(q->arguments[1].value.u.i, -5);
+    assert_int_equal(q->arguments[2].value.kind, HG_VALUE_STRING);
+    assert_text(q->arguments[2].value.u.bytes, "t");
+    assert_int_equal(q->arguments[3].value.kind, HG_VALUE_BOOL);
+    assert_true(q->arguments[3].value.u.b);
+    assert_int_equal(q->arguments[4].value.kind, HG_VALUE_DOUBLE);
+    assert_true(q->arguments[4].value.u.d == 1.5);
+    assert_int_equal(q->arguments[5].value.kind, HG_VALUE_JSON);
+    assert_text(q->arguments[5].value.u.bytes, "{\"a\":[1,\"x\\\"\",false],\"f\":0.5}");
+    assert_int_equal(q->bindings_n, 2);
+    assert_string_equal(q->bindings[0].key, "");
+    assert_text(q->bindings[0].arguments[0].name, "x-match");
+    assert_string_equal(q->bindings[1].key, "k");
+    hg_config_free(c);
+}
+
+static void a_rule_reads_as_written_and_the_builtin_one_is_last(void **state)
+{
+    (void)state;
+    struct hg_config *c = load_good(
+        LISTENER "[[exchange]]\nname='e'\ntype='topic'\n"
+                 "[[rule]]\nname='a'\ntopic='t/{x}'\nhttp='/h/{x}'\nexchange='e'\nkey='k.{x}'\n"
+                 "headers={device='{client_id}'}\npersistent=false\nmandatory=true\n"
+                 "binding_scope='wide'\nescape='plain'\noverlong='hash'\non_reject='withhold'\n"
+                 "via=['v','w']\n"
+                 "[[rule]]\nname='b'\nmqtt='m'\nqueue='q'\n",
+        NULL, 0);
+    assert_int_equal(c->rules_n, 3);
+    const struct hg_rule_spec *a = &c->rules[0];
+    assert_string_equal(a->pattern[HG_PROTO_MQTT], "t/{x}");
+    assert_string_equal(a->pattern[HG_PROTO_STOMP], "t/{x}");
+    assert_string_equal(a->pattern[HG_PROTO_HTTP], "/h/{x}");
+    assert_string_equal(a->header_names[0], "device");
+    assert_string_equal(a->header_values[0], "{client_id}");
+    assert_int_equal(a->persistent, HG_NO);
+    assert_true(a->is_mandatory);
+    assert_int_equal(a->scope, HG_SCOPE_WIDE);
+    assert_int_equal(a->escape, HG_ESCAPE_PLAIN);
+    assert_int_equal(a->overlong, HG_OVERLONG_HASH);
+    assert_int_equal(a->on_reject, HG_REJECT_WITHHOLD);
+    assert_int_equal(a->via_n, 2);
+    assert_string_equal(a->via[1], "w");
+    const struct hg_rule_spec *b = &c->rules[1];
+    assert_null(b->pattern[HG_PROTO_STOMP]);
+    assert_null(b->exchange);
+    assert_int_equal(b->persistent, HG_UNSET);
+    assert_int_equal(b->scope, HG_SCOPE_AUTO);
+    assert_true(c->rules[2].is_builtin);
+    assert_string_equal(c->rules[2].exchange, "amq.topic");
+    hg_config_free(c);
+}
+
+/* Everything that the field tables fill in, from the first member of [rabbitmq] to the last of [http]. */
+static void the_shipped_file_documents_the_real_defaults(void **state)
+{
+    struct hg_writer errors = {0};
+    (void)state;
+    struct hg_config *shipped = hg_config_load(HG_SHIPPED_CONFIG, NULL, 0, &errors);
+    if (shipped == NULL) {
+        fail_msg("%.*s", HG_BYTES_FMT(hg_writer_view(&errors)));
+    }
+    struct hg_config *bare = load_good(LISTENER, NULL, 0);
+    assert_string_equal(shipped->name, bare->name);
+    assert_int_equal(shipped->workers, bare->workers);
+    for (const struct hg_config_field *section = hg_config_schema; section->key != NULL;
+         section++) {
+        for (const struct hg_config_field *f = section->fields;
+             section->kind == HG_READ_TABLE && f->key != NULL; f++) {
+            if (memcmp((const char *)shipped + f->offset, (const char *)bare + f->offset,
+                       f->bytes) != 0) {
+                fail_msg("%s.%s has another default than documented", section->key, f->key);
+            }
+        }
+    }
+    assert_int_equal(shipped->log_level, bare->log_level);
+    assert_int_equal(shipped->log_is_json, bare->log_is_json);
+    assert_int_equal(shipped->endpoints_n, bare->endpoints_n);
+    assert_string_equal(shipped->endpoints[0].host, bare->endpoints[0].host);
+    assert_string_equal(shipped->endpoints[0].vhost, bare->endpoints[0].vhost);
+    assert_null(shipped->http_static_dir);
+    assert_int_equal(shipped->listeners[1].max_connections, bare->listeners[0].max_connections);
+    hg_config_free(shipped);
+    hg_config_free(bare);
+}
+
+/* As "key = value", in a line that may be commented out, or inside braces. */
+static bool is_documented(const char *text, const char *key)
+{
+    size_t n = strlen(key);
+    for (const char *at = strstr(text, key); at != NULL; at = strstr(at + 1, key)) {
+        bool starts = at == text || strchr(" \n{", at[-1]) != NULL;
+        if (starts && strncmp(at + n, " = ", 3) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void assert_documented(const char *text, const struct hg_config_field *fields)
+{
+    for (const struct hg_config_field *f = fields; f->key != NULL; f++) {
+        char header[64];
+        snprintf(header, sizeof header, "%s%s%s", f->kind == HG_READ_TABLE ? "\n[" : "\n[[", f->key,
+                 f->kind == HG_READ_TABLE ? "]" : "]]");
+        if (f->kind != HG_READ_LATER && !is_documented(text, f->key) &&
+            strstr(text, header) == NULL) {
+            fail_msg("%s is not documented", f->key);
+        }
+        if (f->kind == HG_READ_LATER && is_documented(text, f->key)) {
+            fail_msg("%s is documented, and refused", f->key);
+        }
+        if (f->fields != NULL) {
+            assert_documented(text, f->fields);
+        }
+    }
+}
+
+static void every_key_is_documented_in_the_shipped_file(void **state)
+{
+    static char text[64 * 1024];
+    (void)state;
+    FILE *f = fopen(HG_SHIPPED_CONFIG, "r");
+    assert_non_null(f);
+    assert_in_range(fread(text, 1, sizeof text - 1, f), 1, sizeof text - 2);
+    fclose(f);
+    assert_documented(text, hg_config_schema);
+}
+
+static void no_allocation_that_fails_crashes_or_leaks(void **state)
+{
+    (void)state;
+    size_t live = seam_live();
+    for (size_t n = 1;; n++) {
+        struct hg_writer errors = {0};
+        seam_fail_allocs_from(n);
+        struct hg_config *c = hg_config_load(HG_SHIPPED_CONFIG, NULL, 0, &errors);
+        seam_fail_allocs_from(0);
+        bool is_done = c != NULL;
+        hg_config_free(c);
+        hg_writer_close(&errors);
+        assert_int_equal(seam_live(), live);
+        if (is_done) {
+            break;
+        }
+    }
+}
+
+static void a_file_that_cannot_be_read_says_why(void **state)
+{
+    struct hg_writer errors = {0};
+    (void)state;
+    assert_null(hg_config_load("no-such-file.toml", NULL, 0, &errors));
+    assert_text(hg_writer_view(&errors),
+                "no-such-file.toml:1:1: cannot be read: No such file or directory\n");
+    hg_writer_reset(&errors);
+    assert_null(hg_config_load(".", NULL, 0, &errors));
+    assert_text(hg_writer_view(&errors), ".:1:1: is a directory\n");
+    hg_writer_close(&errors);
+}
+
+static int make_file(void **state)
+{
+    (void)state;
+    int fd = mkstemp(path);
+    return fd < 0 ? -1 : close(fd);
+}
+
+static int remove_file(void **state)
+{
+    (void)state;
+    return unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_mistake_is_named_with_its_place),
+        cmocka_unit_test(a_wrong_endpoint_is_refused_without_its_password),
+        cmocka_unit_test(an_endpoint_is_taken_apart),
+        cmocka_unit_test(every_problem_is_reported_in_the_order_of_the_file),
+        cmocka_unit_test(an_override_beats_the_file),
+        cmocka_unit_test(a_wrong_override_is_refused),
+        cmocka_unit_test(the_environment_is_put_in),
+        cmocka_unit_test(arguments_keep_their_types),
+        cmocka_unit_test(a_rule_reads_as_written_and_the_builtin_one_is_last),
+        cmocka_unit_test(the_shipped_file_documents_the_real_defaults),
+        cmocka_unit_test(every_key_is_documented_in_the_shipped_file),
+        cmocka_unit_test(no_allocation_that_fails_crashes_or_leaks),
+        cmocka_unit_test(a_file_that_cannot_be_read_says_why),
+    };
+    return cmocka_run_group_tests(tests, make_file, remove_file);
+}
