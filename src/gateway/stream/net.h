@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What all streams of one worker share: the loop, the one read buffer, pools, and the list of streams with output, each of which
- * is written once per loop turn. */
+/* What all streams of one worker share: the loop and its one alarm for the timer wheel, the one read buffer, pools, and the list of
+ * streams with output, each of which is written once per loop turn. */
 #ifndef HG_STREAM_NET_H
 #define HG_STREAM_NET_H
 
+#include "base/counter.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/pool.h"
@@ -22,25 +23,36 @@ struct hg_defer {
     bool is_set;
 };
 
-struct hg_net_counters { /* written by the worker only */
-    _Atomic uint64_t bytes_in, bytes_out, writes, accepted, accept_errors, refused_limit;
+struct hg_net_counters {
+    hg_counter bytes_in, bytes_out, writes, accepted, accept_errors, refused_limit;
+};
+
+struct hg_stream_limits {
+    size_t low_bytes, high_bytes; /* watermarks for on_drained */
 };
 
 struct hg_net {
-    uv_loop_t *loop;        /* borrowed */
-    struct hg_wheel *wheel; /* borrowed */
-    struct hg_log *log;     /* borrowed */
-    uint8_t *read_buf;      /* HG_NET_READ_BYTES; lent to one read callback at a time */
-    uv_prepare_t prepare;   /* flushes `dirty` before the loop sleeps */
-    struct hg_list dirty;
+    uv_loop_t *loop;                /* borrowed */
+    struct hg_wheel *wheel;         /* borrowed; advanced by the timer below */
+    struct hg_log *log;             /* borrowed */
+    struct hg_stream_limits limits; /* of every stream; hg_net_open sets defaults */
+    uint8_t *read_buf;              /* HG_NET_READ_BYTES; lent to one read callback at a time */
+    uint8_t *payload_buf;           /* as large; a WebSocket's unmasked input, lent likewise */
+    char peer_text[64];             /* what the last call of a stream's `peer` returned */
+    uv_prepare_t prepare;           /* end of the turn: deferred work, then output */
+    uv_timer_t alarm;  /* wakes the loop for the wheel's next timer; set only while there is one */
+    uint64_t alarm_ms; /* what it is set to; UINT64_MAX: not set */
+    struct hg_list dirty;    /* streams with output that has not been tried yet */
     struct hg_list deferred; /* struct hg_defer */
-    struct hg_pool tcp_pool, write_pool;
+    struct hg_pool tcp_pool, request_pool;
+    struct hg_list ws_decoders; /* idle ones, kept for the next frame that arrives in pieces */
+    unsigned ws_decoders_n;
     struct hg_net_counters counters;
 };
 
 /* False when there is no memory; then nothing is open. */
 bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, struct hg_log *log);
-/* After every stream is closed: closes its own handles; run the loop until they are gone, then hg_net_free. */
+/* After every stream has been told to close: closes its own handles; run the loop until it is empty, then hg_net_free. */
 void hg_net_close(struct hg_net *net);
 void hg_net_free(struct hg_net *net);
 
@@ -48,38 +60,38 @@ void hg_net_free(struct hg_net *net);
 void hg_net_defer(struct hg_net *net, struct hg_defer *defer);
 void hg_net_undefer(struct hg_defer *defer);
 
-struct hg_stream_limits {
-    size_t low_bytes, high_bytes; /* watermarks for on_drained */
-};
-
-/* Resolves host anew (uv_getaddrinfo), connects, tries each address in turn; on_open or on_closed follows, never from inside.
- * timeout_ms covers all of it. NULL when there is no memory. TCP_NODELAY is set. */
+/* Resolves host anew (uv_getaddrinfo), connects, tries each address in turn; on_open or on_closed (TIMED_OUT, PEER_LOST) follows, never
+ * from inside. timeout_ms covers all of it. NULL when there is no memory. TCP_NODELAY is set. */
 struct hg_stream *hg_tcp_connect(struct hg_net *net, const char *host, uint16_t port,
                                  uint64_t timeout_ms, const struct hg_stream_user *user, void *ctx);
 
 struct hg_listener;
-/* Called for each accepted connection; the callee sets the stream's user at once, or closes the stream. Reading starts with
- * read_start. */
+/* Called for each accepted connection; the callee sets the stream's user at once, or closes the stream. The stream is open: no
+ * on_open comes. Reading starts with read_start. */
 typedef void hg_accept_fn(void *ctx, struct hg_stream *stream);
 
 struct hg_listener_config {
-    const char *host; /* numeric IPv4 or IPv6 address, or a name */
+    const char *host; /* numeric IPv4 or IPv6 address, or a name: then every address it has */
     uint16_t port;    /* 0: the system chooses; see hg_listener_port */
-    uint32_t
-        max_connections; /* of this listener on this worker; more are closed at once and counted */
     int backlog;
+    bool
+        is_first; /* fail if somebody else listens there; later workers share the first one's port */
+    uint32_t max_connections; /* more are closed at once and counted; 0: no limit */
+    _Atomic uint32_t
+        *open_n; /* connections of this listener on all workers; outlives all of them */
 };
 /* An SO_REUSEPORT socket of this worker's own. NULL and *err_text (static or strerror text) on failure. */
 struct hg_listener *hg_listener_open(struct hg_net *net, const struct hg_listener_config *config,
                                      hg_accept_fn *accept, void *ctx, const char **err_text);
 uint16_t hg_listener_port(const struct hg_listener *l);
-/* Stops accepting; frees itself from the loop. Accepted streams live on. */
+/* Stops accepting; frees itself from the loop. Accepted streams live on. NULL is fine. */
 void hg_listener_close(struct hg_listener *l);
 
 /* Server side of a WebSocket (RFC 6455) over an established stream whose HTTP upgrade has been answered; `early` are bytes that
- * came after the request. It becomes the lower stream's user. User gets message payloads through on_read, joined or split
+ * came after the request (copied). It becomes the lower stream's user. User gets message payloads through on_read, joined or split
  * anywhere; pings are answered, close frames exchanged, UTF-8 of text checked, unmasked frames refused (1002), messages over
- * max_message_bytes too (1009). No wslay context is held between frames. NULL when there is no memory. */
+ * max_message_bytes too (1009). No wslay context is held between frames. Reading starts with read_start. NULL when there is no
+ * memory: then the lower stream closes, and its present user hears of it. */
 struct hg_stream *hg_ws_accept(struct hg_net *net, struct hg_stream *lower_own,
                                struct hg_bytes early, size_t max_message_bytes,
                                const struct hg_stream_user *user, void *ctx);

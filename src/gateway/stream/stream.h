@@ -20,13 +20,15 @@ struct hg_part {
 /* How a WebSocket marks the message; other streams ignore it. */
 enum hg_frame_kind { HG_FRAME_BINARY, HG_FRAME_TEXT };
 
-/* What the user above a stream provides. None is called from inside a call of the user's into the stream. */
+/* What the user above a stream provides. None is called from inside a call of the user's into the stream, and after finish or close
+ * only on_closed is. */
 struct hg_stream_user {
-    /* Bytes came, borrowed during the call; all of them are the user's to keep or use. */
+    /* Bytes came, borrowed during the call; all of them are the user's to keep or use. After read_stop, what had been read
+     * already (one read's worth) may still come. */
     void (*on_read)(void *ctx, struct hg_bytes in);
-    /* Connected, handshakes of all layers included; listeners' streams begin there too. */
+    /* Connected, handshakes of all layers included. Streams that are open from the start (accepted ones) never call it. */
     void (*on_open)(void *ctx);
-    /* Pending output fell to the low watermark after having been over the high one. */
+    /* Pending output fell to the low watermark after having been over the high one. May be NULL. */
     void (*on_drained)(void *ctx);
     /* The last event, exactly once: the peer closed (CLOSED), the connection broke (PEER_LOST), a layer's protocol was broken, or
      * close was called. The stream is freed when this returns. */
@@ -43,11 +45,12 @@ struct hg_stream_ops {
     /* Bytes queued and not yet taken by the kernel. */
     size_t (*pending)(const struct hg_stream *s);
     /* Writes out what is queued, says goodbye in the layer's way (TLS close_notify, WebSocket close frame with the code for
-     * `why`), closes; at the latest after 5 s. Idempotent; on_closed follows. */
+     * `why`), waits a moment for the peer to close so that it surely reads all of it, closes; at the latest after 5 s. Input is
+     * discarded meanwhile. Idempotent; on_closed(why) follows. */
     void (*finish)(struct hg_stream *s, enum hg_status why);
     /* Drops what is queued and closes now; on_closed follows from the loop, never from inside. */
     void (*close)(struct hg_stream *s, enum hg_status why);
-    /* "127.0.0.1:41234", owned by the stream. */
+    /* "127.0.0.1:41234"; valid until the next such call on this worker. */
     const char *(*peer)(struct hg_stream *s);
 };
 

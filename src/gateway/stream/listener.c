@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Listening sockets of one worker. We accept ourselves instead of through uv_listen: at the limit of open files libuv would accept and
+ * drop, or spin; this way waiting connections stay in the kernel's queue until there are descriptors again. */
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "stream/tcp.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    SOCKETS_MAX = 4,       /* addresses of one name */
+    ACCEPTS_PER_TURN = 64, /* then the worker's other work has its turn */
+    PAUSE_MS = 100,
+    KEEPALIVE_S = 60,
+};
+
+struct listener_socket {
+    struct hg_listener *listener;
+    uv_poll_t poll;
+    int fd;
+};
+
+struct hg_listener {
+    struct hg_net *net;
+    hg_accept_fn *accept;
+    void *ctx;
+    uint32_t max_connections;
+    _Atomic uint32_t *open_n;
+    uint16_t port;
+    bool is_closing;
+    struct hg_timer resume; /* set while out of descriptors or memory */
+    unsigned sockets_n, open_sockets_n;
+    struct listener_socket sockets[SOCKETS_MAX];
+};
+
+/* ---- Accepting ---- */
+
+static void on_readable(uv_poll_t *poll, int status, int events);
+
+static void poll_all(struct hg_listener *l)
+{
+    for (unsigned i = 0; i < l->sockets_n; i++) {
+        uv_poll_start(&l->sockets[i].poll, UV_READABLE, on_readable);
+    }
+}
+
+static void on_resume(struct hg_timer *timer)
+{
+    poll_all(HG_CONTAINER_OF(timer, struct hg_listener, resume));
+}
+
+static void pause_accepting(struct hg_listener *l, int error)
+{
+    HG_LOG_LIMITED(l->net->log, HG_LOG_WARN, "listener.paused", HG_BYTES("accept"),
+                   HG_F_UINT("port", l->port), HG_F_STR("reason", strerror(error)));
+    for (unsigned i = 0; i < l->sockets_n; i++) {
+        uv_poll_stop(&l->sockets[i].poll);
+    }
+    hg_wheel_set(l->net->wheel, &l->resume, hg_clock_ms() + PAUSE_MS);
+}
+
+/* Counts one more unless the limit is reached. */
+static bool admit(struct hg_listener *l)
+{
+    if (l->open_n == NULL) {
+        return true;
+    }
+    uint32_t before = atomic_fetch_add_explicit(l->open_n, 1, memory_order_relaxed);
+    if (l->max_connections == 0 || before < l->max_connections) {
+        return true;
+    }
+    atomic_fetch_sub_explicit(l->open_n, 1, memory_order_relaxed);
+    return false;
+}
+
+static void welcome(struct hg_listener *l, int fd)
+{
+    if (!admit(l)) {
+        close(fd);
+        hg_count(&l->net->counters.refused_limit, 1);
+        HG_LOG_LIMITED(l->net->log, HG_LOG_WARN, "listener.full", HG_BYTES("limit"),
+                       HG_F_UINT("port", l->port),
+                       HG_F_UINT("max_connections", l->max_connections));
+        return;
+    }
+    struct hg_stream *stream = hg_tcp_accept(l->net, fd, l->open_n);
+    if (stream == NULL) {
+        hg_count(&l->net->counters.accept_errors, 1);
+        return;
+    }
+    hg_count(&l->net->counters.accepted, 1);
+    l->accept(l->ctx, stream);
+}
+
+/* True if nothing more can be accepted for want of descriptors or memory. */
+static bool is_exhausted(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct listener_socket *s = HG_CONTAINER_OF(poll, struct listener_socket, poll);
+    struct hg_listener *l = s->listener;
+    (void)status;
+    (void)events;
+    for (int i = 0; i < ACCEPTS_PER_TURN && !l->is_closing; i++) {
+        int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            welcome(l, fd);
+            continue;
+        }
+        if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            return;
+        }
+        if (errno == EINTR || errno == ECONNABORTED) {
+            continue;
+        }
+        hg_count(&l->net->counters.accept_errors, 1);
+        if (is_exhausted(errno)) {
+            pause_accepting(l, errno);
+            return;
+        }
+    }
+}
+
+/* ---- Opening ---- */
+
+static void set_port(struct sockaddr *address, uint16_t port)
+{
+    if (address->sa_family == AF_INET6) {
+        ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
+    } else {
+        ((struct sockaddr_in *)address)->sin_port = htons(port);
+    }
+}
+
+static uint16_t bound_port(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t n = sizeof(address);
+    if (getsockname(fd, (struct sockaddr *)&address, &n) != 0) {
+        return 0;
+    }
+    return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+                                               : ((struct sockaddr_in *)&address)->sin_port);
+}
+
+/* Accepted sockets inherit these. */
+static bool set_options(int fd)
+{
+    int on = 1;
+    int idle_s = KEEPALIVE_S;
+    return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0 &&
+           setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
+           setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) == 0 &&
+           setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s)) == 0;
+}
+
+static int bound_socket(const struct addrinfo *a, bool is_shared)
+{
+    int on = 1;
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -1;
+    }
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+        (is_shared && !set_options(fd)) || bind(fd, a->ai_addr, a->ai_addrlen) != 0) {
+        int error = errno;
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    return fd;
+}
+
+/* SO_REUSEPORT would let a second gateway share the port in silence: without the option, bind says so. */
+static bool is_free(const struct addrinfo *a)
+{
+    int fd = bound_socket(a, false);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return fd >= 0;
+}
+
+static int open_socket(struct hg_listener *l, const struct hg_listener_config *config,
+                       const struct addrinfo *a)
+{
+    struct listener_socket *s = &l->sockets[l->sockets_n];
+    set_port(a->ai_addr, l->port);
+    if (config->is_first && l->port != 0 && !is_free(a)) {
+        return errno;
+    }
+    s->fd = bound_socket(a, true);
+    if (s->fd < 0) {
+        return errno;
+    }
+    if (listen(s->fd, config->backlog) != 0) {
+        int error = errno;
+        close(s->fd);
+        return error;
+    }
+    int failed = uv_poll_init(l->net->loop, &s->poll, s->fd);
+    if (failed != 0) {
+        close(s->fd);
+        return -failed;
+    }
+    s->listener = l;
+    l->port = bound_port(s->fd);
+    l->sockets_n++;
+    l->open_sockets_n++;
+    return 0;
+}
+
+/* Binds every address of the name. One that this machine does not have is passed over if another works (localhost without IPv6). */
+static const char *open_sockets(struct hg_listener *l, const struct hg_listener_config *config)
+{
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *addresses = NULL;
+    int failed = getaddrinfo(config->host, NULL, &hints, &addresses);
+    if (failed != 0) {
+        return gai_strerror(failed);
+    }
+    int error = 0;
+    for (const struct addrinfo *a = addresses; a != NULL && l->sockets_n < SOCKETS_MAX;
+         a = a->ai_next) {
+        int e = open_socket(l, config, a);
+        if (e != 0) {
+            error = e;
+        }
+        if (e != 0 && e != EADDRNOTAVAIL && e != EAFNOSUPPORT) {
+            break;
+        }
+    }
+    freeaddrinfo(addresses);
+    bool is_fatal = error != 0 && error != EADDRNOTAVAIL && error != EAFNOSUPPORT;
+    return is_fatal || l->sockets_n == 0 ? strerror(error) : NULL;
+}
+
+struct hg_listener *hg_listener_open(struct hg_net *net, const struct hg_listener_config *config,
+                                     hg_accept_fn *accept, void *ctx, const char **err_text)
+{
+    struct hg_listener *l = hg_zalloc(sizeof(*l));
+    if (l == NULL) {
+        *err_text = hg_status_text(HG_NO_MEMORY);
+        return NULL;
+    }
+    l->net = net;
+    l->accept = accept;
+    l->ctx = ctx;
+    l->port = config->port;
+    l->max_connections = config->max_connections;
+    l->open_n = config->open_n;
+    hg_timer_init(&l->resume, on_resume);
+    *err_text = open_sockets(l, config);
+    if (*err_text != NULL) {
+        hg_listener_close(l);
+        return NULL;
+    }
+    poll_all(l);
+    return l;
+}
+
+uint16_t hg_listener_port(const struct hg_listener *l)
+{
+    return l->port;
+}
+
+/* ---- Closing ---- */
+
+static void on_socket_closed(uv_handle_t *handle)
+{
+    struct listener_socket *s = HG_CONTAINER_OF((uv_poll_t *)handle, struct listener_socket, poll);
+    struct hg_listener *l = s->listener;
+    if (--l->open_sockets_n == 0) {
+        hg_free(l);
+    }
+}
+
+void hg_listener_close(struct hg_listener *l)
+{
+    if (l == NULL || l->is_closing) {
+        return;
+    }
+    l->is_closing = true;
+    hg_timer_stop(&l->resume);
+    if (l->sockets_n == 0) {
+        hg_free(l);
+        return;
+    }
+    for (unsigned i = 0; i < l->sockets_n; i++) {
+        uv_close((uv_handle_t *)&l->sockets[i].poll, on_socket_closed);
+        close(l->sockets[i].fd); /* after uv_close has taken it out of the loop */
+    }
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stream/net.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "stream/tcp.h"
+#include "stream/ws.h"
+
+enum {
+    TCP_SLAB_N = 32,
+    REQUEST_SLAB_N = 16,
+    LOW_BYTES = 64 * 1024,
+    HIGH_BYTES = 256 * 1024,
+};
+
+static void run_deferred(struct hg_net *net)
+{
+    while (!hg_list_is_empty(&net->deferred)) {
+        struct hg_defer *defer = HG_LIST_ENTRY(net->deferred.next, struct hg_defer, link);
+        hg_net_undefer(defer);
+        defer->run(defer);
+    }
+}
+
+static void on_alarm(uv_timer_t *alarm)
+{
+    struct hg_net *net = alarm->data;
+    net->alarm_ms = UINT64_MAX;
+    hg_wheel_advance(net->wheel, hg_clock_ms());
+}
+
+static void set_alarm(struct hg_net *net)
+{
+    uint64_t now = hg_clock_ms();
+    uint64_t next = hg_wheel_next_ms(net->wheel, now);
+    if (next == net->alarm_ms) {
+        return;
+    }
+    net->alarm_ms = next;
+    if (next == UINT64_MAX) {
+        uv_timer_stop(&net->alarm);
+    } else {
+        uv_timer_start(&net->alarm, on_alarm, next > now ? next - now : 0, 0);
+    }
+}
+
+/* The end of every loop turn. Flushing may call on_drained, whose output and deferred work belong to this turn too. */
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct hg_net *net = prepare->data;
+    do {
+        run_deferred(net);
+        hg_tcp_flush_dirty(net);
+    } while (!hg_list_is_empty(&net->deferred));
+    set_alarm(net);
+}
+
+bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, struct hg_log *log)
+{
+    *net = (struct hg_net){
+        .loop = loop,
+        .wheel = wheel,
+        .log = log,
+        .limits = {LOW_BYTES, HIGH_BYTES},
+        .alarm_ms = UINT64_MAX,
+    };
+    net->read_buf = hg_alloc(HG_NET_READ_BYTES);
+    net->payload_buf = hg_alloc(HG_NET_READ_BYTES);
+    if (net->read_buf == NULL || net->payload_buf == NULL) {
+        hg_free(net->read_buf);
+        hg_free(net->payload_buf);
+        return false;
+    }
+    hg_list_init(&net->dirty);
+    hg_list_init(&net->deferred);
+    hg_list_init(&net->ws_decoders);
+    hg_tcp_pools_open(net, TCP_SLAB_N, REQUEST_SLAB_N);
+    uv_prepare_init(loop, &net->prepare);
+    net->prepare.data = net;
+    uv_prepare_start(&net->prepare, on_prepare);
+    uv_unref((uv_handle_t *)&net->prepare); /* alone it is no reason for the loop to live */
+    uv_timer_init(loop, &net->alarm);
+    net->alarm.data = net;
+    return true;
+}
+
+void hg_net_close(struct hg_net *net)
+{
+    uv_close((uv_handle_t *)&net->prepare, NULL);
+    uv_close((uv_handle_t *)&net->alarm, NULL);
+}
+
+void hg_net_free(struct hg_net *net)
+{
+    hg_ws_decoders_free(net);
+    hg_pool_close(&net->tcp_pool);
+    hg_pool_close(&net->request_pool);
+    hg_free(net->read_buf);
+    hg_free(net->payload_buf);
+    net->read_buf = net->payload_buf = NULL;
+}
+
+void hg_net_defer(struct hg_net *net, struct hg_defer *defer)
+{
+    if (!defer->is_set) {
+        defer->is_set = true;
+        hg_list_add_last(&net->deferred, &defer->link);
+    }
+}
+
+void hg_net_undefer(struct hg_defer *defer)
+{
+    if (defer->is_set) {
+        defer->is_set = false;
+        hg_list_remove(&defer->link);
+    }
+}
