@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The summary that `headgate check` prints. */
+#include "check.h"
+
+static void write_listeners(const struct hg_config *c, struct hg_writer *out)
+{
+    static const char *const serves[] = {"web", "mqtt", "stomp", "admin"};
+    for (size_t i = 0; i < c->listeners_n; i++) {
+        const struct hg_listener_spec *l = &c->listeners[i];
+        bool is_v6 = strchr(l->host, ':') != NULL;
+        hg_writer_printf(out, "listener %s on %s%s%s:%u\n", serves[l->serve], is_v6 ? "[" : "",
+                         l->host, is_v6 ? "]" : "", l->port);
+    }
+}
+
+static void write_topology(const struct hg_config *c, struct hg_writer *out)
+{
+    for (size_t i = 0; i < c->endpoints_n; i++) {
+        const struct hg_endpoint *e = &c->endpoints[i];
+        hg_writer_printf(out, "rabbitmq %s:%u, virtual host %s, as %s\n", e->host, e->port,
+                         e->vhost, e->is_external ? "EXTERNAL" : e->user);
+    }
+    for (size_t i = 0; i < c->exchanges_n; i++) {
+        const struct hg_exchange_decl *e = &c->exchanges[i];
+        hg_writer_printf(out, "exchange %s (%s%s)\n", e->spec.name, e->type,
+                         e->is_passive ? ", must exist" : "");
+    }
+    for (size_t i = 0; i < c->queues_n; i++) {
+        const struct hg_queue_decl *q = &c->queues[i];
+        hg_writer_printf(out, "queue %s (%s)\n", q->name, q->is_passive ? "must exist" : q->type);
+    }
+}
+
+static void write_patterns(const struct hg_rule_spec *rule, struct hg_writer *out)
+{
+    const char *first = rule->pattern[0];
+    bool are_same = first != NULL;
+    for (int p = 1; p < HG_PROTO_N; p++) {
+        are_same = are_same && rule->pattern[p] != NULL && strcmp(first, rule->pattern[p]) == 0;
+    }
+    if (are_same) {
+        hg_writer_printf(out, " %s", first);
+        return;
+    }
+    for (enum hg_protocol p = 0; p < HG_PROTO_N; p++) {
+        if (rule->pattern[p] != NULL) {
+            hg_writer_printf(out, " %s %s", hg_protocol_name(p), rule->pattern[p]);
+        }
+    }
+}
+
+static void write_rule(const struct hg_rule_spec *rule, struct hg_writer *out)
+{
+    static const char *const scopes[] = {"auto", "exact", "wide"};
+    hg_writer_printf(out, "rule %s:", rule->name);
+    write_patterns(rule, out);
+    if (rule->queue != NULL) {
+        hg_writer_printf(out, " -> queue %s (", rule->queue);
+    } else {
+        hg_writer_printf(out, " -> exchange %s, key \"%s\" (", rule->exchange,
+                         rule->key == NULL ? "" : rule->key);
+    }
+    hg_writer_str(out, rule->escape == HG_ESCAPE_PLAIN ? "plain" : "lossless");
+    if (rule->queue == NULL) {
+        hg_writer_printf(out, ", bindings %s", scopes[rule->scope]);
+    }
+    hg_writer_printf(out, "%s%s%s%s)\n", rule->is_mandatory ? ", mandatory" : "",
+                     rule->persistent == HG_YES  ? ", persistent"
+                     : rule->persistent == HG_NO ? ", transient"
+                                                 : "",
+                     rule->overlong == HG_OVERLONG_HASH ? ", overlong keys hashed" : "",
+                     rule->on_reject == HG_REJECT_WITHHOLD ? ", rejects withheld" : "");
+}
+
+void hg_check_command(const struct hg_config *c, struct hg_writer *out)
+{
+    hg_writer_printf(out, "%s: fine\ngateway %s, %u worker%s\n", c->file, c->name, c->workers,
+                     c->workers == 1 ? "" : "s");
+    write_listeners(c, out);
+    write_topology(c, out);
+    for (size_t i = 0; i < c->rules_n; i++) {
+        write_rule(&c->rules[i], out);
+    }
+    struct hg_writer findings = {0};
+    size_t n = hg_rules_report(c->table, &findings);
+    hg_writer_printf(out, "%zu finding%s\n", n, n == 1 ? "" : "s");
+    hg_writer_bytes(out, hg_writer_view(&findings));
+    out->failed = out->failed || findings.failed;
+    hg_writer_close(&findings);
+}
