@@ -8,17 +8,17 @@
 enum { COMMAND_MAX_BYTES = 11 }; /* UNSUBSCRIBE */
 
 static const struct command {
-    struct hg_bytes name;
+    const char *name;
     bool has_body;
 } commands[HG_STOMP_COMMAND_N] = {
-#define X(name, sender, has_body) [HG_STOMP_##name] = {HG_BYTES(#name), has_body},
+#define X(name, sender, has_body) [HG_STOMP_##name] = {#name, has_body},
     HG_STOMP_COMMAND_MAP(X)
 #undef X
 };
 
 const char *hg_stomp_command_name(enum hg_stomp_command c)
 {
-    return c == HG_STOMP_HEARTBEAT ? "heart-beat" : (const char *)commands[c].name.p;
+    return c == HG_STOMP_HEARTBEAT ? "heart-beat" : commands[c].name;
 }
 
 /* ---- Decoding ------------------------------------------------------------------------------------------------------- */
@@ -41,7 +41,7 @@ static size_t line_ends(struct hg_bytes in)
 static int scan_command(struct hg_stomp_decoder *dec, struct hg_bytes line, struct hg_error *err)
 {
     for (size_t i = 0; i < HG_STOMP_COMMAND_N; i++) {
-        if (hg_bytes_eq(line, commands[i].name)) {
+        if (hg_bytes_eq(line, hg_bytes_str(commands[i].name))) {
             dec->command = (uint8_t)i;
             return 1;
         }
@@ -305,7 +305,7 @@ struct hg_bytes hg_stomp_get(const struct hg_stomp_frame *frame, const char *nam
 
 void hg_stomp_write_command(struct hg_writer *w, enum hg_stomp_command command)
 {
-    hg_writer_bytes(w, commands[command].name);
+    hg_writer_str(w, commands[command].name);
     hg_writer_u8(w, '\n');
 }
 
