@@ -178,7 +178,7 @@ static int on_chunk_header(llhttp_t *parser)
         d->scan_max = d->limits->max_header_bytes;
         return HPE_PAUSED;
     }
-    return parser->content_length <= d->limits->max_body_bytes - hg_writer_n(&d->body)
+    return parser->content_length <= d->limits->max_body_bytes - d->body_n
                ? 0
                : callback_failed(d, 413, "the body exceeds the limit");
 }
@@ -186,10 +186,10 @@ static int on_chunk_header(llhttp_t *parser)
 static int on_body(llhttp_t *parser, const char *at, size_t n)
 {
     struct hg_http_decoder *d = parser->data;
-    if (n > d->limits->max_body_bytes - hg_writer_n(&d->body)) {
-        return callback_failed(d, 413, "the body exceeds the limit");
+    d->body_n += n; /* checked against the limit with the head or the chunk's size */
+    if (!d->is_body_unwanted) {
+        hg_writer_bytes(&d->body, hg_bytes(at, n));
     }
-    hg_writer_bytes(&d->body, hg_bytes(at, n));
     return d->body.failed ? callback_failed(d, 503, "out of memory") : 0;
 }
 

@@ -61,6 +61,7 @@ struct llhttp__internal_s; /* llhttp_t */
 struct hg_http_decoder {
     const struct hg_http_limits *limits; /* borrowed */
     enum hg_http_state state;
+    bool is_body_unwanted;   /* the caller sets it: body bytes are read and forgotten */
     uint8_t scan;            /* where the scanner is in a line */
     bool is_in_trailer;      /* the last chunk has been read */
     uint16_t refusal;        /* HTTP status, once FAILED */
@@ -72,6 +73,7 @@ struct hg_http_decoder {
     struct hg_writer raw;    /* the head as received */
     struct hg_http_field *fields;
     struct hg_http_head head;
+    uint64_t body_n; /* body bytes so far */
     struct hg_writer body;
     struct llhttp__internal_s *parser; /* from a complete head to the end of the body */
     const char *rule;                  /* why a callback failed */

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A site of the HTTP server of adapters/http. What it reads of other workers is atomic (states, counters) or asked for (connections). */
+#include "adapters/admin/admin.h"
+
+#include "adapters/http/http_server.h"
+#include "base/clock.h"
+#include "core/conn.h"
+#include "core/worker.h"
+
+static const struct hg_gateway *gateway_of(const struct hg_http_request *req)
+{
+    return req->session->worker->gateway;
+}
+
+static void answer(struct hg_http_request *req, unsigned status, const char *type,
+                   struct hg_writer *body)
+{
+    const struct hg_http_answer_field field = {"Cache-Control", HG_BYTES("no-store")};
+    hg_http_answer(
+        req, &(struct hg_http_answer){
+                 .status = status, .type = type, .body = body, .fields = &field, .fields_n = 1});
+}
+
+static void answer_json(struct hg_http_request *req, struct hg_writer *body)
+{
+    hg_writer_str(body, "\n");
+    answer(req, 200, "application/json", body);
+}
+
+/* "text" or null. */
+static void write_string(struct hg_writer *w, const char *text)
+{
+    if (text == NULL) {
+        hg_writer_str(w, "null");
+        return;
+    }
+    hg_writer_u8(w, '"');
+    hg_writer_json(w, hg_bytes_str(text));
+    hg_writer_u8(w, '"');
+}
+
+static enum hg_worker_state state_of(const struct hg_worker *w)
+{
+    return (enum hg_worker_state)atomic_load_explicit(&w->state, memory_order_relaxed);
+}
+
+static const char *state_name(const struct hg_worker *w)
+{
+    static const char *const names[] = {"starting", "ready", "draining", "stopped"};
+    return names[state_of(w)];
+}
+
+static bool is_up(const struct hg_worker *w)
+{
+    return atomic_load_explicit(&w->is_upstream_up, memory_order_relaxed);
+}
+
+static bool is_draining(const struct hg_gateway *g)
+{
+    return atomic_load_explicit(&g->is_draining, memory_order_relaxed);
+}
+
+/* ---- Health -------------------------------------------------------------------------------- */
+
+static bool get_healthz(struct hg_http_request *req)
+{
+    struct hg_writer body = {0};
+    hg_writer_str(&body, "ok\n");
+    answer(req, 200, "text/plain; charset=utf-8", &body);
+    return true;
+}
+
+static void add_reason(struct hg_writer *reasons, unsigned worker, const char *text)
+{
+    hg_writer_printf(reasons, "%s\"worker %u: %s\"", hg_writer_n(reasons) == 0 ? "" : ",", worker,
+                     text);
+}
+
+static bool get_readyz(struct hg_http_request *req)
+{
+    const struct hg_gateway *g = gateway_of(req);
+    struct hg_writer reasons = {0};
+    struct hg_writer body = {0};
+    if (is_draining(g)) {
+        hg_writer_str(&reasons, "\"draining\"");
+    }
+    for (unsigned i = 0; i < g->workers_n; i++) {
+        const struct hg_worker *w = g->workers[i];
+        if (state_of(w) != HG_WORKER_READY) {
+            add_reason(&reasons, i, state_name(w));
+        }
+        if (!is_up(w)) {
+            add_reason(&reasons, i, "RabbitMQ is not connected");
+        }
+    }
+    bool is_ready = hg_writer_n(&reasons) == 0;
+    hg_writer_printf(&body, "{\"ready\":%s,\"reasons\":[", is_ready ? "true" : "false");
+    hg_writer_bytes(&body, hg_writer_view(&reasons));
+    hg_writer_str(&body, "]}\n");
+    body.failed = body.failed || reasons.failed;
+    hg_writer_close(&reasons);
+    answer(req, is_ready ? 200 : 503, "application/json", &body);
+    return true;
+}
+
+static bool get_metrics(struct hg_http_request *req)
+{
+    struct hg_writer body = {0};
+    hg_metrics_write(gateway_of(req), &body);
+    answer(req, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
+    return true;
+}
+
+/* ---- Status -------------------------------------------------------------------------------- */
+
+static void write_worker(struct hg_writer *w, const struct hg_worker *worker)
+{
+    const struct hg_upstream_metrics *up = &worker->metrics.upstream;
+    hg_writer_printf(w,
+                     "{\"worker\":%u,\"state\":\"%s\",\"upstream_up\":%s,"
+                     "\"window_messages\":%llu,\"window_bytes\":%llu,\"protocols\":{",
+                     worker->index, state_name(worker), is_up(worker) ? "true" : "false",
+                     (unsigned long long)hg_counted(&up->window_messages),
+                     (unsigned long long)hg_counted(&up->window_bytes));
+    for (unsigned p = 0; p < HG_PROTO_N; p++) {
+        const struct hg_proto_metrics *m = &worker->metrics.proto[p];
+        hg_writer_printf(w,
+                         "%s\"%s\":{\"connections\":%llu,\"subscriptions\":%llu,"
+                         "\"messages_in\":%llu,\"messages_out\":%llu}",
+                         p == 0 ? "" : ",", hg_protocol_name((enum hg_protocol)p),
+                         (unsigned long long)hg_counted(&m->connections),
+                         (unsigned long long)hg_counted(&m->subscriptions),
+                         (unsigned long long)hg_counted(&m->messages_in),
+                         (unsigned long long)hg_counted(&m->messages_out));
+    }
+    hg_writer_str(w, "}}");
+}
+
+static bool get_status(struct hg_http_request *req)
+{
+    const struct hg_gateway *g = gateway_of(req);
+    struct hg_writer body = {0};
+    hg_writer_str(&body, "{\"name\":");
+    write_string(&body, g->config->name);
+    hg_writer_printf(&body,
+                     ",\"version\":\"" HG_VERSION "\",\"uptime_s\":%llu,\"draining\":%s,"
+                     "\"rules\":%zu,\"workers\":[",
+                     (unsigned long long)((hg_clock_wall_ms() - g->started_wall_ms) / 1000),
+                     is_draining(g) ? "true" : "false", hg_rules_n(req->session->worker->rules));
+    for (unsigned i = 0; i < g->workers_n; i++) {
+        hg_writer_str(&body, i == 0 ? "" : ",");
+        write_worker(&body, g->workers[i]);
+    }
+    hg_writer_str(&body, "]}");
+    answer_json(req, &body);
+    return true;
+}
+
+/* ---- Connections: every worker is asked ---------------------------------------------------- */
+
+static void on_connections(void *ctx, struct hg_bytes text)
+{
+    struct hg_http_request *req = ctx;
+    struct hg_writer body = {0};
+    hg_writer_str(&body, "[");
+    hg_writer_bytes(&body, text);
+    hg_writer_str(&body, "]");
+    answer_json(req, &body);
+}
+
+static void on_gone(struct hg_http_request *req)
+{
+    hg_gather_cancel(req->data);
+}
+
+static bool get_connections(struct hg_http_request *req)
+{
+    struct hg_gather *gather =
+        hg_gather(req->session->worker, hg_conn_write_all, ",", on_connections, req);
+    if (gather == NULL) {
+        hg_http_refuse(req, &(struct hg_http_answer){.status = 503}, HG_BYTES("out of memory"),
+                       "NO_MEMORY");
+        return true;
+    }
+    req->data = gather;
+    req->on_gone = on_gone;
+    return true;
+}
+
+/* ---- Rules --------------------------------------------------------------------------------- */
+
+static unsigned long long sum_of(const struct hg_gateway *g, size_t rule, bool is_in)
+{
+    unsigned long long sum = 0;
+    for (unsigned i = 0; i < g->workers_n; i++) {
+        const struct hg_metrics *m = &g->workers[i]->metrics;
+        sum += hg_counted(&(is_in ? m->rule_in : m->rule_out)[rule]);
+    }
+    return sum;
+}
+
+static void write_rule(struct hg_writer *w, const struct hg_gateway *g,
+                       const struct hg_rule_spec *rule, size_t index)
+{
+    hg_writer_str(w, "{\"name\":");
+    write_string(w, rule->name);
+    hg_writer_str(w, ",\"patterns\":{");
+    for (unsigned p = 0; p < HG_PROTO_N; p++) {
+        hg_writer_printf(w, "%s\"%s\":", p == 0 ? "" : ",", hg_protocol_name((enum hg_protocol)p));
+        write_string(w, rule->pattern[p]);
+    }
+    hg_writer_str(w, "},\"exchange\":");
+    write_string(w, rule->exchange);
+    hg_writer_str(w, ",\"queue\":");
+    write_string(w, rule->queue);
+    hg_writer_str(w, ",\"key\":");
+    write_string(w, rule->key);
+    hg_writer_printf(w,
+                     ",\"escape\":\"%s\",\"mandatory\":%s,\"builtin\":%s,"
+                     "\"messages_in\":%llu,\"messages_out\":%llu}",
+                     rule->escape == HG_ESCAPE_PLAIN ? "plain" : "lossless",
+                     rule->is_mandatory ? "true" : "false", rule->is_builtin ? "true" : "false",
+                     sum_of(g, index, true), sum_of(g, index, false));
+}
+
+static bool get_rules(struct hg_http_request *req)
+{
+    const struct hg_rules *rules = req->session->worker->rules;
+    struct hg_writer body = {0};
+    hg_writer_str(&body, "[");
+    for (size_t i = 0; i < hg_rules_n(rules); i++) {
+        hg_writer_str(&body, i == 0 ? "" : ",");
+        write_rule(&body, gateway_of(req), hg_rules_spec(rules, i), i);
+    }
+    hg_writer_str(&body, "]");
+    answer_json(req, &body);
+    return true;
+}
+
+/* ---- The page ------------------------------------------------------------------------------ */
+
+static bool get_page(struct hg_http_request *req)
+{
+    const struct hg_http_answer_field field = {
+        "Content-Security-Policy",
+        HG_BYTES("default-src 'none'; connect-src 'self'; "
+                 "script-src 'unsafe-inline'; style-src 'unsafe-inline'")};
+    struct hg_writer body = {0};
+    hg_writer_str(&body, hg_admin_page);
+    hg_http_answer(req, &(struct hg_http_answer){.status = 200,
+                                                 .type = "text/html; charset=utf-8",
+                                                 .body = &body,
+                                                 .fields = &field,
+                                                 .fields_n = 1});
+    return true;
+}
+
+static const struct hg_http_route routes[] = {
+    {.path = "/healthz", .methods = 1u << HG_HTTP_GET, .handle = get_healthz},
+    {.path = "/readyz", .methods = 1u << HG_HTTP_GET, .handle = get_readyz},
+    {.path = "/metrics", .methods = 1u << HG_HTTP_GET, .handle = get_metrics},
+    {.path = "/api/status", .methods = 1u << HG_HTTP_GET, .handle = get_status},
+    {.path = "/api/connections", .methods = 1u << HG_HTTP_GET, .handle = get_connections},
+    {.path = "/api/rules", .methods = 1u << HG_HTTP_GET, .handle = get_rules},
+    {.path = "/", .methods = 1u << HG_HTTP_GET, .handle = get_page},
+};
+
+static const struct hg_http_site site = {routes, sizeof(routes) / sizeof(routes[0])};
+
+static struct hg_session *open_session(struct hg_worker *worker, struct hg_conn *conn,
+                                       const struct hg_listener_spec *listener,
+                                       const char *subprotocol)
+{
+    (void)listener;
+    (void)subprotocol;
+    return hg_http_open(worker, conn, &site);
+}
+
+const struct hg_adapter hg_admin_adapter = {
+    .name = "admin",
+    .serves = 1u << HG_SERVE_ADMIN,
+    .open = open_session,
+};

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One table of the headers that become properties, each with its parser. */
+#include "adapters/http/http_props.h"
+
+#include "base/map.h"
+#include "base/mem.h"
+#include "message/topic.h"
+
+#include <stdio.h>
+
+enum { SHORT_MAX = 255 }; /* an AMQP short string, a header's name */
+
+#define HEADER_PREFIX "Amqp-Header-"
+
+/* Puts a value where it belongs; NULL, or what is wrong with it. */
+typedef const char *read_fn(struct hg_http_props *props, struct hg_bytes value, size_t offset);
+
+static void add_header(struct hg_http_props *props, struct hg_bytes name, struct hg_bytes text)
+{
+    struct hg_header *h = &props->headers[props->properties.headers_n++];
+    *h = (struct hg_header){.name = name, .value = {.kind = HG_VALUE_STRING, .u = {.bytes = text}}};
+}
+
+static const char *read_text(struct hg_http_props *props, struct hg_bytes value, size_t offset)
+{
+    if (value.n > SHORT_MAX) {
+        return "must not be longer than 255 bytes";
+    }
+    memcpy((char *)&props->properties + offset, &value, sizeof(value));
+    return NULL;
+}
+
+static const char *read_correlation(struct hg_http_props *props, struct hg_bytes value,
+                                    size_t offset)
+{
+    if (value.n <= SHORT_MAX) {
+        return read_text(props, value, offset);
+    }
+    add_header(props, HG_BYTES("x-correlation-id"), value);
+    return NULL;
+}
+
+/* Idempotency-Key is a structured string, "quoted"; most clients leave the quotes out. */
+static const char *read_message_id(struct hg_http_props *props, struct hg_bytes value,
+                                   size_t offset)
+{
+    struct hg_bytes present = props->properties.message_id;
+    if (value.n >= 2 && value.p[0] == '"' && value.p[value.n - 1] == '"') {
+        value = hg_bytes(value.p + 1, value.n - 2);
+    }
+    if (present.n > 0 && !hg_bytes_eq(present, value)) {
+        return "differs from Message-Id, and both become the message_id";
+    }
+    return read_text(props, value, offset);
+}
+
+static const char *read_priority(struct hg_http_props *props, struct hg_bytes value, size_t offset)
+{
+    uint64_t n;
+    (void)offset;
+    if (!hg_bytes_to_u64(value, UINT8_MAX, &n)) {
+        return "must be a number from 0 to 255";
+    }
+    props->properties.has_priority = true;
+    props->properties.priority = (uint8_t)n;
+    return NULL;
+}
+
+static const char *read_expiration(struct hg_http_props *props, struct hg_bytes value,
+                                   size_t offset)
+{
+    uint64_t ms;
+    (void)offset;
+    if (!hg_bytes_to_u64(value, UINT64_MAX, &ms)) {
+        return "must be a number of milliseconds";
+    }
+    int n = snprintf(props->expiration, sizeof(props->expiration), "%u",
+                     ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms);
+    props->properties.expiration = hg_bytes(props->expiration, (size_t)n);
+    return NULL;
+}
+
+static const char *read_persistent(struct hg_http_props *props, struct hg_bytes value,
+                                   size_t offset)
+{
+    (void)offset;
+    if (hg_bytes_eq(value, HG_BYTES("false"))) {
+        props->properties.delivery_mode = 1;
+    } else if (!hg_bytes_eq(value, HG_BYTES("true"))) {
+        return "must be true or false";
+    }
+    return NULL;
+}
+
+static const char *read_timestamp(struct hg_http_props *props, struct hg_bytes value, size_t offset)
+{
+    (void)offset;
+    if (!hg_bytes_to_u64(value, INT64_MAX, &props->properties.timestamp_s)) {
+        return "must be a number of seconds since 1970";
+    }
+    props->properties.has_timestamp = true;
+    return NULL;
+}
+
+static const char *read_traceparent(struct hg_http_props *props, struct hg_bytes value,
+                                    size_t offset)
+{
+    (void)offset;
+    add_header(props, HG_BYTES("traceparent"), value);
+    return NULL;
+}
+
+static const char *read_tracestate(struct hg_http_props *props, struct hg_bytes value,
+                                   size_t offset)
+{
+    (void)offset;
+    add_header(props, HG_BYTES("tracestate"), value);
+    return NULL;
+}
+
+#define AT(member) offsetof(struct hg_properties, member)
+/* clang-format off */
+static const struct prop {
+    const char *name;
+    read_fn *read;
+    size_t offset; /* of the text in struct hg_properties */
+} props_table[] = {
+    {"Content-Type",     read_text,        AT(content_type)},
+    {"Content-Encoding", read_text,        AT(content_encoding)},
+    {"Correlation-Id",   read_correlation, AT(correlation_id)},
+    {"Reply-To",         read_text,        AT(reply_to)},
+    {"Message-Id",       read_message_id,  AT(message_id)},
+    {"Idempotency-Key",  read_message_id,  AT(message_id)},
+    {"Amqp-Type",        read_text,        AT(type)},
+    {"Amqp-App-Id",      read_text,        AT(app_id)},
+    {"Amqp-User-Id",     read_text,        AT(user_id)}, /* the gateway decides whether it is kept */
+    {"Amqp-Priority",    read_priority,    0},
+    {"Amqp-Expiration",  read_expiration,  0},
+    {"Amqp-Persistent",  read_persistent,  0},
+    {"Amqp-Timestamp",   read_timestamp,   0},
+    {"traceparent",      read_traceparent, 0},
+    {"tracestate",       read_tracestate,  0},
+};
+/* clang-format on */
+
+static const char *read_header(struct hg_http_props *props, const struct hg_http_field *f)
+{
+    struct hg_bytes name = hg_bytes_skip(f->name, sizeof(HEADER_PREFIX) - 1);
+    if (name.n == 0 || name.n > SHORT_MAX) {
+        return "must be followed by a name of 1 to 255 bytes";
+    }
+    for (size_t i = 0; i < props->properties.headers_n; i++) {
+        if (hg_bytes_eq(props->headers[i].name, name)) {
+            return "is given twice";
+        }
+    }
+    add_header(props, name, f->value);
+    return NULL;
+}
+
+static bool has_prefix(struct hg_bytes name, struct hg_bytes prefix)
+{
+    return name.n >= prefix.n && hg_bytes_eq_nocase(hg_bytes(name.p, prefix.n), prefix);
+}
+
+/* seen: a bit for each row of the table. */
+static const char *read_field(struct hg_http_props *props, const struct hg_http_field *f,
+                              uint32_t *seen)
+{
+    for (size_t i = 0; i < sizeof(props_table) / sizeof(props_table[0]); i++) {
+        const struct prop *prop = &props_table[i];
+        if (!hg_bytes_eq_nocase(f->name, hg_bytes_str(prop->name))) {
+            continue;
+        }
+        if ((*seen & (1u << i)) != 0) {
+            return "is given twice";
+        }
+        *seen |= 1u << i;
+        return hg_utf8_is_valid(f->value) ? prop->read(props, f->value, prop->offset)
+                                          : "must be UTF-8";
+    }
+    if (has_prefix(f->name, HG_BYTES(HEADER_PREFIX))) {
+        return hg_utf8_is_valid(f->value) ? read_header(props, f) : "must be UTF-8";
+    }
+    return has_prefix(f->name, HG_BYTES("Amqp-")) ? "is not known" : NULL;
+}
+
+/* A random UUID (RFC 9562 section 5.4). */
+static void set_uuid(struct hg_http_props *props)
+{
+    uint64_t high = (hg_random_u64() & ~0xf000ull) | 0x4000ull;
+    uint64_t low = (hg_random_u64() & ~(3ull << 62)) | (2ull << 62);
+    snprintf(props->uuid, sizeof(props->uuid), "%08x-%04x-%04x-%04x-%012llx",
+             (unsigned)(high >> 32), (unsigned)(high >> 16 & 0xffff), (unsigned)(high & 0xffff),
+             (unsigned)(low >> 48), (unsigned long long)(low & 0xffffffffffffull));
+    props->properties.message_id = hg_bytes(props->uuid, 36);
+}
+
+bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *head,
+                        struct hg_writer *why)
+{
+    *props = (struct hg_http_props){.properties = {.delivery_mode = 2}};
+    props->headers = hg_alloc((head->fields_n + 1) * sizeof(*props->headers));
+    if (props->headers == NULL) {
+        hg_writer_str(why, "out of memory");
+        return false;
+    }
+    uint32_t seen = 0;
+    for (size_t i = 0; i < head->fields_n; i++) {
+        const struct hg_http_field *f = &head->fields[i];
+        const char *rule = read_field(props, f, &seen);
+        if (rule != NULL) {
+            hg_writer_bytes(why, f->name);
+            hg_writer_printf(why, " %s", rule);
+            return false;
+        }
+    }
+    props->properties.headers = props->headers;
+    if (props->properties.message_id.n == 0) {
+        set_uuid(props);
+    }
+    return true;
+}
+
+void hg_http_props_close(struct hg_http_props *props)
+{
+    hg_free(props->headers);
+    props->headers = NULL;
+}

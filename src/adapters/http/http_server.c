@@ -1,0 +1,629 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests in, answers out, in order; time limits; CORS. */
+#include "adapters/http/http_server.h"
+
+#include "adapters/http/http_encode.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/conn.h"
+#include "core/worker.h"
+
+#define MAGIC 0x48545450u /* "HTTP" */
+
+/* What the one timer waits for. */
+enum phase {
+    PHASE_IDLE,      /* a request */
+    PHASE_READING,   /* the rest of a request */
+    PHASE_HELD,      /* room towards RabbitMQ */
+    PHASE_ANSWERING, /* answers under way; they have time limits of their own */
+    PHASE_ENDED      /* nothing: the connection closes */
+};
+
+struct hg_http_session {
+    struct hg_session base;
+    uint32_t magic;
+    const struct hg_http_site *site;
+    struct hg_list requests;         /* hg_http_request.link, as they came */
+    struct hg_http_request *current; /* the last of them, while it is being read */
+    struct hg_http_request *waiting; /* complete, its handler wants to be called again */
+    uint32_t complete_n;             /* requests without `current` */
+    uint64_t next_id;
+    struct hg_bytes rest;  /* during feed: input behind the request that is handled */
+    struct hg_timer timer; /* set lazily: may fire before deadline_ms, never after */
+    uint64_t deadline_ms;
+    uint64_t phase_request; /* id of the request that the phase is about */
+    size_t pending_bytes;   /* of output, when the idle time was last up */
+    uint8_t phase;          /* enum phase */
+    bool is_feeding, is_held, is_draining;
+    bool is_last_read; /* no request is read any more */
+    bool is_finished;  /* hg_conn_finish has been called */
+    bool is_closed;    /* during feed: freed when it returns */
+};
+
+static struct hg_http_session *session_of(struct hg_session *base)
+{
+    struct hg_http_session *s = (struct hg_http_session *)base;
+    HG_CHECK(s != NULL && s->magic == MAGIC);
+    return s;
+}
+
+static const struct hg_config *config_of(const struct hg_http_session *s)
+{
+    return s->base.worker->config;
+}
+
+/* ---- Requests ------------------------------------------------------------------------------ */
+
+static struct hg_http_request *request_new(struct hg_http_session *s)
+{
+    struct hg_http_request *req = hg_zalloc(sizeof(*req));
+    const struct hg_config *config = config_of(s);
+    if (req == NULL) {
+        return NULL;
+    }
+    req->session = &s->base;
+    req->id = ++s->next_id;
+    req->limits = (struct hg_http_limits){
+        .max_url_bytes = (size_t)config->http_max_url_bytes,
+        .max_header_bytes = (size_t)config->http_max_header_bytes,
+        .max_headers_n = HG_HTTP_MAX_HEADERS,
+        .max_body_bytes = config->http_max_body_bytes,
+    };
+    hg_http_decoder_open(&req->in, &req->limits);
+    hg_list_add_last(&s->requests, &req->link);
+    return req;
+}
+
+static void request_free(struct hg_http_request *req)
+{
+    hg_list_remove(&req->link);
+    hg_http_decoder_close(&req->in);
+    hg_writer_close(&req->note);
+    hg_writer_close(&req->out);
+    hg_buf_unref(req->out_body);
+    hg_free(req);
+}
+
+static struct hg_http_request *first_of(struct hg_http_session *s)
+{
+    return hg_list_is_empty(&s->requests)
+               ? NULL
+               : HG_LIST_ENTRY(s->requests.next, struct hg_http_request, link);
+}
+
+/* ---- CORS (WHATWG Fetch, section 3.2) ------------------------------------------------------ */
+
+/* "*" or the request's origin if the listener allows it; n == 0: not allowed, or not asked. */
+static struct hg_bytes allowed_origin(const struct hg_http_request *req)
+{
+    const struct hg_listener_spec *listener = hg_conn_listener(req->session->conn);
+    struct hg_bytes origin = hg_http_field(&req->in.head, HG_BYTES("Origin"));
+    for (size_t i = 0; origin.n > 0 && i < listener->cors_origins_n; i++) {
+        struct hg_bytes allowed = hg_bytes_str(listener->cors_origins[i]);
+        if (hg_bytes_eq(allowed, HG_BYTES("*")) || hg_bytes_eq(allowed, origin)) {
+            return allowed;
+        }
+    }
+    return (struct hg_bytes){0};
+}
+
+static void write_cors(const struct hg_http_request *req, struct hg_writer *w)
+{
+    struct hg_bytes origin = allowed_origin(req);
+    if (origin.n > 0) {
+        hg_http_write_field(w, "Access-Control-Allow-Origin", origin);
+        hg_http_write_field(w, "Access-Control-Expose-Headers", HG_BYTES("Retry-After"));
+    }
+    if (hg_conn_listener(req->session->conn)->cors_origins_n > 0) {
+        hg_http_write_field(w, "Vary", HG_BYTES("Origin"));
+    }
+}
+
+/* ---- Answers ------------------------------------------------------------------------------- */
+
+static void go_on(struct hg_http_session *s);
+
+void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *answer)
+{
+    struct hg_http_session *s = session_of(req->session);
+    struct hg_writer *w = &req->out;
+    HG_CHECK(!req->is_answered);
+    req->is_answered = true;
+    req->closes = req->closes || answer->closes;
+    hg_http_write_status(w, answer->status, hg_clock_wall_ms());
+    if (answer->type != NULL) {
+        hg_http_write_field(w, "Content-Type", hg_bytes_str(answer->type));
+    }
+    if (answer->retry_after_s > 0) {
+        hg_writer_printf(w, "Retry-After: %u\r\n", answer->retry_after_s);
+    }
+    for (size_t i = 0; i < answer->fields_n; i++) {
+        hg_http_write_field(w, answer->fields[i].name, answer->fields[i].value);
+    }
+    write_cors(req, w);
+    size_t body_n = answer->body == NULL ? 0 : hg_writer_n(answer->body);
+    if (answer->status != 204 && answer->status != 304) {
+        hg_writer_printf(w, "Content-Length: %zu\r\n", body_n);
+    }
+    if (answer->body != NULL) {
+        w->failed = w->failed || answer->body->failed;
+        if (req->in.head.method != HG_HTTP_HEAD && body_n > 0) {
+            req->out_body = hg_writer_take(answer->body);
+        }
+        hg_writer_close(answer->body);
+    }
+    if (!s->is_feeding) {
+        go_on(s);
+    }
+}
+
+void hg_http_refuse(struct hg_http_request *req, const struct hg_http_answer *answer,
+                    struct hg_bytes detail, const char *code)
+{
+    struct hg_http_answer full = *answer;
+    struct hg_writer body = {0};
+    hg_http_write_problem(&body, answer->status, detail, code);
+    full.type = "application/problem+json";
+    full.body = &body;
+    hg_http_answer(req, &full);
+}
+
+struct hg_bytes hg_http_rest(const struct hg_http_request *req)
+{
+    return session_of(req->session)->rest;
+}
+
+static void finish(struct hg_http_session *s, enum hg_status why)
+{
+    s->is_last_read = true;
+    s->is_finished = true;
+    hg_conn_finish(s->base.conn, why);
+}
+
+/* Queues the answer for writing; false: no memory, the connection closes. */
+static bool send_answer(struct hg_http_session *s, struct hg_http_request *req, bool closes)
+{
+    struct hg_writer *w = &req->out;
+    if (closes) {
+        hg_writer_str(w, "Connection: close\r\n");
+    } else if (req->in.head.is_http_10) {
+        hg_writer_str(w, "Connection: keep-alive\r\n");
+    }
+    hg_writer_str(w, "\r\n");
+    struct hg_buf *head = hg_writer_take(w);
+    bool is_sent = false;
+    if (head != NULL) {
+        struct hg_part parts[2] = {{.buf = head, .bytes = hg_buf_bytes(head)}};
+        if (req->out_body != NULL) {
+            parts[1] = (struct hg_part){req->out_body, hg_buf_bytes(req->out_body)};
+        }
+        is_sent = hg_conn_send(s->base.conn, parts, req->out_body == NULL ? 1 : 2) == HG_OK;
+        hg_buf_unref(head);
+    }
+    if (!is_sent) {
+        s->is_last_read = true;
+        s->is_finished = true;
+        hg_conn_close(s->base.conn, HG_NO_MEMORY);
+    }
+    return is_sent;
+}
+
+/* Sends what is answered, as far as the order allows. */
+static void flush(struct hg_http_session *s)
+{
+    while (!s->is_finished) {
+        struct hg_http_request *req = first_of(s);
+        if (req == NULL) {
+            return;
+        }
+        if (req->is_continue_due && req->in.state == HG_HTTP_STATE_BODY) {
+            req->is_continue_due = false; /* now that nothing is before it any more */
+            hg_conn_send_bytes(s->base.conn, HG_BYTES("HTTP/1.1 100 Continue\r\n\r\n"));
+        }
+        if (!req->is_answered || (req->in.state < HG_HTTP_STATE_DONE && !req->closes)) {
+            return;
+        }
+        bool closes = req->closes || (s->is_draining && s->requests.next == s->requests.prev);
+        enum hg_status why = req->in.state == HG_HTTP_STATE_FAILED ? HG_MALFORMED
+                             : s->is_draining                      ? HG_SHUTTING_DOWN
+                                                                   : HG_OK;
+        if (!send_answer(s, req, closes)) {
+            return;
+        }
+        if (req == s->current) {
+            s->current = NULL;
+        } else {
+            s->complete_n--;
+        }
+        request_free(req);
+        if (closes) {
+            finish(s, why);
+        }
+    }
+}
+
+/* ---- Routes -------------------------------------------------------------------------------- */
+
+static bool has_method(const struct hg_http_route *route, enum hg_http_method m)
+{
+    return (route->methods & (1u << (m == HG_HTTP_HEAD ? HG_HTTP_GET : m))) != 0;
+}
+
+/* NULL: none; then *methods_out says what the resource would take, 0: there is no such resource. */
+static const struct hg_http_route *find_route(const struct hg_http_site *site,
+                                              const struct hg_http_request *req,
+                                              unsigned *methods_out)
+{
+    const struct hg_http_head *h = &req->in.head;
+    bool is_any = hg_bytes_eq(h->path, HG_BYTES("*"));
+    *methods_out = 0;
+    for (size_t i = 0; i < site->routes_n; i++) {
+        const struct hg_http_route *route = &site->routes[i];
+        struct hg_bytes path = hg_bytes_str(route->path);
+        bool fits = route->is_prefix ? hg_bytes_starts(h->path, path) : hg_bytes_eq(h->path, path);
+        if (!is_any && (!fits || (route->takes != NULL && !route->takes(req)))) {
+            continue;
+        }
+        if (has_method(route, h->method)) {
+            return route;
+        }
+        *methods_out |= route->methods;
+    }
+    return NULL;
+}
+
+static void write_methods(struct hg_writer *w, unsigned methods)
+{
+    methods |= 1u << HG_HTTP_OPTIONS;
+    if ((methods & (1u << HG_HTTP_GET)) != 0) {
+        methods |= 1u << HG_HTTP_HEAD;
+    }
+    for (unsigned m = 0; m < HG_HTTP_METHOD_N; m++) {
+        if ((methods & (1u << m)) != 0) {
+            hg_writer_str(w, hg_writer_n(w) == 0 ? "" : ", ");
+            hg_writer_str(w, hg_http_method_name((enum hg_http_method)m));
+        }
+    }
+}
+
+/* OPTIONS, a CORS preflight among them, and 405: both name the methods. */
+static void answer_methods(struct hg_http_request *req, unsigned methods)
+{
+    const struct hg_http_head *h = &req->in.head;
+    struct hg_writer allow = {0};
+    write_methods(&allow, methods);
+    struct hg_bytes list = hg_writer_view(&allow);
+    struct hg_http_answer answer = {.status = 405};
+    struct hg_http_answer_field fields[4] = {{"Allow", list}};
+    answer.fields = fields;
+    answer.fields_n = 1;
+    if (h->method != HG_HTTP_OPTIONS) {
+        hg_http_refuse(req, &answer, HG_BYTES("the resource does not take this method"), NULL);
+    } else {
+        answer.status = 204;
+        struct hg_bytes wanted = hg_http_field(h, HG_BYTES("Access-Control-Request-Headers"));
+        if (allowed_origin(req).n > 0) {
+            fields[1] = (struct hg_http_answer_field){"Access-Control-Allow-Methods", list};
+            fields[2] = (struct hg_http_answer_field){"Access-Control-Max-Age", HG_BYTES("600")};
+            fields[3] = (struct hg_http_answer_field){"Access-Control-Allow-Headers", wanted};
+            answer.fields_n = wanted.n > 0 ? 4 : 3;
+        }
+        hg_http_answer(req, &answer);
+    }
+    hg_writer_close(&allow);
+}
+
+/* ---- Reading ------------------------------------------------------------------------------- */
+
+/* The head is there: finds who takes the request, or answers it already. */
+static void on_head(struct hg_http_session *s, struct hg_http_request *req, bool has_more)
+{
+    const struct hg_http_head *h = &req->in.head;
+    bool awaits_continue = h->wants_continue && req->in.state == HG_HTTP_STATE_BODY && !has_more;
+    unsigned methods;
+    req->closes = !h->keeps_alive;
+    req->route = find_route(s->site, req, &methods);
+    if (req->route != NULL) {
+        req->is_continue_due = awaits_continue;
+        return;
+    }
+    req->in.is_body_unwanted = true;
+    req->closes = req->closes || awaits_continue; /* the body may come or not: nobody could tell */
+    if (methods != 0) {
+        answer_methods(req, methods);
+    } else {
+        hg_http_refuse(req, &(struct hg_http_answer){.status = 404},
+                       HG_BYTES("nothing is served at this path"), NULL);
+    }
+}
+
+/* What came is no request that could be read to its end. */
+static void refuse_input(struct hg_http_session *s, struct hg_http_request *req,
+                         const struct hg_error *err)
+{
+    struct hg_worker *worker = s->base.worker;
+    const char *peer = hg_conn_peer(s->base.conn);
+    hg_count(&worker->metrics.proto[HG_PROTO_HTTP].errors, 1);
+    HG_LOG_LIMITED(worker->log, HG_LOG_INFO, "http.refused", hg_bytes_str(peer),
+                   HG_F_UINT("conn", hg_conn_id(s->base.conn)), HG_F_STR("peer", peer),
+                   HG_F_UINT("status", req->in.refusal), HG_F_STR("rule", err->rule),
+                   HG_F_UINT("at", err->at));
+    s->is_last_read = true;
+    req->closes = true;
+    if (!req->is_answered) {
+        hg_http_refuse(req, &(struct hg_http_answer){.status = req->in.refusal},
+                       hg_bytes_str(err->rule), hg_status_info(err->status)->name);
+    }
+}
+
+/* Calls the handler of a complete request; false: it waits for its turn, or for room. */
+static bool handle(struct hg_http_session *s, struct hg_http_request *req, struct hg_bytes rest)
+{
+    if (req->is_answered) {
+        return true;
+    }
+    s->waiting = req;
+    if (req->route->runs_alone && first_of(s) != req) {
+        return false;
+    }
+    s->rest = rest;
+    if (!req->route->handle(req)) {
+        return false;
+    }
+    s->waiting = NULL;
+    return true;
+}
+
+/* Reads on in the present request, or begins one; returns bytes used. */
+static size_t read_some(struct hg_http_session *s, struct hg_bytes in)
+{
+    struct hg_http_request *req = s->current;
+    if (req == NULL && (req = s->current = request_new(s)) == NULL) {
+        s->is_last_read = true;
+        s->is_finished = true;
+        hg_conn_close(s->base.conn, HG_NO_MEMORY);
+        return in.n;
+    }
+    enum hg_http_state before = req->in.state;
+    struct hg_error err;
+    ssize_t n = hg_http_decode(&req->in, in, &err);
+    if (n < 0) {
+        refuse_input(s, req, &err);
+        flush(s);
+        return in.n;
+    }
+    size_t used = (size_t)n;
+    if (before == HG_HTTP_STATE_HEAD && req->in.state != before) {
+        on_head(s, req, used < in.n);
+    }
+    if (req->in.state == HG_HTTP_STATE_DONE) {
+        s->current = NULL;
+        s->complete_n++;
+        s->is_last_read = req->closes;
+        if (!handle(s, req, hg_bytes_skip(in, used))) {
+            return used -
+                   1; /* the last byte stays, so that feed is called again for this request */
+        }
+    }
+    return used;
+}
+
+/* Stops the input between two requests while there are enough of them. */
+static void update_hold(struct hg_http_session *s)
+{
+    struct hg_conn *conn = s->base.conn;
+    bool must_wait =
+        s->waiting != NULL && first_of(s) != s->waiting && s->waiting->route->runs_alone;
+    bool is_held = !s->is_finished && s->current == NULL &&
+                   (must_wait || s->complete_n >= config_of(s)->http_max_pipelined ||
+                    hg_conn_is_full(conn, 0));
+    if (is_held != s->is_held) {
+        s->is_held = is_held;
+        (is_held ? hg_conn_hold : hg_conn_release)(conn, HG_HOLD_SESSION);
+    }
+}
+
+static ssize_t on_feed(struct hg_session *base, struct hg_bytes in, struct hg_error *err)
+{
+    struct hg_http_session *s = session_of(base);
+    size_t used = 0;
+    (void)err; /* mistakes are answered, in order, before the connection ends */
+    s->is_feeding = true;
+    if (s->waiting != NULL && in.n > 0 && handle(s, s->waiting, hg_bytes_skip(in, 1))) {
+        used = 1;
+    }
+    while (!s->is_closed && s->waiting == NULL && !s->is_held && !s->is_last_read && used < in.n) {
+        used += read_some(s, hg_bytes_skip(in, used));
+        if (!s->is_closed) {
+            flush(s);
+            update_hold(s);
+        }
+    }
+    s->is_feeding = false;
+    if (s->is_closed) { /* upgraded: the rest has been passed on */
+        hg_free(s);
+        return (ssize_t)in.n;
+    }
+    go_on(s);
+    return (ssize_t)(s->is_last_read && s->waiting == NULL ? in.n : used);
+}
+
+/* ---- Time ---------------------------------------------------------------------------------- */
+
+static void arm(struct hg_http_session *s)
+{
+    uint64_t now = hg_clock_ms();
+    if (s->deadline_ms != 0 && (s->timer.due_ms == 0 || s->timer.due_ms > s->deadline_ms)) {
+        hg_worker_timer(s->base.worker, &s->timer, s->deadline_ms > now ? s->deadline_ms - now : 0);
+    }
+}
+
+/* Whatever happened has happened: what is waited for now, and how long? */
+static void plan(struct hg_http_session *s)
+{
+    const struct hg_config *config = config_of(s);
+    enum phase phase = PHASE_ANSWERING;
+    uint64_t request = 0;
+    uint64_t limit_ms = 0;
+    if (s->is_finished) {
+        phase = PHASE_ENDED;
+    } else if (s->waiting != NULL && !s->waiting->route->runs_alone) {
+        phase = PHASE_HELD;
+        request = s->waiting->id;
+        limit_ms = config->http_publish_timeout_ms;
+    } else if (s->current != NULL) {
+        phase = PHASE_READING;
+        request = s->current->id;
+        limit_ms = config->http_request_timeout_ms;
+    } else if (hg_list_is_empty(&s->requests)) {
+        phase = PHASE_IDLE;
+        limit_ms = config->http_idle_timeout_ms;
+        s->pending_bytes = SIZE_MAX;
+    }
+    if (phase != s->phase || request != s->phase_request || phase == PHASE_IDLE) {
+        s->phase = (uint8_t)phase;
+        s->phase_request = request;
+        s->deadline_ms = limit_ms == 0 ? 0 : hg_clock_ms() + limit_ms;
+        arm(s);
+    }
+}
+
+static void go_on(struct hg_http_session *s)
+{
+    flush(s);
+    update_hold(s);
+    plan(s);
+}
+
+/* An idle connection ends, unless its client still reads what was sent. */
+static void end_idle(struct hg_http_session *s)
+{
+    size_t pending = hg_conn_pending(s->base.conn);
+    if (pending == 0) {
+        finish(s, HG_KEEP_ALIVE);
+    } else if (pending < s->pending_bytes) {
+        s->pending_bytes = pending;
+        s->deadline_ms = hg_clock_ms() + config_of(s)->http_idle_timeout_ms;
+        arm(s);
+    } else {
+        s->is_last_read = true;
+        s->is_finished = true;
+        hg_conn_close(s->base.conn, HG_TOO_SLOW);
+    }
+}
+
+static void on_timer(struct hg_timer *timer)
+{
+    struct hg_http_session *s = HG_CONTAINER_OF(timer, struct hg_http_session, timer);
+    struct hg_http_request *req;
+    if (s->deadline_ms == 0 || hg_clock_ms() < s->deadline_ms) {
+        arm(s);
+        return;
+    }
+    switch ((enum phase)s->phase) {
+    case PHASE_IDLE: end_idle(s); break;
+    case PHASE_READING:
+        s->is_last_read = true;
+        s->current->closes = true;
+        if (!s->current->is_answered) {
+            hg_http_refuse(s->current, &(struct hg_http_answer){.status = 408, .closes = true},
+                           HG_BYTES("the request took too long to arrive"), "KEEP_ALIVE");
+        }
+        go_on(s);
+        break;
+    case PHASE_HELD: /* closes: while the connection is held, nothing more is read from it */
+        req = s->waiting;
+        s->waiting = NULL;
+        s->is_last_read = true;
+        hg_http_refuse(req,
+                       &(struct hg_http_answer){
+                           .status = 503, .closes = true, .retry_after_s = HG_HTTP_RETRY_AFTER_S},
+                       HG_BYTES("RabbitMQ cannot be reached or has no room; nothing was published"),
+                       "BROKER_AWAY");
+        break;
+    case PHASE_ANSWERING:
+    case PHASE_ENDED: break;
+    }
+}
+
+/* ---- The session --------------------------------------------------------------------------- */
+
+static void on_settled(struct hg_session *base, uint64_t id, enum hg_status outcome,
+                       struct hg_bytes reason)
+{
+    struct hg_http_session *s = session_of(base);
+    HG_LIST_FOREACH (it, &s->requests) {
+        struct hg_http_request *req = HG_LIST_ENTRY(it, struct hg_http_request, link);
+        if (req->id == id && req->on_settled != NULL && !req->is_answered) {
+            req->on_settled(req, outcome, reason);
+            return;
+        }
+    }
+}
+
+static void on_drained(struct hg_session *base)
+{
+    go_on(session_of(base));
+}
+
+static void on_drain(struct hg_session *base)
+{
+    struct hg_http_session *s = session_of(base);
+    s->is_draining = true;
+    if (hg_list_is_empty(&s->requests) && !s->is_finished) {
+        finish(s, HG_SHUTTING_DOWN);
+    }
+}
+
+static void on_closed(struct hg_session *base, enum hg_status why)
+{
+    struct hg_http_session *s = session_of(base);
+    (void)why;
+    hg_timer_stop(&s->timer);
+    while (!hg_list_is_empty(&s->requests)) {
+        struct hg_http_request *req = first_of(s);
+        if (req->on_gone != NULL && !req->is_answered) {
+            req->on_gone(req);
+        }
+        request_free(req);
+    }
+    hg_session_detach(base);
+    s->waiting = NULL;
+    if (s->is_feeding) {
+        s->is_closed = true;
+    } else {
+        hg_free(s);
+    }
+}
+
+static void on_describe(struct hg_session *base, struct hg_session_info *out)
+{
+    (void)base;
+    *out = (struct hg_session_info){.version = "1.1"};
+}
+
+static const struct hg_session_ops session_ops = {
+    .feed = on_feed,
+    .settled = on_settled,
+    .drained = on_drained,
+    .drain = on_drain,
+    .closed = on_closed,
+    .describe = on_describe,
+};
+
+struct hg_session *hg_http_open(struct hg_worker *worker, struct hg_conn *conn,
+                                const struct hg_http_site *site)
+{
+    struct hg_http_session *s = hg_zalloc(sizeof(*s));
+    if (s == NULL) {
+        return NULL;
+    }
+    hg_session_init(&s->base, &session_ops, HG_PROTO_HTTP, conn, worker);
+    s->magic = MAGIC;
+    s->site = site;
+    s->phase = PHASE_ENDED;
+    hg_list_init(&s->requests);
+    hg_timer_init(&s->timer, on_timer);
+    plan(s);
+    return &s->base;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The HTTP session on a connection: reads requests, finds their route, writes answers in the order of the requests. What a site serves
+ * is its table of routes; a handler answers at once or whenever it likes. */
+#ifndef HG_HTTP_SERVER_H
+#define HG_HTTP_SERVER_H
+
+#include "adapters/http/http_codec.h"
+#include "core/session.h"
+
+enum { HG_HTTP_MAX_HEADERS = 100, HG_HTTP_RETRY_AFTER_S = 1 };
+
+struct hg_http_request;
+
+struct hg_http_route {
+    const char *path;
+    bool is_prefix;
+    bool
+        runs_alone; /* only once everything before it has been answered: it takes the connection over */
+    unsigned methods; /* bits 1 << enum hg_http_method; HEAD comes with GET, OPTIONS with all */
+    /* Whether there is such a resource; NULL: always. Called once the head is there. */
+    bool (*takes)(const struct hg_http_request *req);
+    /* The whole request is there. Answers it, or keeps it to answer later. False: a call returned HELD; the same request comes again
+     * when the connection is released, or is answered 503 after the configured time. */
+    bool (*handle)(struct hg_http_request *req);
+};
+
+struct hg_http_site {
+    const struct hg_http_route *routes; /* the first that takes path and method decides */
+    size_t routes_n;
+};
+
+/* A request from its first byte to its answer; belongs to its session. */
+struct hg_http_request {
+    struct hg_list link;
+    struct hg_session *session;
+    uint64_t id; /* for hg_publish_args.id: on_settled is called for it */
+    struct hg_http_limits limits;
+    struct hg_http_decoder in; /* in.head, hg_http_body(&in) */
+    const struct hg_http_route *route;
+    /* The handler's, zeroed at first. */
+    void *data;
+    struct hg_writer note;
+    void (*on_settled)(struct hg_http_request *req, enum hg_status outcome, struct hg_bytes reason);
+    void (*on_gone)(struct hg_http_request *req); /* the client went before the answer: forget it */
+    /* The server's. */
+    struct hg_writer out;    /* status line and fields of the answer */
+    struct hg_buf *out_body; /* NULL: none */
+    bool is_answered;
+    bool is_continue_due; /* 100 Continue is still to be sent */
+    bool closes;          /* the connection ends with the answer */
+};
+
+struct hg_http_answer_field {
+    const char *name;
+    struct hg_bytes value;
+};
+
+struct hg_http_answer {
+    unsigned status;
+    bool closes;            /* end the connection behind it */
+    uint32_t retry_after_s; /* 0: none */
+    const char *type;       /* Content-Type; NULL: no body */
+    struct hg_writer *body; /* taken over; if it failed, the connection ends */
+    const struct hg_http_answer_field *fields;
+    size_t fields_n;
+};
+
+/* Answers a request, once; copies everything but the body. From outside its handler the request is gone afterwards. */
+void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *answer);
+/* The same with a body of application/problem+json; code: a stable word for programs, or NULL. */
+void hg_http_refuse(struct hg_http_request *req, const struct hg_http_answer *answer,
+                    struct hg_bytes detail, const char *code);
+/* Input behind the request, for its handler to pass on when it takes the connection over. */
+struct hg_bytes hg_http_rest(const struct hg_http_request *req);
+
+/* A session that serves `site` (borrowed) with the limits and times of the worker's configuration. NULL when there is no memory. */
+struct hg_session *hg_http_open(struct hg_worker *worker, struct hg_conn *conn,
+                                const struct hg_http_site *site);
+
+#endif

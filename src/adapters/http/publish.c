@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A request that becomes a message: answered 202 once RabbitMQ has confirmed it. */
+#include "adapters/http/http_encode.h"
+#include "adapters/http/http_props.h"
+#include "adapters/http/http_uri.h"
+#include "adapters/http/web.h"
+#include "core/config.h"
+#include "core/worker.h"
+
+#define TOPICS "/v1/topics/"
+
+/* The status's own text, and behind it RabbitMQ's reason or the rule that was broken. */
+static void refuse(struct hg_http_request *req, enum hg_status status, struct hg_bytes reason)
+{
+    const struct hg_status_info *info = hg_status_info(status);
+    struct hg_http_answer answer = {.status = info->http};
+    struct hg_writer detail = {0};
+    if (answer.status == 429 || answer.status == 503) {
+        answer.retry_after_s = HG_HTTP_RETRY_AFTER_S;
+    }
+    hg_writer_str(&detail, info->text);
+    if (reason.n > 0) {
+        hg_writer_str(&detail, ": ");
+        hg_writer_bytes(&detail, reason);
+    }
+    hg_http_refuse(req, &answer, hg_writer_view(&detail), info->name);
+    hg_writer_close(&detail);
+}
+
+static void on_settled(struct hg_http_request *req, enum hg_status outcome, struct hg_bytes reason)
+{
+    if (outcome == HG_OK) {
+        hg_http_answer(req, &(struct hg_http_answer){
+                                .status = 202, .type = "application/json", .body = &req->note});
+    } else {
+        refuse(req, outcome, reason);
+    }
+}
+
+/* {"id","exchange","key"}, kept until the confirm. */
+static void write_note(struct hg_writer *w, struct hg_bytes id, const struct hg_published *p)
+{
+    hg_writer_str(w, "{\"id\":\"");
+    hg_writer_json(w, id);
+    hg_writer_str(w, "\",\"exchange\":\"");
+    hg_writer_json(w, p->exchange);
+    hg_writer_str(w, "\",\"key\":\"");
+    hg_writer_json(w, p->key);
+    hg_writer_str(w, "\"}\n");
+}
+
+/* `?mandatory=true`; other parameters are refused where the path is ours, and left alone where it is the user's. NULL or what is
+ * wrong. */
+static const char *read_query(struct hg_bytes query, bool is_strict, bool *is_mandatory_out)
+{
+    struct hg_writer name = {0};
+    struct hg_writer value = {0};
+    const char *why = NULL;
+    while (why == NULL && hg_http_next_parameter(&query, &name, &value, &why)) {
+        struct hg_bytes v = hg_writer_view(&value);
+        if (why != NULL) {
+            break;
+        }
+        if (!hg_bytes_eq(hg_writer_view(&name), HG_BYTES("mandatory"))) {
+            why = is_strict ? "the one query parameter here is mandatory" : NULL;
+        } else if (hg_bytes_eq(v, HG_BYTES("true")) || hg_bytes_eq(v, HG_BYTES("false"))) {
+            *is_mandatory_out = v.p[0] == 't';
+        } else {
+            why = "mandatory must be true or false";
+        }
+    }
+    hg_writer_close(&name);
+    hg_writer_close(&value);
+    return why;
+}
+
+/* False: held. */
+static bool publish_with(struct hg_http_request *req, struct hg_bytes address, bool is_mandatory,
+                         const struct hg_properties *properties)
+{
+    struct hg_published published;
+    const char *why = NULL;
+    struct hg_publish_args args = {
+        .address = address,
+        .properties = *properties,
+        .body = hg_http_body(&req->in),
+        .body_buf = req->in.body.buf,
+        .id = req->id,
+        .timeout_ms = req->session->worker->config->http_publish_timeout_ms,
+        .is_mandatory = is_mandatory,
+        .wants_outcome = true,
+    };
+    enum hg_status status = hg_publish(req->session, &args, &published, &why);
+    if (status == HG_HELD) {
+        return false;
+    }
+    if (status == HG_OK) {
+        write_note(&req->note, properties->message_id, &published);
+        req->on_settled = on_settled;
+    } else {
+        refuse(req, status, hg_bytes_str(why));
+    }
+    return true;
+}
+
+static bool publish(struct hg_http_request *req, struct hg_bytes path, bool is_strict)
+{
+    struct hg_writer address = {0};
+    struct hg_writer bad_header = {0};
+    struct hg_http_props props = {0};
+    bool is_mandatory = false;
+    bool is_done = true;
+    const struct hg_http_answer bad_request = {.status = 400};
+    const char *why = hg_http_decode_path(path, &address);
+    if (why != NULL) {
+        refuse(req, HG_BAD_ADDRESS, hg_bytes_str(why));
+    } else if ((why = read_query(req->in.head.query, is_strict, &is_mandatory)) != NULL) {
+        hg_http_refuse(req, &bad_request, hg_bytes_str(why), NULL);
+    } else if (!hg_http_props_open(&props, &req->in.head, &bad_header)) {
+        hg_http_refuse(req, &bad_request, hg_writer_view(&bad_header), "BAD_PROPERTY");
+    } else {
+        is_done = publish_with(req, hg_writer_view(&address), is_mandatory, &props.properties);
+    }
+    hg_http_props_close(&props);
+    hg_writer_close(&bad_header);
+    hg_writer_close(&address);
+    return is_done;
+}
+
+bool hg_http_publish_topic(struct hg_http_request *req)
+{
+    return publish(req, hg_bytes_skip(req->in.head.path, sizeof(TOPICS) - 1), true);
+}
+
+bool hg_http_publish_rule_takes(const struct hg_http_request *req)
+{
+    const struct hg_rules *rules = req->session->worker->rules;
+    struct hg_writer address = {0};
+    struct hg_route route;
+    bool takes = false;
+    if (hg_http_decode_path(hg_bytes_skip(req->in.head.path, 1), &address) == NULL &&
+        !hg_http_path_is_reserved(hg_writer_view(&address))) {
+        enum hg_status status =
+            hg_rules_publish(rules, HG_PROTO_HTTP, hg_writer_view(&address), &route);
+        takes = (status == HG_OK || status == HG_KEY_TOO_LONG) &&
+                !hg_rules_spec(rules, route.rule)->is_builtin;
+    }
+    hg_writer_close(&address);
+    return takes;
+}
+
+bool hg_http_publish_rule(struct hg_http_request *req)
+{
+    return publish(req, hg_bytes_skip(req->in.head.path, 1), false);
+}

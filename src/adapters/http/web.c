@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The web site: its routes and its adapter. */
+#include "adapters/http/web.h"
+
+#include "core/adapter.h"
+
+enum { READS = 1 << HG_HTTP_GET, WRITES = 1 << HG_HTTP_POST | 1 << HG_HTTP_PUT };
+
+/* clang-format off */
+static const struct hg_http_route routes[] = {
+    {.path = "/v1/topics/", .is_prefix = true, .methods = WRITES, .handle = hg_http_publish_topic},
+    {.path = "/ws",   .runs_alone = true, .methods = READS, .handle = hg_http_upgrade},
+    {.path = "/mqtt", .runs_alone = true, .methods = READS, .handle = hg_http_upgrade},
+    {.path = "/", .is_prefix = true, .methods = WRITES,
+     .takes = hg_http_publish_rule_takes, .handle = hg_http_publish_rule},
+    {.path = "/", .is_prefix = true, .methods = READS,
+     .takes = hg_http_static_takes, .handle = hg_http_static},
+};
+/* clang-format on */
+
+static const struct hg_http_site site = {routes, sizeof(routes) / sizeof(routes[0])};
+
+bool hg_http_path_is_reserved(struct hg_bytes path)
+{
+    static const char *const reserved[] = {"v1", "api", "ws", "mqtt"};
+    struct hg_bytes level = path.n > 0 && path.p[0] == '/' ? hg_bytes_skip(path, 1) : path;
+    level.n = hg_bytes_index(level, '/');
+    for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++) {
+        if (hg_bytes_eq(level, hg_bytes_str(reserved[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct hg_session *open_session(struct hg_worker *worker, struct hg_conn *conn,
+                                       const struct hg_listener_spec *listener,
+                                       const char *subprotocol)
+{
+    (void)listener;
+    (void)subprotocol;
+    return hg_http_open(worker, conn, &site);
+}
+
+const struct hg_adapter hg_http_adapter = {
+    .name = "http",
+    .serves = 1u << HG_SERVE_WEB,
+    .open = open_session,
+};

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The web listener's resources, a file each. */
+#ifndef HG_HTTP_WEB_H
+#define HG_HTTP_WEB_H
+
+#include "adapters/http/http_server.h"
+
+/* Serves HG_SERVE_WEB. */
+extern const struct hg_adapter hg_http_adapter;
+
+/* Paths that never belong to a rule or a file: /v1, /api, /ws, /mqtt and what is below them. */
+bool hg_http_path_is_reserved(struct hg_bytes path);
+
+/* publish.c: POST|PUT /v1/topics/{address}, and at the root the paths that rules take. */
+bool hg_http_publish_topic(struct hg_http_request *req);
+bool hg_http_publish_rule_takes(const struct hg_http_request *req);
+bool hg_http_publish_rule(struct hg_http_request *req);
+
+/* upgrade.c: WebSocket handshakes (RFC 6455 section 4.2). */
+bool hg_http_upgrade(struct hg_http_request *req);
+/* Appends Sec-WebSocket-Accept for a key; false if it is not the base64 of 16 bytes. */
+bool hg_http_upgrade_accept(struct hg_bytes key, struct hg_writer *out);
+
+/* static.c: files of the configured folder, up to HG_HTTP_FILE_MAX each: they are read in one go on the worker's loop. */
+enum { HG_HTTP_FILE_MAX = 4 * 1024 * 1024 };
+bool hg_http_static_takes(const struct hg_http_request *req);
+bool hg_http_static(struct hg_http_request *req);
+
+#endif
