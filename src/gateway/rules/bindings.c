@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a filter to the bindings that bring everything it matches.
+ *
+ * Whoever subscribes is promised what clients publish to the addresses that the filter matches. That goes through the rules that the
+ * filter meets, in table order, up to the first that takes every such address: its *owner*; later rules see only what others publish
+ * to their exchanges. So a wildcard is refused when a rule up to the owner cannot express it, except that a filter which begins with a
+ * wildcard asks for whatever there is: it is not refused because of one rule among many (only because of its owner). Later rules that
+ * cannot express it are left out. A queue is consumed whole: only by a filter with the literals of its rule and wildcards for all
+ * its captures, so that `#` does not empty every queue. */
+#include "base/mem.h"
+#include "message/topic.h"
+#include "rules/key.h"
+
+#include <stdlib.h>
+
+struct meeting {
+    uint32_t rule;
+    bool is_covering;
+};
+
+struct meetings {
+    struct meeting *items;
+    size_t n, cap;
+};
+
+static bool add_meeting(void *ctx, uint32_t rule, bool is_covering)
+{
+    struct meetings *all = ctx;
+    if (all->n == all->cap) {
+        size_t cap = all->cap == 0 ? 16 : all->cap * 2;
+        struct meeting *items = hg_realloc(all->items, cap * sizeof(*items));
+        if (items == NULL) {
+            return false;
+        }
+        all->items = items;
+        all->cap = cap;
+    }
+    all->items[all->n++] = (struct meeting){rule, is_covering};
+    return true;
+}
+
+static int by_table_order(const void *a, const void *b)
+{
+    const struct meeting *x = a;
+    const struct meeting *y = b;
+    return (x->rule > y->rule) - (x->rule < y->rule);
+}
+
+struct subscription {
+    const struct hg_rules *r;
+    enum hg_protocol proto;
+    struct hg_cut filter;
+};
+
+/* What a rule makes of a filter. */
+enum verdict {
+    PLANNED,
+    IMPOSSIBLE,   /* no message can come through this rule: its key would be too long, or empty */
+    WITHOUT,      /* a wildcard met a queue's literal */
+    ONE_WAY,      /* nothing comes back */
+    INEXPRESSIBLE /* its exchange or queue cannot select this */
+};
+
+static bool is_wild(const struct hg_cut *filter, size_t level)
+{
+    return level >= filter->open ||
+           (level < filter->n && hg_bytes_eq(filter->parts[level], HG_BYTES("+")));
+}
+
+static enum verdict judge_queue(const struct hg_template *pattern, const struct hg_cut *filter)
+{
+    for (uint8_t i = 0; i < pattern->n; i++) {
+        bool is_literal = pattern->parts[i].kind == HG_PART_LITERAL;
+        if (is_literal && is_wild(filter, i)) {
+            return WITHOUT;
+        }
+    }
+    for (uint8_t i = 0; i < pattern->n; i++) {
+        uint8_t kind = pattern->parts[i].kind;
+        bool is_whole = kind == HG_PART_REST ? filter->open < filter->n && i >= filter->open
+                                             : is_wild(filter, i);
+        if (kind != HG_PART_LITERAL && !is_whole) {
+            return INEXPRESSIBLE;
+        }
+    }
+    return PLANNED;
+}
+
+/* key_out is set where the verdict is PLANNED, and only for exchanges that look at it. */
+static enum verdict judge(const struct subscription *s, const struct hg_rule *rule,
+                          struct hg_key *key_out)
+{
+    if (rule->spec->queue != NULL) {
+        return judge_queue(&rule->pattern[s->proto], &s->filter);
+    }
+    if ((rule->reversible & (1U << s->proto)) == 0 && !rule->has_address_header) {
+        return ONE_WAY;
+    }
+    if (hg_exchange_ignores_key(rule->type)) {
+        return PLANNED;
+    }
+    enum hg_status status = hg_key_make(rule, s->proto, &s->filter, key_out);
+    if (key_out->has_wildcard && rule->type == HG_EXCHANGE_DIRECT) {
+        return INEXPRESSIBLE;
+    }
+    bool has_hashed = key_out->has_wildcard && rule->spec->overlong == HG_OVERLONG_HASH;
+    return status == HG_OK || has_hashed ? PLANNED : IMPOSSIBLE;
+}
+
+static void set_wide_key(const struct subscription *s, const struct hg_rule *rule,
+                         struct hg_binding_plan *plan, struct hg_key *wide)
+{
+    const struct hg_rule_spec *spec = rule->spec;
+    if (rule->type != HG_EXCHANGE_TOPIC || spec->is_mandatory || spec->scope == HG_SCOPE_EXACT ||
+        rule->key.captures_n == 0 ||
+        (spec->scope == HG_SCOPE_AUTO && rule->key.parts[0].kind != HG_PART_LITERAL)) {
+        return;
+    }
+    struct hg_bytes parts[HG_LEVELS_CUT];
+    struct hg_cut everything = hg_cut_filter(HG_BYTES("#"), parts);
+    enum hg_status status = hg_key_make(rule, s->proto, &everything, wide);
+    if (spec->overlong == HG_OVERLONG_HASH) {
+        hg_key_cut_to_prefix(wide, "#");
+    } else if (status != HG_OK) {
+        return;
+    }
+    plan->wide_key = wide->bytes;
+    plan->is_widenable = true;
+}
+
+static void give_plans(const struct subscription *s, uint32_t index, struct hg_key *key,
+                       hg_plan_fn *each, void *ctx)
+{
+    const struct hg_rule *rule = &s->r->rules[index];
+    uint8_t wide_buf[HG_KEY_MAX];
+    struct hg_key wide = {.buf = wide_buf};
+    struct hg_binding_plan plan = {.rule = index,
+                                   .kind = HG_PLAN_FEED,
+                                   .exchange = rule->exchange,
+                                   .key = HG_BYTES(""),
+                                   .scope = rule->spec->scope};
+    if (rule->spec->queue != NULL) {
+        plan.kind = HG_PLAN_QUEUE;
+        plan.key = plan.queue = rule->key_text;
+        each(ctx, &plan);
+        return;
+    }
+    if (rule->type == HG_EXCHANGE_HEADERS || rule->type == HG_EXCHANGE_OTHER) {
+        plan.kind = HG_PLAN_OWN_QUEUE;
+    }
+    if (hg_exchange_ignores_key(rule->type)) {
+        each(ctx, &plan);
+        return;
+    }
+    set_wide_key(s, rule, &plan, &wide);
+    bool has_hashed = key->has_wildcard && rule->spec->overlong == HG_OVERLONG_HASH;
+    if (has_hashed && plan.kind == HG_PLAN_OWN_QUEUE) { /* one queue, so one binding for both */
+        hg_key_cut_to_prefix(key, "#");
+        has_hashed = false;
+    }
+    if (key->bytes.n <= HG_KEY_MAX) {
+        plan.key = key->bytes;
+        each(ctx, &plan);
+    }
+    if (has_hashed) {
+        hg_key_cut_to_prefix(key, HG_HASHED_KEYS);
+        plan.key = key->bytes;
+        each(ctx, &plan);
+    }
+}
+
+static const char *reason(const struct hg_rule *rule, enum verdict v)
+{
+    if (v == ONE_WAY) {
+        return "the rule's key does not hold every capture, so nothing comes back through it";
+    }
+    return rule->spec->queue != NULL
+               ? "a queue is consumed whole: subscribe with wildcards for all that its rule captures"
+               : "a direct exchange takes no wildcard: subscribe to whole addresses";
+}
+
+/* OK if there are plans to give. */
+static enum hg_status decide(const struct subscription *s, const struct meetings *met,
+                             const char **why_out)
+{
+    uint8_t buf[HG_KEY_MAX];
+    struct hg_key key = {.buf = buf};
+    bool begins_wild = is_wild(&s->filter, 0);
+    bool is_owned = false;
+    size_t planned_n = 0;
+    enum hg_status none = HG_NO_RULE;
+    for (size_t i = 0; i < met->n; i++) {
+        const struct hg_rule *rule = &s->r->rules[met->items[i].rule];
+        enum verdict v = judge(s, rule, &key);
+        bool is_owner = !is_owned && met->items[i].is_covering;
+        planned_n += v == PLANNED;
+        if (v == INEXPRESSIBLE || v == ONE_WAY) {
+            enum hg_status refusal = v == ONE_WAY ? HG_NO_RULE : HG_NO_WILDCARD;
+            none = none == HG_NO_WILDCARD ? none : refusal;
+            *why_out = none == refusal ? reason(rule, v) : *why_out;
+            if (is_owner || (v == INEXPRESSIBLE && !is_owned && !begins_wild)) {
+                return refusal;
+            }
+        } else if (v == IMPOSSIBLE && none == HG_NO_RULE) {
+            none = HG_KEY_TOO_LONG;
+        } else if (v == WITHOUT) {
+            none = HG_NO_WILDCARD;
+            *why_out = reason(rule, INEXPRESSIBLE);
+        }
+        is_owned = is_owned || is_owner;
+    }
+    if (planned_n > 0) {
+        *why_out = NULL;
+    }
+    return planned_n > 0 ? HG_OK : none;
+}
+
+static bool is_filter(struct hg_bytes filter)
+{
+    bool has_more = filter.n > 0;
+    bool is_ended = false;
+    struct hg_bytes level;
+    while (hg_topic_next(&filter, &has_more, '/', &level)) {
+        if (is_ended || (level.n > 1 && hg_topic_has_wildcard(level))) {
+            return false;
+        }
+        is_ended = hg_bytes_eq(level, HG_BYTES("#"));
+    }
+    return true;
+}
+
+enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol proto,
+                                  struct hg_bytes filter, hg_plan_fn *each, void *ctx,
+                                  const char **why_out)
+{
+    struct hg_bytes parts[HG_LEVELS_CUT];
+    struct subscription s = {.r = r, .proto = proto};
+    struct meetings met = {0};
+    *why_out = NULL;
+    if (filter.n == 0 || !is_filter(filter)) {
+        return HG_BAD_FILTER;
+    }
+    s.filter = hg_cut_filter(filter, parts);
+    enum hg_status status = HG_NO_MEMORY;
+    if (hg_matcher_meet(&r->matcher, r->patterns, proto, &s.filter, add_meeting, &met)) {
+        if (met.n > 1) {
+            qsort(met.items, met.n, sizeof(met.items[0]), by_table_order);
+        }
+        status = decide(&s, &met, why_out);
+    }
+    for (size_t i = 0; status == HG_OK && i < met.n; i++) {
+        uint8_t buf[HG_KEY_MAX];
+        struct hg_key key = {.buf = buf};
+        if (judge(&s, &r->rules[met.items[i].rule], &key) == PLANNED) {
+            give_plans(&s, met.items[i].rule, &key, each, ctx);
+        }
+    }
+    hg_free(met.items);
+    return status;
+}
