@@ -3,6 +3,7 @@
 #ifndef HG_SEAM_SEAM_H
 #define HG_SEAM_SEAM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,6 +11,8 @@
 void seam_fail_alloc(size_t n);
 /* Every allocation from the n-th on fails; 0: none does. */
 void seam_fail_allocs_from(size_t n);
+/* While on, allocations neither fail nor count: for what stands for the other side in a test. */
+void seam_spare(bool is_on);
 /* Allocations asked for since the last seam_fail_alloc or seam_fail_allocs_from. */
 size_t seam_allocs(void);
 /* Blocks not freed yet. */
