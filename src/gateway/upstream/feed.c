@@ -179,8 +179,12 @@ static void send_methods(struct hg_feed *f)
     }
     if (f->binding == NULL) {
         f->binding = hg_amqp_channel_open(conn, &binding_ops, f, COOKIE_OPEN);
+        if (f->binding == NULL) {
+            hg_link_reset(&f->link, "out of memory for a channel");
+            return;
+        }
     }
-    while (f->binding != NULL && f->inflight_n < INFLIGHT_MAX && !hg_list_is_empty(&f->todo)) {
+    while (f->inflight_n < INFLIGHT_MAX && !hg_list_is_empty(&f->todo)) {
         struct hg_feed_binding *b = HG_LIST_ENTRY(f->todo.next, struct hg_feed_binding, link);
         if (!needs_method(b)) {
             review(f, b); /* whoever wanted it changed their mind */

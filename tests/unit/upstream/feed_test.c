@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "upstream/feed.h"
+
+#include "seam/net.h"
+#include "seam/seam.h"
+#include "seam/unit.h"
+#include "upstream/upstream_metrics.h"
+
+#include <stdlib.h>
+
+enum { WAITS = 8 };
+
+struct wait {
+    struct hg_feed_wait wait;
+    enum hg_status status; /* HG_STATUS_N: not told */
+    unsigned told_n;
+};
+
+struct bench {
+    struct seam_net sn;
+    struct hg_feed feed;
+    struct hg_upstream_metrics metrics;
+    struct wait waits[WAITS];
+    unsigned deliveries_n, redelivered_n;
+    bool is_up;
+};
+
+static const struct hg_endpoint endpoint = {
+    .host = "broker", .port = 5672, .user = "guest", .password = "guest", .vhost = "/"};
+
+static void on_delivery(void *ctx, struct hg_message *message, bool is_redelivered)
+{
+    struct bench *t = ctx;
+    (void)message;
+    t->deliveries_n++;
+    t->redelivered_n += is_redelivered;
+}
+
+static void on_state(void *ctx, bool is_up)
+{
+    ((struct bench *)ctx)->is_up = is_up;
+}
+
+static const struct hg_feed_ops ops = {.on_delivery = on_delivery, .on_state = on_state};
+
+static void on_bound(struct hg_feed_wait *wait, enum hg_status status, struct hg_bytes reason)
+{
+    struct wait *w = HG_CONTAINER_OF(wait, struct wait, wait);
+    (void)reason;
+    w->status = status;
+    w->told_n++;
+}
+
+static struct bench *open_bench(void (*prepare)(struct broker *b))
+{
+    struct bench *t = calloc(1, sizeof(*t));
+    assert_non_null(t);
+    seam_net_open(&t->sn);
+    t->sn.prepare = prepare;
+    for (size_t i = 0; i < WAITS; i++) {
+        hg_list_init(&t->waits[i].wait.link);
+        t->waits[i].wait.on_bound = on_bound;
+        t->waits[i].status = HG_STATUS_N;
+    }
+    const struct hg_feed_config config = {
+        .link = {.endpoints = &endpoint,
+                 .endpoints_n = 1,
+                 .heartbeat_ms = 30000,
+                 .connect_timeout_ms = 5000,
+                 .max_body_bytes = 1 << 20,
+                 .metrics = &t->metrics},
+        .instance = "test",
+        .boot_id = 0xabc,
+        .max_bytes = 1 << 20,
+        .expires_ms = 60000,
+        .prefetch = 100,
+        .metrics = &t->metrics,
+    };
+    hg_feed_open(&t->feed, &t->sn.net, &config, &ops, t);
+    return t;
+}
+
+static void close_bench(struct bench *t)
+{
+    hg_feed_close(&t->feed);
+    seam_net_close(&t->sn);
+    free(t);
+}
+
+static struct hg_feed_binding *want(struct bench *t, size_t wait, const char *exchange,
+                                    const char *key)
+{
+    return hg_feed_bind(&t->feed, hg_bytes_str(exchange), hg_bytes_str(key), &t->waits[wait].wait,
+                        NULL);
+}
+
+static struct broker *broker_of(struct bench *t)
+{
+    struct seam_link *link = seam_net_last(&t->sn);
+    assert_non_null(link);
+    return &link->broker;
+}
+
+/* How often a word stands in what the broker was asked since it was told to forget. */
+static unsigned asked(struct broker *b, const char *word)
+{
+    struct hg_bytes log = hg_writer_view(&b->log);
+    unsigned n = 0;
+    for (size_t i = 0; i + strlen(word) <= log.n; i++) {
+        n += memcmp(log.p + i, word, strlen(word)) == 0;
+    }
+    return n;
+}
+
+static void deliver(struct bench *t, uint64_t tag, bool is_redelivered)
+{
+    const struct hg_message_parts parts = {
+        .exchange = HG_BYTES("x"), .routing_key = HG_BYTES("k"), .body = HG_BYTES("body")};
+    struct hg_message *m = hg_message_new(&parts);
+    broker_deliver(broker_of(t), hg_amqp_channel_number(t->feed.consuming), "feed", tag,
+                   is_redelivered, m);
+    hg_message_unref(m);
+}
+
+static void equal_subscriptions_cost_one_binding(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    struct hg_feed_binding *a = want(t, 0, "x", "k.*");
+    struct hg_feed_binding *b = want(t, 1, "x", "k.*");
+    assert_ptr_equal(a, b);
+    assert_int_equal(t->waits[0].told_n, 0); /* never from inside */
+    seam_net_run(&t->sn);
+    assert_int_equal(t->waits[0].status, HG_OK);
+    assert_int_equal(t->waits[1].status, HG_OK);
+    assert_int_equal(asked(broker_of(t), "queue.bind"), 1);
+    want(t, 2, "x", "k.*"); /* bound long since */
+    assert_int_equal(t->waits[2].told_n, 0);
+    seam_net_run(&t->sn);
+    assert_int_equal(t->waits[2].status, HG_OK);
+    assert_false(hg_feed_unbind(&t->feed, a));
+    assert_false(hg_feed_unbind(&t->feed, a));
+    seam_net_run(&t->sn);
+    assert_int_equal(asked(broker_of(t), "queue.unbind"), 0);
+    assert_true(hg_feed_unbind(&t->feed, a));
+    seam_net_run(&t->sn);
+    assert_int_equal(asked(broker_of(t), "queue.unbind"), 1);
+    assert_int_equal(hg_counted(&t->metrics.bindings), 0);
+    close_bench(t);
+}
+
+static void miss(struct broker *b)
+{
+    b->missing[0] = "nowhere";
+}
+
+static void a_refused_binding_fails_its_own_subscribers_only(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(miss);
+    want(t, 0, "x", "a");
+    struct hg_feed_binding *refused = want(t, 1, "nowhere", "b");
+    want(t, 2, "x", "c");
+    seam_net_run(&t->sn);
+    assert_int_equal(t->waits[0].status, HG_OK);
+    assert_int_equal(t->waits[1].status, HG_NO_EXCHANGE);
+    assert_int_equal(t->waits[2].status, HG_OK);
+    assert_true(hg_feed_unbind(&t->feed, refused));
+    seam_net_run(&t->sn);
+    assert_int_equal(hg_counted(&t->metrics.bindings), 2);
+    close_bench(t);
+}
+
+static bool keep_bind_waiting(void *ctx, struct broker *b, const struct broker_method *method)
+{
+    (void)ctx;
+    (void)b;
+    return method->id == AMQP_QUEUE_BIND_METHOD;
+}
+
+static void a_change_of_mind_in_flight_is_carried_out(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    want(t, 0, "x", "other");
+    struct hg_feed_binding *b = want(t, 1, "x", "k");
+    hg_feed_cancel(&t->waits[1].wait);
+    hg_feed_unbind(&t->feed, b); /* before it was sent */
+    seam_net_run(&t->sn);
+    assert_int_equal(t->waits[1].told_n, 0);
+    assert_int_equal(asked(broker_of(t), "queue.bind"), 1);
+    broker_of(t)->on_method = keep_bind_waiting;
+    b = want(t, 2, "x", "k");
+    seam_net_run(&t->sn);
+    hg_feed_cancel(&t->waits[2].wait);
+    hg_feed_unbind(&t->feed, b); /* while its answer is on the way */
+    seam_net_run(&t->sn);
+    assert_int_equal(asked(broker_of(t), "queue.unbind"), 0);
+    broker_of(t)->on_method = NULL;
+    amqp_queue_bind_ok_t ok = {0};
+    broker_send(broker_of(t), hg_amqp_channel_number(t->feed.binding), AMQP_QUEUE_BIND_OK_METHOD,
+                &ok);
+    seam_net_run(&t->sn);
+    assert_int_equal(t->waits[2].told_n, 0);
+    assert_int_equal(asked(broker_of(t), "queue.unbind"), 1);
+    close_bench(t);
+}
+
+static void after_a_cut_the_same_queue_is_consumed_and_bound_again(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    want(t, 0, "x", "a");
+    want(t, 1, "y", "b");
+    seam_net_run(&t->sn);
+    assert_true(t->is_up);
+    char queue[sizeof(t->feed.queue)];
+    memcpy(queue, t->feed.queue, sizeof(queue));
+    seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    assert_false(t->is_up);
+    seam_net_pass(&t->sn, 2000);
+    assert_true(t->is_up);
+    assert_string_equal(t->feed.queue, queue);
+    assert_int_equal(asked(broker_of(t), "queue.bind"), 2);
+    assert_int_equal(asked(broker_of(t), "basic.consume"), 1);
+    assert_int_equal(t->waits[0].told_n, 1); /* not again */
+    assert_int_equal(hg_counted(&t->metrics.feed_dropped), 0);
+    close_bench(t);
+}
+
+static char expired[160]; /* the queue that the broker does not know any more */
+
+static void lose(struct broker *b)
+{
+    b->missing[0] = expired[0] == '\0' ? NULL : expired;
+}
+
+static void a_queue_that_expired_is_followed_by_a_new_generation(void **state)
+{
+    (void)state;
+    expired[0] = '\0';
+    struct bench *t = open_bench(lose);
+    want(t, 0, "x", "a");
+    seam_net_run(&t->sn);
+    memcpy(expired, t->feed.queue, sizeof(expired));
+    seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    seam_net_pass(&t->sn, 2000);
+    assert_true(t->is_up);
+    assert_string_not_equal(t->feed.queue, expired);
+    assert_int_equal(asked(broker_of(t), "queue.bind"), 1);
+    assert_int_equal(hg_counted(&t->metrics.feed_dropped), 1);
+    close_bench(t);
+}
+
+static void a_queue_that_was_deleted_is_followed_by_a_new_generation(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    want(t, 0, "x", "a");
+    seam_net_run(&t->sn);
+    broker_forget(broker_of(t));
+    broker_cancel(broker_of(t), hg_amqp_channel_number(t->feed.consuming), "feed");
+    seam_net_run(&t->sn);
+    assert_true(t->is_up);
+    assert_int_equal(t->feed.generation, 2);
+    assert_int_equal(asked(broker_of(t), "queue.bind"), 1);
+    assert_int_equal(t->sn.links_n, 1);
+    close_bench(t);
+}
+
+static void a_turn_of_deliveries_is_acknowledged_once(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    seam_net_run(&t->sn);
+    for (uint64_t tag = 1; tag <= 5; tag++) {
+        deliver(t, tag, tag == 5);
+    }
+    seam_net_run(&t->sn);
+    assert_int_equal(t->deliveries_n, 5);
+    assert_int_equal(t->redelivered_n, 1);
+    assert_int_equal(asked(broker_of(t), "basic.ack"), 1);
+    close_bench(t);
+}
+
+static void no_failed_allocation_leaves_anybody_waiting(void **state)
+{
+    (void)state;
+    size_t before = seam_live();
+    for (size_t n = 1; n < 60; n++) {
+        struct bench *t = open_bench(NULL);
+        seam_fail_alloc(n);
+        struct hg_feed_binding *b = want(t, 0, "x", "k");
+        seam_net_pass(&t->sn, 3000);
+        seam_fail_alloc(0);
+        seam_net_pass(&t->sn, 3000);
+        if (b != NULL) {
+            assert_int_equal(t->waits[0].status, HG_OK);
+        }
+        close_bench(t);
+        assert_int_equal(seam_live(), before);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equal_subscriptions_cost_one_binding),
+        cmocka_unit_test(a_refused_binding_fails_its_own_subscribers_only),
+        cmocka_unit_test(a_change_of_mind_in_flight_is_carried_out),
+        cmocka_unit_test(after_a_cut_the_same_queue_is_consumed_and_bound_again),
+        cmocka_unit_test(a_queue_that_expired_is_followed_by_a_new_generation),
+        cmocka_unit_test(a_queue_that_was_deleted_is_followed_by_a_new_generation),
+        cmocka_unit_test(a_turn_of_deliveries_is_acknowledged_once),
+        cmocka_unit_test(no_failed_allocation_leaves_anybody_waiting),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
