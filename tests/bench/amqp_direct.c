@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a program gets that speaks to RabbitMQ itself: confirmed persistent publishes through librabbitmq with a window. One line of
- * JSON. It also declares what a run needs: --queue declares a durable queue and binds it, --drop deletes it at the end. */
+ * JSON. It also declares what a run needs: --queue declares a durable queue, empties it and binds it. */
 #include "bench.h"
 
 #include <amqp.h>
 
 #include <amqp_tcp_socket.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct run {
     const char *host, *exchange, *key, *queue, *user, *password;
-    uint64_t port, messages_n, window_n, body_n, max_length, is_dropped;
+    uint64_t port, messages_n, window_n, body_n, max_length;
     uint64_t published_n, confirmed_n; /* confirmed_n: all tags up to it are */
     uint64_t *sent_ns;                 /* by tag modulo the window; 0: confirmed */
     struct bench_latency latency;
@@ -62,6 +61,8 @@ static void declare_queue(const struct run *r, amqp_connection_state_t c)
     amqp_queue_bind(c, 1, amqp_cstring_bytes(r->queue), amqp_cstring_bytes(r->exchange),
                     amqp_cstring_bytes(r->key), amqp_empty_table);
     check(c, "queue.bind");
+    amqp_queue_purge(c, 1, amqp_cstring_bytes(r->queue));
+    check(c, "queue.purge");
 }
 
 static void settle(struct run *r, uint64_t tag)
@@ -136,7 +137,7 @@ int main(int argc, char **argv)
         .messages_n = 100000,
         .window_n = 1000,
         .body_n = 128,
-        .max_length = 100000,
+        .max_length = 1000000,
     };
     const struct bench_option options[] = {
         {"--host", NULL, &run.host, "host of RabbitMQ"},
@@ -145,9 +146,8 @@ int main(int argc, char **argv)
         {"--password", NULL, &run.password, "password"},
         {"--exchange", NULL, &run.exchange, "exchange"},
         {"--key", NULL, &run.key, "routing key"},
-        {"--queue", NULL, &run.queue, "a durable queue to declare and bind first"},
+        {"--queue", NULL, &run.queue, "a durable queue to declare, bind and empty first"},
         {"--max-length", &run.max_length, NULL, "messages that queue keeps"},
-        {"--drop", &run.is_dropped, NULL, "1: delete the queue at the end"},
         {"--messages", &run.messages_n, NULL, "messages published"},
         {"--window", &run.window_n, NULL, "unconfirmed messages"},
         {"--body", &run.body_n, NULL, "bytes of a message"},
@@ -175,10 +175,6 @@ int main(int argc, char **argv)
             (unsigned long long)run.window_n, (unsigned long long)run.body_n,
             (unsigned long long)run.messages_n, seconds, (double)run.messages_n / seconds,
             bench_latency_ms(&run.latency, 0.5), bench_latency_ms(&run.latency, 0.99));
-    }
-    if (run.is_dropped != 0) {
-        amqp_queue_delete(c, 1, amqp_cstring_bytes(run.queue), 0, 0);
-        check(c, "queue.delete");
     }
     amqp_connection_close(c, AMQP_REPLY_SUCCESS);
     amqp_destroy_connection(c);

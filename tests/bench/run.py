@@ -1,0 +1,281 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Measures a gateway against a private RabbitMQ and, in the same run, RabbitMQ used directly; prints tables, writes JSON.
+
+scripts/bench builds the release first and calls this. Rates are taken in turns (direct, gateway, direct, gateway, …) and compared by
+their medians, so that a slow minute of the machine falls on both.
+"""
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+from private_rabbitmq import PrivateRabbitMQ, free_ports  # noqa: E402
+
+TOPIC = "bench/load"
+KEY = "bench.load"
+QUEUE = "bench"
+READY_SECONDS = 30
+SETTLE_SECONDS = 3
+
+CONFIG = """
+[gateway]
+name = "bench"
+log = {{ level = "warn", format = "text" }}
+[rabbitmq]
+endpoints = ["{url}"]
+[[listener]]
+serve = "mqtt"
+bind = "127.0.0.1:{mqtt}"
+[[listener]]
+serve = "admin"
+bind = "127.0.0.1:{admin}"
+[[rule]]
+name = "bench"
+topic = "bench/{{path...}}"
+exchange = "amq.topic"
+key = "bench.{{path...}}"
+"""
+
+
+class Gateway:
+    """A gateway of the build under test, ended when the `with` is left."""
+
+    def __init__(self, build, folder, url):
+        self.mqtt, self.admin = free_ports(2)
+        self.config = pathlib.Path(folder) / "headgate.toml"
+        self.config.write_text(CONFIG.format(url=url, mqtt=self.mqtt, admin=self.admin))
+        self.command = [str(build / "headgate"), "run", "-c", str(self.config)]
+        self.log = open(pathlib.Path(folder) / "headgate.log", "ab")
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stderr=self.log)
+        deadline = time.monotonic() + READY_SECONDS
+        while not self.is_ready():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__()
+                raise RuntimeError("the gateway did not become ready:\n" + pathlib.Path(self.log.name).read_text())
+            time.sleep(0.05)
+        return self
+
+    def is_ready(self):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/readyz", timeout=1) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+    def pss_bytes(self):
+        text = pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        return int(re.search(r"^Pss:\s+(\d+) kB", text, re.M).group(1)) * 1024
+
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Bench:
+    def __init__(self, build, broker, folder, scale):
+        self.programs = build / "tests" / "bench"
+        self.build = build
+        self.broker = broker
+        self.folder = folder
+        self.scale = scale
+
+    def gateway(self):
+        return Gateway(self.build, self.folder, self.broker.url)
+
+    def run(self, program, *args):
+        done = subprocess.run([str(self.programs / program), *map(str, args)], capture_output=True, text=True, timeout=600,
+                              check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{program} {' '.join(map(str, args))}: {done.stderr.strip()}")
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def direct(self, **options):
+        args = [word for name, value in options.items() for word in ("--" + name, value)]
+        return self.run("amqp_direct", "--port", self.broker.port, "--key", KEY, *args)
+
+    def load(self, mode, gateway, *args):
+        return self.run("load", mode, "--port", gateway.mqtt, "--topic", TOPIC, *args)[0]
+
+
+# The case without a queue is first: the others leave theirs bound.
+PUBLISH_CASES = (
+    # name, window, body bytes, connections, into a queue?
+    ("no queue bound, 128 B, window 1000", 1000, 128, 10, False),
+    ("durable queue, 128 B, window 1000", 1000, 128, 10, True),
+    ("durable queue, 128 B, window 100", 100, 128, 10, True),
+    ("durable queue, 4 KiB, window 1000", 1000, 4096, 10, True),
+)
+
+
+def bench_publish(bench, turns):
+    """Confirmed QoS 1 publishes through the gateway against persistent confirmed ones through librabbitmq."""
+    results = []
+    for name, window, body, connections, has_queue in PUBLISH_CASES:
+        messages = int(60000 * bench.scale)
+        binding = {"queue": QUEUE} if has_queue else {}
+        row = {"case": name, "window": window, "body_bytes": body, "messages": messages, "direct": [], "gateway": [],
+               "gateway_cpu_us": []}
+        with bench.gateway() as gateway:
+            bench.load("publish", gateway, "--messages", 2000, "--window", window)  # both know the exchange afterwards
+            for _ in range(turns):
+                row["direct"] += bench.direct(messages=messages, window=window, body=body, **binding)
+                if has_queue:
+                    bench.direct(messages=0, queue=QUEUE)  # empties it
+                cpu = gateway.cpu_seconds()
+                row["gateway"].append(bench.load("publish", gateway, "--messages", messages, "--window", window, "--body", body,
+                                                 "--n", connections))
+                row["gateway_cpu_us"].append(round((gateway.cpu_seconds() - cpu) * 1e6 / messages, 2))
+        rates = {side: statistics.median(r["confirmed_per_s"] for r in row[side]) for side in ("direct", "gateway")}
+        row["direct_per_s"], row["gateway_per_s"] = rates["direct"], rates["gateway"]
+        row["ratio"] = round(rates["gateway"] / rates["direct"], 3)
+        row["cpu_us_per_message"] = statistics.median(row["gateway_cpu_us"])
+        results.append(row)
+    return results
+
+
+def bench_memory(bench, n):
+    """Proportional set size of the gateway before and after n connections, each with one subscription."""
+    results = []
+    for same in (0, 1):
+        with bench.gateway() as gateway:
+            bench.load("publish", gateway, "--messages", 2000, "--n", 10)
+            time.sleep(SETTLE_SECONDS)
+            before = gateway.pss_bytes()
+            holder = subprocess.Popen(
+                [str(bench.programs / "load"), "idle", "--port", str(gateway.mqtt), "--topic", TOPIC, "--n", str(n),
+                 "--same", str(same)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            line = holder.stdout.readline()
+            if not line:
+                raise RuntimeError("the idle connections did not all come up")
+            time.sleep(SETTLE_SECONDS)
+            held = gateway.pss_bytes()
+            holder.stdin.close()
+            if holder.wait(timeout=60) != 0:
+                raise RuntimeError("idle connections were lost")
+            time.sleep(SETTLE_SECONDS)
+            results.append({"case": "one topic for all" if same else "a topic each", **json.loads(line),
+                            "idle_pss_bytes": before, "held_pss_bytes": held, "after_pss_bytes": gateway.pss_bytes(),
+                            "bytes_per_connection": round((held - before) / n)})
+    return results
+
+
+FANOUT_CASES = (
+    # name, QoS, messages, rate (0: as fast as it goes)
+    ("QoS 0, 20 messages/s", 0, 100, 20),
+    ("QoS 0, as fast as it goes", 0, 1000, 0),
+    ("QoS 1, as fast as it goes", 1, 300, 0),
+)
+
+
+def bench_fanout(bench, subscribers):
+    """One publisher, many subscribers of one topic."""
+    results = []
+    for name, qos, messages, rate in FANOUT_CASES:
+        with bench.gateway() as gateway:
+            cpu = gateway.cpu_seconds()
+            count = messages if rate else max(50, int(messages * bench.scale))
+            row = bench.load("fanout", gateway, "--n", subscribers, "--messages", count, "--qos", qos, "--rate", rate,
+                             "--window", 20)
+            spent = gateway.cpu_seconds() - cpu
+            results.append({"case": name, **row, "cpu_us_per_delivery": round(spent * 1e6 / max(1, row["deliveries"]), 2)})
+    return results
+
+
+def bench_index(bench):
+    """The subscription index alone."""
+    return bench.run("fanout_bench")
+
+
+def print_table(title, columns, rows):
+    print(f"\n{title}")
+    cells = [[head for head, _ in columns]] + [[form.format(**row) for _, form in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        print("  " + "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                               for i, (cell, width) in enumerate(zip(line, widths))))
+
+
+def print_results(results):
+    if "publish" in results:
+        print_table("Confirmed publishes (medians)", (
+            ("", "{case}"), ("direct/s", "{direct_per_s:,.0f}"), ("gateway/s", "{gateway_per_s:,.0f}"),
+            ("ratio", "{ratio:.2f}"), ("gateway CPU/message", "{cpu_us_per_message:.1f} µs")), results["publish"])
+    if "memory" in results:
+        print_table("Memory of an idle MQTT connection with one subscription", (
+            ("", "{case}"), ("connections", "{connections:,}"), ("bytes each", "{bytes_per_connection:,}"),
+            ("connects/s", "{connects_per_s:,.0f}")), results["memory"])
+    if "fanout" in results:
+        print_table(f"Fan-out to {results['fanout'][0]['subscribers']:,} subscribers", (
+            ("", "{case}"), ("deliveries/s", "{deliveries_per_s:,.0f}"), ("lost", "{lost:,}"), ("p50", "{p50_ms:.1f} ms"),
+            ("p99", "{p99_ms:.1f} ms"), ("CPU/delivery", "{cpu_us_per_delivery:.2f} µs")), results["fanout"])
+    if "index" in results:
+        rows = [row for row in results["index"] if "ns_per_match" in row]
+        print_table("Subscription index, 100,000 subscriptions", (
+            ("", "{case}"), ("matching", "{matching:,}"), ("ns a match", "{ns_per_match:,.0f}")), rows)
+
+
+def machine():
+    cpu = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"), "commit": commit.stdout.strip(),
+            "cpu": cpu.group(1) if cpu else platform.machine(), "cores": os.cpu_count(), "kernel": platform.release()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=pathlib.Path, required=True, help="build folder of the release")
+    parser.add_argument("--only", choices=("publish", "memory", "fanout", "index"), action="append")
+    parser.add_argument("--turns", type=int, default=3, help="publish: times that each side has its turn")
+    parser.add_argument("--scale", type=float, default=1, help="factor for the numbers of messages")
+    parser.add_argument("--connections", type=int, default=10000, help="memory: idle connections")
+    parser.add_argument("--subscribers", type=int, default=1000, help="fanout: subscribers")
+    parser.add_argument("--output", type=pathlib.Path, help="where the JSON goes; a partial run writes none by default")
+    args = parser.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = args.only or ["publish", "memory", "fanout", "index"]
+    if args.output is None and args.only is None:
+        args.output = ROOT / "docs" / "benchmarks" / "latest.json"
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="headgate-bench-"))
+        broker = stack.enter_context(PrivateRabbitMQ(pathlib.Path(folder) / "rabbitmq"))
+        bench = Bench(args.build.resolve(), broker, folder, args.scale)
+        measures = {"publish": lambda: bench_publish(bench, args.turns),
+                    "memory": lambda: bench_memory(bench, args.connections),
+                    "fanout": lambda: bench_fanout(bench, args.subscribers), "index": lambda: bench_index(bench)}
+        results = {"machine": machine(), **{name: measures[name]() for name in wanted}}
+    print_results(results)
+    if args.output is not None:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps(results, indent=1) + "\n")
+        print(f"\nwritten to {args.output}")
+
+
+if __name__ == "__main__":
+    main()
