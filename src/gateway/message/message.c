@@ -20,10 +20,11 @@ struct hg_message {
 };
 
 /* The short strings of the properties, for loops over all of them. */
-#define FOR_EACH_STRING(X)                                                                \
-    X(content_type)                                                                       \
-    X(content_encoding) X(correlation_id) X(reply_to) X(expiration) X(message_id) X(type) \
-        X(user_id) X(app_id)
+/* clang-format off */
+#define FOR_EACH_STRING(X)                                                     \
+    X(content_type) X(content_encoding) X(correlation_id) X(reply_to)          \
+    X(expiration) X(message_id) X(type) X(user_id) X(app_id)
+/* clang-format on */
 
 static bool has_bytes(const struct hg_value *v)
 {
