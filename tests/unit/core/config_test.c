@@ -151,6 +151,8 @@ static void a_mistake_is_named_with_its_place(void **state)
          "8:11: on_reject = \"park\" is not supported by this version"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nheaders={CC='x'}",
          "8:10: the header CC is RabbitMQ's or Headgate's own, a rule cannot set it"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nexchange='e'",
+         "4:1: rule a: exchange: \"e\" is not declared: add an [[exchange]] with this name"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nheaders={n=1}",
          "8:12: n must be a string, not an integer"},
     };
@@ -358,7 +360,7 @@ static void a_rule_reads_as_written_and_the_builtin_one_is_last(void **state)
                  "[[rule]]\nname='a'\ntopic='t/{x}'\nhttp='/h/{x}'\nexchange='e'\nkey='k.{x}'\n"
                  "headers={device='{client_id}'}\npersistent=false\nmandatory=true\n"
                  "binding_scope='wide'\nescape='plain'\noverlong='hash'\non_reject='withhold'\n"
-                 "via=['v','w']\n"
+                 "via=['amq.direct','amq.fanout']\n"
                  "[[rule]]\nname='b'\nmqtt='m'\nqueue='q'\n",
         NULL, 0);
     assert_int_equal(c->rules_n, 3);
@@ -375,7 +377,7 @@ static void a_rule_reads_as_written_and_the_builtin_one_is_last(void **state)
     assert_int_equal(a->overlong, HG_OVERLONG_HASH);
     assert_int_equal(a->on_reject, HG_REJECT_WITHHOLD);
     assert_int_equal(a->via_n, 2);
-    assert_string_equal(a->via[1], "w");
+    assert_string_equal(a->via[1], "amq.fanout");
     const struct hg_rule_spec *b = &c->rules[1];
     assert_null(b->pattern[HG_PROTO_STOMP]);
     assert_null(b->exchange);
