@@ -3,6 +3,7 @@
 #ifndef HG_CORE_CONN_H
 #define HG_CORE_CONN_H
 
+#include "base/pool.h"
 #include "core/adapter.h"
 #include "core/session.h"
 
@@ -12,6 +13,9 @@ enum hg_hold {
     HG_HOLD_SESSION =
         2 /* the session waits for something before it goes on (a declare, a claim, a full pipeline) */
 };
+
+/* The pool that a worker's connections come from. */
+void hg_conn_pool_open(struct hg_pool *pool);
 
 /* Takes an accepted stream and opens a session of `adapter` on it; on failure closes the stream. */
 void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
@@ -35,14 +39,16 @@ void hg_conn_hold(struct hg_conn *c, enum hg_hold bit);
 void hg_conn_release(struct hg_conn *c, enum hg_hold bit);
 bool hg_conn_is_held(const struct hg_conn *c);
 
-/* Writes what is queued, then closes; no feed or deliver comes any more. Session's closed(why) follows from the loop. */
+/* Writes what is queued, then closes; no feed or deliver comes any more. Session's closed(why) follows from the loop at the end of this
+ * turn: it need not wait until the client has read everything. A `why` that is the client's mistake is counted and logged. */
 void hg_conn_finish(struct hg_conn *c, enum hg_status why);
 /* Closes now, dropping output. closed(why) follows from the loop. */
 void hg_conn_close(struct hg_conn *c, enum hg_status why);
 bool hg_conn_is_closing(const struct hg_conn *c);
 
-/* For the HTTP session, after its 101 answer has been queued: puts a WebSocket between stream and conn and a session of `adapter` on it;
- * the present session gets closed(OK) at once. `early`: input after the request. False: no memory, conn is closing. */
+/* For the HTTP session, from inside feed, after its 101 answer has been queued: puts a WebSocket between stream and conn and a session of
+ * `adapter` on it; the present session gets closed(OK) at once, and what its feed returns is ignored. `early`: input after the request.
+ * False: no memory, conn is closing. */
 bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
                      const char *subprotocol, size_t max_message_bytes);
 
@@ -52,8 +58,13 @@ const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c);
 /* Milliseconds (hg_clock_ms) of the last input. */
 uint64_t hg_conn_last_read_ms(const struct hg_conn *c);
 
-/* One JSON object per connection of this worker, comma-separated, for /api/connections: id, protocol, version, worker, peer, listener,
- * client_id, user, subscriptions, pending_bytes, held, connected_at. */
+/* One JSON object per connection of this worker, comma-separated, for /api/connections: id, protocol, version, transport ("tcp",
+ * "websocket"), worker, peer, listener, client_id, user, subscriptions, pending_bytes, held ("", "upstream", "session", "output"),
+ * connected_at. */
 void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out);
+
+/* Every open session of this worker is asked to say goodbye. */
+void hg_conn_drain_all(struct hg_worker *worker);
+void hg_conn_close_all(struct hg_worker *worker, enum hg_status why);
 
 #endif

@@ -10,27 +10,33 @@
 struct hg_worker;
 struct hg_directory;
 struct hg_claim;
+struct hg_claim_record;
+struct hg_mail;
 
-struct hg_claim_ops {
-    void (*on_granted)(
-        struct hg_claim *claim); /* yours; from the loop, never from inside hg_claim_open */
-    void (*on_lost)(
-        struct hg_claim *
-            claim); /* somebody claimed it after you: end the session, then hg_claim_close, which lets the other go on */
+struct hg_claim_ops { /* on the claim's worker, from the loop: never from inside a call below */
+    /* It is yours: whoever had it before has closed its claim. */
+    void (*on_granted)(struct hg_claim *claim);
+    /* Somebody claimed it after you, perhaps before it was granted: end the session, then hg_claim_close, which lets the other
+     * go on. */
+    void (*on_lost)(struct hg_claim *claim);
 };
 
 struct hg_claim { /* inside the session that claims; stays in place until hg_claim_close */
     struct hg_worker *worker;
     const struct hg_claim_ops *ops;
-    uint64_t token; /* 0: not claimed */
+    struct hg_claim_record *record; /* the directory's own; NULL: not claimed */
 };
 
+/* NULL when there is no memory. */
 struct hg_directory *hg_directory_new(void);
+/* Every claim must have been closed. NULL is fine. */
 void hg_directory_free(struct hg_directory *d);
 /* Claims client_id (copied) for a session on `worker`. False when there is no memory. */
 bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_bytes client_id,
                    const struct hg_claim_ops *ops);
 /* Gives it up, granted or not; no callback comes any more. Safe on a zeroed claim. */
 void hg_claim_close(struct hg_claim *claim);
+/* For the worker's mailbox: HG_MAIL_CLAIM came. */
+void hg_claim_on_mail(struct hg_mail *mail);
 
 #endif

@@ -7,28 +7,28 @@
 #include "rules/rules.h"
 #include "upstream/upstream_metrics.h"
 
-/* name, help; for each protocol. `connections` and `subscriptions` are gauges. */
+/* name, type, help; for each protocol. */
 /* clang-format off */
-#define HG_PROTO_METRICS(X)                                                        \
-    X(connections,        "Open client sessions")                                  \
-    X(connections_total,  "Client sessions opened")                                \
-    X(subscriptions,      "Live subscriptions")                                    \
-    X(messages_in,        "Messages accepted from clients")                        \
-    X(messages_out,       "Messages handed to clients")                            \
-    X(bytes_in,           "Body bytes accepted from clients")                      \
-    X(bytes_out,          "Body bytes handed to clients")                          \
-    X(confirmed,          "Publishes that RabbitMQ confirmed")                     \
-    X(refused,            "Publishes that ended in anything but a confirm")        \
-    X(dropped,            "Messages dropped for a slow client")                    \
-    X(slow_closed,        "Clients closed because they read too slowly")           \
-    X(errors,             "Connections ended by a client's mistake")               \
-    X(keepalive_timeouts, "Connections ended by silence")                          \
-    X(held,               "Times a client was held for room towards RabbitMQ")
+#define HG_PROTO_METRICS(X) \
+    X(connections,        gauge,   "Open client sessions") \
+    X(connections_total,  counter, "Client sessions opened") \
+    X(subscriptions,      gauge,   "Live subscriptions") \
+    X(messages_in,        counter, "Messages accepted from clients") \
+    X(messages_out,       counter, "Messages handed to clients") \
+    X(bytes_in,           counter, "Body bytes accepted from clients") \
+    X(bytes_out,          counter, "Body bytes handed to clients") \
+    X(confirmed,          counter, "Publishes that RabbitMQ confirmed") \
+    X(refused,            counter, "Publishes that ended in anything but a confirm") \
+    X(dropped,            counter, "Messages dropped for a slow client") \
+    X(slow_closed,        counter, "Clients closed because they read too slowly") \
+    X(errors,             counter, "Connections ended by a client's mistake") \
+    X(keepalive_timeouts, counter, "Connections ended by silence") \
+    X(held,               counter, "Times a client was held for room towards RabbitMQ")
 
 /* clang-format on */
 
 struct hg_proto_metrics {
-#define X(name, help) hg_counter name;
+#define X(name, type, help) hg_counter name;
     HG_PROTO_METRICS(X)
 #undef X
 };
@@ -39,5 +39,13 @@ struct hg_metrics {
     hg_counter *rule_in;  /* by rule index: publishes that the rule took */
     hg_counter *rule_out; /* deliveries that the rule mapped back */
 };
+
+/* The arrays by rule, zeroed. False when there is no memory. */
+bool hg_metrics_open(struct hg_metrics *m, size_t rules_n);
+void hg_metrics_close(struct hg_metrics *m);
+
+struct hg_gateway;
+/* All workers' counters, added up, as Prometheus text (version 0.0.4). Any thread. */
+void hg_metrics_write(const struct hg_gateway *g, struct hg_writer *out);
 
 #endif

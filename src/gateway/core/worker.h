@@ -7,21 +7,28 @@
 #include "base/wheel.h"
 #include "core/adapter.h"
 #include "core/directory.h"
+#include "core/mailbox.h"
 #include "core/metrics.h"
 #include "stream/net.h"
 
 #include <uv.h>
 
-struct hg_mailbox;
 struct hg_upstream;
 struct hg_routing;
 struct hg_worker;
 
+struct hg_listener_state { /* of one [[listener]], for all workers */
+    uint16_t port;         /* the one that the first worker got; read by the others after that */
+    _Atomic uint32_t open_n;
+};
+
 struct hg_gateway { /* shared by all workers; frozen after start but for what says otherwise */
     const struct hg_config *config;
     const struct hg_adapter *const *adapters;
-    struct hg_log *log;             /* thread-safe */
-    struct hg_directory *directory; /* locked */
+    struct hg_log *log;                  /* thread-safe */
+    struct hg_directory *directory;      /* locked */
+    struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
+    struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
     struct hg_worker **workers;
     unsigned workers_n;
     uint64_t boot_id; /* random */
@@ -30,7 +37,21 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     _Atomic bool is_draining;
 };
 
-enum hg_worker_state { HG_WORKER_STARTING, HG_WORKER_READY, HG_WORKER_DRAINING, HG_WORKER_STOPPED };
+enum hg_worker_state {
+    HG_WORKER_STARTING,
+    HG_WORKER_READY,    /* its listeners are open */
+    HG_WORKER_DRAINING, /* its listeners are closed, its clients are told to go */
+    HG_WORKER_DRAINED,  /* no client and no link is left */
+    HG_WORKER_STOPPED,
+    HG_WORKER_FAILED /* could not start: waits to be stopped */
+};
+
+struct hg_acceptor { /* a listener of one worker */
+    struct hg_worker *worker;
+    const struct hg_adapter *adapter;
+    const struct hg_listener_spec *spec;
+    struct hg_listener *listener; /* NULL: not open */
+};
 
 struct hg_worker {
     struct hg_gateway *gateway;
@@ -39,23 +60,38 @@ struct hg_worker {
     struct hg_log *log;
     unsigned index; /* 0 … workers_n - 1 */
     uv_loop_t loop;
-    uv_timer_t wheel_timer; /* drives `wheel`; runs only while a timer is set */
     struct hg_wheel wheel;
-    struct hg_net net;
+    struct hg_net net; /* drives `wheel` */
     struct hg_metrics metrics;
     struct hg_mailbox *mailbox;
     struct hg_upstream *upstream;
-    struct hg_routing *routing; /* subscription indexes and deliveries, core/session.c */
-    struct hg_listener **listeners;
+    struct hg_routing *routing;    /* subscription indexes and deliveries, core/session.c */
+    struct hg_acceptor *acceptors; /* one per [[listener]], in its order */
     struct hg_list conns;
     size_t conns_n;
     struct hg_pool conn_pool;
+    struct hg_timer drain_timer;
+    struct hg_mail listen_mail, drain_mail, stop_mail; /* the supervisor's orders */
+    struct hg_mail report_mail;
+    uv_thread_t thread;
     _Atomic int state;           /* enum hg_worker_state */
     _Atomic bool is_upstream_up; /* publishing and feed links are open, for /readyz */
 };
 
+/* Everything that can be made before its thread runs. NULL when there is no memory (or no descriptor). */
+struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index);
+/* Starts its thread, which opens the routing and then obeys its mailbox, until HG_MAIL_STOP. False if there can be no thread. */
+bool hg_worker_start(struct hg_worker *w);
+/* Waits until a started worker's thread has ended: no handle of its is left. */
+void hg_worker_join(struct hg_worker *w);
+/* After every worker has been joined. NULL is fine. */
+void hg_worker_free(struct hg_worker *w);
+
 /* Sets t to fire in delay_ms from now. */
 void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms);
+
+/* "web", "mqtt", "stomp", "admin" */
+const char *hg_serve_name(enum hg_serve serve);
 
 /* Asks every worker, this one included, for text (`ask` runs there), and hands all of it, joined by `separator` in worker order and leaving out
  * empty ones, to `done` on this worker; from the loop, never from inside. Returns a handle for hg_gather_cancel, NULL when there is no memory. */
@@ -65,5 +101,8 @@ typedef void hg_gather_done_fn(void *ctx, struct hg_bytes text);
 struct hg_gather *hg_gather(struct hg_worker *w, hg_gather_ask_fn *ask, const char *separator,
                             hg_gather_done_fn *done, void *ctx);
 void hg_gather_cancel(struct hg_gather *g); /* done will not be called */
+/* For the worker's mailbox: HG_MAIL_GATHER_ASK and HG_MAIL_GATHER_DONE. */
+void hg_gather_on_ask(struct hg_worker *w, struct hg_mail *mail);
+void hg_gather_on_done(struct hg_mail *mail);
 
 #endif

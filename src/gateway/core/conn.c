@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/conn.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "core/worker.h"
+
+#include <time.h>
+
+enum conn_state {
+    CONN_OPEN,
+    CONN_FINISHING, /* output still goes out; the session is told from the loop */
+    CONN_CLOSING,   /* on_closed comes from the loop */
+};
+
+/* Besides the public reasons: the client does not read what it is sent, so it is not listened to either. */
+enum { HOLD_OUTPUT = 4 };
+
+enum { POOL_SLAB_N = 64 };
+
+struct hg_conn {
+    struct hg_worker *worker;
+    struct hg_stream *stream;
+    struct hg_session *session; /* NULL once it has been told that it is closed */
+    const struct hg_adapter *adapter;
+    const struct hg_listener_spec *listener;
+    struct hg_list link;    /* in hg_worker.conns */
+    struct hg_defer later;  /* feeds what is kept, or tells the session that it is closed */
+    struct hg_writer input; /* what the session has not used; no memory while there is none */
+    size_t input_at;        /* bytes at its front that have been used since */
+    uint64_t id;
+    uint64_t opened_wall_ms, last_read_ms;
+    uint8_t state; /* enum conn_state */
+    uint8_t why;   /* enum hg_status, once it is not OPEN */
+    uint8_t held;  /* enum hg_hold, HOLD_OUTPUT */
+    bool is_feeding, is_upgraded, is_websocket;
+};
+_Static_assert(sizeof(struct hg_conn) <= 160, "an idle connection has 1 KiB, its session included");
+
+static struct hg_proto_metrics *metrics_of(const struct hg_conn *c, const struct hg_session *s)
+{
+    return &c->worker->metrics.proto[s->proto];
+}
+
+static size_t high_bytes(const struct hg_conn *c)
+{
+    return (size_t)c->worker->config->outbound_high_bytes;
+}
+
+/* ---- The end ---- */
+
+/* True where a connection ends by what the client did wrong. */
+static bool is_mistake(enum hg_status why)
+{
+    switch (why) {
+    case HG_MALFORMED:
+    case HG_PROTOCOL_ERROR:
+    case HG_BAD_VERSION:
+    case HG_BAD_CLIENT_ID:
+    case HG_BAD_LOGIN:
+    case HG_NOT_ALLOWED:
+    case HG_BAD_FILTER:
+    case HG_BAD_ADDRESS:
+    case HG_NO_RULE:
+    case HG_KEY_TOO_LONG:
+    case HG_NO_WILDCARD:
+    case HG_TOO_LARGE:
+    case HG_TOO_MANY:
+    case HG_BAD_PROPERTY: return true;
+    default: return false;
+    }
+}
+
+static void note_mistake(struct hg_conn *c, enum hg_status why, const char *rule)
+{
+    struct hg_session *s = c->session;
+    if (s == NULL || !is_mistake(why)) {
+        return;
+    }
+    struct hg_session_info info = {0};
+    s->ops->describe(s, &info);
+    hg_count(&metrics_of(c, s)->errors, 1);
+    rule = rule != NULL ? rule : hg_status_text(why);
+    HG_LOG_LIMITED(c->worker->log, HG_LOG_INFO, "client.refused",
+                   info.client_id.n > 0 ? info.client_id : hg_bytes_str(rule),
+                   HG_F_STR("protocol", c->adapter->name), HG_F_BYTES("client", info.client_id),
+                   HG_F_STR("peer", hg_conn_peer(c)), HG_F_UINT("conn", c->id),
+                   HG_F_STR("reason", hg_status_text(why)), HG_F_STR("rule", rule));
+}
+
+static void end_session(struct hg_conn *c, enum hg_status why)
+{
+    struct hg_session *s = c->session;
+    if (s != NULL) {
+        hg_uncount(&metrics_of(c, s)->connections, 1);
+        c->session = NULL;
+        s->ops->closed(s, why);
+    }
+}
+
+static void begin_session(struct hg_conn *c, struct hg_session *s)
+{
+    c->session = s;
+    hg_count(&metrics_of(c, s)->connections, 1);
+    hg_count(&metrics_of(c, s)->connections_total, 1);
+}
+
+/* The only place that frees c. */
+static void on_closed(void *ctx, enum hg_status why)
+{
+    struct hg_conn *c = ctx;
+    struct hg_worker *worker = c->worker;
+    if (c->state == CONN_OPEN) {
+        note_mistake(c, why, NULL); /* of a layer below: a broken WebSocket frame */
+        c->why = (uint8_t)why;
+    }
+    c->state = CONN_CLOSING;
+    hg_net_undefer(&c->later);
+    end_session(c, (enum hg_status)c->why);
+    hg_writer_close(&c->input);
+    hg_list_remove(&c->link);
+    worker->conns_n--;
+    hg_pool_put(&worker->conn_pool, c);
+}
+
+static void end(struct hg_conn *c, enum conn_state state, enum hg_status why, const char *rule)
+{
+    if (c->state == CONN_OPEN) {
+        note_mistake(c, why, rule);
+        c->why = (uint8_t)why;
+        hg_net_defer(&c->worker->net, &c->later);
+    }
+    c->state = (uint8_t)state;
+    if (state == CONN_FINISHING) {
+        c->stream->ops->finish(c->stream, why);
+    } else {
+        c->stream->ops->close(c->stream, why);
+    }
+}
+
+void hg_conn_finish(struct hg_conn *c, enum hg_status why)
+{
+    if (c->state == CONN_OPEN) {
+        end(c, CONN_FINISHING, why, NULL);
+    }
+}
+
+void hg_conn_close(struct hg_conn *c, enum hg_status why)
+{
+    if (c->state != CONN_CLOSING) {
+        end(c, CONN_CLOSING, why, NULL);
+    }
+}
+
+bool hg_conn_is_closing(const struct hg_conn *c)
+{
+    return c->state != CONN_OPEN;
+}
+
+/* ---- Input ---- */
+
+/* Keeps what the session did not use. Bounded: codecs refuse what is over their limits, and a held connection is not read. */
+static void keep_input(struct hg_conn *c, struct hg_bytes in)
+{
+    struct hg_buf *buf = c->input.buf;
+    if (c->input_at > 0 && c->input_at >= buf->n / 2) {
+        memmove(buf->data, buf->data + c->input_at, buf->n - c->input_at);
+        buf->n -= (uint32_t)c->input_at;
+        c->input_at = 0;
+    }
+    hg_writer_bytes(&c->input, in);
+    if (c->input.failed) {
+        hg_conn_close(c, HG_NO_MEMORY);
+    }
+}
+
+/* Returns the bytes that need not be kept. */
+static size_t feed_session(struct hg_conn *c, struct hg_bytes in)
+{
+    struct hg_error err = {.status = HG_OK};
+    c->is_feeding = true;
+    c->is_upgraded = false;
+    ssize_t used = c->session->ops->feed(c->session, in, &err);
+    c->is_feeding = false;
+    if (c->is_upgraded || c->state != CONN_OPEN) {
+        return in.n; /* the WebSocket has its share, or nobody wants it */
+    }
+    if (used < 0) {
+        end(c, CONN_FINISHING, err.status, err.rule);
+        return in.n;
+    }
+    HG_CHECK((size_t)used <= in.n);
+    if (hg_conn_pending(c) > high_bytes(c)) {
+        hg_conn_hold(c, (enum hg_hold)HOLD_OUTPUT);
+    }
+    return (size_t)used;
+}
+
+static void feed_kept(struct hg_conn *c)
+{
+    c->input_at += feed_session(c, hg_bytes_skip(hg_writer_view(&c->input), c->input_at));
+    if (c->input_at == hg_writer_n(&c->input)) {
+        hg_writer_close(&c->input);
+        c->input_at = 0;
+    }
+}
+
+static void on_read(void *ctx, struct hg_bytes in)
+{
+    struct hg_conn *c = ctx;
+    if (c->state != CONN_OPEN) {
+        return;
+    }
+    c->last_read_ms = hg_clock_ms();
+    if (c->held == 0 && c->input.buf == NULL) {
+        in = hg_bytes_skip(in, feed_session(c, in));
+        if (in.n > 0) {
+            keep_input(c, in);
+        }
+        return;
+    }
+    keep_input(c, in);
+    if (c->held == 0 && c->state == CONN_OPEN) {
+        feed_kept(c);
+    }
+}
+
+static void on_drained(void *ctx)
+{
+    struct hg_conn *c = ctx;
+    hg_conn_release(c, (enum hg_hold)HOLD_OUTPUT);
+    if (c->state == CONN_OPEN && c->session->ops->drained != NULL) {
+        c->session->ops->drained(c->session);
+    }
+}
+
+static void on_open(void *ctx)
+{
+    (void)ctx; /* accepted streams are open from the start */
+}
+
+static const struct hg_stream_user stream_user = {
+    .on_read = on_read,
+    .on_open = on_open,
+    .on_drained = on_drained,
+    .on_closed = on_closed,
+};
+
+static void run_later(struct hg_defer *defer)
+{
+    struct hg_conn *c = HG_CONTAINER_OF(defer, struct hg_conn, later);
+    if (c->state != CONN_OPEN) {
+        end_session(c, (enum hg_status)c->why);
+        return;
+    }
+    if (c->held == 0 && c->input.buf != NULL) {
+        feed_kept(c);
+    }
+    if (c->held == 0 && c->state == CONN_OPEN) {
+        c->stream->ops->read_start(c->stream);
+    }
+}
+
+void hg_conn_hold(struct hg_conn *c, enum hg_hold bit)
+{
+    if (c->held == 0 && c->state == CONN_OPEN) {
+        c->stream->ops->read_stop(c->stream);
+    }
+    c->held |= (uint8_t)bit;
+}
+
+void hg_conn_release(struct hg_conn *c, enum hg_hold bit)
+{
+    if ((c->held & bit) == 0) {
+        return;
+    }
+    c->held &= (uint8_t)~bit;
+    if (c->held == 0 && c->state == CONN_OPEN) {
+        hg_net_defer(&c->worker->net, &c->later);
+    }
+}
+
+bool hg_conn_is_held(const struct hg_conn *c)
+{
+    return (c->held & (HG_HOLD_UPSTREAM | HG_HOLD_SESSION)) != 0;
+}
+
+/* ---- Output ---- */
+
+enum hg_status hg_conn_send(struct hg_conn *c, const struct hg_part *parts, size_t parts_n)
+{
+    if (c->state != CONN_OPEN) {
+        return HG_CLOSED;
+    }
+    return c->stream->ops->write(c->stream, c->adapter->ws_frame_kind, parts, parts_n);
+}
+
+enum hg_status hg_conn_send_bytes(struct hg_conn *c, struct hg_bytes bytes)
+{
+    return hg_conn_send(c, &(struct hg_part){NULL, bytes}, 1);
+}
+
+enum hg_status hg_conn_send_buf(struct hg_conn *c, struct hg_buf *buf)
+{
+    return hg_conn_send(c, &(struct hg_part){buf, hg_buf_bytes(buf)}, 1);
+}
+
+size_t hg_conn_pending(const struct hg_conn *c)
+{
+    return c->stream->ops->pending(c->stream);
+}
+
+bool hg_conn_is_full(const struct hg_conn *c, size_t n)
+{
+    size_t pending = hg_conn_pending(c);
+    return pending > high_bytes(c) || n > high_bytes(c) - pending;
+}
+
+/* ---- The beginning, and the change to WebSocket ---- */
+
+void hg_conn_pool_open(struct hg_pool *pool)
+{
+    hg_pool_open(pool, sizeof(struct hg_conn), POOL_SLAB_N);
+}
+
+void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
+                    const struct hg_adapter *adapter, const struct hg_listener_spec *listener)
+{
+    struct hg_conn *c = hg_pool_get(&worker->conn_pool);
+    if (c == NULL) {
+        stream_own->ops->close(stream_own, HG_NO_MEMORY);
+        return;
+    }
+    c->worker = worker;
+    c->stream = stream_own;
+    c->adapter = adapter;
+    c->listener = listener;
+    c->later.run = run_later;
+    c->id = atomic_fetch_add_explicit(&worker->gateway->next_conn_id, 1, memory_order_relaxed);
+    c->opened_wall_ms = hg_clock_wall_ms();
+    c->last_read_ms = hg_clock_ms();
+    hg_list_add_last(&worker->conns, &c->link);
+    worker->conns_n++;
+    hg_stream_set_user(stream_own, &stream_user, c);
+    struct hg_session *s = adapter->open(worker, c, listener, NULL);
+    if (s == NULL) {
+        hg_conn_close(c, HG_NO_MEMORY);
+        return;
+    }
+    begin_session(c, s);
+    if (c->held == 0) {
+        stream_own->ops->read_start(stream_own);
+    }
+}
+
+bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
+                     const char *subprotocol, size_t max_message_bytes)
+{
+    HG_CHECK(c->is_feeding && !c->is_upgraded);
+    if (c->state != CONN_OPEN) {
+        return false;
+    }
+    c->held = 0; /* its reasons were the old session's */
+    struct hg_session *s = adapter->open(c->worker, c, c->listener, subprotocol);
+    if (s == NULL) {
+        hg_conn_close(c, HG_NO_MEMORY);
+        return false;
+    }
+    end_session(c, HG_OK);
+    begin_session(c, s);
+    c->adapter = adapter;
+    c->is_upgraded = c->is_websocket = true;
+    struct hg_stream *ws =
+        hg_ws_accept(&c->worker->net, c->stream, early, max_message_bytes, &stream_user, c);
+    if (ws == NULL) { /* the lower stream closes, and tells us */
+        c->state = CONN_CLOSING;
+        c->why = HG_NO_MEMORY;
+        return false;
+    }
+    c->stream = ws;
+    ws->ops->read_start(ws);
+    return true;
+}
+
+/* ---- For people ---- */
+
+const char *hg_conn_peer(const struct hg_conn *c)
+{
+    return c->stream->ops->peer(c->stream);
+}
+
+uint64_t hg_conn_id(const struct hg_conn *c)
+{
+    return c->id;
+}
+
+const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c)
+{
+    return c->listener;
+}
+
+uint64_t hg_conn_last_read_ms(const struct hg_conn *c)
+{
+    return c->last_read_ms;
+}
+
+static void write_time(struct hg_writer *out, uint64_t wall_ms)
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm tm;
+    char text[32];
+    gmtime_r(&seconds, &tm);
+    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+    hg_writer_printf(out, "\"%s.%03uZ\"", text, (unsigned)(wall_ms % 1000));
+}
+
+static void write_string(struct hg_writer *out, const char *key, struct hg_bytes value)
+{
+    hg_writer_printf(out, "\"%s\":\"", key);
+    hg_writer_json(out, value);
+    hg_writer_str(out, "\",");
+}
+
+static void write_conn(const struct hg_conn *c, struct hg_writer *out)
+{
+    struct hg_session *s = c->session;
+    struct hg_session_info info = {0};
+    s->ops->describe(s, &info);
+    hg_writer_printf(out, "{\"id\":%llu,", (unsigned long long)c->id);
+    write_string(out, "protocol", hg_bytes_str(c->adapter->name));
+    write_string(out, "version", hg_bytes_str(info.version));
+    write_string(out, "transport", c->is_websocket ? HG_BYTES("websocket") : HG_BYTES("tcp"));
+    write_string(out, "peer", hg_bytes_str(hg_conn_peer(c)));
+    write_string(out, "listener", hg_bytes_str(hg_serve_name(c->listener->serve)));
+    write_string(out, "client_id", info.client_id);
+    write_string(out, "user", info.user);
+    hg_writer_printf(out, "\"worker\":%u,\"subscriptions\":%u,\"pending_bytes\":%zu,",
+                     c->worker->index, (unsigned)s->subs_n, hg_conn_pending(c));
+    write_string(out, "held",
+                 (c->held & HG_HOLD_UPSTREAM) != 0  ? HG_BYTES("upstream")
+                 : (c->held & HG_HOLD_SESSION) != 0 ? HG_BYTES("session")
+                 : (c->held & HOLD_OUTPUT) != 0     ? HG_BYTES("output")
+                                                    : HG_BYTES(""));
+    hg_writer_str(out, "\"connected_at\":");
+    write_time(out, c->opened_wall_ms);
+    hg_writer_str(out, "}");
+}
+
+void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out)
+{
+    const char *separator = "";
+    HG_LIST_FOREACH (it, &worker->conns) {
+        const struct hg_conn *c = HG_LIST_ENTRY(it, struct hg_conn, link);
+        if (c->session != NULL) {
+            hg_writer_str(out, separator);
+            write_conn(c, out);
+            separator = ",";
+        }
+    }
+}
+
+void hg_conn_drain_all(struct hg_worker *worker)
+{
+    HG_LIST_FOREACH (it, &worker->conns) {
+        struct hg_conn *c = HG_LIST_ENTRY(it, struct hg_conn, link);
+        if (c->state == CONN_OPEN) {
+            c->session->ops->drain(c->session);
+        }
+    }
+}
+
+void hg_conn_close_all(struct hg_worker *worker, enum hg_status why)
+{
+    HG_LIST_FOREACH (it, &worker->conns) {
+        hg_conn_close(HG_LIST_ENTRY(it, struct hg_conn, link), why);
+    }
+}

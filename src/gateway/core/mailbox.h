@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one way in which workers (and the supervisor) talk. A mail lives inside what it is about and goes to one mailbox only; sending it
+ * while it still waits there does nothing more. So nothing is copied, nothing can be refused for want of memory, and a mailbox never holds
+ * more than the things there are to talk about. */
+#ifndef HG_CORE_MAILBOX_H
+#define HG_CORE_MAILBOX_H
+
+#include <uv.h>
+
+#include <stdbool.h>
+
+/* The whole protocol between threads. */
+enum hg_mail_kind {
+    HG_MAIL_CLAIM,       /* in a directory record: granted, lost, or both */
+    HG_MAIL_GATHER_ASK,  /* in a gather, one per worker: run its question */
+    HG_MAIL_GATHER_DONE, /* in a gather: every answer is there */
+    HG_MAIL_LISTEN,      /* supervisor to worker: open the listeners */
+    HG_MAIL_DRAIN,       /* supervisor to worker: end politely */
+    HG_MAIL_STOP,        /* supervisor to worker: end now */
+    HG_MAIL_REPORT,      /* worker to supervisor: my state has changed */
+};
+
+struct hg_mail { /* zero-initialised but for its kind */
+    enum hg_mail_kind kind;
+    bool is_queued; /* the mailbox's own */
+    struct hg_mail *next;
+};
+
+struct hg_mailbox;
+/* On the mailbox's thread; the mail is out of the mailbox and may be freed or sent again. */
+typedef void hg_mail_fn(void *ctx, struct hg_mail *mail);
+
+/* Before its loop runs, on any thread. NULL when there is no memory. */
+struct hg_mailbox *hg_mailbox_new(uv_loop_t *loop, hg_mail_fn *on_mail, void *ctx);
+/* Any thread. False if the mailbox is closed: the mail stays the sender's. */
+bool hg_mailbox_send(struct hg_mailbox *mailbox, struct hg_mail *mail);
+/* On its thread: takes no more mail, delivers what is there, closes its handle. */
+void hg_mailbox_close(struct hg_mailbox *mailbox);
+/* After the loop has ended and nobody sends any more. NULL is fine. */
+void hg_mailbox_free(struct hg_mailbox *mailbox);
+
+#endif

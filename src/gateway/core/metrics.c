@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/metrics.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/worker.h"
+
+bool hg_metrics_open(struct hg_metrics *m, size_t rules_n)
+{
+    m->rule_in = hg_zalloc((rules_n + 1) * sizeof(*m->rule_in));
+    m->rule_out = hg_zalloc((rules_n + 1) * sizeof(*m->rule_out));
+    if (m->rule_in == NULL || m->rule_out == NULL) {
+        hg_metrics_close(m);
+        return false;
+    }
+    return true;
+}
+
+void hg_metrics_close(struct hg_metrics *m)
+{
+    hg_free(m->rule_in);
+    hg_free(m->rule_out);
+    m->rule_in = m->rule_out = NULL;
+}
+
+/* ---- The Prometheus text format, version 0.0.4 ---- */
+
+struct metric {
+    const char *name, *type, *help;
+    size_t at; /* in struct hg_worker; in a protocol's row, where there is one per protocol */
+};
+
+/* Prometheus wants the names of counters to end so. */
+static void write_name(struct hg_writer *out, const struct metric *m)
+{
+    static const char suffix[] = "_total";
+    size_t n = strlen(m->name);
+    bool has_suffix =
+        n >= sizeof(suffix) - 1 && strcmp(m->name + n - sizeof(suffix) + 1, suffix) == 0;
+    hg_writer_printf(out, "headgate_%s%s", m->name,
+                     strcmp(m->type, "counter") == 0 && !has_suffix ? suffix : "");
+}
+
+static void write_head(struct hg_writer *out, const struct metric *m)
+{
+    hg_writer_str(out, "# HELP ");
+    write_name(out, m);
+    hg_writer_printf(out, " %s\n# TYPE ", m->help);
+    write_name(out, m);
+    hg_writer_printf(out, " %s\n", m->type);
+}
+
+static void write_label(struct hg_writer *out, const char *value)
+{
+    for (const char *p = value; *p != '\0'; p++) {
+        if (*p == '\\' || *p == '"') {
+            hg_writer_u8(out, '\\');
+        }
+        if (*p == '\n') {
+            hg_writer_str(out, "\\n");
+        } else {
+            hg_writer_u8(out, (uint8_t)*p);
+        }
+    }
+}
+
+static void write_value(struct hg_writer *out, const struct metric *m, const char *label,
+                        const char *label_value, uint64_t value)
+{
+    write_name(out, m);
+    if (label != NULL) {
+        hg_writer_printf(out, "{%s=\"", label);
+        write_label(out, label_value);
+        hg_writer_str(out, "\"}");
+    }
+    hg_writer_printf(out, " %llu\n", (unsigned long long)value);
+}
+
+/* The counter `at` bytes into every worker, added up. */
+static uint64_t sum(const struct hg_gateway *g, size_t at)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < g->workers_n; i++) {
+        n += hg_counted((const hg_counter *)(const void *)((const char *)g->workers[i] + at));
+    }
+    return n;
+}
+
+#define AT_PROTO(field)    (offsetof(struct hg_proto_metrics, field))
+#define AT_UPSTREAM(field) (offsetof(struct hg_worker, metrics.upstream.field))
+#define AT_NET(field)      (offsetof(struct hg_worker, net.counters.field))
+
+static const struct metric proto_metrics[] = {
+#define X(name, type, help) {#name, #type, help, AT_PROTO(name)},
+    HG_PROTO_METRICS(X)
+#undef X
+};
+
+static const struct metric worker_metrics[] = {
+#define X(name, type, help) {#name, #type, help, AT_UPSTREAM(name)},
+    HG_UPSTREAM_METRICS(X)
+#undef X
+    /* clang-format off */
+    {"net_bytes_in",      "counter", "Bytes read from all sockets",                       AT_NET(bytes_in)},
+    {"net_bytes_out",     "counter", "Bytes written to all sockets",                      AT_NET(bytes_out)},
+    {"net_writes",        "counter", "System calls that wrote to a socket",               AT_NET(writes)},
+    {"net_accepted",      "counter", "Connections accepted",                              AT_NET(accepted)},
+    {"net_accept_errors", "counter", "Connections that could not be accepted",            AT_NET(accept_errors)},
+    {"net_refused",       "counter", "Connections closed at once: listener's limit",      AT_NET(refused_limit)},
+    /* clang-format on */
+};
+
+static void write_protocols(const struct hg_gateway *g, struct hg_writer *out)
+{
+    for (size_t i = 0; i < sizeof(proto_metrics) / sizeof(proto_metrics[0]); i++) {
+        const struct metric *m = &proto_metrics[i];
+        write_head(out, m);
+        for (enum hg_protocol p = 0; p < HG_PROTO_N; p++) {
+            size_t at = offsetof(struct hg_worker, metrics.proto) +
+                        (size_t)p * sizeof(struct hg_proto_metrics) + m->at;
+            write_value(out, m, "protocol", hg_protocol_name(p), sum(g, at));
+        }
+    }
+}
+
+static void write_rules(const struct hg_gateway *g, struct hg_writer *out, bool is_in)
+{
+    static const struct metric in = {"rule_messages_in", "counter", "Publishes that the rule took",
+                                     0};
+    static const struct metric back = {"rule_messages_out", "counter",
+                                       "Deliveries that the rule mapped back", 0};
+    const struct metric *metric = is_in ? &in : &back;
+    const struct hg_rules *rules = g->config->table;
+    write_head(out, metric);
+    for (size_t r = 0; r < hg_rules_n(rules); r++) {
+        uint64_t n = 0;
+        for (unsigned i = 0; i < g->workers_n; i++) {
+            const struct hg_metrics *m = &g->workers[i]->metrics;
+            n += hg_counted(is_in ? &m->rule_in[r] : &m->rule_out[r]);
+        }
+        write_value(out, metric, "rule", hg_rules_spec(rules, r)->name, n);
+    }
+}
+
+static void write_process(const struct hg_gateway *g, struct hg_writer *out)
+{
+    static const struct metric build = {"build_info", "gauge", "Always 1; the version is the label",
+                                        0};
+    static const struct metric workers = {"workers", "gauge", "Worker threads", 0};
+    static const struct metric uptime = {"uptime_seconds", "gauge", "Seconds since the start", 0};
+    write_head(out, &build);
+    write_value(out, &build, "version", HG_VERSION, 1);
+    write_head(out, &workers);
+    write_value(out, &workers, NULL, NULL, g->workers_n);
+    write_head(out, &uptime);
+    write_value(out, &uptime, NULL, NULL, (hg_clock_wall_ms() - g->started_wall_ms) / 1000);
+}
+
+void hg_metrics_write(const struct hg_gateway *g, struct hg_writer *out)
+{
+    write_process(g, out);
+    write_protocols(g, out);
+    for (size_t i = 0; i < sizeof(worker_metrics) / sizeof(worker_metrics[0]); i++) {
+        const struct metric *m = &worker_metrics[i];
+        write_head(out, m);
+        write_value(out, m, NULL, NULL, sum(g, m->at));
+    }
+    write_rules(g, out, true);
+    write_rules(g, out, false);
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The main thread: a loop of its own with the signals, the workers' reports and the drain's time limit. */
+#include "core/supervisor.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "core/routing.h"
+#include "core/worker.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+enum { EXIT_OK = 0, EXIT_GIVEN = 1, EXIT_RUNNING = 2 };
+
+enum phase {
+    PHASE_STARTING, /* the first worker opens its listeners and learns their ports */
+    PHASE_JOINING,  /* the others open theirs on the same ports */
+    PHASE_RUNNING,
+    PHASE_DRAINING,
+    PHASE_STOPPING,
+};
+
+enum { SIGNALS_N = 3 };
+static const int signal_numbers[SIGNALS_N] = {SIGTERM, SIGINT, SIGHUP};
+
+struct supervisor {
+    struct hg_gateway gateway;
+    uv_loop_t loop;
+    uv_signal_t signals[SIGNALS_N];
+    uv_timer_t drain_limit;
+    enum phase phase;
+    unsigned started_n; /* workers whose threads run */
+    int exit_code;
+};
+
+/* ---- Orders ---- */
+
+static bool all_are(const struct supervisor *s, enum hg_worker_state state)
+{
+    for (unsigned i = 0; i < s->gateway.workers_n; i++) {
+        if (atomic_load(&s->gateway.workers[i]->state) != (int)state) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void close_handles(struct supervisor *s)
+{
+    for (unsigned i = 0; i < SIGNALS_N; i++) {
+        uv_close((uv_handle_t *)&s->signals[i], NULL);
+    }
+    uv_close((uv_handle_t *)&s->drain_limit, NULL);
+    hg_mailbox_close(s->gateway.supervisor);
+}
+
+/* With our handlers goes what keeps the loop alive; a signal from now on ends the process as signals do. */
+static void stop_all(struct supervisor *s)
+{
+    if (s->phase == PHASE_STOPPING) {
+        return;
+    }
+    s->phase = PHASE_STOPPING;
+    for (unsigned i = 0; i < s->started_n; i++) {
+        hg_mailbox_send(s->gateway.workers[i]->mailbox, &s->gateway.workers[i]->stop_mail);
+    }
+    close_handles(s);
+}
+
+static void on_drain_limit(uv_timer_t *timer)
+{
+    struct supervisor *s = timer->data;
+    HG_LOG(s->gateway.log, HG_LOG_WARN, "drain.unfinished",
+           HG_F_UINT("timeout_ms", s->gateway.config->drain_timeout_ms));
+    stop_all(s);
+}
+
+static void drain_all(struct supervisor *s)
+{
+    s->phase = PHASE_DRAINING;
+    atomic_store(&s->gateway.is_draining, true);
+    for (unsigned i = 0; i < s->gateway.workers_n; i++) {
+        hg_mailbox_send(s->gateway.workers[i]->mailbox, &s->gateway.workers[i]->drain_mail);
+    }
+    uv_timer_start(&s->drain_limit, on_drain_limit, s->gateway.config->drain_timeout_ms, 0);
+}
+
+static void on_signal(uv_signal_t *signal, int number)
+{
+    struct supervisor *s = signal->data;
+    if (number == SIGHUP) {
+        HG_LOG(s->gateway.log, HG_LOG_WARN, "reload.unsupported",
+               HG_F_STR("reason", "restart to read the configuration again"));
+        return;
+    }
+    bool is_second = s->phase == PHASE_DRAINING;
+    HG_LOG(s->gateway.log, HG_LOG_INFO, is_second ? "stopping" : "draining",
+           HG_F_STR("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
+    if (is_second) {
+        stop_all(s);
+    } else {
+        drain_all(s);
+    }
+}
+
+/* ---- Reports ---- */
+
+/* listener.mqtt=127.0.0.1:1883 …, a second one of a kind as listener.mqtt.2. */
+static void log_ready(const struct supervisor *s)
+{
+    const struct hg_config *config = s->gateway.config;
+    size_t n = config->listeners_n;
+    struct line {
+        char key[40], value[300];
+    } *lines = hg_zalloc((n + 1) * sizeof(*lines));
+    struct hg_log_field *fields = hg_zalloc((n + 2) * sizeof(*fields));
+    unsigned seen[HG_SERVE_ADMIN + 1] = {0};
+    if (lines != NULL && fields != NULL) {
+        fields[0] = HG_F_UINT("workers", s->gateway.workers_n);
+        for (size_t i = 0; i < n; i++) {
+            const struct hg_listener_spec *l = &config->listeners[i];
+            bool is_v6 = strchr(l->host, ':') != NULL;
+            unsigned nth = ++seen[l->serve];
+            int key_n = snprintf(lines[i].key, sizeof(lines[i].key), "listener.%s",
+                                 hg_serve_name(l->serve));
+            if (nth > 1) {
+                snprintf(lines[i].key + key_n, sizeof(lines[i].key) - (size_t)key_n, ".%u", nth);
+            }
+            snprintf(lines[i].value, sizeof(lines[i].value), is_v6 ? "[%s]:%u" : "%s:%u", l->host,
+                     (unsigned)s->gateway.listeners[i].port);
+            fields[i + 1] = HG_F_STR(lines[i].key, lines[i].value);
+        }
+        hg_log_event(s->gateway.log, HG_LOG_INFO, "ready", fields);
+    }
+    hg_free(lines);
+    hg_free(fields);
+}
+
+static void order_listen(struct supervisor *s, unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++) {
+        hg_mailbox_send(s->gateway.workers[i]->mailbox, &s->gateway.workers[i]->listen_mail);
+    }
+}
+
+static void on_report(void *ctx, struct hg_mail *mail)
+{
+    struct supervisor *s = ctx;
+    struct hg_worker *w = HG_CONTAINER_OF(mail, struct hg_worker, report_mail);
+    if (atomic_load(&w->state) == HG_WORKER_FAILED && s->phase != PHASE_STOPPING) {
+        s->exit_code = EXIT_GIVEN;
+        stop_all(s);
+        return;
+    }
+    if (s->phase == PHASE_STARTING &&
+        atomic_load(&s->gateway.workers[0]->state) == HG_WORKER_READY) {
+        s->phase = PHASE_JOINING;
+        order_listen(s, 1, s->gateway.workers_n);
+    }
+    if (s->phase == PHASE_JOINING && all_are(s, HG_WORKER_READY)) {
+        s->phase = PHASE_RUNNING;
+        log_ready(s);
+    }
+    if (s->phase == PHASE_DRAINING && all_are(s, HG_WORKER_DRAINED)) {
+        stop_all(s);
+    }
+}
+
+/* ---- Start and end ---- */
+
+static bool open_gateway(struct supervisor *s, const struct hg_config *config,
+                         const struct hg_adapter *const *adapters, struct hg_log *log)
+{
+    struct hg_gateway *g = &s->gateway;
+    g->config = config;
+    g->adapters = adapters;
+    g->log = log;
+    g->boot_id = hg_random_u64();
+    g->started_wall_ms = hg_clock_wall_ms();
+    atomic_store(&g->next_conn_id, 1);
+    g->directory = hg_directory_new();
+    g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));
+    g->workers = hg_zalloc(config->workers * sizeof(struct hg_worker *));
+    g->supervisor = hg_mailbox_new(&s->loop, on_report, s);
+    if (g->directory == NULL || g->listeners == NULL || g->workers == NULL ||
+        g->supervisor == NULL) {
+        return false;
+    }
+    for (; g->workers_n < config->workers; g->workers_n++) {
+        g->workers[g->workers_n] = hg_worker_new(g, g->workers_n);
+        if (g->workers[g->workers_n] == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Signals are the supervisor's alone. */
+static bool start_workers(struct supervisor *s)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    while (s->started_n < s->gateway.workers_n &&
+           hg_worker_start(s->gateway.workers[s->started_n])) {
+        s->started_n++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return s->started_n == s->gateway.workers_n;
+}
+
+static void supervise(struct supervisor *s)
+{
+    for (unsigned i = 0; i < SIGNALS_N; i++) {
+        uv_signal_init(&s->loop, &s->signals[i]);
+        s->signals[i].data = s;
+        uv_signal_start(&s->signals[i], on_signal, signal_numbers[i]);
+    }
+    uv_timer_init(&s->loop, &s->drain_limit);
+    s->drain_limit.data = s;
+    if (start_workers(s)) {
+        order_listen(s, 0, 1);
+    } else {
+        HG_LOG(s->gateway.log, HG_LOG_ERROR, "start.failed", HG_F_STR("reason", "no thread"));
+        s->exit_code = EXIT_RUNNING;
+        stop_all(s);
+    }
+    uv_run(&s->loop, UV_RUN_DEFAULT);
+    for (unsigned i = 0; i < s->started_n; i++) {
+        hg_worker_join(s->gateway.workers[i]);
+    }
+}
+
+static void close_gateway(struct supervisor *s)
+{
+    struct hg_gateway *g = &s->gateway;
+    for (unsigned i = 0; i < g->workers_n; i++) {
+        hg_worker_free(g->workers[i]);
+    }
+    hg_mailbox_free(g->supervisor);
+    hg_directory_free(g->directory);
+    hg_free(g->workers);
+    hg_free(g->listeners);
+}
+
+int hg_supervisor_run(const struct hg_config *config, const struct hg_adapter *const *adapters,
+                      struct hg_log *log)
+{
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); /* until the loop takes it */
+    int code = hg_routing_declare(config, log);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    struct supervisor *s = hg_zalloc(sizeof(*s));
+    if (s == NULL || uv_loop_init(&s->loop) != 0) {
+        hg_free(s);
+        return EXIT_RUNNING;
+    }
+    if (open_gateway(s, config, adapters, log)) {
+        supervise(s);
+        HG_LOG(log, HG_LOG_INFO, "stopped", HG_F_INT("code", s->exit_code));
+    } else {
+        HG_LOG(log, HG_LOG_ERROR, "start.failed", HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
+        s->exit_code = EXIT_RUNNING;
+        if (s->gateway.supervisor != NULL) {
+            hg_mailbox_close(s->gateway.supervisor);
+            uv_run(&s->loop, UV_RUN_DEFAULT);
+        }
+    }
+    close_gateway(s);
+    HG_CHECK(uv_loop_close(&s->loop) == 0);
+    code = s->exit_code;
+    hg_free(s);
+    return code;
+}
