@@ -224,9 +224,6 @@ static void flush(struct hg_http_session *s)
             return;
         }
         bool closes = req->closes || (s->is_draining && s->requests.next == s->requests.prev);
-        enum hg_status why = req->in.state == HG_HTTP_STATE_FAILED ? HG_MALFORMED
-                             : s->is_draining                      ? HG_SHUTTING_DOWN
-                                                                   : HG_OK;
         if (!send_answer(s, req, closes)) {
             return;
         }
@@ -236,8 +233,8 @@ static void flush(struct hg_http_session *s)
             s->complete_n--;
         }
         request_free(req);
-        if (closes) {
-            finish(s, why);
+        if (closes) { /* OK: a client's mistake has been counted and logged, with its rule */
+            finish(s, s->is_draining ? HG_SHUTTING_DOWN : HG_OK);
         }
     }
 }

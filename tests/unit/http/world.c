@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The core's functions as an HTTP session sees them. */
+#include "world.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "seam/seam.h"
+#include "seam/unit.h"
+
+#include <stdio.h>
+
+struct world world;
+static char out_text[1 << 16];
+
+/* ---- Rules: "orders/…" is the user's, the rest is the built-in one ---- */
+
+static const struct hg_rule_spec specs[] = {
+    {.name = "orders",
+     .pattern = {NULL, NULL, "/orders/{id}"},
+     .exchange = "shop",
+     .key = "order.{id}",
+     .is_mandatory = true},
+    {.name = "built-in",
+     .pattern = {"{path...}", "{path...}", "{path...}"},
+     .exchange = "amq.topic",
+     .key = "{path...}",
+     .escape = HG_ESCAPE_PLAIN,
+     .is_builtin = true},
+};
+
+const struct hg_rule_spec *hg_rules_spec(const struct hg_rules *r, size_t index)
+{
+    (void)r;
+    return &specs[index];
+}
+
+size_t hg_rules_n(const struct hg_rules *r)
+{
+    (void)r;
+    return sizeof(specs) / sizeof(specs[0]);
+}
+
+const char *hg_protocol_name(enum hg_protocol p)
+{
+    static const char *const names[] = {"mqtt", "stomp", "http"};
+    return names[p];
+}
+
+enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto,
+                                struct hg_bytes address, struct hg_route *route_out)
+{
+    (void)r;
+    assert_int_equal(proto, HG_PROTO_HTTP);
+    route_out->rule = hg_bytes_starts(address, HG_BYTES("orders/")) ? 0 : 1;
+    route_out->exchange = hg_bytes_str(specs[route_out->rule].exchange);
+    memcpy(route_out->key_buf, address.p, address.n);
+    route_out->key = hg_bytes(route_out->key_buf, address.n);
+    return HG_OK;
+}
+
+/* ---- Sessions ---- */
+
+void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enum hg_protocol proto,
+                     struct hg_conn *conn, struct hg_worker *worker)
+{
+    *s = (struct hg_session){.ops = ops, .conn = conn, .worker = worker, .proto = (uint8_t)proto};
+}
+
+void hg_session_detach(struct hg_session *s)
+{
+    (void)s;
+    for (size_t i = 0; i < world.publishes_n; i++) {
+        world.publishes[i].is_open = false;
+    }
+}
+
+static void copy(char *to, size_t n, struct hg_bytes from)
+{
+    assert_true(from.n < n);
+    snprintf(to, n, "%.*s", HG_BYTES_FMT(from));
+}
+
+enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
+                          struct hg_published *published_out, const char **why_out)
+{
+    struct world_publish *p = &world.publishes[world.publishes_n];
+    *why_out = "told to";
+    if (world.publish_status == HG_HELD) {
+        hg_conn_hold(s->conn, HG_HOLD_UPSTREAM);
+    }
+    if (world.publish_status != HG_OK) {
+        return world.publish_status;
+    }
+    assert_true(world.publishes_n++ < WORLD_PUBLISHES && args->wants_outcome);
+    p->id = args->id;
+    copy(p->address, sizeof(p->address), args->address);
+    copy(p->body, sizeof(p->body), args->body);
+    copy(p->message_id, sizeof(p->message_id), args->properties.message_id);
+    p->delivery_mode = args->properties.delivery_mode;
+    p->headers_n = args->properties.headers_n;
+    p->is_mandatory = args->is_mandatory;
+    p->is_open = true;
+    hg_rules_publish(NULL, HG_PROTO_HTTP, args->address, &published_out->route);
+    published_out->exchange = published_out->route.exchange;
+    published_out->key = published_out->route.key;
+    return HG_OK;
+}
+
+/* ---- The connection ---- */
+
+static void feed(void)
+{
+    struct hg_conn *c = &world.conn;
+    struct hg_error err;
+    while (c->session != NULL && !c->is_ended && c->held == 0 && hg_writer_n(&c->in) > 0) {
+        struct hg_buf *in = hg_writer_take(&c->in);
+        struct hg_session *before = c->session;
+        ssize_t used = before->ops->feed(before, hg_buf_bytes(in), &err);
+        assert_true(used >= 0 && (size_t)used <= in->n);
+        if (c->session == before) {
+            hg_writer_bytes(&c->in, hg_bytes_skip(hg_buf_bytes(in), (size_t)used));
+        }
+        hg_buf_unref(in);
+        if (used == 0) {
+            break;
+        }
+    }
+}
+
+void hg_conn_hold(struct hg_conn *c, enum hg_hold bit)
+{
+    c->held |= bit;
+}
+
+void hg_conn_release(struct hg_conn *c, enum hg_hold bit)
+{
+    c->held &= ~(unsigned)bit; /* the rest comes with the next world_ call, as from the loop */
+}
+
+enum hg_status hg_conn_send(struct hg_conn *c, const struct hg_part *parts, size_t parts_n)
+{
+    if (c->is_ended) {
+        return HG_CLOSED;
+    }
+    for (size_t i = 0; i < parts_n; i++) {
+        hg_writer_bytes(&c->out, parts[i].bytes);
+    }
+    return c->out.failed ? HG_NO_MEMORY : HG_OK;
+}
+
+enum hg_status hg_conn_send_bytes(struct hg_conn *c, struct hg_bytes bytes)
+{
+    return hg_conn_send(c, &(struct hg_part){.bytes = bytes}, 1);
+}
+
+void hg_conn_finish(struct hg_conn *c, enum hg_status why)
+{
+    if (!c->is_ended) {
+        c->is_ended = c->is_finished = true;
+        c->why = why;
+    }
+}
+
+void hg_conn_close(struct hg_conn *c, enum hg_status why)
+{
+    if (!c->is_ended) {
+        c->is_ended = true;
+        c->why = why;
+    }
+}
+
+size_t hg_conn_pending(const struct hg_conn *c)
+{
+    return c->pending;
+}
+
+bool hg_conn_is_full(const struct hg_conn *c, size_t n)
+{
+    return c->pending + n > world.config.outbound_high_bytes;
+}
+
+const char *hg_conn_peer(const struct hg_conn *c)
+{
+    (void)c;
+    return "127.0.0.1:40000";
+}
+
+uint64_t hg_conn_id(const struct hg_conn *c)
+{
+    (void)c;
+    return 1;
+}
+
+const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c)
+{
+    return &c->listener;
+}
+
+bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
+                     const char *subprotocol, size_t max_message_bytes)
+{
+    struct hg_session *s = c->session;
+    assert_true(max_message_bytes > 0);
+    copy(c->early, sizeof(c->early), early);
+    c->upgraded = adapter;
+    c->subprotocol = subprotocol;
+    c->session = NULL;
+    s->ops->closed(s, HG_OK);
+    return true;
+}
+
+void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out)
+{
+    hg_writer_printf(out, "{\"worker\":%u}", worker->index);
+}
+
+/* ---- The worker ---- */
+
+void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms)
+{
+    hg_wheel_set(&w->wheel, t, hg_clock_ms() + delay_ms);
+}
+
+struct hg_gather *hg_gather(struct hg_worker *w, hg_gather_ask_fn *ask, const char *separator,
+                            hg_gather_done_fn *done, void *ctx)
+{
+    (void)w;
+    (void)separator;
+    world.gather_ask = ask;
+    world.gather_done = done;
+    world.gather_ctx = ctx;
+    return (struct hg_gather *)&world;
+}
+
+void hg_gather_cancel(struct hg_gather *g)
+{
+    assert_ptr_equal(g, &world);
+    world.gather_ask = NULL;
+}
+
+void hg_metrics_write(const struct hg_gateway *gateway, struct hg_writer *out)
+{
+    (void)gateway;
+    hg_writer_str(out, "headgate_connections 1\n");
+}
+
+/* ---- What tests call ---- */
+
+static const char *const stomp_protocols[] = {"v12.stomp", "v11.stomp", NULL};
+static const char *const mqtt_protocols[] = {"mqtt", "mqttv3.1", NULL};
+static const struct hg_adapter stomp = {
+    .name = "stomp", .subprotocols = stomp_protocols, .default_ws_path = "/ws"};
+static const struct hg_adapter mqtt = {.name = "mqtt", .subprotocols = mqtt_protocols};
+static const struct hg_adapter plain = {.name = "plain"};
+static const struct hg_adapter *const adapters[] = {&plain, &stomp, &mqtt, NULL};
+
+unsigned world_count(const char *text, const char *what)
+{
+    unsigned n = 0;
+    for (const char *p = text; (p = strstr(p, what)) != NULL; p += strlen(what)) {
+        n++;
+    }
+    return n;
+}
+
+void world_open(const struct hg_adapter *adapter)
+{
+    world = (struct world){
+        .config = {.name = "gw-test",
+                   .outbound_high_bytes = 1000,
+                   .mqtt_max_packet_bytes = 1000,
+                   .http_max_body_bytes = 100,
+                   .http_max_header_bytes = 2000,
+                   .http_max_url_bytes = 200,
+                   .http_idle_timeout_ms = 60000,
+                   .http_request_timeout_ms = 10000,
+                   .http_publish_timeout_ms = 20000,
+                   .http_max_pipelined = 4},
+    };
+    world.workers[0] = &world.worker;
+    world.gateway.config = &world.config;
+    world.gateway.adapters = adapters;
+    world.gateway.workers = world.workers;
+    world.gateway.workers_n = 1;
+    world.gateway.started_wall_ms = hg_clock_wall_ms() - 5000;
+    world.worker.gateway = &world.gateway;
+    world.worker.config = &world.config;
+    world.worker.state = HG_WORKER_READY;
+    world.worker.is_upstream_up = true;
+    static hg_counter counters[2];
+    world.worker.metrics.rule_in = counters;
+    world.worker.metrics.rule_out = counters;
+    hg_wheel_open(&world.worker.wheel, hg_clock_ms());
+    world.conn.session = adapter->open(&world.worker, &world.conn, &world.conn.listener, NULL);
+}
+
+void world_hang_up(void)
+{
+    struct hg_session *s = world.conn.session;
+    world.conn.session = NULL;
+    if (s != NULL) {
+        s->ops->closed(s, HG_CLOSED);
+    }
+}
+
+void world_close(void)
+{
+    world_hang_up();
+    hg_writer_close(&world.conn.in);
+    hg_writer_close(&world.conn.out);
+    assert_int_equal(seam_live(), 0);
+}
+
+void world_send_bytes(struct hg_bytes in)
+{
+    hg_writer_bytes(&world.conn.in, in);
+    feed();
+}
+
+void world_send(const char *text)
+{
+    world_send_bytes(hg_bytes_str(text));
+}
+
+const char *world_out(void)
+{
+    struct hg_bytes out = hg_writer_view(&world.conn.out);
+    assert_true(out.n < sizeof(out_text));
+    memcpy(out_text, out.p == NULL ? (const uint8_t *)"" : out.p, out.n);
+    out_text[out.n] = '\0';
+    char *date;
+    while ((date = strstr(out_text, "Date: ")) != NULL) {
+        char *end = strstr(date, "\r\n") + 2;
+        memmove(date, end, strlen(end) + 1);
+    }
+    hg_writer_close(&world.conn.out);
+    return out_text;
+}
+
+void world_settle(size_t i, enum hg_status outcome, const char *reason)
+{
+    struct world_publish *p = &world.publishes[i];
+    if (p->is_open) {
+        p->is_open = false;
+        world.conn.session->ops->settled(world.conn.session, p->id, outcome, hg_bytes_str(reason));
+        feed();
+    }
+}
+
+void world_release(enum hg_hold bit)
+{
+    hg_conn_release(&world.conn, bit);
+    feed();
+}
+
+void world_wait(uint64_t ms)
+{
+    for (uint64_t end = seam_now_ms + ms; seam_now_ms < end;) {
+        seam_now_ms += end - seam_now_ms < 50 ? end - seam_now_ms : 50;
+        hg_wheel_advance(&world.worker.wheel, seam_now_ms);
+    }
+    feed();
+}
+
+void world_gather(void)
+{
+    struct hg_writer w = {0};
+    assert_non_null(world.gather_ask);
+    world.gather_ask(&world.worker, &w);
+    world.gather_ask = NULL;
+    world.gather_done(world.gather_ctx, hg_writer_view(&w));
+    hg_writer_close(&w);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Everything around an HTTP session, played by the test: one connection whose bytes are text, a worker without a loop, rules by
+ * prefix, and a publisher that does what it is told. */
+#ifndef HG_TEST_HTTP_WORLD_H
+#define HG_TEST_HTTP_WORLD_H
+
+#include "core/conn.h"
+#include "core/worker.h"
+
+enum { WORLD_PUBLISHES = 64 };
+
+#define assert_has(text, what)                               \
+    do {                                                     \
+        const char *has_ = (text);                           \
+        if (strstr(has_, (what)) == NULL) {                  \
+            fail_msg("\"%s\" is not in:\n%s", (what), has_); \
+        }                                                    \
+    } while (0)
+
+/* What hg_publish was called with, and accepted. */
+struct world_publish {
+    uint64_t id;
+    char address[128], body[128], message_id[64];
+    uint8_t delivery_mode;
+    size_t headers_n;
+    bool is_mandatory, is_open; /* open: not settled yet */
+};
+
+struct hg_conn {
+    struct hg_session *session; /* NULL: closed */
+    struct hg_listener_spec listener;
+    struct hg_writer in;  /* not used by the session yet */
+    struct hg_writer out; /* since the last world_out */
+    unsigned held;
+    bool is_ended, is_finished; /* hg_conn_close or _finish; _finish */
+    enum hg_status why;
+    size_t pending; /* what hg_conn_pending says */
+    const struct hg_adapter *upgraded;
+    const char *subprotocol;
+    char early[64];
+};
+
+struct world {
+    struct hg_config config;
+    struct hg_gateway gateway;
+    struct hg_worker worker;
+    struct hg_worker *workers[1];
+    struct hg_conn conn;
+    struct world_publish publishes[WORLD_PUBLISHES];
+    size_t publishes_n;
+    enum hg_status publish_status; /* what hg_publish returns; HELD holds the connection */
+    hg_gather_ask_fn *gather_ask;  /* NULL: none under way */
+    hg_gather_done_fn *gather_done;
+    void *gather_ctx;
+};
+
+/* The world there is; functions of the core that are not given one use it. */
+extern struct world world;
+
+/* How often `what` is in `text`. */
+unsigned world_count(const char *text, const char *what);
+/* Anew, with a connection of this adapter. */
+void world_open(const struct hg_adapter *adapter);
+/* Closes the connection and checks that nothing is left in memory. */
+void world_close(void);
+/* Bytes from the client, as one read. */
+void world_send_bytes(struct hg_bytes in);
+void world_send(const char *text);
+/* What came back since the last call, up to the next call; without Date lines. */
+const char *world_out(void);
+/* The outcome of the i-th publish. */
+void world_settle(size_t i, enum hg_status outcome, const char *reason);
+/* Lets go of a hold; what is kept is fed again. */
+void world_release(enum hg_hold bit);
+/* Time passes. */
+void world_wait(uint64_t ms);
+/* The client is gone. */
+void world_hang_up(void);
+/* hg_gather comes to its end. */
+void world_gather(void);
+
+#endif
