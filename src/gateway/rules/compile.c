@@ -146,15 +146,17 @@ static bool parse_patterns(struct compiler *c, struct hg_rule *rule)
         }
         has_any = true;
         struct hg_bytes text = pattern_text(c->spec, p);
-        for (unsigned q = 0; q < p && t->parts == NULL; q++) {
-            if (hg_rule_serves(rule, q) && hg_bytes_eq(text, pattern_text(c->spec, q))) {
+        bool is_known = false;
+        for (unsigned q = 0; q < p && !is_known; q++) {
+            if (c->spec->pattern[q] != NULL && hg_bytes_eq(text, pattern_text(c->spec, q))) {
                 *t = rule->pattern[q];
+                is_known = true;
             }
         }
         if (text.n == 0) {
             problem_with(c, hg_protocol_name(p), text, "is an empty pattern");
             is_fine = false;
-        } else if (t->parts == NULL) {
+        } else if (!is_known) {
             is_fine = parse(c, t, hg_protocol_name(p), text, '/') && is_fine;
         }
     }
@@ -178,39 +180,59 @@ static void parse_key(struct compiler *c, struct hg_rule *rule)
     }
 }
 
-/* Ties the captures of key and patterns together. */
-static void link_captures(struct compiler *c, struct hg_rule *rule)
+/* With its braces. */
+static struct hg_bytes as_written(const struct hg_part *capture)
+{
+    return hg_bytes(capture->text - 1, capture->n + (capture->kind == HG_PART_REST ? 5U : 2U));
+}
+
+/* From each pattern to the key. */
+static void link_levels(struct hg_rule *rule)
 {
     for (unsigned p = 0; p < HG_PROTO_N; p++) {
-        struct hg_template *pattern = &rule->pattern[p];
+        const struct hg_template *pattern = &rule->pattern[p];
+        size_t held_n = 0;
+        for (uint8_t i = 0; i < pattern->n; i++) {
+            struct hg_part *level = &pattern->parts[i];
+            if (level->kind != HG_PART_LITERAL) {
+                level->at[0] = hg_template_find(&rule->key, hg_part_text(level));
+                held_n += level->at[0] != HG_NO_PART;
+            }
+        }
+        if (pattern->parts != NULL && held_n == pattern->captures_n) {
+            rule->reversible |= (uint8_t)(1U << p);
+        }
+    }
+}
+
+/* From a word of the key to each pattern. NULL, or what is wrong. */
+static const char *link_word(struct hg_rule *rule, struct hg_part *word)
+{
+    for (unsigned p = 0; p < HG_PROTO_N && word->kind != HG_PART_LITERAL; p++) {
+        const struct hg_template *pattern = &rule->pattern[p];
         if (pattern->parts == NULL) {
             continue;
         }
-        size_t held_n = 0;
-        for (uint8_t i = 0; i < pattern->n; i++) {
-            struct hg_part *part = &pattern->parts[i];
-            if (part->kind != HG_PART_LITERAL) {
-                part->at[0] = hg_template_find(&rule->key, hg_part_text(part));
-                held_n += part->at[0] != HG_NO_PART;
-            }
+        word->at[p] = hg_template_find(pattern, hg_part_text(word));
+        if (word->at[p] == HG_NO_PART) {
+            return "is not captured by every pattern";
         }
-        if (held_n == pattern->captures_n) {
-            rule->reversible |= (uint8_t)(1U << p);
+        if (pattern->parts[word->at[p]].kind != word->kind) {
+            return word->kind == HG_PART_REST
+                       ? "captures one level: write it {name}, without the dots"
+                       : "captures the rest: write it {name...}";
         }
-        for (uint8_t i = 0; i < rule->key.n; i++) {
-            struct hg_part *word = &rule->key.parts[i];
-            if (word->kind == HG_PART_LITERAL) {
-                continue;
-            }
-            word->at[p] = hg_template_find(pattern, hg_part_text(word));
-            if (word->at[p] == HG_NO_PART) {
-                problem_with(c, "key", hg_part_text(word), "is not captured by every pattern");
-            } else if (pattern->parts[word->at[p]].kind != word->kind) {
-                problem_with(c, "key", hg_part_text(word),
-                             word->kind == HG_PART_REST
-                                 ? "captures one level: write it {name}, without the dots"
-                                 : "captures the rest: write it {name...}");
-            }
+    }
+    return NULL;
+}
+
+static void link_captures(struct compiler *c, struct hg_rule *rule)
+{
+    link_levels(rule);
+    for (uint8_t i = 0; i < rule->key.n; i++) {
+        const char *wrong = link_word(rule, &rule->key.parts[i]);
+        if (wrong != NULL) {
+            problem_with(c, "key", as_written(&rule->key.parts[i]), wrong);
         }
     }
 }

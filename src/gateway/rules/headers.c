@@ -28,11 +28,8 @@ bool hg_header_next(struct hg_bytes *rest, struct hg_bytes *text_out, struct hg_
     }
     *text_out = hg_bytes(rest->p, n);
     if (open == 0 && n >= 2 && rest->p[n - 1] == '}') {
-        *text_out = hg_bytes(rest->p + 1, n - 2);
-        *name_out = *text_out;
-        if (n > 5 && memcmp(rest->p + n - 4, "...", 3) == 0) {
-            name_out->n -= 3;
-        }
+        bool is_rest = n > 5 && memcmp(rest->p + n - 4, "...", 3) == 0;
+        *name_out = hg_bytes(rest->p + 1, n - (is_rest ? 5 : 2));
     }
     *rest = hg_bytes_skip(*rest, n);
     return true;
@@ -71,7 +68,7 @@ const char *hg_header_check(const struct hg_rule *rule, size_t i, struct hg_byte
     struct hg_bytes name;
     while (hg_header_next(&rest, piece_out, &name)) {
         if (name.p != NULL) {
-            const char *wrong = check_name(rule, name, name.n != piece_out->n);
+            const char *wrong = check_name(rule, name, piece_out->n - name.n > 2);
             if (wrong != NULL) {
                 return wrong;
             }

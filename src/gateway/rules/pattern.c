@@ -30,14 +30,14 @@ static const char *parse_literal(struct hg_part *part, struct hg_bytes text, uin
     bool has_plus = hg_bytes_index(text, '+') < text.n;
     bool has_hash = hg_bytes_index(text, '#') < text.n;
     if (hg_bytes_index(text, '{') < text.n || hg_bytes_index(text, '}') < text.n) {
-        return sep == '/' ? "a level is either a literal or one {name}, as a whole"
-                          : "a word is either a literal or one {name}, as a whole";
+        return sep == '/' ? "mixes text and braces: a level is a literal or one {name}"
+                          : "mixes text and braces: a word is a literal or one {name}";
     }
     if (sep == '/' && (has_plus || has_hash)) {
-        return "+ and # stand in filters only; a pattern has {name} and {name...}";
+        return "holds + or #, which stand in filters only: a pattern has {name} and {name...}";
     }
     if (sep == '.' && text.n == 1 && (text.p[0] == '*' || has_hash)) {
-        return "would be a wildcard in a binding; a key has {name} and {name...}";
+        return "would be a wildcard in a binding: a key has {name} and {name...}";
     }
     if (text.n > UINT16_MAX) {
         return "is too long";
@@ -55,7 +55,7 @@ static const char *parse_part(struct hg_part *part, struct hg_bytes text, uint8_
     bool is_rest = name.n > 3 && memcmp(name.p + name.n - 3, "...", 3) == 0;
     name.n -= is_rest ? 3 : 0;
     if (!is_name(name)) {
-        return "a capture's name is made of letters, digits, _ and -";
+        return "is no capture: its name is made of letters, digits, _ and -";
     }
     *part = (struct hg_part){name.p,
                              (uint16_t)name.n,

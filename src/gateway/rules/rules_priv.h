@@ -50,8 +50,8 @@ static inline bool hg_rule_serves(const struct hg_rule *rule, enum hg_protocol p
     return rule->pattern[proto].parts != NULL;
 }
 
-/* Takes the next piece off a header template: text, or a {name} (then name_out->p is not NULL, and text_out is the name as written,
- * with the `...` of a rest). False at the end. */
+/* Takes the next piece, as written, off a header template: text, or a {name} (then name_out->p is not NULL; without the `...` of a
+ * rest). False at the end. */
 bool hg_header_next(struct hg_bytes *rest, struct hg_bytes *text_out, struct hg_bytes *name_out);
 /* NULL if fine, else static text that says what is wrong with *piece_out. */
 const char *hg_header_check(const struct hg_rule *rule, size_t i, struct hg_bytes *piece_out);
