@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The protocols that are built in. */
+#include "adapters/admin/admin.h"
+#include "adapters/http/web.h"
 #include "core/adapter.h"
 
-const struct hg_adapter *const hg_adapters[] = {NULL};
+const struct hg_adapter *const hg_adapters[] = {
+    &hg_http_adapter,
+    &hg_admin_adapter,
+    NULL,
+};
