@@ -1,0 +1,193 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs what scripts/test has built: lint, unit tests, end-to-end tests, fuzz targets. One line a test, the sum as the last line.
+
+tests/run.py [NAME…] runs those whose full name ("unit/config/the_environment_is_put_in") contains one of the names.
+"""
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+ASAN, RELEASE, FUZZ = (ROOT / f"build-{kind}" for kind in ("asan", "release", "fuzz"))
+FUZZ_SECONDS = 5
+UNIT_LIMIT_S = 120
+SANITIZER_ENV = {
+    "ASAN_OPTIONS": "detect_leaks=1:exitcode=86:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+}
+CMOCKA_LINE = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] (\w+)$", re.M)
+OUTCOMES = {"OK": "passed", "FAILED": "failed", "SKIPPED": "skipped"}
+
+
+class Report:
+    def __init__(self, names):
+        self.names = names
+        self.counts = {"passed": 0, "failed": 0, "skipped": 0}
+        self.failed = []
+
+    def wants(self, name):
+        return not self.names or any(n in name for n in self.names)
+
+    def add(self, outcome, name, detail="", seconds=None):
+        self.counts[outcome] += 1
+        took = "" if seconds is None or seconds < 1 else f" ({seconds:.1f} s)"
+        print(f"{outcome:7} {name}{took}", flush=True)
+        if outcome == "failed":
+            self.failed.append(name)
+            print(detail.rstrip()[-8000:], flush=True)
+        elif detail:
+            print(f"        {detail}", flush=True)
+
+    def end(self):
+        if self.failed:
+            print("\nfailed:", *self.failed, sep="\n  ")
+        if sum(self.counts.values()) == 0:
+            print("no test has such a name")
+        print("{passed} passed, {failed} failed, {skipped} skipped".format(**self.counts), flush=True)
+        return 1 if self.failed or sum(self.counts.values()) == 0 else 0
+
+
+# ---- unit: cmocka programs that meson knows about
+
+
+def unit_programs(build):
+    tests = json.loads(subprocess.run(["meson", "introspect", "--tests", str(build)], capture_output=True, check=True).stdout)
+    return {t["name"]: t for t in tests if any(s.endswith("unit") for s in t["suite"])}
+
+
+def run_unit(report, build, suite):
+    for name, test in unit_programs(build).items():
+        source = next(iter((ROOT / "tests" / "unit").rglob(f"{name}_test.c")), None)
+        known = re.findall(r"cmocka_unit_test\w*\(\s*(\w+)", source.read_text()) if source else []
+        whole = f"{suite}/{name}"
+        if not any(report.wants(f"{whole}/{k}") for k in known or [""]):
+            continue
+        started = time.monotonic()
+        try:
+            done = subprocess.run(test["cmd"], env={**os.environ, **SANITIZER_ENV, **test["env"]}, cwd=build, check=False,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=UNIT_LIMIT_S)
+            code, output = done.returncode, done.stdout.decode(errors="replace")
+        except subprocess.TimeoutExpired as e:
+            code, output = "no end", (e.stdout or b"").decode(errors="replace")
+        outcomes = {case: OUTCOMES[word] for word, case in CMOCKA_LINE.findall(output)}
+        for case, outcome in outcomes.items():
+            if report.wants(f"{whole}/{case}"):
+                report.add(outcome, f"{whole}/{case}", output if outcome == "failed" else "")
+        if not outcomes or (code != 0 and "failed" not in outcomes.values()):
+            report.add("failed", whole, f"ended with {code}\n{output}", time.monotonic() - started)
+
+
+# ---- e2e and lint: Python's unittest
+
+
+class Result(unittest.TestResult):
+    def __init__(self, report, suite):
+        super().__init__()
+        self.report = report
+        self.suite = suite
+        self.started = 0.0
+
+    def name(self, test):
+        # A failing setUpClass is no test case but has an id all the same: "setUpClass (module.Class)".
+        parts = re.sub(r"^(setUp|tearDown)Class \((.*)\)$", r"\2.\1Class", test.id()).split(".")
+        return "/".join([self.suite, *(p.removesuffix("_test").removeprefix("test_") for p in parts)])
+
+    def startTest(self, test):
+        self.started = time.monotonic()
+
+    def done(self, outcome, test, detail=""):
+        self.report.add(outcome, self.name(test), detail, time.monotonic() - self.started)
+
+    def addSuccess(self, test):
+        self.done("passed", test)
+
+    def addError(self, test, err):
+        self.done("failed", test, self._exc_info_to_string(err, test))
+
+    def addFailure(self, test, err):
+        self.addError(test, err)
+
+    def addSkip(self, test, reason):
+        self.done("skipped", test, reason)
+
+    def addSubTest(self, test, subtest, err):
+        if err is not None:
+            self.done("failed", test, f"{subtest}\n{self._exc_info_to_string(err, test)}")
+
+
+def cases(suite):
+    for test in suite:
+        yield from cases(test) if isinstance(test, unittest.TestSuite) else [test]
+
+
+def load(folder):
+    """The test cases of folder/*_test.py."""
+    sys.path.insert(0, str(folder))
+    for file in sorted(folder.glob("*_test.py")):
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[file.stem] = module
+        spec.loader.exec_module(module)
+        yield from cases(unittest.defaultTestLoader.loadTestsFromModule(module))
+
+
+def run_cases(report, suite, tests):
+    result = Result(report, suite)
+    wanted = [t for t in tests if report.wants(result.name(t))]
+    unittest.TestSuite(wanted).run(result)
+
+
+def run_e2e(report):
+    os.environ["HEADGATE_BINARY"] = str(ASAN / "headgate")
+    tests = list(load(ROOT / "tests" / "e2e"))
+    from harness import broker, gateway  # found once load() has made it importable
+    try:
+        run_cases(report, "e2e", tests)
+        gateway.BINARY = str(RELEASE / "headgate")
+        again = [t for t in load(ROOT / "tests" / "e2e") if getattr(t, "also_on_release", False)]
+        run_cases(report, "e2e-release", again)
+    finally:
+        broker.stop_shared()
+
+
+# ---- fuzz: each target for a moment, from its seeds
+
+
+def run_fuzz(report):
+    for program in sorted((FUZZ / "tests" / "fuzz").glob("*_fuzz")):
+        name = program.name.removesuffix("_fuzz")
+        if not report.wants(f"fuzz/{name}"):
+            continue
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="headgate-fuzz-") as found:
+            seeds = ROOT / "tests" / "fuzz" / "corpus" / name
+            command = [str(program), f"-max_total_time={FUZZ_SECONDS}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=1024",
+                       "-print_final_stats=1", f"-artifact_prefix={FUZZ}/crash-{name}-", found]
+            command += [str(seeds)] if seeds.is_dir() else []
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **SANITIZER_ENV})
+        runs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+        report.add("passed" if done.returncode == 0 else "failed", f"fuzz/{name}",
+                   f"{runs.group(1)} inputs" if done.returncode == 0 and runs else done.stderr, time.monotonic() - started)
+
+
+def main():
+    report = Report(sys.argv[1:])
+    run_cases(report, "lint", load(ROOT / "tests" / "lint"))
+    run_unit(report, ASAN, "unit")
+    run_unit(report, RELEASE, "unit-release")
+    run_e2e(report)
+    run_fuzz(report)
+    return report.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
