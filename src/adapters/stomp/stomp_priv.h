@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What stomp_session.c (life of a connection), stomp_send.c (publishing) and stomp_subscribe.c (deliveries) share. */
+#ifndef HG_STOMP_PRIV_H
+#define HG_STOMP_PRIV_H
+
+#include "adapters/stomp/stomp_codec.h"
+#include "adapters/stomp/stomp_dest.h"
+#include "base/wheel.h"
+#include "core/session.h"
+
+enum { HG_STOMP_LABEL_MAX = 1024 }; /* bytes of a receipt or a subscription's id, which are kept */
+
+enum hg_stomp_state {
+    HG_STOMP_NEW,  /* CONNECT has not come */
+    HG_STOMP_OPEN, /* CONNECTED is sent */
+    HG_STOMP_LEAVING, /* what was sent before DISCONNECT, or before the gateway's shutdown, is being settled */
+    HG_STOMP_ENDED /* the last frame is queued */
+};
+
+struct hg_stomp_queues;
+
+struct hg_stomp_session {
+    struct hg_session base;
+    struct hg_stomp_decoder decoder;
+    struct hg_timer timer; /* connect time-out, heart-beats, a declaration that takes too long */
+    uint64_t sent_ms, heard_ms;
+    uint64_t publishes, messages;   /* counted for their ids */
+    uint32_t out_ms, in_ms;         /* heart-beats agreed on; 0: none */
+    uint32_t unsettled_n;           /* publishes without an outcome yet */
+    uint8_t version;                /* enum hg_stomp_version */
+    uint8_t state;                  /* enum hg_stomp_state */
+    uint8_t leave_why;              /* enum hg_status, while LEAVING */
+    bool is_framed;                 /* runs over a WebSocket */
+    char *user_own;                 /* login; NULL: none */
+    char *leave_receipt_own;        /* of DISCONNECT; NULL: none */
+    struct hg_list receipts;        /* of publishes without an outcome yet */
+    struct hg_stomp_queues *queues; /* declared by SEND; NULL until there is one */
+};
+_Static_assert(sizeof(struct hg_stomp_session) <= 264,
+               "an idle STOMP connection over WebSocket is to cost 1.5 KiB in all");
+
+/* Why a frame, or the whole connection, failed: becomes an ERROR frame. */
+struct hg_stomp_failure {
+    enum hg_status status;
+    const char *rule;                      /* static text; NULL: the status' own */
+    struct hg_bytes reason;                /* RabbitMQ's words, or empty */
+    struct hg_bytes receipt, subscription; /* of what failed, or empty */
+};
+
+enum hg_stomp_verdict { HG_STOMP_USED, HG_STOMP_HELD, HG_STOMP_FAILED };
+
+/* Fills *f; for `return hg_stomp_fails(f, …)`. */
+enum hg_stomp_verdict hg_stomp_fails(struct hg_stomp_failure *f, enum hg_status status,
+                                     const char *rule);
+
+struct hg_stomp_session *hg_stomp_session_of(struct hg_session *base);
+static inline bool hg_stomp_is_over(const struct hg_stomp_session *s)
+{
+    return s->state == HG_STOMP_ENDED;
+}
+
+/* Sends ERROR and finishes the connection; for what is found outside of feed. */
+void hg_stomp_end(struct hg_stomp_session *s, const struct hg_stomp_failure *f);
+/* Closes the connection when there was no memory for a frame it needs, or the client does not read them. */
+void hg_stomp_send(struct hg_stomp_session *s, struct hg_writer *frame);
+/* receipt empty: nothing is sent. */
+void hg_stomp_send_receipt(struct hg_stomp_session *s, struct hg_bytes receipt);
+/* NULL if fine, else static text. */
+const char *hg_stomp_check_receipt(const struct hg_stomp_frame *frame);
+/* Sets the timer for whatever is due first. */
+void hg_stomp_rearm(struct hg_stomp_session *s);
+/* The last publish has been settled: if the session is leaving, it goes. */
+void hg_stomp_leave_if_settled(struct hg_stomp_session *s);
+
+/* stomp_send.c */
+enum hg_stomp_verdict hg_stomp_on_send(struct hg_stomp_session *s,
+                                       const struct hg_stomp_frame *frame,
+                                       struct hg_stomp_failure *f);
+void hg_stomp_settled(struct hg_session *base, uint64_t id, enum hg_status outcome,
+                      struct hg_bytes reason);
+void hg_stomp_declared(struct hg_session *base, uint64_t id, enum hg_status outcome,
+                       struct hg_bytes reason);
+/* When a declaration has taken too long; UINT64_MAX: none is under way. */
+uint64_t hg_stomp_declare_due_ms(const struct hg_stomp_session *s);
+void hg_stomp_free_publishes(struct hg_stomp_session *s);
+
+/* stomp_subscribe.c */
+enum hg_stomp_verdict hg_stomp_on_subscribe(struct hg_stomp_session *s,
+                                            const struct hg_stomp_frame *frame,
+                                            struct hg_stomp_failure *f);
+enum hg_stomp_verdict hg_stomp_on_unsubscribe(struct hg_stomp_session *s,
+                                              const struct hg_stomp_frame *frame,
+                                              struct hg_stomp_failure *f);
+void hg_stomp_subscribed(struct hg_session *base, struct hg_sub *sub, enum hg_status outcome,
+                         struct hg_bytes reason);
+void hg_stomp_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches);
+void hg_stomp_free_subscriptions(struct hg_stomp_session *s);
+
+#endif

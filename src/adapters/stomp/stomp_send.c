@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SEND: into the rules or to RabbitMQ's own destinations, and what becomes of the receipt. */
+#include "adapters/stomp/stomp_message.h"
+#include "adapters/stomp/stomp_priv.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/conn.h"
+#include "core/worker.h"
+
+/* ---- Receipts ------------------------------------------------------------------------------------------------------- */
+
+struct receipt { /* owed for a publish that has no outcome yet */
+    struct hg_list link;
+    uint64_t id; /* of the publish */
+    uint16_t n;
+    uint8_t text[];
+};
+
+static struct receipt *new_receipt(struct hg_bytes text, uint64_t id)
+{
+    struct receipt *r = hg_alloc(sizeof(*r) + text.n);
+    if (r != NULL) {
+        *r = (struct receipt){.id = id, .n = (uint16_t)text.n};
+        hg_list_init(&r->link);
+        memcpy(r->text, text.p, text.n);
+    }
+    return r;
+}
+
+/* Confirms come mostly in the order of the publishes, so that it is mostly the first. */
+static struct receipt *take_receipt(struct hg_stomp_session *s, uint64_t id)
+{
+    HG_LIST_FOREACH (it, &s->receipts) {
+        struct receipt *r = HG_LIST_ENTRY(it, struct receipt, link);
+        if (r->id == id) {
+            hg_list_remove(&r->link);
+            return r;
+        }
+    }
+    return NULL;
+}
+
+/* Refusals that the frame itself brought about: told even where no receipt was asked for. */
+static bool is_senders_fault(enum hg_status status)
+{
+    switch (status) {
+    case HG_NO_RULE:
+    case HG_BAD_ADDRESS:
+    case HG_KEY_TOO_LONG:
+    case HG_BAD_PROPERTY:
+    case HG_TOO_LARGE:
+    case HG_NOT_ALLOWED:
+    case HG_NO_EXCHANGE:
+    case HG_REFUSED: return true;
+    default: return false;
+    }
+}
+
+static void log_lost(struct hg_stomp_session *s, enum hg_status status, struct hg_bytes reason)
+{
+    const char *peer = hg_conn_peer(s->base.conn);
+    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_WARN, "stomp.lost", hg_bytes_str(peer),
+                   HG_F_STR("peer", peer), HG_F_STR("user", s->user_own),
+                   HG_F_STR("why", hg_status_text(status)), HG_F_BYTES("reason", reason));
+}
+
+void hg_stomp_settled(struct hg_session *base, uint64_t id, enum hg_status outcome,
+                      struct hg_bytes reason)
+{
+    struct hg_stomp_session *s = hg_stomp_session_of(base);
+    struct receipt *r = take_receipt(s, id);
+    struct hg_bytes text = r == NULL ? hg_bytes(NULL, 0) : hg_bytes(r->text, r->n);
+    s->unsettled_n--;
+    if (hg_stomp_is_over(s)) {
+        /* Nobody to tell. */
+    } else if (outcome == HG_OK) {
+        hg_stomp_send_receipt(s, text);
+    } else if (r != NULL || is_senders_fault(outcome)) {
+        const struct hg_stomp_failure f = {.status = outcome, .reason = reason, .receipt = text};
+        hg_stomp_end(s, &f);
+    } else {
+        log_lost(s, outcome, reason);
+    }
+    hg_free(r);
+    hg_stomp_leave_if_settled(s);
+}
+
+/* ---- Queues that SEND declares -------------------------------------------------------------------------------------- */
+
+enum { DECLARED_MAX = 16, REASON_MAX_BYTES = 255 };
+
+/* The queues declared last, so that a SEND to /queue/NAME declares it once; one that has been forgotten is declared again. */
+struct hg_stomp_queues {
+    char *names_own[DECLARED_MAX];
+    unsigned next; /* to be replaced */
+    /* The one that is being declared, or that could not be and whose SEND is still to be told. */
+    char *asked_own;
+    bool is_waiting;
+    uint64_t since_ms;
+    enum hg_status outcome;
+    uint8_t reason_n;
+    uint8_t reason[REASON_MAX_BYTES];
+};
+
+static bool names(const char *text, struct hg_bytes name)
+{
+    return text != NULL && hg_bytes_eq(hg_bytes_str(text), name);
+}
+
+static bool is_declared(const struct hg_stomp_queues *q, struct hg_bytes name)
+{
+    for (size_t i = 0; q != NULL && i < DECLARED_MAX; i++) {
+        if (names(q->names_own[i], name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum hg_stomp_verdict declare(struct hg_stomp_session *s, struct hg_bytes name,
+                                     struct hg_stomp_failure *f)
+{
+    struct hg_stomp_queues *q = s->queues;
+    if (q == NULL) {
+        q = s->queues = hg_zalloc(sizeof(*q));
+        if (q == NULL) {
+            return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
+        }
+    }
+    if (q->outcome != HG_OK && names(q->asked_own, name)) {
+        f->reason = hg_bytes(q->reason, q->reason_n);
+        return hg_stomp_fails(f, q->outcome, "the queue cannot be declared");
+    }
+    const struct hg_queue_spec spec = {.name = name, .is_durable = true};
+    hg_free(q->asked_own);
+    q->asked_own = hg_bytes_dup(name);
+    enum hg_status status =
+        q->asked_own == NULL ? HG_NO_MEMORY : hg_declare_queue(&s->base, &spec, 0);
+    if (status != HG_OK) {
+        return hg_stomp_fails(f, status, "the queue cannot be declared");
+    }
+    q->is_waiting = true;
+    q->since_ms = hg_clock_ms();
+    hg_stomp_rearm(s);
+    hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
+    return HG_STOMP_HELD;
+}
+
+void hg_stomp_declared(struct hg_session *base, uint64_t id, enum hg_status outcome,
+                       struct hg_bytes reason)
+{
+    struct hg_stomp_session *s = hg_stomp_session_of(base);
+    struct hg_stomp_queues *q = s->queues;
+    (void)id; /* there is one at a time */
+    q->is_waiting = false;
+    q->outcome = outcome;
+    if (outcome == HG_OK) {
+        hg_free(q->names_own[q->next]);
+        q->names_own[q->next] = q->asked_own;
+        q->next = (q->next + 1) % DECLARED_MAX;
+        q->asked_own = NULL;
+    } else if (reason.n > 0) {
+        q->reason_n = (uint8_t)(reason.n < REASON_MAX_BYTES ? reason.n : REASON_MAX_BYTES);
+        memcpy(q->reason, reason.p, q->reason_n);
+    }
+    hg_stomp_rearm(s);
+    hg_conn_release(base->conn, HG_HOLD_SESSION); /* the SEND comes again */
+}
+
+uint64_t hg_stomp_declare_due_ms(const struct hg_stomp_session *s)
+{
+    return s->queues == NULL || !s->queues->is_waiting
+               ? UINT64_MAX
+               : s->queues->since_ms + s->base.worker->config->unavailable_timeout_ms;
+}
+
+void hg_stomp_free_publishes(struct hg_stomp_session *s)
+{
+    HG_LIST_FOREACH_SAFE (it, &s->receipts) {
+        hg_list_remove(it);
+        hg_free(HG_LIST_ENTRY(it, struct receipt, link));
+    }
+    for (size_t i = 0; s->queues != NULL && i < DECLARED_MAX; i++) {
+        hg_free(s->queues->names_own[i]);
+    }
+    if (s->queues != NULL) {
+        hg_free(s->queues->asked_own);
+    }
+    hg_free(s->queues);
+}
+
+/* ---- SEND ----------------------------------------------------------------------------------------------------------- */
+
+static enum hg_stomp_verdict publish(struct hg_stomp_session *s, const struct hg_stomp_frame *frame,
+                                     const struct hg_stomp_dest *dest,
+                                     const struct hg_properties *properties,
+                                     struct hg_stomp_failure *f)
+{
+    struct receipt *r = NULL;
+    if (f->receipt.n > 0 && (r = new_receipt(f->receipt, s->publishes)) == NULL) {
+        return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
+    }
+    const struct hg_publish_args args = {
+        .address = dest->address,
+        .exchange = dest->exchange,
+        .key = dest->key,
+        .properties = *properties,
+        .body = frame->body,
+        .user = hg_bytes_str(s->user_own),
+        .id = s->publishes,
+        .is_direct = dest->kind != HG_STOMP_DEST_ADDRESS,
+        .wants_outcome = true, /* also without a receipt: DISCONNECT waits for it */
+    };
+    const char *why = NULL;
+    enum hg_status status = hg_publish(&s->base, &args, NULL, &why);
+    if (status == HG_OK) {
+        s->publishes++;
+        s->unsettled_n++;
+        if (r != NULL) {
+            hg_list_add_last(&s->receipts, &r->link);
+        }
+        return HG_STOMP_USED;
+    }
+    hg_free(r);
+    if (status == HG_HELD) {
+        return HG_STOMP_HELD;
+    }
+    if (f->receipt.n == 0 && !is_senders_fault(status)) {
+        log_lost(s, status, hg_bytes_str(why));
+        return HG_STOMP_USED;
+    }
+    return hg_stomp_fails(f, status, why);
+}
+
+enum hg_stomp_verdict hg_stomp_on_send(struct hg_stomp_session *s,
+                                       const struct hg_stomp_frame *frame,
+                                       struct hg_stomp_failure *f)
+{
+    const bool takes_rabbitmq = s->base.worker->config->stomp_rabbitmq_destinations;
+    struct hg_stomp_dest dest;
+    const char *why = NULL;
+    if (hg_stomp_find(frame, "transaction") != NULL) {
+        return hg_stomp_fails(f, HG_PROTOCOL_ERROR, "transactions are not served by this version");
+    }
+    enum hg_status status =
+        hg_stomp_dest_parse(hg_stomp_get(frame, "destination"), takes_rabbitmq, &dest, &why);
+    if (status != HG_OK) {
+        f->reason = hg_bytes_str(why);
+        return hg_stomp_fails(f, status, "the destination cannot be read");
+    }
+    if (takes_rabbitmq &&
+        hg_bytes_starts(hg_stomp_get(frame, "reply-to"), HG_BYTES("/temp-queue/"))) {
+        return hg_stomp_fails(f, HG_BAD_PROPERTY,
+                              "a reply-to of /temp-queue is not served by this version");
+    }
+    if (dest.kind == HG_STOMP_DEST_QUEUE && !is_declared(s->queues, dest.key)) {
+        return declare(s, dest.key, f);
+    }
+    struct hg_stomp_properties properties;
+    status = hg_stomp_properties_read(frame, &properties, &why);
+    enum hg_stomp_verdict verdict = status == HG_OK ? publish(s, frame, &dest, &properties.amqp, f)
+                                                    : hg_stomp_fails(f, status, why);
+    hg_stomp_properties_close(&properties);
+    return verdict;
+}

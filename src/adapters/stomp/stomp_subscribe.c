@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SUBSCRIBE, UNSUBSCRIBE, and the MESSAGE frames that come of them. What all subscribers of a delivery get alike is encoded once for
+ * each protocol version. */
+#include "adapters/stomp/stomp_message.h"
+#include "adapters/stomp/stomp_priv.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/conn.h"
+#include "core/worker.h"
+#include "message/topic.h"
+
+#include <stdio.h>
+
+struct subscription {
+    struct hg_sub base;
+    char *receipt_own; /* owed for SUBSCRIBE; NULL: none */
+    uint16_t id_n;
+    uint16_t line_n;
+    uint8_t text[]; /* the id, then the header line of each MESSAGE: none if SUBSCRIBE gave no id */
+};
+
+static struct hg_bytes id_of(const struct subscription *sub)
+{
+    return hg_bytes(sub->text, sub->id_n);
+}
+
+static struct subscription *subscription_of(struct hg_sub *base)
+{
+    return HG_CONTAINER_OF(base, struct subscription, base);
+}
+
+/* ---- MESSAGE -------------------------------------------------------------------------------------------------------- */
+
+/* The shared rest of a MESSAGE, behind one byte that says which WebSocket frame may carry it: text has to be UTF-8. */
+static struct hg_buf *encode(enum hg_stomp_version version, const struct hg_delivery *d)
+{
+    uint8_t room[HG_STOMP_DEST_MAX_BYTES];
+    struct hg_writer w = {0};
+    hg_writer_u8(&w, HG_FRAME_BINARY);
+    if (d->address.n > 0) {
+        hg_writer_str(&w, "destination:/");
+        hg_stomp_write_escaped(&w, version, d->address);
+        hg_writer_u8(&w, '\n');
+    } else {
+        hg_stomp_write_header(&w, version, HG_BYTES("destination"),
+                              hg_stomp_dest_of(hg_message_exchange(d->message),
+                                               hg_message_routing_key(d->message), room));
+    }
+    if (d->is_redelivered) {
+        hg_writer_str(&w, "redelivered:true\n");
+    }
+    hg_stomp_message_write(&w, version, d->message);
+    struct hg_buf *buf = hg_writer_take(&w);
+    if (buf != NULL && hg_utf8_is_valid(hg_bytes_skip(hg_buf_bytes(buf), 1))) {
+        buf->data[0] = HG_FRAME_TEXT;
+    }
+    return buf;
+}
+
+/* Messages from feeds are dropped for who does not read; those from queues wait in the queue, by the prefetch. */
+static void give_up(struct hg_stomp_session *s, const struct hg_delivery *d, enum hg_status why)
+{
+    const char *peer = hg_conn_peer(s->base.conn);
+    if (d->must_keep) {
+        hg_conn_close(s->base.conn, why);
+        return;
+    }
+    hg_count(&s->base.worker->metrics.proto[HG_PROTO_STOMP].dropped, 1);
+    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_INFO, "stomp.dropped", hg_bytes_str(peer),
+                   HG_F_STR("peer", peer), HG_F_STR("user", s->user_own),
+                   HG_F_STR("why", hg_status_text(why)));
+}
+
+static void send_message(struct hg_stomp_session *s, const struct subscription *sub,
+                         const struct hg_delivery *d, struct hg_buf *rest)
+{
+    struct hg_conn *conn = s->base.conn;
+    struct hg_proto_metrics *metrics = &s->base.worker->metrics.proto[HG_PROTO_STOMP];
+    char id[64];
+    int id_n = snprintf(id, sizeof(id), "message-id:%llx-%llu\n",
+                        (unsigned long long)hg_conn_id(conn), (unsigned long long)++s->messages);
+    const struct hg_part parts[] = {
+        {NULL, HG_BYTES("MESSAGE\n")},
+        {NULL, hg_bytes(sub->text + sub->id_n, sub->line_n)},
+        {NULL, hg_bytes(id, (size_t)id_n)},
+        {rest, hg_bytes_skip(hg_buf_bytes(rest), 1)},
+    };
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        n += parts[i].bytes.n;
+    }
+    if (!d->must_keep && hg_conn_is_full(conn, n)) {
+        give_up(s, d, HG_TOO_SLOW);
+        return;
+    }
+    enum hg_status status =
+        hg_conn_send_kind(conn, rest->data[0], parts, sizeof(parts) / sizeof(parts[0]));
+    if (status == HG_NO_MEMORY) {
+        give_up(s, d, status);
+    } else if (status == HG_OK) {
+        s->sent_ms = hg_clock_ms();
+        hg_count(&metrics->messages_out, 1);
+        hg_count(&metrics->bytes_out, hg_message_body(d->message).n);
+    }
+}
+
+void hg_stomp_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches)
+{
+    struct hg_stomp_session *s = hg_stomp_session_of(base);
+    struct hg_buf **rest = &d->cache[s->version];
+    if (*rest == NULL) {
+        *rest = encode(s->version, d);
+    }
+    for (struct hg_sub *it = matches; it != NULL && !hg_stomp_is_over(s); it = it->next_match) {
+        if (*rest == NULL) {
+            give_up(s, d, HG_NO_MEMORY);
+        } else {
+            send_message(s, subscription_of(it), d, *rest);
+        }
+    }
+}
+_Static_assert((int)HG_STOMP_VERSION_N <= (int)HG_DELIVERY_CACHES, "a slot for each version");
+
+/* ---- SUBSCRIBE ------------------------------------------------------------------------------------------------------ */
+
+static struct subscription *find(const struct hg_stomp_session *s, struct hg_bytes id)
+{
+    HG_LIST_FOREACH (it, &s->base.subs) {
+        struct subscription *sub = subscription_of(HG_LIST_ENTRY(it, struct hg_sub, session_link));
+        if (hg_bytes_eq(id_of(sub), id)) {
+            return sub;
+        }
+    }
+    return NULL;
+}
+
+static void free_subscription(struct subscription *sub)
+{
+    hg_unsubscribe(&sub->base);
+    hg_free(sub->receipt_own);
+    hg_free(sub);
+}
+
+static struct subscription *new_subscription(enum hg_stomp_version version, struct hg_bytes id,
+                                             bool has_line, struct hg_bytes receipt)
+{
+    struct hg_writer line = {0};
+    if (has_line) {
+        hg_stomp_write_header(&line, version, HG_BYTES("subscription"), id);
+    }
+    struct hg_bytes text = hg_writer_view(&line);
+    struct subscription *sub = line.failed ? NULL : hg_zalloc(sizeof(*sub) + id.n + text.n);
+    if (sub != NULL) {
+        sub->id_n = (uint16_t)id.n;
+        sub->line_n = (uint16_t)text.n;
+        memcpy(sub->text, id.p, id.n);
+        if (text.n > 0) {
+            memcpy(sub->text + id.n, text.p, text.n);
+        }
+        sub->receipt_own = receipt.n > 0 ? hg_bytes_dup(receipt) : NULL;
+        if (receipt.n > 0 && sub->receipt_own == NULL) {
+            hg_free(sub);
+            sub = NULL;
+        }
+    }
+    hg_writer_close(&line);
+    return sub;
+}
+
+/* The id; in STOMP 1.0, which does not ask for one, else the destination. */
+static struct hg_bytes read_id(const struct hg_stomp_session *s, const struct hg_stomp_frame *frame,
+                               struct hg_stomp_failure *f)
+{
+    const struct hg_bytes *id = hg_stomp_find(frame, "id");
+    struct hg_bytes key = id == NULL && s->version == HG_STOMP_V10
+                              ? hg_stomp_get(frame, "destination")
+                              : hg_stomp_get(frame, "id");
+    if (key.n == 0) {
+        (void)hg_stomp_fails(f, HG_PROTOCOL_ERROR, "the header id is missing or empty");
+    } else if (key.n > HG_STOMP_LABEL_MAX) {
+        (void)hg_stomp_fails(f, HG_TOO_LARGE, "the header id is over 1024 bytes");
+        key.n = 0;
+    }
+    return key;
+}
+
+/* Asked for politely, these would change what the subscription means. */
+static const char *check_options(const struct hg_stomp_frame *frame)
+{
+    static const struct {
+        const char *header, *value; /* NULL: any */
+        const char *why;
+    } later[] = {
+        {"ack", "client", "this version serves ack:auto only"},
+        {"ack", "client-individual", "this version serves ack:auto only"},
+        {"durable", "true", "durable subscriptions are not served by this version"},
+        {"persistent", "true", "durable subscriptions are not served by this version"},
+        {"exclusive", "true", "exclusive subscriptions are not served by this version"},
+        {"x-stream-offset", NULL, "stream offsets are not served by this version"},
+    };
+    for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
+        const struct hg_bytes *value = hg_stomp_find(frame, later[i].header);
+        if (value != NULL &&
+            (later[i].value == NULL || hg_bytes_eq(*value, hg_bytes_str(later[i].value)))) {
+            return later[i].why;
+        }
+    }
+    const struct hg_bytes *ack = hg_stomp_find(frame, "ack");
+    return ack == NULL || hg_bytes_eq(*ack, HG_BYTES("auto"))
+               ? NULL
+               : "the header ack is none of auto, client, client-individual";
+}
+
+static enum hg_status subscribe_dest(struct hg_stomp_session *s, struct subscription *sub,
+                                     const struct hg_stomp_dest *dest, const char **why)
+{
+    const struct hg_queue_spec queue = {.name = dest->key, .is_durable = true};
+    switch (dest->kind) {
+    case HG_STOMP_DEST_ADDRESS: {
+        struct hg_writer filter = {0};
+        hg_stomp_dest_write_filter(&filter, dest->address);
+        enum hg_status status =
+            filter.failed ? HG_NO_MEMORY
+                          : hg_subscribe_filter(&s->base, &sub->base, hg_writer_view(&filter), why);
+        hg_writer_close(&filter);
+        return status;
+    }
+    case HG_STOMP_DEST_EXCHANGE: {
+        const struct hg_source source = {.exchange = dest->exchange, .key = dest->key};
+        return hg_subscribe_source(&s->base, &sub->base, &source, why);
+    }
+    case HG_STOMP_DEST_QUEUE:
+    case HG_STOMP_DEST_AMQ_QUEUE: {
+        const struct hg_source source = {
+            .queue = dest->key, .declare = dest->kind == HG_STOMP_DEST_QUEUE ? &queue : NULL};
+        return hg_subscribe_source(&s->base, &sub->base, &source, why);
+    }
+    case HG_STOMP_DEST_REPLY_QUEUE: break;
+    }
+    *why = "/reply-queue is for sending answers, not for subscribing";
+    return HG_BAD_ADDRESS;
+}
+
+enum hg_stomp_verdict hg_stomp_on_subscribe(struct hg_stomp_session *s,
+                                            const struct hg_stomp_frame *frame,
+                                            struct hg_stomp_failure *f)
+{
+    struct hg_stomp_dest dest;
+    struct hg_bytes id = read_id(s, frame, f);
+    if (id.n == 0) {
+        return HG_STOMP_FAILED;
+    }
+    f->subscription = id;
+    if (find(s, id) != NULL) {
+        return hg_stomp_fails(f, HG_PROTOCOL_ERROR, "a subscription with this id exists already");
+    }
+    const char *why = check_options(frame);
+    if (why != NULL) {
+        return hg_stomp_fails(f, HG_PROTOCOL_ERROR, why);
+    }
+    enum hg_status status =
+        hg_stomp_dest_parse(hg_stomp_get(frame, "destination"),
+                            s->base.worker->config->stomp_rabbitmq_destinations, &dest, &why);
+    if (status != HG_OK) {
+        f->reason = hg_bytes_str(why);
+        return hg_stomp_fails(f, status, "the destination cannot be read");
+    }
+    struct subscription *sub =
+        new_subscription(s->version, id, hg_stomp_find(frame, "id") != NULL, f->receipt);
+    if (sub == NULL) {
+        return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
+    }
+    status = subscribe_dest(s, sub, &dest, &why);
+    if (status != HG_OK) {
+        free_subscription(sub);
+        return hg_stomp_fails(f, status, why);
+    }
+    return HG_STOMP_USED;
+}
+
+void hg_stomp_subscribed(struct hg_session *base, struct hg_sub *base_sub, enum hg_status outcome,
+                         struct hg_bytes reason)
+{
+    struct hg_stomp_session *s = hg_stomp_session_of(base);
+    struct subscription *sub = subscription_of(base_sub);
+    struct hg_bytes receipt = hg_bytes_str(sub->receipt_own);
+    if (outcome == HG_OK) {
+        hg_stomp_send_receipt(s, hg_stomp_is_over(s) ? hg_bytes(NULL, 0) : receipt);
+        hg_free(sub->receipt_own);
+        sub->receipt_own = NULL;
+        return;
+    }
+    if (!hg_stomp_is_over(s)) {
+        const struct hg_stomp_failure f = {
+            .status = outcome, .reason = reason, .receipt = receipt, .subscription = id_of(sub)};
+        hg_stomp_end(s, &f);
+    }
+    free_subscription(sub);
+}
+
+enum hg_stomp_verdict hg_stomp_on_unsubscribe(struct hg_stomp_session *s,
+                                              const struct hg_stomp_frame *frame,
+                                              struct hg_stomp_failure *f)
+{
+    struct hg_bytes id = read_id(s, frame, f);
+    if (id.n == 0) {
+        return HG_STOMP_FAILED;
+    }
+    struct subscription *sub = find(s, id);
+    if (sub == NULL) {
+        f->subscription = id;
+        return hg_stomp_fails(f, HG_PROTOCOL_ERROR, "there is no subscription with this id");
+    }
+    hg_stomp_send_receipt(s, hg_bytes_str(sub->receipt_own)); /* RabbitMQ had not answered yet */
+    free_subscription(sub);
+    hg_stomp_send_receipt(s, f->receipt);
+    return HG_STOMP_USED;
+}
+
+void hg_stomp_free_subscriptions(struct hg_stomp_session *s)
+{
+    HG_LIST_FOREACH_SAFE (it, &s->base.subs) {
+        free_subscription(subscription_of(HG_LIST_ENTRY(it, struct hg_sub, session_link)));
+    }
+}
