@@ -374,6 +374,18 @@ static void write_body(struct hg_writer *w, uint16_t channel, struct hg_bytes bo
     }
 }
 
+enum hg_status hg_amqp_encode_content(struct hg_writer *w, uint16_t channel,
+                                      const struct hg_message *m, uint32_t frame_max,
+                                      amqp_pool_t *pool)
+{
+    enum hg_status status = write_header(w, channel, m, frame_max, pool);
+    if (status == HG_OK) {
+        write_body(w, channel, hg_message_body(m), frame_max);
+        status = w->failed ? HG_NO_MEMORY : HG_OK;
+    }
+    return status;
+}
+
 enum hg_status hg_amqp_encode_publish(struct hg_writer *w, uint16_t channel,
                                       const struct hg_message *m, uint32_t frame_max,
                                       amqp_pool_t *pool)
@@ -385,14 +397,7 @@ enum hg_status hg_amqp_encode_publish(struct hg_writer *w, uint16_t channel,
     };
     enum hg_status status =
         hg_amqp_encode_method(w, channel, AMQP_BASIC_PUBLISH_METHOD, &publish, frame_max);
-    if (status == HG_OK) {
-        status = write_header(w, channel, m, frame_max, pool);
-    }
-    if (status == HG_OK) {
-        write_body(w, channel, hg_message_body(m), frame_max);
-        status = w->failed ? HG_NO_MEMORY : HG_OK;
-    }
-    return status;
+    return status == HG_OK ? hg_amqp_encode_content(w, channel, m, frame_max, pool) : status;
 }
 
 void hg_amqp_encode_heartbeat(struct hg_writer *w)

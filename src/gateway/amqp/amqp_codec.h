@@ -46,7 +46,11 @@ enum hg_status hg_amqp_decode_properties(struct hg_bytes in, amqp_pool_t *pool,
  * a failure w may hold a part: hg_amqp_rollback takes it away. */
 enum hg_status hg_amqp_encode_method(struct hg_writer *w, uint16_t channel, amqp_method_number_t id,
                                      void *method, uint32_t frame_max);
-/* Method, header and body frames of basic.publish; `pool` is scratch. */
+/* Header and body frames; `pool` is scratch. */
+enum hg_status hg_amqp_encode_content(struct hg_writer *w, uint16_t channel,
+                                      const struct hg_message *m, uint32_t frame_max,
+                                      amqp_pool_t *pool);
+/* The same behind basic.publish. */
 enum hg_status hg_amqp_encode_publish(struct hg_writer *w, uint16_t channel,
                                       const struct hg_message *m, uint32_t frame_max,
                                       amqp_pool_t *pool);
