@@ -30,11 +30,9 @@ static const char usage[] =
     "PROTO is mqtt, stomp or http. Exit codes: 0 fine, 1 a problem with what was given, 2 a\n"
     "problem while running. config/headgate.toml documents every key.\n";
 
-static int complain(const char *format, const char *word)
+static int complain(const char *what, const char *word)
 {
-    fputs("headgate: ", stderr);
-    fprintf(stderr, format, word);
-    fputs("; `headgate --help` lists what there is\n", stderr);
+    fprintf(stderr, "headgate: %s %s; `headgate --help` lists what there is\n", what, word);
     return EXIT_GIVEN;
 }
 
@@ -111,7 +109,7 @@ static const char *value_of(int argc, char **argv, int *i, size_t name_n)
         return argv[*i] + name_n + 1;
     }
     if (*i + 1 >= argc) {
-        complain("%s needs a value", argv[*i]);
+        complain("no value for", argv[*i]);
         return NULL;
     }
     return argv[++*i];
@@ -151,7 +149,7 @@ static bool read_options(int argc, char **argv, struct options *o)
         } else if (asks_for_help(argv[i])) {
             o->wants_help = true;
         } else {
-            complain("unknown option %s", argv[i]);
+            complain("unknown option", argv[i]);
             return false;
         }
     }
@@ -161,16 +159,16 @@ static bool read_options(int argc, char **argv, struct options *o)
 static int run_command(const struct command *command, const struct options *o)
 {
     if (!command->takes_words && o->words_n > 0) {
-        return complain("unexpected argument %s", o->words[0]);
+        return complain("unexpected argument", o->words[0]);
     }
     if (!command->takes_words && o->is_json) {
-        return complain("--json belongs to route, not to %s", command->name);
+        return complain("--json means nothing to", command->name);
     }
     if (!command->needs_config) {
         return command->run(o, NULL);
     }
     if (o->config_file == NULL) {
-        return complain("%s needs a configuration: -c FILE", command->name);
+        return complain("no configuration (-c FILE) for", command->name);
     }
     struct hg_config *c = load(o);
     if (c == NULL) {
@@ -209,7 +207,7 @@ int main(int argc, char **argv)
     }
     const struct command *command = find_command(argv[1]);
     if (command == NULL) {
-        return complain("unknown command %s", argv[1]);
+        return complain("unknown command", argv[1]);
     }
     struct options o = {.words = argv + 2};
     o.sets_own = hg_zalloc((size_t)argc * sizeof *o.sets_own);
