@@ -95,6 +95,7 @@ class Result(unittest.TestResult):
         self.report = report
         self.suite = suite
         self.started = 0.0
+        self.failed_id = None  # a test whose clean-up fails as well is one failure
 
     def name(self, test):
         # A failing setUpClass is no test case but has an id all the same: "setUpClass (module.Class)".
@@ -111,7 +112,12 @@ class Result(unittest.TestResult):
         self.done("passed", test)
 
     def addError(self, test, err):
-        self.done("failed", test, self._exc_info_to_string(err, test))
+        text = self._exc_info_to_string(err, test)
+        if test.id() == self.failed_id:
+            print(text, flush=True)
+            return
+        self.failed_id = test.id()
+        self.done("failed", test, text)
 
     def addFailure(self, test, err):
         self.addError(test, err)
@@ -121,7 +127,8 @@ class Result(unittest.TestResult):
 
     def addSubTest(self, test, subtest, err):
         if err is not None:
-            self.done("failed", test, f"{subtest}\n{self._exc_info_to_string(err, test)}")
+            print(subtest, flush=True)
+            self.addError(test, err)
 
 
 def cases(suite):

@@ -30,10 +30,14 @@ class E2E(unittest.TestCase):
 
     def gateway(self, more="", *args, amqp=None, env=None, wait=True, must_exit=0, **options):
         """A running gateway with all listeners on free ports; stopped and checked when the test ends. `more` is TOML to append;
-        options are config_text's (workers, rabbitmq, web, mqtt, stomp, admin)."""
+        options are config_text's (workers, rabbitmq, serves, web, mqtt, stomp, admin)."""
         gw = Gateway(config_text(amqp or self.amqp, more, **options), *args, env=env, must_exit=must_exit)
         self.addCleanup(gw.stop)
         return gw.start(wait)
+
+    def amqp_by(self, proxy):
+        """RabbitMQ's address by way of a Proxy."""
+        return self.amqp.replace(f":{self.broker.port}/", f":{proxy.port}/")
 
     def config_file(self, text):
         """The path of a configuration with this text."""

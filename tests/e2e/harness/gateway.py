@@ -29,8 +29,7 @@ endpoints = ["{amqp}"]
 {rabbitmq}
 {listeners}
 """
-LISTENERS = "".join(f'[[listener]]\nserve = "{serve}"\nbind = "127.0.0.1:0"\n{{{serve}}}\n'
-                    for serve in ("web", "mqtt", "stomp", "admin"))
+SERVES = ("web", "mqtt", "stomp", "admin")
 
 
 def headgate(*args, env=None, binary=None, limit_s=None):
@@ -39,11 +38,11 @@ def headgate(*args, env=None, binary=None, limit_s=None):
                           timeout=limit_s or LIMIT_S, env={**os.environ, **SANITIZER_ENV, **(env or {})})
 
 
-def config_text(amqp, more="", workers=2, rabbitmq="", **listener):
-    """A configuration with all four listeners on free ports. `more` is appended; rabbitmq="…" adds lines to its section,
-    web="…", mqtt="…", stomp="…", admin="…" to a listener's."""
-    lines = {serve: listener.get(serve, "") for serve in ("web", "mqtt", "stomp", "admin")}
-    return BASE.format(workers=workers, amqp=amqp, rabbitmq=rabbitmq, listeners=LISTENERS.format(**lines)) + more
+def config_text(amqp, more="", workers=2, rabbitmq="", serves=SERVES, **listener):
+    """A configuration with listeners on free ports. `more` is appended; rabbitmq="…" adds lines to its section, web="…", mqtt="…",
+    stomp="…", admin="…" to a listener's."""
+    listeners = "".join(f'[[listener]]\nserve = "{serve}"\nbind = "127.0.0.1:0"\n{listener.get(serve, "")}\n' for serve in serves)
+    return BASE.format(workers=workers, amqp=amqp, rabbitmq=rabbitmq, listeners=listeners) + more
 
 
 class Gateway:
