@@ -5,6 +5,7 @@
 As a program: private_rabbitmq.py FOLDER [--port N]. Prints its AMQP address when it is ready and runs until SIGTERM. As a module: `with PrivateRabbitMQ(folder) as broker:`, used by the end-to-end tests.
 """
 import argparse
+import ctypes
 import os
 import pathlib
 import select
@@ -163,6 +164,7 @@ def main():
     args = parser.parse_args()
     if args.fresh:
         shutil.rmtree(args.folder, ignore_errors=True)
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: whoever started this may be killed
     stop = {signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the gateway first; whoever started this ends it
