@@ -360,17 +360,18 @@ static void ignore(struct broker *b, const struct broker_method *m)
     (void)b, (void)m;
 }
 
+#define AT(type, field) (offsetof(type, field) + 1)
 static const struct answer {
     amqp_method_number_t id;
     const char *name;
     void (*handle)(struct broker *b, const struct broker_method *m);
-    size_t name_at; /* of the amqp_bytes_t that the log shows; 0: none */
+    size_t name_at; /* of the amqp_bytes_t that the log shows, plus one; 0: none */
 } answers[] = {
     {AMQP_CONNECTION_START_OK_METHOD, "connection.start-ok", on_start_ok, 0},
     {AMQP_CONNECTION_TUNE_OK_METHOD, "connection.tune-ok", on_tune_ok, 0},
     {AMQP_CONNECTION_OPEN_METHOD, "connection.open", on_open, 0},
     {AMQP_CONNECTION_CLOSE_METHOD, "connection.close", on_close,
-     offsetof(amqp_connection_close_t, reply_text)},
+     AT(amqp_connection_close_t, reply_text)},
     {AMQP_CONNECTION_CLOSE_OK_METHOD, "connection.close-ok", on_close_ok, 0},
     {AMQP_CHANNEL_OPEN_METHOD, "channel.open", on_channel_open, 0},
     {AMQP_CHANNEL_CLOSE_METHOD, "channel.close", on_channel_close, 0},
@@ -378,26 +379,22 @@ static const struct answer {
     {AMQP_CHANNEL_FLOW_OK_METHOD, "channel.flow-ok", ignore, 0},
     {AMQP_CONFIRM_SELECT_METHOD, "confirm.select", on_confirm_select, 0},
     {AMQP_EXCHANGE_DECLARE_METHOD, "exchange.declare", on_exchange_declare,
-     offsetof(amqp_exchange_declare_t, exchange)},
+     AT(amqp_exchange_declare_t, exchange)},
     {AMQP_EXCHANGE_BIND_METHOD, "exchange.bind", answer_plain,
-     offsetof(amqp_exchange_bind_t, routing_key)},
-    {AMQP_QUEUE_DECLARE_METHOD, "queue.declare", on_queue_declare,
-     offsetof(amqp_queue_declare_t, queue)},
-    {AMQP_QUEUE_BIND_METHOD, "queue.bind", on_queue_bind, offsetof(amqp_queue_bind_t, routing_key)},
-    {AMQP_QUEUE_UNBIND_METHOD, "queue.unbind", answer_plain,
-     offsetof(amqp_queue_unbind_t, routing_key)},
-    {AMQP_QUEUE_DELETE_METHOD, "queue.delete", on_queue_delete,
-     offsetof(amqp_queue_delete_t, queue)},
+     AT(amqp_exchange_bind_t, routing_key)},
+    {AMQP_QUEUE_DECLARE_METHOD, "queue.declare", on_queue_declare, AT(amqp_queue_declare_t, queue)},
+    {AMQP_QUEUE_BIND_METHOD, "queue.bind", on_queue_bind, AT(amqp_queue_bind_t, routing_key)},
+    {AMQP_QUEUE_UNBIND_METHOD, "queue.unbind", answer_plain, AT(amqp_queue_unbind_t, routing_key)},
+    {AMQP_QUEUE_DELETE_METHOD, "queue.delete", on_queue_delete, AT(amqp_queue_delete_t, queue)},
     {AMQP_BASIC_QOS_METHOD, "basic.qos", answer_plain, 0},
-    {AMQP_BASIC_CONSUME_METHOD, "basic.consume", on_consume, offsetof(amqp_basic_consume_t, queue)},
+    {AMQP_BASIC_CONSUME_METHOD, "basic.consume", on_consume, AT(amqp_basic_consume_t, queue)},
     {AMQP_BASIC_CANCEL_METHOD, "basic.cancel", on_consumer_cancel,
-     offsetof(amqp_basic_cancel_t, consumer_tag)},
+     AT(amqp_basic_cancel_t, consumer_tag)},
     {AMQP_BASIC_CANCEL_OK_METHOD, "basic.cancel-ok", ignore, 0},
-    {AMQP_BASIC_GET_METHOD, "basic.get", on_get, offsetof(amqp_basic_get_t, queue)},
+    {AMQP_BASIC_GET_METHOD, "basic.get", on_get, AT(amqp_basic_get_t, queue)},
     {AMQP_BASIC_ACK_METHOD, "basic.ack", ignore, 0},
     {AMQP_BASIC_NACK_METHOD, "basic.nack", ignore, 0},
-    {AMQP_BASIC_PUBLISH_METHOD, "basic.publish", ignore,
-     offsetof(amqp_basic_publish_t, routing_key)},
+    {AMQP_BASIC_PUBLISH_METHOD, "basic.publish", ignore, AT(amqp_basic_publish_t, routing_key)},
 };
 
 static void log_method(struct broker *b, const struct broker_method *m, const struct answer *a)
@@ -405,7 +402,7 @@ static void log_method(struct broker *b, const struct broker_method *m, const st
     hg_writer_printf(&b->log, "%u %s", m->channel, a->name);
     if (a->name_at > 0) {
         amqp_bytes_t name;
-        memcpy(&name, (const char *)m->decoded + a->name_at, sizeof name);
+        memcpy(&name, (const char *)m->decoded + a->name_at - 1, sizeof name);
         hg_writer_printf(&b->log, " %.*s", (int)name.len, (const char *)name.bytes);
     } else if (m->id == AMQP_BASIC_ACK_METHOD || m->id == AMQP_BASIC_NACK_METHOD) {
         const amqp_basic_ack_t *ack = m->decoded; /* a nack starts with the same fields */

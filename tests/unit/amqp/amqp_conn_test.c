@@ -25,7 +25,9 @@ static void handshake_opens_and_negotiates(void **state)
     b.heartbeat_s = 7;
     b.channel_max = 100;
     b.frame_max = 0; /* no limit: ours holds */
-    rig_open(&r, &rig_config);
+    struct hg_amqp_conn_config config = rig_config;
+    config.frame_max = 131072;
+    rig_open(&r, &config);
     assert_int_equal(hg_amqp_conn_frame_max(r.conn), 0);
     hg_amqp_conn_start(r.conn, r.now_ms);
     rig_pump(&r, &b);

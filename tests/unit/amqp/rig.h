@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A connection under test whose events become lines of text, and scenarios that run against the scripted broker once and are
- * then replayed: in two parts at every place, byte by byte, with every allocation failing. */
+ * then replayed: in two parts at every place (past 2 KiB every seventh), byte by byte, with every allocation failing. */
 #ifndef HG_TESTS_AMQP_RIG_H
 #define HG_TESTS_AMQP_RIG_H
 
