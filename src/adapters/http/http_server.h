@@ -14,8 +14,7 @@ struct hg_http_request;
 struct hg_http_route {
     const char *path;
     bool is_prefix;
-    bool
-        runs_alone; /* only once everything before it has been answered: it takes the connection over */
+    bool runs_alone;  /* takes the connection over: waits until all before it is answered */
     unsigned methods; /* bits 1 << enum hg_http_method; HEAD comes with GET, OPTIONS with all */
     /* Whether there is such a resource; NULL: always. Called once the head is there. */
     bool (*takes)(const struct hg_http_request *req);

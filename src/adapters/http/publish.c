@@ -9,7 +9,7 @@
 
 #define TOPICS "/v1/topics/"
 
-/* The status's own text, and behind it RabbitMQ's reason or the rule that was broken. */
+/* The status's own text, and behind it RabbitMQ's reason or the rule that was broken, if that says more. */
 static void refuse(struct hg_http_request *req, enum hg_status status, struct hg_bytes reason)
 {
     const struct hg_status_info *info = hg_status_info(status);
@@ -19,7 +19,7 @@ static void refuse(struct hg_http_request *req, enum hg_status status, struct hg
         answer.retry_after_s = HG_HTTP_RETRY_AFTER_S;
     }
     hg_writer_str(&detail, info->text);
-    if (reason.n > 0) {
+    if (reason.n > 0 && !hg_bytes_eq(reason, hg_bytes_str(info->text))) {
         hg_writer_str(&detail, ": ");
         hg_writer_bytes(&detail, reason);
     }

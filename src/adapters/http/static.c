@@ -137,11 +137,10 @@ bool hg_http_static(struct hg_http_request *req)
     if (resolve(dir, req->in.head.path, path)) {
         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
     }
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        refuse(req, 404, "there is no such file");
-    } else if (S_ISDIR(st.st_mode)) {
+    bool is_there = fd >= 0 && fstat(fd, &st) == 0;
+    if (is_there && S_ISDIR(st.st_mode)) {
         redirect_to_folder(req);
-    } else if (!S_ISREG(st.st_mode)) {
+    } else if (!is_there || !S_ISREG(st.st_mode)) {
         refuse(req, 404, "there is no such file");
     } else if (st.st_size > HG_HTTP_FILE_MAX) {
         refuse(req, 500, "the file is larger than the 4 MiB that are served from here");
