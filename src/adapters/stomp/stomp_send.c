@@ -2,6 +2,7 @@
 /* SEND: into the rules or to RabbitMQ's own destinations, and what becomes of the receipt. */
 #include "adapters/stomp/stomp_message.h"
 #include "adapters/stomp/stomp_priv.h"
+#include "adapters/stomp/stomp_queue.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
@@ -117,9 +118,14 @@ static bool is_declared(const struct hg_stomp_queues *q, struct hg_bytes name)
     return false;
 }
 
-static enum hg_stomp_verdict declare(struct hg_stomp_session *s, struct hg_bytes name,
-                                     struct hg_stomp_failure *f)
+static enum hg_stomp_verdict declare(struct hg_stomp_session *s, const struct hg_stomp_frame *frame,
+                                     struct hg_bytes name, struct hg_stomp_failure *f)
 {
+    struct hg_stomp_queue queue;
+    const char *why = NULL;
+    if (hg_stomp_queue_read(frame, &queue, &why) != HG_OK) {
+        return hg_stomp_fails(f, HG_BAD_PROPERTY, why);
+    }
     struct hg_stomp_queues *q = s->queues;
     if (q == NULL) {
         q = s->queues = hg_zalloc(sizeof(*q));
@@ -131,7 +137,10 @@ static enum hg_stomp_verdict declare(struct hg_stomp_session *s, struct hg_bytes
         f->reason = hg_bytes(q->reason, q->reason_n);
         return hg_stomp_fails(f, q->outcome, "the queue cannot be declared");
     }
-    const struct hg_queue_spec spec = {.name = name, .is_durable = true};
+    const struct hg_queue_spec spec = {.name = name,
+                                       .is_durable = true,
+                                       .arguments = queue.arguments,
+                                       .arguments_n = queue.arguments_n};
     hg_free(q->asked_own);
     q->asked_own = hg_bytes_dup(name);
     enum hg_status status =
@@ -254,7 +263,7 @@ enum hg_stomp_verdict hg_stomp_on_send(struct hg_stomp_session *s,
                               "a reply-to of /temp-queue is not served by this version");
     }
     if (dest.kind == HG_STOMP_DEST_QUEUE && !is_declared(s->queues, dest.key)) {
-        return declare(s, dest.key, f);
+        return declare(s, frame, dest.key, f);
     }
     struct hg_stomp_properties properties;
     status = hg_stomp_properties_read(frame, &properties, &why);

@@ -3,6 +3,7 @@
  * each protocol version. */
 #include "adapters/stomp/stomp_message.h"
 #include "adapters/stomp/stomp_priv.h"
+#include "adapters/stomp/stomp_queue.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
@@ -211,10 +212,27 @@ static const char *check_options(const struct hg_stomp_frame *frame)
                : "the header ack is none of auto, client, client-individual";
 }
 
+static enum hg_status subscribe_queue(struct hg_stomp_session *s, struct subscription *sub,
+                                      const struct hg_stomp_frame *frame,
+                                      const struct hg_stomp_dest *dest, const char **why)
+{
+    struct hg_stomp_queue queue;
+    if (hg_stomp_queue_read(frame, &queue, why) != HG_OK) {
+        return HG_BAD_PROPERTY;
+    }
+    const struct hg_queue_spec declare = {.name = dest->key,
+                                          .is_durable = true,
+                                          .arguments = queue.arguments,
+                                          .arguments_n = queue.arguments_n};
+    const struct hg_source source = {
+        .queue = dest->key, .declare = dest->kind == HG_STOMP_DEST_QUEUE ? &declare : NULL};
+    return hg_subscribe_source(&s->base, &sub->base, &source, why);
+}
+
 static enum hg_status subscribe_dest(struct hg_stomp_session *s, struct subscription *sub,
+                                     const struct hg_stomp_frame *frame,
                                      const struct hg_stomp_dest *dest, const char **why)
 {
-    const struct hg_queue_spec queue = {.name = dest->key, .is_durable = true};
     switch (dest->kind) {
     case HG_STOMP_DEST_ADDRESS: {
         struct hg_writer filter = {0};
@@ -230,11 +248,7 @@ static enum hg_status subscribe_dest(struct hg_stomp_session *s, struct subscrip
         return hg_subscribe_source(&s->base, &sub->base, &source, why);
     }
     case HG_STOMP_DEST_QUEUE:
-    case HG_STOMP_DEST_AMQ_QUEUE: {
-        const struct hg_source source = {
-            .queue = dest->key, .declare = dest->kind == HG_STOMP_DEST_QUEUE ? &queue : NULL};
-        return hg_subscribe_source(&s->base, &sub->base, &source, why);
-    }
+    case HG_STOMP_DEST_AMQ_QUEUE: return subscribe_queue(s, sub, frame, dest, why);
     case HG_STOMP_DEST_REPLY_QUEUE: break;
     }
     *why = "/reply-queue is for sending answers, not for subscribing";
@@ -270,7 +284,7 @@ enum hg_stomp_verdict hg_stomp_on_subscribe(struct hg_stomp_session *s,
     if (sub == NULL) {
         return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
     }
-    status = subscribe_dest(s, sub, &dest, &why);
+    status = subscribe_dest(s, sub, frame, &dest, &why);
     if (status != HG_OK) {
         free_subscription(sub);
         return hg_stomp_fails(f, status, why);
