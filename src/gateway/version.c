@@ -9,6 +9,8 @@
 #include <uv.h>
 #include <wslay/wslay.h>
 
+#include <jansson.h>
+
 void hg_version_write(struct hg_writer *out)
 {
     int major, minor, patch;
@@ -18,6 +20,7 @@ void hg_version_write(struct hg_writer *out)
     hg_writer_printf(out, "librabbitmq %s\n", amqp_version());
     hg_writer_printf(out, "libmosquitto %d.%d.%d\n", major, minor, patch);
     hg_writer_printf(out, "libcrypto %s\n", OpenSSL_version(OPENSSL_VERSION_STRING));
+    hg_writer_printf(out, "jansson %s\n", jansson_version_str());
     hg_writer_printf(out, "llhttp %d.%d.%d (as built)\n", LLHTTP_VERSION_MAJOR,
                      LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH);
     hg_writer_printf(out, "wslay %s (as built)\n", WSLAY_VERSION);

@@ -34,8 +34,8 @@ class CommandLine(E2E):
         done = headgate("version")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         names = [line.split()[0] for line in done.stdout.splitlines()]
-        self.assertEqual(names, ["headgate", "libuv", "librabbitmq", "libmosquitto", "libcrypto", "llhttp", "wslay", "toml++",
-                                 "compiler", "build"])
+        self.assertEqual(names, ["headgate", "libuv", "librabbitmq", "libmosquitto", "libcrypto", "jansson", "llhttp", "wslay",
+                                 "toml++", "compiler", "build"])
 
     def test_a_full_disk_is_a_problem_while_running(self):
         with open("/dev/full", "wb") as full:
