@@ -2,10 +2,12 @@
 /* The protocols that are built in. */
 #include "adapters/admin/admin.h"
 #include "adapters/http/web.h"
+#include "adapters/mqtt/mqtt_session.h"
 #include "core/adapter.h"
 
 const struct hg_adapter *const hg_adapters[] = {
     &hg_http_adapter,
     &hg_admin_adapter,
+    &hg_mqtt_adapter,
     NULL,
 };
