@@ -3,11 +3,13 @@
 #include "adapters/admin/admin.h"
 #include "adapters/http/web.h"
 #include "adapters/mqtt/mqtt_session.h"
+#include "adapters/stomp/stomp_session.h"
 #include "core/adapter.h"
 
 const struct hg_adapter *const hg_adapters[] = {
     &hg_http_adapter,
     &hg_admin_adapter,
     &hg_mqtt_adapter,
+    &hg_stomp_adapter,
     NULL,
 };
