@@ -74,7 +74,6 @@ bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, st
     }
     hg_list_init(&net->dirty);
     hg_list_init(&net->deferred);
-    hg_list_init(&net->ws_decoders);
     hg_tcp_pools_open(net, TCP_SLAB_N, REQUEST_SLAB_N);
     uv_prepare_init(loop, &net->prepare);
     net->prepare.data = net;

@@ -13,7 +13,9 @@
 
 #include <uv.h>
 
-enum { HG_NET_READ_BYTES = 64 * 1024 };
+enum { HG_NET_READ_BYTES = 64 * 1024, HG_NET_WS_DECODERS = 16 };
+
+struct hg_ws_decoder;
 
 /* Work put off to the end of the loop turn: run once, before this turn's output is written and the loop sleeps. What is deferred
  * while deferred work runs, runs in the same turn. Zero-initialised with `run` set; may be taken back with hg_net_undefer. */
@@ -45,7 +47,7 @@ struct hg_net {
     struct hg_list dirty;    /* streams with output that has not been tried yet */
     struct hg_list deferred; /* struct hg_defer */
     struct hg_pool tcp_pool, request_pool;
-    struct hg_list ws_decoders; /* idle ones, kept for the next frame that arrives in pieces */
+    struct hg_ws_decoder *ws_decoders[HG_NET_WS_DECODERS]; /* idle ones, to be lent again */
     unsigned ws_decoders_n;
     struct hg_net_counters counters;
 };

@@ -1,0 +1,758 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* TCP streams and listeners over loopback, on a real loop. */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "seam/unit.h"
+#include "stream/net.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { SIDES_MAX = 16 };
+
+struct world;
+
+struct side { /* one end of a connection, and what it saw */
+    struct world *world;
+    struct hg_stream *stream; /* NULL once closed */
+    size_t read_n;
+    uint64_t read_sum; /* a hash of what was read, in order */
+    unsigned opened_n, drained_n, closed_n;
+    enum hg_status why;
+    bool echoes, closes_on_read;
+    bool is_inside; /* a call of ours is under way: no callback may come */
+};
+
+struct world {
+    uv_loop_t loop;
+    struct hg_wheel wheel;
+    struct hg_net net;
+    struct hg_listener *listener;
+    _Atomic uint32_t open_n;
+    struct side accepted[SIDES_MAX];
+    unsigned accepted_n;
+    bool echoes;
+};
+
+static uint64_t mix(uint64_t sum, struct hg_bytes b)
+{
+    for (size_t i = 0; i < b.n; i++) {
+        sum = (sum ^ b.p[i]) * 0x100000001b3;
+    }
+    return sum;
+}
+
+static void on_read(void *ctx, struct hg_bytes in)
+{
+    struct side *s = ctx;
+    assert_false(s->is_inside);
+    s->read_n += in.n;
+    s->read_sum = mix(s->read_sum, in);
+    if (s->echoes) {
+        struct hg_part part = {NULL, in};
+        assert_int_equal(s->stream->ops->write(s->stream, HG_FRAME_BINARY, &part, 1), HG_OK);
+    }
+    if (s->closes_on_read) {
+        s->stream->ops->close(s->stream, HG_NOT_ALLOWED);
+        assert_int_equal(s->closed_n, 0);
+    }
+}
+
+static void on_open(void *ctx)
+{
+    struct side *s = ctx;
+    assert_false(s->is_inside);
+    s->opened_n++;
+}
+
+static void on_drained(void *ctx)
+{
+    struct side *s = ctx;
+    assert_false(s->is_inside);
+    s->drained_n++;
+}
+
+static void on_closed(void *ctx, enum hg_status why)
+{
+    struct side *s = ctx;
+    assert_false(s->is_inside);
+    s->closed_n++;
+    s->why = why;
+    s->stream = NULL;
+}
+
+static const struct hg_stream_user user = {on_read, on_open, on_drained, on_closed};
+
+static void on_accept(void *ctx, struct hg_stream *stream)
+{
+    struct world *w = ctx;
+    assert_true(w->accepted_n < SIDES_MAX);
+    struct side *s = &w->accepted[w->accepted_n++];
+    *s = (struct side){.world = w, .stream = stream, .echoes = w->echoes};
+    hg_stream_set_user(stream, &user, s);
+    stream->ops->read_start(stream);
+}
+
+static struct hg_listener *listen_on(struct world *w, const char *host, uint16_t port, uint32_t max,
+                                     const char **why)
+{
+    struct hg_listener_config config = {
+        .host = host,
+        .port = port,
+        .backlog = 64,
+        .is_first = true,
+        .max_connections = max,
+        .open_n = &w->open_n,
+    };
+    return hg_listener_open(&w->net, &config, on_accept, w, why);
+}
+
+static void world_open(struct world *w, uint32_t max_connections)
+{
+    const char *why = NULL;
+    memset(w, 0, sizeof(*w));
+    uv_loop_init(&w->loop);
+    hg_wheel_open(&w->wheel, hg_clock_ms());
+    assert_true(hg_net_open(&w->net, &w->loop, &w->wheel, NULL));
+    w->listener = listen_on(w, "127.0.0.1", 0, max_connections, &why);
+    assert_non_null(w->listener);
+}
+
+/* Runs the loop until the condition holds; a minute is never. */
+#define RUN_UNTIL(w, condition)                          \
+    do {                                                 \
+        uint64_t limit_ = hg_clock_ms() + 60000;         \
+        while (!(condition) && hg_clock_ms() < limit_) { \
+            run_some(w);                                 \
+        }                                                \
+        assert_true(condition);                          \
+    } while (0)
+
+static void on_tick(uv_timer_t *timer)
+{
+    (void)timer;
+}
+
+static void on_tick_closed(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+static void run_some(struct world *w)
+{
+    uv_timer_t *tick = malloc(sizeof(*tick)); /* so that the loop never sleeps for long */
+    uv_timer_init(&w->loop, tick);
+    uv_timer_start(tick, on_tick, 5, 0);
+    uv_run(&w->loop, UV_RUN_ONCE);
+    uv_close((uv_handle_t *)tick, on_tick_closed);
+}
+
+static void world_close(struct world *w)
+{
+    hg_listener_close(w->listener);
+    for (unsigned i = 0; i < w->accepted_n; i++) {
+        if (w->accepted[i].stream != NULL) {
+            w->accepted[i].stream->ops->close(w->accepted[i].stream, HG_CLOSED);
+        }
+    }
+    hg_net_close(&w->net);
+    uv_run(&w->loop, UV_RUN_DEFAULT);
+    for (unsigned i = 0; i < w->accepted_n; i++) {
+        assert_int_equal(w->accepted[i].closed_n, 1);
+    }
+    assert_int_equal(w->open_n, 0);
+    hg_net_free(&w->net);
+    assert_int_equal(uv_loop_close(&w->loop), 0);
+}
+
+static void side_connect(struct world *w, struct side *s)
+{
+    *s = (struct side){.world = w, .is_inside = true};
+    s->stream =
+        hg_tcp_connect(&w->net, "127.0.0.1", hg_listener_port(w->listener), 10000, &user, s);
+    s->is_inside = false;
+    assert_non_null(s->stream);
+    s->stream->ops->read_start(s->stream);
+}
+
+static void side_close(struct side *s, enum hg_status why)
+{
+    s->is_inside = true;
+    s->stream->ops->close(s->stream, why);
+    s->stream->ops->close(s->stream, HG_SERVER_ERROR);
+    s->is_inside = false;
+}
+
+static void side_write(struct side *s, struct hg_bytes b)
+{
+    struct hg_part part = {NULL, b};
+    s->is_inside = true;
+    assert_int_equal(s->stream->ops->write(s->stream, HG_FRAME_BINARY, &part, 1), HG_OK);
+    s->is_inside = false;
+}
+
+/* A blocking socket of the test's own, which reads or not as the test likes. */
+static int plain_connect(struct world *w, int receive_bytes)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons(hg_listener_port(w->listener))};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_true(fd >= 0);
+    if (receive_bytes > 0) {
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof(receive_bytes));
+    }
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+    return fd;
+}
+
+/* ---- Bytes ---- */
+
+static void large_and_small_writes_come_back_in_order(void **state)
+{
+    (void)state;
+    struct world w;
+    struct side c;
+    world_open(&w, 0);
+    w.echoes = true;
+    side_connect(&w, &c);
+    uint8_t *block = malloc(3 << 20);
+    size_t sent_n = 0;
+    uint64_t sum = 0, random = 7;
+    for (int i = 0; i < 40; i++) { /* queued before the connection is there, and after */
+        size_t n = i % 10 == 9 ? 3 << 20 : 1 + unit_random_below(&random, 5000);
+        memset(block, i, n);
+        block[n / 2] = (uint8_t)(n & 0xff);
+        struct hg_bytes b = hg_bytes(block, n);
+        side_write(&c, b);
+        sum = mix(sum, b);
+        sent_n += n;
+        if (i > 20) {
+            run_some(&w);
+        }
+    }
+    free(block);
+    RUN_UNTIL(&w, c.read_n == sent_n);
+    assert_true(c.read_sum == sum);
+    assert_int_equal(c.opened_n, 1);
+    assert_int_equal(c.stream->ops->pending(c.stream), 0);
+    assert_true(hg_counted(&w.net.counters.bytes_in) == 2 * sent_n);
+    assert_true(hg_counted(&w.net.counters.bytes_out) == 2 * sent_n);
+    side_close(&c, HG_CLOSED);
+    RUN_UNTIL(&w, c.closed_n == 1 && w.accepted[0].closed_n == 1);
+    assert_int_equal(w.accepted[0].why, HG_CLOSED);
+    world_close(&w);
+    assert_int_equal(c.closed_n, 1);
+}
+
+static void what_one_turn_writes_is_one_system_call(void **state)
+{
+    (void)state;
+    struct world w;
+    struct side c;
+    world_open(&w, 0);
+    side_connect(&w, &c);
+    RUN_UNTIL(&w, c.opened_n == 1 && w.accepted_n == 1);
+    uint64_t before = hg_counted(&w.net.counters.writes);
+    for (int i = 0; i < 1000; i++) {
+        side_write(&c, HG_BYTES("a small message"));
+    }
+    RUN_UNTIL(&w, w.accepted[0].read_n == 15000);
+    assert_int_equal(hg_counted(&w.net.counters.writes) - before, 1);
+    side_close(&c, HG_CLOSED);
+    RUN_UNTIL(&w, w.accepted[0].closed_n == 1);
+    world_close(&w);
+}
+
+static void a_slow_reader_fills_the_queue_and_drains_it(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 0);
+    w.net.limits = (struct hg_stream_limits){1000, 100000};
+    int fd = plain_connect(&w, 4096);
+    RUN_UNTIL(&w, w.accepted_n == 1);
+    struct side *s = &w.accepted[0];
+    uint8_t *block = calloc(1, 1 << 20);
+    struct hg_buf *shared = hg_buf_copy(hg_bytes(block, 1 << 20));
+    for (int i = 0; i < 8; i++) {
+        struct hg_part parts[] = {{NULL, HG_BYTES("head")}, {shared, hg_buf_bytes(shared)}};
+        assert_int_equal(s->stream->ops->write(s->stream, HG_FRAME_BINARY, parts, 2), HG_OK);
+    }
+    hg_buf_unref(shared);
+    size_t total = 8 * (4 + (1 << 20));
+    run_some(&w);
+    run_some(&w);
+    size_t stuck = s->stream->ops->pending(s->stream);
+    assert_true(stuck > 0 && stuck < total);
+    assert_int_equal(s->drained_n, 0);
+    size_t got = 0;
+    while (got < total) {
+        ssize_t n = recv(fd, block, 1 << 20, MSG_DONTWAIT);
+        if (n > 0) {
+            got += (size_t)n;
+        }
+        run_some(&w);
+    }
+    RUN_UNTIL(&w, s->drained_n == 1);
+    assert_int_equal(s->stream->ops->pending(s->stream), 0);
+    free(block);
+    close(fd);
+    RUN_UNTIL(&w, s->closed_n == 1);
+    world_close(&w);
+}
+
+/* ---- The end ---- */
+
+static void close_during_a_write_drops_it_and_tells_once(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 0);
+    int fd = plain_connect(&w, 4096);
+    RUN_UNTIL(&w, w.accepted_n == 1);
+    struct side *s = &w.accepted[0];
+    uint8_t *block = calloc(1, 8 << 20);
+    side_write(s, hg_bytes(block, 8 << 20));
+    run_some(&w); /* a request now waits for room */
+    assert_true(s->stream->ops->pending(s->stream) > 0);
+    side_close(s, HG_TOO_SLOW);
+    assert_int_equal(s->closed_n, 0);
+    RUN_UNTIL(&w, s->closed_n == 1);
+    assert_int_equal(s->why, HG_TOO_SLOW);
+    free(block);
+    close(fd);
+    world_close(&w);
+}
+
+static void finish_delivers_everything_to_a_peer_that_still_talks(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 0);
+    int fd = plain_connect(&w, 0);
+    RUN_UNTIL(&w, w.accepted_n == 1);
+    struct side *s = &w.accepted[0];
+    uint8_t *block = calloc(1, 4 << 20);
+    side_write(s, hg_bytes(block, 4 << 20));
+    s->is_inside = true;
+    s->stream->ops->finish(s->stream, HG_PROTOCOL_ERROR);
+    s->stream->ops->finish(s->stream, HG_CLOSED);
+    struct hg_part late = {NULL, HG_BYTES("late")};
+    assert_int_equal(s->stream->ops->write(s->stream, HG_FRAME_BINARY, &late, 1), HG_CLOSED);
+    s->is_inside = false;
+    size_t got = 0;
+    ssize_t n = -1;
+    while (n != 0) {
+        /* Unread input at our side must not turn into a reset that eats what we sent. */
+        send(fd, block, 1000, MSG_DONTWAIT | MSG_NOSIGNAL);
+        n = recv(fd, block, 65536, MSG_DONTWAIT);
+        assert_true(n >= 0 || errno == EAGAIN);
+        got += n > 0 ? (size_t)n : 0;
+        run_some(&w);
+    }
+    assert_int_equal(got, 4 << 20);
+    assert_int_equal(s->closed_n, 0);
+    assert_int_equal(s->read_n, 0);
+    close(fd);
+    RUN_UNTIL(&w, s->closed_n == 1);
+    assert_int_equal(s->why, HG_PROTOCOL_ERROR);
+    free(block);
+    world_close(&w);
+}
+
+static void finish_ends_though_the_peer_stays(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 0);
+    int fd = plain_connect(&w, 0);
+    RUN_UNTIL(&w, w.accepted_n == 1);
+    struct side *s = &w.accepted[0];
+    uint64_t before = hg_clock_ms();
+    s->stream->ops->finish(s->stream, HG_SHUTTING_DOWN);
+    RUN_UNTIL(&w, s->closed_n == 1);
+    uint64_t took = hg_clock_ms() - before;
+    assert_true(took >= 900 && took < 5000);
+    close(fd);
+    world_close(&w);
+}
+
+static void a_peer_that_closes_its_side_still_gets_the_answer(void **state)
+{
+    (void)state;
+    struct world w;
+    char got[64] = "";
+    world_open(&w, 0);
+    w.echoes = true;
+    int fd = plain_connect(&w, 0);
+    assert_int_equal(send(fd, "question", 8, 0), 8);
+    shutdown(fd, SHUT_WR);
+    RUN_UNTIL(&w, w.accepted_n == 1 && w.accepted[0].closed_n == 1);
+    assert_int_equal(recv(fd, got, sizeof(got), 0), 8);
+    assert_string_equal(got, "question");
+    assert_int_equal(recv(fd, got, sizeof(got), 0), 0);
+    assert_int_equal(w.accepted[0].why, HG_CLOSED);
+    close(fd);
+    world_close(&w);
+}
+
+static void a_reset_is_a_lost_peer(void **state)
+{
+    (void)state;
+    struct world w;
+    struct linger hard = {1, 0};
+    world_open(&w, 0);
+    int fd = plain_connect(&w, 0);
+    RUN_UNTIL(&w, w.accepted_n == 1);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    close(fd);
+    RUN_UNTIL(&w, w.accepted[0].closed_n == 1);
+    assert_int_equal(w.accepted[0].why, HG_PEER_LOST);
+    world_close(&w);
+}
+
+static void a_user_may_close_from_on_read(void **state)
+{
+    (void)state;
+    struct world w;
+    struct side c;
+    world_open(&w, 0);
+    side_connect(&w, &c);
+    RUN_UNTIL(&w, w.accepted_n == 1);
+    w.accepted[0].closes_on_read = true;
+    side_write(&c, HG_BYTES("x"));
+    RUN_UNTIL(&w, w.accepted[0].closed_n == 1 && c.closed_n == 1);
+    assert_int_equal(w.accepted[0].why, HG_NOT_ALLOWED);
+    world_close(&w);
+}
+
+static void nothing_is_read_after_read_stop(void **state)
+{
+    (void)state;
+    struct world w;
+    struct side c;
+    world_open(&w, 0);
+    side_connect(&w, &c);
+    RUN_UNTIL(&w, w.accepted_n == 1);
+    struct side *s = &w.accepted[0];
+    s->stream->ops->read_stop(s->stream);
+    side_write(&c, HG_BYTES("wait"));
+    for (int i = 0; i < 5; i++) {
+        run_some(&w);
+    }
+    assert_int_equal(s->read_n, 0);
+    s->stream->ops->read_start(s->stream);
+    RUN_UNTIL(&w, s->read_n == 4);
+    side_close(&c, HG_CLOSED);
+    RUN_UNTIL(&w, s->closed_n == 1);
+    world_close(&w);
+}
+
+/* ---- Connecting ---- */
+
+static void a_refused_connection_ends_as_lost(void **state)
+{
+    (void)state;
+    struct world w;
+    struct side c = {0};
+    world_open(&w, 0);
+    uint16_t port = hg_listener_port(w.listener);
+    hg_listener_close(w.listener);
+    w.listener = NULL;
+    run_some(&w);
+    c.stream = hg_tcp_connect(&w.net, "127.0.0.1", port, 5000, &user, &c);
+    RUN_UNTIL(&w, c.closed_n == 1);
+    assert_int_equal(c.why, HG_PEER_LOST);
+    c = (struct side){0};
+    c.stream = hg_tcp_connect(&w.net, "no-such-host.invalid", port, 5000, &user, &c);
+    RUN_UNTIL(&w, c.closed_n == 1);
+    assert_int_equal(c.opened_n, 0);
+    world_close(&w);
+}
+
+/* localhost is 127.0.0.1 and ::1, of which only the first is listened on. */
+static void every_address_of_a_name_is_tried(void **state)
+{
+    (void)state;
+    struct world w;
+    struct side c = {0};
+    world_open(&w, 0);
+    c.stream = hg_tcp_connect(&w.net, "localhost", hg_listener_port(w.listener), 5000, &user, &c);
+    RUN_UNTIL(&w, c.opened_n == 1);
+    assert_memory_equal(c.stream->ops->peer(c.stream), "127.0.0.1:", 10);
+    side_close(&c, HG_CLOSED);
+    RUN_UNTIL(&w, c.closed_n == 1 && w.accepted_n == 1 && w.accepted[0].closed_n == 1);
+    world_close(&w);
+}
+
+static void closing_at_any_moment_of_connecting_is_safe(void **state)
+{
+    (void)state;
+    for (int turns = 0; turns < 6; turns++) {
+        struct world w;
+        struct side c = {0};
+        world_open(&w, 0);
+        side_connect(&w, &c);
+        for (int i = 0; i < turns; i++) {
+            run_some(&w);
+        }
+        side_close(&c, HG_CLOSED);
+        RUN_UNTIL(&w, c.closed_n == 1);
+        assert_int_equal(c.why, HG_CLOSED);
+        world_close(&w);
+    }
+}
+
+static void connecting_has_a_time_limit(void **state)
+{
+    (void)state;
+    struct world w;
+    struct side c = {0};
+    int fds[80], n = 0;
+    world_open(&w, 0);
+    /* A listener that never accepts, its queue full: further connections hang. */
+    int silent = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    socklen_t at_n = sizeof(at);
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(silent, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(silent, 0), 0);
+    getsockname(silent, (struct sockaddr *)&at, &at_n);
+    for (; n < 4; n++) {
+        fds[n] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        (void)!connect(fds[n], (struct sockaddr *)&at, sizeof(at));
+    }
+    c.stream = hg_tcp_connect(&w.net, "127.0.0.1", ntohs(at.sin_port), 200, &user, &c);
+    RUN_UNTIL(&w, c.closed_n == 1);
+    assert_int_equal(c.why, HG_TIMED_OUT);
+    while (n > 0) {
+        close(fds[--n]);
+    }
+    close(silent);
+    world_close(&w);
+}
+
+/* ---- Listening ---- */
+
+static void a_port_that_somebody_has_is_refused(void **state)
+{
+    (void)state;
+    struct world w;
+    const char *why = NULL;
+    world_open(&w, 0);
+    assert_null(listen_on(&w, "127.0.0.1", hg_listener_port(w.listener), 0, &why));
+    assert_string_equal(why, strerror(EADDRINUSE));
+    assert_null(listen_on(&w, "no-such-host.invalid", 0, 0, &why));
+    assert_non_null(why);
+    world_close(&w);
+}
+
+static void workers_share_a_port(void **state)
+{
+    (void)state;
+    struct world w, other;
+    const char *why = NULL;
+    world_open(&w, 0);
+    world_open(&other, 0);
+    struct hg_listener_config config = {.host = "127.0.0.1",
+                                        .port = hg_listener_port(w.listener),
+                                        .backlog = 64,
+                                        .open_n = &other.open_n};
+    struct hg_listener *second = hg_listener_open(&other.net, &config, on_accept, &other, &why);
+    assert_non_null(second);
+    int fds[40];
+    for (int i = 0; i < 10; i++) {
+        fds[i] = plain_connect(&w, 0);
+    }
+    for (int i = 0; i < 10; i++) {
+        run_some(&w);
+        run_some(&other);
+    }
+    assert_int_equal(w.accepted_n + other.accepted_n, 10);
+    for (int i = 0; i < 10; i++) {
+        close(fds[i]);
+    }
+    hg_listener_close(second);
+    world_close(&w);
+    world_close(&other);
+}
+
+static void connections_over_the_limit_are_closed_at_once(void **state)
+{
+    (void)state;
+    struct world w;
+    char byte;
+    world_open(&w, 2);
+    int fds[3] = {plain_connect(&w, 0), plain_connect(&w, 0), plain_connect(&w, 0)};
+    RUN_UNTIL(&w, hg_counted(&w.net.counters.refused_limit) == 1);
+    assert_int_equal(w.accepted_n, 2);
+    assert_int_equal(recv(fds[2], &byte, 1, 0), 0);
+    close(fds[0]);
+    RUN_UNTIL(&w, w.open_n == 1);
+    int again = plain_connect(&w, 0);
+    RUN_UNTIL(&w, w.accepted_n == 3);
+    close(fds[1]);
+    close(fds[2]);
+    close(again);
+    RUN_UNTIL(&w, w.open_n == 0);
+    world_close(&w);
+}
+
+static void out_of_descriptors_accepting_pauses_and_goes_on(void **state)
+{
+    (void)state;
+    struct world w;
+    struct rlimit before, tight;
+    world_open(&w, 0);
+    int fd = plain_connect(&w, 0);
+    getrlimit(RLIMIT_NOFILE, &before);
+    tight = before;
+    tight.rlim_cur = (rlim_t)fd + 1;
+    int spare[64], spare_n = 0;
+    setrlimit(RLIMIT_NOFILE, &tight);
+    while (spare_n < 64 && (spare[spare_n] = dup(fd)) >= 0) {
+        spare_n++;
+    }
+    RUN_UNTIL(&w, hg_counted(&w.net.counters.accept_errors) == 1);
+    uint64_t until = hg_clock_ms() + 250;
+    while (hg_clock_ms() < until) {
+        run_some(&w);
+    }
+    assert_true(hg_counted(&w.net.counters.accept_errors) < 6); /* it does not spin */
+    assert_int_equal(w.accepted_n, 0);
+    setrlimit(RLIMIT_NOFILE, &before);
+    RUN_UNTIL(&w, w.accepted_n == 1); /* the connection waited in the kernel */
+    while (spare_n > 0) {
+        close(spare[--spare_n]);
+    }
+    close(fd);
+    RUN_UNTIL(&w, w.open_n == 0);
+    world_close(&w);
+}
+
+static void localhost_listens_on_all_its_addresses(void **state)
+{
+    (void)state;
+    struct world w;
+    struct side four = {0}, six = {0};
+    const char *why = NULL;
+    world_open(&w, 0);
+    struct hg_listener *l = listen_on(&w, "localhost", 0, 0, &why);
+    assert_non_null(l);
+    four.stream = hg_tcp_connect(&w.net, "127.0.0.1", hg_listener_port(l), 5000, &user, &four);
+    RUN_UNTIL(&w, four.opened_n == 1);
+    six.stream = hg_tcp_connect(&w.net, "::1", hg_listener_port(l), 5000, &user, &six);
+    RUN_UNTIL(&w, six.opened_n == 1 || six.closed_n == 1); /* a machine may be without IPv6 */
+    if (six.stream != NULL) {
+        assert_memory_equal(six.stream->ops->peer(six.stream), "[::1]:", 6);
+        side_close(&six, HG_CLOSED);
+    }
+    side_close(&four, HG_CLOSED);
+    RUN_UNTIL(&w, four.closed_n == 1 && six.closed_n == 1);
+    hg_listener_close(l);
+    world_close(&w);
+}
+
+/* ---- The end of a turn ---- */
+
+struct chain {
+    struct hg_defer defer;
+    struct hg_net *net;
+    struct hg_defer *next;
+    unsigned runs_n;
+};
+
+static void run_chain(struct hg_defer *defer)
+{
+    struct chain *c = HG_CONTAINER_OF(defer, struct chain, defer);
+    c->runs_n++;
+    if (c->next != NULL) {
+        hg_net_defer(c->net, c->next);
+    }
+}
+
+static void deferred_work_runs_once_in_the_same_turn(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 0);
+    struct chain second = {.defer.run = run_chain, .net = &w.net};
+    struct chain first = {.defer.run = run_chain, .net = &w.net, .next = &second.defer};
+    struct chain never = {.defer.run = run_chain, .net = &w.net};
+    hg_net_defer(&w.net, &first.defer);
+    hg_net_defer(&w.net, &first.defer);
+    hg_net_defer(&w.net, &never.defer);
+    hg_net_undefer(&never.defer);
+    hg_net_undefer(&never.defer);
+    uv_run(&w.loop, UV_RUN_NOWAIT);
+    assert_int_equal(first.runs_n, 1);
+    assert_int_equal(second.runs_n, 1);
+    assert_int_equal(never.runs_n, 0);
+    uv_run(&w.loop, UV_RUN_NOWAIT);
+    assert_int_equal(first.runs_n, 1);
+    world_close(&w);
+}
+
+static unsigned fired_n;
+
+static void on_fire(struct hg_timer *timer)
+{
+    (void)timer;
+    fired_n++;
+}
+
+static void the_loop_wakes_for_the_wheel_alone(void **state)
+{
+    (void)state;
+    struct world w;
+    struct hg_timer timer;
+    world_open(&w, 0);
+    fired_n = 0;
+    hg_timer_init(&timer, on_fire);
+    uint64_t before = hg_clock_ms();
+    hg_wheel_set(&w.wheel, &timer, before + 200);
+    unsigned turns = 0;
+    while (fired_n == 0) {
+        uv_run(&w.loop, UV_RUN_ONCE);
+        turns++;
+    }
+    uint64_t took = hg_clock_ms() - before;
+    assert_true(took >= 200 && took < 1000);
+    assert_true(turns < 10);
+    world_close(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(large_and_small_writes_come_back_in_order),
+        cmocka_unit_test(what_one_turn_writes_is_one_system_call),
+        cmocka_unit_test(a_slow_reader_fills_the_queue_and_drains_it),
+        cmocka_unit_test(close_during_a_write_drops_it_and_tells_once),
+        cmocka_unit_test(finish_delivers_everything_to_a_peer_that_still_talks),
+        cmocka_unit_test(finish_ends_though_the_peer_stays),
+        cmocka_unit_test(a_peer_that_closes_its_side_still_gets_the_answer),
+        cmocka_unit_test(a_reset_is_a_lost_peer),
+        cmocka_unit_test(a_user_may_close_from_on_read),
+        cmocka_unit_test(nothing_is_read_after_read_stop),
+        cmocka_unit_test(a_refused_connection_ends_as_lost),
+        cmocka_unit_test(every_address_of_a_name_is_tried),
+        cmocka_unit_test(closing_at_any_moment_of_connecting_is_safe),
+        cmocka_unit_test(connecting_has_a_time_limit),
+        cmocka_unit_test(a_port_that_somebody_has_is_refused),
+        cmocka_unit_test(workers_share_a_port),
+        cmocka_unit_test(connections_over_the_limit_are_closed_at_once),
+        cmocka_unit_test(out_of_descriptors_accepting_pauses_and_goes_on),
+        cmocka_unit_test(localhost_listens_on_all_its_addresses),
+        cmocka_unit_test(deferred_work_runs_once_in_the_same_turn),
+        cmocka_unit_test(the_loop_wakes_for_the_wheel_alone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
