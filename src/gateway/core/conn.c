@@ -287,12 +287,18 @@ bool hg_conn_is_held(const struct hg_conn *c)
 
 /* ---- Output ---- */
 
-enum hg_status hg_conn_send(struct hg_conn *c, const struct hg_part *parts, size_t parts_n)
+enum hg_status hg_conn_send_kind(struct hg_conn *c, enum hg_frame_kind kind,
+                                 const struct hg_part *parts, size_t parts_n)
 {
     if (c->state != CONN_OPEN) {
         return HG_CLOSED;
     }
-    return c->stream->ops->write(c->stream, c->adapter->ws_frame_kind, parts, parts_n);
+    return c->stream->ops->write(c->stream, kind, parts, parts_n);
+}
+
+enum hg_status hg_conn_send(struct hg_conn *c, const struct hg_part *parts, size_t parts_n)
+{
+    return hg_conn_send_kind(c, c->adapter->ws_frame_kind, parts, parts_n);
 }
 
 enum hg_status hg_conn_send_bytes(struct hg_conn *c, struct hg_bytes bytes)
