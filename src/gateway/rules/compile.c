@@ -96,6 +96,17 @@ static struct hg_bytes pattern_text(const struct hg_rule_spec *spec, unsigned pr
     return proto != HG_PROTO_MQTT && text.n > 0 && text.p[0] == '/' ? hg_bytes_skip(text, 1) : text;
 }
 
+/* The first protocol with the same pattern as this one: they share its parts. */
+static unsigned same_pattern(const struct hg_rule_spec *spec, unsigned proto)
+{
+    unsigned p = 0;
+    while (p < proto && (spec->pattern[p] == NULL ||
+                         !hg_bytes_eq(pattern_text(spec, p), pattern_text(spec, proto)))) {
+        p++;
+    }
+    return p;
+}
+
 static struct hg_bytes key_text(const struct hg_rule_spec *spec)
 {
     const char *text = spec->queue != NULL ? spec->queue : spec->key;
@@ -108,9 +119,8 @@ static bool alloc_rules(struct hg_rules *r, const struct hg_rule_spec *specs, si
     for (size_t i = 0; i < n; i++) {
         parts_n += hg_template_count(key_text(&specs[i]), '.');
         for (unsigned p = 0; p < HG_PROTO_N; p++) {
-            parts_n += specs[i].pattern[p] == NULL
-                           ? 0
-                           : hg_template_count(hg_bytes_str(specs[i].pattern[p]), '/');
+            bool is_new = specs[i].pattern[p] != NULL && same_pattern(&specs[i], p) == p;
+            parts_n += is_new ? hg_template_count(pattern_text(&specs[i], p), '/') : 0;
         }
     }
     r->parts = hg_alloc(parts_n * sizeof(*r->parts));
@@ -133,7 +143,6 @@ static bool parse(struct compiler *c, struct hg_template *t, const char *field,
     return true;
 }
 
-/* Protocols with the same pattern share its parts. */
 static bool parse_patterns(struct compiler *c, struct hg_rule *rule)
 {
     bool is_fine = true;
@@ -146,17 +155,13 @@ static bool parse_patterns(struct compiler *c, struct hg_rule *rule)
         }
         has_any = true;
         struct hg_bytes text = pattern_text(c->spec, p);
-        bool is_known = false;
-        for (unsigned q = 0; q < p && !is_known; q++) {
-            if (c->spec->pattern[q] != NULL && hg_bytes_eq(text, pattern_text(c->spec, q))) {
-                *t = rule->pattern[q];
-                is_known = true;
-            }
-        }
+        unsigned same = same_pattern(c->spec, p);
         if (text.n == 0) {
             problem_with(c, hg_protocol_name(p), text, "is an empty pattern");
             is_fine = false;
-        } else if (!is_known) {
+        } else if (same < p) {
+            *t = rule->pattern[same];
+        } else {
             is_fine = parse(c, t, hg_protocol_name(p), text, '/') && is_fine;
         }
     }

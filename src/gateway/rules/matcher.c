@@ -19,10 +19,14 @@ struct hg_matcher_entry {
 
 #define NO_ENTRY UINT32_MAX
 
+struct hg_matcher_slot {
+    uint32_t hash;
+    uint32_t id; /* HG_NO_NODE: empty */
+};
+
 struct hg_matcher_node {
     const uint8_t *label; /* of a literal child */
     uint16_t label_n;
-    uint32_t hash;
     uint32_t parent;
     uint32_t first_literal, next_literal; /* children; siblings */
     uint32_t one, rest;
@@ -102,22 +106,25 @@ static uint32_t literal_find(const struct hg_matcher *m, uint32_t parent, struct
     }
     uint32_t hash = literal_hash(parent, label);
     for (uint32_t i = hash;; i++) {
-        uint32_t id = m->slots[i & (m->slots_cap - 1)];
-        const struct hg_matcher_node *node = &m->nodes[id];
-        if (id == HG_NO_NODE || (node->hash == hash && node->parent == parent &&
-                                 hg_bytes_eq(hg_bytes(node->label, node->label_n), label))) {
-            return id;
+        const struct hg_matcher_slot *slot = &m->slots[i & (m->slots_cap - 1)];
+        if (slot->hash != hash && slot->id != HG_NO_NODE) {
+            continue;
+        }
+        const struct hg_matcher_node *node = &m->nodes[slot->id];
+        if (slot->id == HG_NO_NODE ||
+            (node->parent == parent && hg_bytes_eq(hg_bytes(node->label, node->label_n), label))) {
+            return slot->id;
         }
     }
 }
 
-static void slot_put(uint32_t *slots, uint32_t cap, uint32_t hash, uint32_t id)
+static void slot_put(struct hg_matcher_slot *slots, uint32_t cap, struct hg_matcher_slot slot)
 {
-    uint32_t i = hash & (cap - 1);
-    while (slots[i] != HG_NO_NODE) {
+    uint32_t i = slot.hash & (cap - 1);
+    while (slots[i].id != HG_NO_NODE) {
         i = (i + 1) & (cap - 1);
     }
-    slots[i] = id;
+    slots[i] = slot;
 }
 
 /* At most half full. */
@@ -127,13 +134,13 @@ static bool slots_reserve(struct hg_matcher *m)
         return true;
     }
     uint32_t cap = m->slots_cap == 0 ? 64 : m->slots_cap * 2;
-    uint32_t *slots = cap == 0 ? NULL : hg_zalloc(cap * sizeof(*slots));
+    struct hg_matcher_slot *slots = cap == 0 ? NULL : hg_zalloc(cap * sizeof(*slots));
     if (slots == NULL) {
         return false;
     }
     for (uint32_t i = 0; i < m->slots_cap; i++) {
-        if (m->slots[i] != HG_NO_NODE) {
-            slot_put(slots, cap, m->nodes[m->slots[i]].hash, m->slots[i]);
+        if (m->slots[i].id != HG_NO_NODE) {
+            slot_put(slots, cap, m->slots[i]);
         }
     }
     hg_free(m->slots);
@@ -154,11 +161,11 @@ static uint32_t literal_get(struct hg_matcher *m, uint32_t parent, const struct 
     struct hg_matcher_node *node = &m->nodes[id];
     node->label = part->text;
     node->label_n = part->n;
-    node->hash = literal_hash(parent, hg_part_text(part));
     node->parent = parent;
     node->next_literal = m->nodes[parent].first_literal;
     m->nodes[parent].first_literal = id;
-    slot_put(m->slots, m->slots_cap, node->hash, id);
+    slot_put(m->slots, m->slots_cap,
+             (struct hg_matcher_slot){literal_hash(parent, hg_part_text(part)), id});
     m->literals_n++;
     return id;
 }

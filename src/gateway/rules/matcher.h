@@ -11,11 +11,12 @@ static const uint32_t HG_NO_RULE_INDEX = UINT32_MAX;
 
 struct hg_matcher_node;
 struct hg_matcher_entry;
+struct hg_matcher_slot;
 
 struct hg_matcher {
     struct hg_matcher_node *nodes; /* by id; id 0 is no node */
     uint32_t nodes_n, nodes_cap;
-    uint32_t *slots; /* open addressing: (parent, literal) -> id, 0 is empty */
+    struct hg_matcher_slot *slots; /* open addressing: (parent, literal) -> id */
     uint32_t slots_cap, literals_n;
     struct hg_matcher_entry *entries;
     uint32_t entries_n, entries_cap;
