@@ -67,13 +67,18 @@ static bool is_wild(const struct hg_cut *filter, size_t level)
            (level < filter->n && hg_bytes_eq(filter->parts[level], HG_BYTES("+")));
 }
 
-static enum verdict judge_queue(const struct hg_template *pattern, const struct hg_cut *filter)
+static enum verdict judge_queue(const struct hg_rule *rule, enum hg_protocol proto,
+                                const struct hg_cut *filter)
 {
+    const struct hg_template *pattern = &rule->pattern[proto];
     for (uint8_t i = 0; i < pattern->n; i++) {
         bool is_literal = pattern->parts[i].kind == HG_PART_LITERAL;
         if (is_literal && is_wild(filter, i)) {
             return WITHOUT;
         }
+    }
+    if (pattern->captures_n > 0 && !rule->has_address_header) {
+        return ONE_WAY;
     }
     for (uint8_t i = 0; i < pattern->n; i++) {
         uint8_t kind = pattern->parts[i].kind;
@@ -91,7 +96,7 @@ static enum verdict judge(const struct subscription *s, const struct hg_rule *ru
                           struct hg_key *key_out)
 {
     if (rule->spec->queue != NULL) {
-        return judge_queue(&rule->pattern[s->proto], &s->filter);
+        return judge_queue(rule, s->proto, &s->filter);
     }
     if ((rule->reversible & (1U << s->proto)) == 0 && !rule->has_address_header) {
         return ONE_WAY;
@@ -171,6 +176,9 @@ static void give_plans(const struct subscription *s, uint32_t index, struct hg_k
 
 static const char *reason(const struct hg_rule *rule, enum verdict v)
 {
+    if (v == ONE_WAY && rule->spec->queue != NULL) {
+        return "messages in the rule's queue do not tell what it captures, so they have no address";
+    }
     if (v == ONE_WAY) {
         return "the rule's key does not hold every capture, so nothing comes back through it";
     }

@@ -92,16 +92,6 @@ static void write_var(struct hg_bytes name, const struct hg_rule_vars *vars, str
     }
 }
 
-/* Index of a part among the pattern's captures. */
-static size_t capture_index(const struct hg_template *pattern, uint8_t at)
-{
-    size_t n = 0;
-    for (uint8_t i = 0; i < at; i++) {
-        n += pattern->parts[i].kind != HG_PART_LITERAL;
-    }
-    return n;
-}
-
 void hg_rules_header(const struct hg_rules *r, const struct hg_route *route, size_t i,
                      const struct hg_rule_vars *vars, struct hg_writer *out)
 {
@@ -115,7 +105,7 @@ void hg_rules_header(const struct hg_rules *r, const struct hg_route *route, siz
         if (name.p == NULL) {
             hg_writer_bytes(out, text);
         } else if (at != HG_NO_PART) {
-            hg_writer_bytes(out, route->captures[capture_index(pattern, at)]);
+            hg_writer_bytes(out, route->captures[hg_template_capture_index(pattern, at)]);
         } else {
             write_var(name, vars, out);
         }

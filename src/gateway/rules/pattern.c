@@ -126,6 +126,15 @@ uint8_t hg_template_find(const struct hg_template *t, struct hg_bytes name)
     return HG_NO_PART;
 }
 
+size_t hg_template_capture_index(const struct hg_template *t, uint8_t at)
+{
+    size_t n = 0;
+    for (uint8_t i = 0; i < at; i++) {
+        n += t->parts[i].kind != HG_PART_LITERAL;
+    }
+    return n;
+}
+
 static struct hg_cut cut(struct hg_bytes text, uint8_t sep, struct hg_bytes *parts, size_t max)
 {
     struct hg_bytes rest = text;

@@ -44,6 +44,9 @@ const char *hg_template_parse(struct hg_template *t, struct hg_part *parts, stru
 /* Index of the part that captures `name`, or HG_NO_PART. */
 uint8_t hg_template_find(const struct hg_template *t, struct hg_bytes name);
 
+/* Where part `at`, a capture, stands among the captures. */
+size_t hg_template_capture_index(const struct hg_template *t, uint8_t at);
+
 /* Text cut into parts as far as templates reach. */
 struct hg_cut {
     struct hg_bytes text;

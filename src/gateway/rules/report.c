@@ -43,43 +43,38 @@ static void write_protocols(struct report *rep, const struct hg_rule *rule, unsi
 /* The gateway's own paths, and the destinations that RabbitMQ's STOMP plugin has: taken before any rule. */
 static const struct {
     enum hg_protocol proto;
-    const char *levels[2];
     const char *text;
 } reserved[] = {
-    {HG_PROTO_HTTP, {"v1", NULL}, "/v1"},
-    {HG_PROTO_HTTP, {"api", NULL}, "/api"},
-    {HG_PROTO_HTTP, {"ws", NULL}, "/ws"},
-    {HG_PROTO_HTTP, {"mqtt", NULL}, "/mqtt"},
-    {HG_PROTO_STOMP, {"exchange", NULL}, "/exchange"},
-    {HG_PROTO_STOMP, {"queue", NULL}, "/queue"},
-    {HG_PROTO_STOMP, {"amq", "queue"}, "/amq/queue"},
-    {HG_PROTO_STOMP, {"topic", NULL}, "/topic"},
-    {HG_PROTO_STOMP, {"temp-queue", NULL}, "/temp-queue"},
-    {HG_PROTO_STOMP, {"reply-queue", NULL}, "/reply-queue"},
+    {HG_PROTO_HTTP, "/v1"},          {HG_PROTO_HTTP, "/api"},
+    {HG_PROTO_HTTP, "/ws"},          {HG_PROTO_HTTP, "/mqtt"},
+    {HG_PROTO_STOMP, "/exchange"},   {HG_PROTO_STOMP, "/queue"},
+    {HG_PROTO_STOMP, "/amq/queue"},  {HG_PROTO_STOMP, "/topic"},
+    {HG_PROTO_STOMP, "/temp-queue"}, {HG_PROTO_STOMP, "/reply-queue"},
 };
 
-static bool begins_with(const struct hg_template *pattern, const char *const levels[2])
+const char *hg_rules_reserved(enum hg_protocol proto, struct hg_bytes address)
 {
-    for (uint8_t i = 0; i < 2 && levels[i] != NULL; i++) {
-        if (i >= pattern->n || pattern->parts[i].kind != HG_PART_LITERAL ||
-            !hg_bytes_eq(hg_part_text(&pattern->parts[i]), hg_bytes_str(levels[i]))) {
-            return false;
+    for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++) {
+        struct hg_bytes prefix = hg_bytes_str(reserved[i].text + 1);
+        if (reserved[i].proto == proto && hg_bytes_starts(address, prefix) &&
+            (address.n == prefix.n || address.p[prefix.n] == '/')) {
+            return reserved[i].text;
         }
     }
-    return true;
+    return NULL;
 }
 
 static void report_reserved(struct report *rep, const struct hg_rule *rule)
 {
-    for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++) {
-        const struct hg_template *pattern = &rule->pattern[reserved[i].proto];
-        if (pattern->parts != NULL && begins_with(pattern, reserved[i].levels)) {
+    for (unsigned p = HG_PROTO_STOMP; p < HG_PROTO_N; p++) {
+        struct hg_bytes text = hg_bytes_str(rule->spec->pattern[p]);
+        text = text.n > 0 && text.p[0] == '/' ? hg_bytes_skip(text, 1) : text;
+        const char *prefix = hg_rules_reserved(p, text);
+        if (prefix != NULL) {
             begin_finding(rep, rule);
-            hg_writer_printf(rep->out, "%s takes %s for itself%s\n",
-                             hg_protocol_name(reserved[i].proto), reserved[i].text,
-                             reserved[i].proto == HG_PROTO_STOMP
-                                 ? ", unless [stomp] rabbitmq_destinations = false"
-                                 : ": only /v1/topics/ reaches this rule");
+            hg_writer_printf(rep->out, "%s takes %s for itself%s\n", hg_protocol_name(p), prefix,
+                             p == HG_PROTO_STOMP ? ", unless [stomp] rabbitmq_destinations = false"
+                                                 : ": only /v1/topics/ reaches this rule");
         }
     }
 }

@@ -79,6 +79,18 @@ enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto
     return status;
 }
 
+struct hg_bytes hg_rules_capture_name(const struct hg_rules *r, size_t rule, enum hg_protocol proto,
+                                      size_t i)
+{
+    const struct hg_template *pattern = &r->rules[rule].pattern[proto];
+    for (uint8_t k = 0; k < pattern->n; k++) {
+        if (pattern->parts[k].kind != HG_PART_LITERAL && i-- == 0) {
+            return hg_part_text(&pattern->parts[k]);
+        }
+    }
+    return (struct hg_bytes){0};
+}
+
 static bool rule_maps_exchange(const struct hg_rule *rule, struct hg_bytes exchange)
 {
     if (hg_bytes_eq(rule->exchange, exchange)) {
@@ -106,11 +118,8 @@ static void write_alike(const struct hg_template *to, const struct hg_template *
         struct hg_bytes text = hg_part_text(&to->parts[i]);
         if (to->parts[i].kind != HG_PART_LITERAL) {
             uint8_t at = hg_template_find(from, text);
-            size_t nth = 0;
-            for (uint8_t k = 0; k < at && at != HG_NO_PART; k++) {
-                nth += from->parts[k].kind != HG_PART_LITERAL;
-            }
-            text = at == HG_NO_PART ? (struct hg_bytes){0} : route->captures[nth];
+            text = at == HG_NO_PART ? (struct hg_bytes){0}
+                                    : route->captures[hg_template_capture_index(from, at)];
         }
         if (text.p == NULL) {
             continue;

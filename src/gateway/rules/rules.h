@@ -29,15 +29,14 @@ enum hg_tristate { HG_UNSET = -1, HG_NO, HG_YES };
 
 enum { HG_CAPTURES_MAX = 16, HG_KEY_MAX = 255 };
 
-/* A rule as written; strings are NUL-terminated and belong to the configuration, which outlives the table. */
+/* A rule as written; it and its strings, NUL-terminated, belong to the configuration, which outlives the table. */
 struct hg_rule_spec {
     const char *where; /* "file:line:column", for messages */
     const char *name;
     const char *pattern[HG_PROTO_N]; /* NULL: not served for this protocol */
     const char *exchange;            /* NULL if queue is set; "" never */
     const char *queue; /* publish through the default exchange; subscribers consume it */
-    const char
-        *key; /* NULL: the pattern's captures joined by `.` is not guessed; the key is then "" */
+    const char *key;   /* NULL: "" (it is not guessed from the pattern) */
     const char *const *header_names; /* AMQP headers set on publish */
     const char *const
         *header_values; /* templates: {capture}, {client_id}, {user}, {protocol}, {address} */
@@ -83,9 +82,14 @@ struct hg_route {
     uint8_t key_buf[HG_KEY_MAX + 1];
 };
 
-/* First rule that matches. OK, NO_RULE, KEY_TOO_LONG (route->rule says which), BAD_ADDRESS (a rule's word would not come back). */
+/* First rule that matches. OK; NO_RULE; KEY_TOO_LONG (route_out->rule says which); BAD_ADDRESS: empty, with a wildcard, or its key would
+ * be one empty word, which RabbitMQ and the way back take for no word. */
 enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto,
                                 struct hg_bytes address, struct hg_route *route_out);
+
+/* Name of the i-th capture of the rule's pattern, as route.captures counts them. */
+struct hg_bytes hg_rules_capture_name(const struct hg_rules *r, size_t rule, enum hg_protocol proto,
+                                      size_t i);
 
 struct hg_rule_vars { /* what header templates may name besides captures */
     struct hg_bytes client_id, user, address;
@@ -95,13 +99,15 @@ struct hg_rule_vars { /* what header templates may name besides captures */
 void hg_rules_header(const struct hg_rules *r, const struct hg_route *route, size_t i,
                      const struct hg_rule_vars *vars, struct hg_writer *out);
 
-/* Maps a delivery back: the address for this protocol by the first rule that fits, appended to `out`; false if none does (and
- * then nothing is appended). `original` is the message's x-headgate-address header, empty if it has none. */
+/* Maps a delivery back: the address for this protocol by the first rule that fits, appended to `out`; false if none does, if the address
+ * could not be shown (not UTF-8, a wildcard in it), or when there is no memory, and then nothing is appended. `original` is the message's
+ * x-headgate-address header, empty if it has none; it is believed only if publishing to it leads to this exchange and key. */
 bool hg_rules_deliver(const struct hg_rules *r, enum hg_protocol proto, struct hg_bytes exchange,
                       struct hg_bytes key, struct hg_bytes original, struct hg_writer *out,
                       size_t *rule_out);
 
-/* What a subscription needs in RabbitMQ, a plan per rule that the filter can meet. Borrowed during the call. */
+/* What a subscription needs in RabbitMQ, a plan per rule that the filter can meet; two where overlong = "hash" needs a second binding for
+ * hashed keys. Borrowed during the call. */
 struct hg_binding_plan {
     size_t rule;
     enum hg_plan_kind {
@@ -110,17 +116,23 @@ struct hg_binding_plan {
         HG_PLAN_QUEUE /* consume `queue`, competing with others */
     } kind;
     struct hg_bytes exchange, key, queue;
-    struct hg_bytes
-        wide_key; /* the rule's whole pattern as binding key; n == 0 with is_widenable false: never widen */
-    bool is_widenable; /* scope wide, or auto with a literal first word; never with mandatory */
+    /* The rule's whole pattern as binding key, empty unless it may be widened: a topic exchange, and scope wide, or auto with a literal
+     * first word; never with mandatory. */
+    struct hg_bytes wide_key;
+    bool is_widenable;
     enum hg_scope scope;
 };
 typedef void hg_plan_fn(void *ctx, const struct hg_binding_plan *plan);
-/* filter: MQTT syntax (`+`, `#`); callers translate STOMP's and HTTP's `*` to `+` first. OK; NO_RULE: no rule meets it;
- * NO_WILDCARD: one does, but its exchange cannot express it (*why_out, static text); KEY_TOO_LONG. Plans come only with OK. */
+/* filter: MQTT syntax (`+`, `#`); callers translate STOMP's and HTTP's `*` to `+` first. OK; BAD_FILTER; NO_RULE: no rule meets it, or nothing
+ * comes back through the one that does; NO_WILDCARD: a rule that what it matches goes through cannot express it (bindings.c says which
+ * count); KEY_TOO_LONG; NO_MEMORY. Plans come only with OK, in table order. *why_out: static text, or NULL where the status says all. */
 enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol proto,
                                   struct hg_bytes filter, hg_plan_fn *each, void *ctx,
                                   const char **why_out);
+
+/* The prefix ("/topic") that the gateway takes for itself over this protocol before any rule, if the address begins with it; NULL if
+ * none does. STOMP's are RabbitMQ's destinations, which [stomp] rabbitmq_destinations can switch off. */
+const char *hg_rules_reserved(enum hg_protocol proto, struct hg_bytes address);
 
 /* Findings for `headgate check`, one line each "where: rule NAME: …": rules that collide (same exchange and overlapping keys, so
  * that a delivery maps back to the other one), cannot be reversed, are never reached, begin with a reserved prefix. Returns how many. */

@@ -59,6 +59,8 @@ static void check_rows(const struct hg_rules *r, const struct row *rows, size_t 
 static const char no_direct[] = "a direct exchange takes no wildcard: subscribe to whole addresses";
 static const char no_part[] =
     "a queue is consumed whole: subscribe with wildcards for all that its rule captures";
+static const char one_way_queue[] =
+    "messages in the rule's queue do not tell what it captures, so they have no address";
 static const char one_way[] =
     "the rule's key does not hold every capture, so nothing comes back through it";
 
@@ -120,16 +122,24 @@ static void a_filter_becomes_the_topic_bindings_of_every_rule_it_meets(void **st
 
 static void each_kind_of_exchange_gets_its_plan(void **state)
 {
+    static const char *const header[] = {"x-headgate-address"};
+    static const char *const value[] = {"{address}"};
     static const struct hg_rule_spec specs[] = {
         {.name = "0", .pattern = ALL("order/{id}"), .exchange = "orders", .key = "o.{id}"},
         {.name = "1", .pattern = ALL("news/{x}"), .exchange = "news", .key = "{x}"},
         {.name = "2", .pattern = ALL("typed/{x}"), .exchange = "typed", .key = "t.{x}"},
         {.name = "3", .pattern = ALL("spread/{x}"), .exchange = "spread", .key = "s.{x}"},
         {.name = "4", .pattern = ALL("work"), .queue = "w"},
-        {.name = "5", .pattern = ALL("jobs/{id}/{r...}"), .queue = "j"},
+        {.name = "5",
+         .pattern = ALL("jobs/{id}/{r...}"),
+         .queue = "j",
+         .header_names = header,
+         .header_values = value,
+         .headers_n = 1},
         {.name = "6", .pattern = ALL("cmd/{id}"), .exchange = "events", .key = "cmd"},
         {.name = "7", .pattern = ALL("same/{id}"), .exchange = "orders", .key = "s.{id}"},
         {.name = "8", .pattern = ALL("fixed/x"), .exchange = "orders", .key = "fixed"},
+        {.name = "9", .pattern = ALL("mute/{id}"), .queue = "m"},
     };
     static const struct row rows[] = {
         {"order/17", HG_OK, "0 feed orders o.17\n"},
@@ -150,6 +160,7 @@ static void each_kind_of_exchange_gets_its_plan(void **state)
         {"jobs/+", HG_NO_WILDCARD, no_part},
         {"jobs/7/#", HG_NO_WILDCARD, no_part},
         {"jobs/7/x", HG_NO_WILDCARD, no_part},
+        {"mute/+", HG_NO_RULE, one_way_queue},
         {"cmd/1", HG_NO_RULE, one_way},
         {"cmd/#", HG_NO_RULE, one_way},
         {"+", HG_NO_WILDCARD, no_part}, /* nothing but a queue, which is not meant */
