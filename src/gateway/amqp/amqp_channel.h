@@ -38,22 +38,22 @@ struct hg_amqp_delivery { /* borrowed during the call; exchange and routing key 
 struct hg_amqp_return { /* basic.return: came back because `mandatory` found no queue */
     uint16_t code;
     struct hg_bytes text;
-    struct hg_message
-        *message; /* borrowed; exchange, routing key, properties and body as published */
+    struct hg_message *message; /* borrowed; everything as published */
 };
 
 /* Slots may be NULL where a channel's user can never see the event. */
 struct hg_amqp_channel_ops {
-    void (*on_reply)(void *ctx, uint64_t cookie,
-                     const struct hg_amqp_reply *reply); /* cookie: the request's */
-    /* RabbitMQ closed the channel (close-ok is already in the output); the channel is freed when this returns, its
-     * outstanding requests get no reply. */
+    /* cookie: the request's. */
+    void (*on_reply)(void *ctx, uint64_t cookie, const struct hg_amqp_reply *reply);
+    /* RabbitMQ closed the channel (close-ok is already in the output); the channel is freed when this returns, its outstanding
+     * requests get no reply. */
     void (*on_close)(void *ctx, const struct hg_amqp_close *why);
     void (*on_confirm)(void *ctx, uint64_t delivery_tag, bool is_multiple, bool is_ack);
-    void (*on_return)(
-        void *ctx, const struct hg_amqp_return *ret); /* before the confirm of the same publish */
+    /* Before the confirm of the same publish. */
+    void (*on_return)(void *ctx, const struct hg_amqp_return *ret);
     void (*on_delivery)(void *ctx, const struct hg_amqp_delivery *delivery);
-    void (*on_cancel)(void *ctx, struct hg_bytes consumer_tag); /* the consumer's queue is gone */
+    /* The consumer's queue is gone. */
+    void (*on_cancel)(void *ctx, struct hg_bytes consumer_tag);
 };
 
 /* Opens the lowest free channel number and sends channel.open (reply: CHANNEL_OPEN_OK). NULL: no memory or no channel left. */
@@ -77,8 +77,8 @@ struct hg_amqp_queue_declare {
     size_t arguments_n;
 };
 struct hg_amqp_binding {
-    struct hg_bytes queue, exchange,
-        routing_key; /* queue: the destination exchange for exchange bindings */
+    struct hg_bytes queue; /* for exchange bindings the destination exchange */
+    struct hg_bytes exchange, routing_key;
     const struct hg_header *arguments;
     size_t arguments_n;
 };
@@ -105,8 +105,8 @@ enum hg_status hg_amqp_queue_unbind(struct hg_amqp_channel *ch, uint64_t cookie,
                                     const struct hg_amqp_binding *args);
 enum hg_status hg_amqp_queue_delete(struct hg_amqp_channel *ch, uint64_t cookie,
                                     struct hg_bytes queue, bool if_unused, bool if_empty);
-enum hg_status hg_amqp_basic_qos(struct hg_amqp_channel *ch, uint64_t cookie,
-                                 uint16_t prefetch); /* per consumer */
+/* Per consumer. */
+enum hg_status hg_amqp_basic_qos(struct hg_amqp_channel *ch, uint64_t cookie, uint16_t prefetch);
 enum hg_status hg_amqp_basic_consume(struct hg_amqp_channel *ch, uint64_t cookie,
                                      const struct hg_amqp_consume *args);
 enum hg_status hg_amqp_basic_cancel(struct hg_amqp_channel *ch, uint64_t cookie,
@@ -122,8 +122,8 @@ enum hg_status hg_amqp_basic_nack(struct hg_amqp_channel *ch, uint64_t delivery_
 enum hg_status hg_amqp_basic_publish(struct hg_amqp_channel *ch, const struct hg_message *m);
 
 /* NULL if RabbitMQ will take this publish, else static text: what would make it close the channel or the connection
- * (expiration not digits or past 2^32 - 1 ms, names over 255 bytes, a property too long, headers that do not fit one frame,
- * a body over max_body_bytes, user_id other than `user`, which may be empty for "never allowed"). */
+ * (expiration not digits or past 2^32 - 1 ms, names over 255 bytes, a property too long, headers that do not fit one frame, CC or
+ * BCC that is no array, a body over max_body_bytes, user_id other than `user`, which may be empty for "never allowed"). */
 const char *hg_amqp_check_publish(const struct hg_message_parts *parts, struct hg_bytes user,
                                   uint32_t frame_max, uint64_t max_body_bytes);
 

@@ -18,8 +18,9 @@ struct hg_amqp_conn;
 
 /* Why a connection or a channel ended; texts are borrowed during the call. */
 struct hg_amqp_close {
-    enum hg_status
-        status; /* BROKER_AWAY, BAD_LOGIN, PROTOCOL_ERROR, NO_MEMORY, CLOSED (asked by us), NO_EXCHANGE / NO_QUEUE (404), NOT_ALLOWED (403), REFUSED … */
+    /* BROKER_AWAY, BAD_LOGIN, PROTOCOL_ERROR, NO_MEMORY, CLOSED (asked by us), NO_EXCHANGE and NO_QUEUE (404), NOT_ALLOWED (403),
+     * REFUSED (405, 406, 530, 540) */
+    enum hg_status status;
     uint16_t code;                /* AMQP reply code, 0 if RabbitMQ sent none */
     struct hg_bytes text;         /* RabbitMQ's reason, or ours */
     uint16_t class_id, method_id; /* of the method that failed, 0 if unknown */
@@ -29,21 +30,20 @@ struct hg_amqp_conn_config { /* copied by hg_amqp_conn_new */
     const char *vhost, *user, *password;
     bool is_external;      /* SASL EXTERNAL instead of PLAIN */
     const char *name;      /* connection_name shown in RabbitMQ */
-    uint16_t heartbeat_s;  /* wished for: the smaller of both sides' that is not 0 holds; 0 switches off */
+    uint16_t heartbeat_s;  /* wished for; RabbitMQ's, if smaller; 0 switches off */
     uint32_t frame_max;    /* bytes, wished for; 131072 is RabbitMQ's default */
     uint16_t channel_max;  /* wished for; 2047 is RabbitMQ's default */
     size_t max_body_bytes; /* a delivery over this is a protocol error */
 };
 
 struct hg_amqp_conn_ops {
-    void (*on_open)(void *ctx); /* open-ok: channels may be opened now, not before */
-    void (*on_close)(
-        void *ctx,
-        const struct hg_amqp_close *why); /* channels are gone too, without an event of their own */
+    /* open-ok: channels may be opened now, not before. */
+    void (*on_open)(void *ctx);
+    /* The last event. The channels are gone too, without an event of their own: their pointers are invalid when this returns. */
+    void (*on_close)(void *ctx, const struct hg_amqp_close *why);
     void (*on_blocked)(void *ctx, bool is_blocked, struct hg_bytes reason);
-    void (*on_output)(
-        void *
-            ctx); /* output went from empty to not empty: take it before the loop sleeps; may come from any call */
+    /* Output went from empty to not empty: take it before the loop sleeps. May come from any call. */
+    void (*on_output)(void *ctx);
 };
 
 /* NULL when there is no memory. ops and ctx must outlive the connection. */
