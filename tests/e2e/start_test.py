@@ -3,7 +3,7 @@
 import signal
 import socket
 
-from harness import Consumer, E2E, Gateway, headgate
+from harness import Consumer, E2E, Gateway, eventually, headgate
 from harness.gateway import config_text
 
 
@@ -81,7 +81,7 @@ bindings = [{ exchange = "made", key = "a.*" }]
     def test_the_admin_listener_says_ready_once_everything_is(self):
         gw = self.gateway()
         self.assertEqual(gw.admin("/healthz")[0], 200)
-        self.assertEqual(gw.admin("/readyz")[0], 200)
+        eventually(lambda: gw.admin("/readyz")[0] == 200)
 
     def test_a_wrong_configuration_starts_nothing(self):
         done = headgate("run", "-c", self.config_file("workers = 1\n"))

@@ -2,7 +2,7 @@
 """Clients that other people wrote, each with a mailbox; and raw sockets for what no decent client does."""
 import base64
 import hashlib
-import http.client
+from http.client import HTTPConnection
 import os
 import socket
 import struct
@@ -232,7 +232,7 @@ def http(address, method, path, body=None, headers=None):
 
 
 def http_connection(address):
-    return http.client.HTTPConnection(*address, timeout=LIMIT_S)
+    return HTTPConnection(*address, timeout=LIMIT_S)
 
 
 class raw:
