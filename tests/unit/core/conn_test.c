@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Connections over a stream without a socket, with a toy protocol: packets of one length byte and as many bytes. */
+#include "core/conn.h"
+
+#include "../stream/fake_stream.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/worker.h"
+#include "seam/seam.h"
+#include "seam/unit.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct bench;
+
+/* ---- The toy ---- */
+
+struct toy {
+    struct hg_session base; /* first member */
+    struct bench *bench;
+};
+
+struct bench {
+    struct hg_gateway gateway;
+    struct hg_config config;
+    struct hg_worker worker;
+    uv_async_t alive; /* a loop without handles does not turn */
+    struct fake_stream stream;
+    struct hg_conn *conn;  /* NULL once the session is closed and the stream too */
+    struct hg_writer seen; /* the packets' contents, joined by "|" */
+    unsigned opened_n, closed_n, drained_n, drain_n, feeds_n;
+    enum hg_status why;
+    const char *subprotocol;
+    bool holds;      /* HELD at a packet "h" */
+    bool is_inside;  /* a call of ours is under way: no callback may come */
+    bool no_session; /* open fails */
+};
+
+static struct bench *the_bench; /* an adapter's open function has no other way to the test */
+
+static const struct hg_adapter toy_adapter, ws_adapter;
+
+/* What a packet asks for. Returns false if it may not be used yet. */
+static bool obey(struct toy *t, struct hg_bytes packet, struct hg_bytes rest)
+{
+    struct bench *b = t->bench;
+    struct hg_conn *c = t->base.conn;
+    if (hg_bytes_eq(packet, HG_BYTES("h")) && b->holds) {
+        hg_conn_hold(c, HG_HOLD_UPSTREAM);
+        return false;
+    }
+    hg_writer_bytes(&b->seen, packet);
+    hg_writer_str(&b->seen, "|");
+    if (hg_bytes_eq(packet, HG_BYTES("finish"))) {
+        hg_conn_send_bytes(c, HG_BYTES("bye"));
+        hg_conn_finish(c, HG_CLOSED);
+    } else if (hg_bytes_eq(packet, HG_BYTES("close"))) {
+        hg_conn_close(c, HG_NOT_ALLOWED);
+    } else if (hg_bytes_eq(packet, HG_BYTES("upgrade"))) {
+        hg_conn_send_bytes(c, HG_BYTES("101"));
+        hg_conn_upgrade(c, rest, &ws_adapter, "toy", 1000);
+    }
+    return true;
+}
+
+static ssize_t feed(struct hg_session *s, struct hg_bytes in, struct hg_error *err)
+{
+    struct toy *t = (struct toy *)s;
+    struct bench *b = t->bench;
+    size_t used = 0;
+    assert_false(b->is_inside);
+    b->feeds_n++;
+    while (in.n > used && in.n - used > in.p[used]) {
+        struct hg_bytes packet = {in.p + used + 1, in.p[used]};
+        if (packet.n == 0) {
+            return hg_error_set(err, HG_MALFORMED, "a packet has at least one byte", used);
+        }
+        bool is_last = hg_bytes_eq(packet, HG_BYTES("upgrade")) ||
+                       hg_bytes_eq(packet, HG_BYTES("finish")) ||
+                       hg_bytes_eq(packet, HG_BYTES("close"));
+        if (!obey(t, packet, hg_bytes_skip(in, used + 1 + packet.n))) {
+            break;
+        }
+        used += 1 + packet.n;
+        if (is_last) {
+            break; /* t may be gone */
+        }
+    }
+    return (ssize_t)used;
+}
+
+static void drained(struct hg_session *s)
+{
+    ((struct toy *)s)->bench->drained_n++;
+}
+
+static void drain(struct hg_session *s)
+{
+    ((struct toy *)s)->bench->drain_n++;
+    hg_conn_finish(s->conn, HG_SHUTTING_DOWN);
+}
+
+static void closed(struct hg_session *s, enum hg_status why)
+{
+    struct bench *b = ((struct toy *)s)->bench;
+    assert_false(b->is_inside);
+    b->closed_n++;
+    b->why = why;
+    hg_free(s);
+}
+
+static void describe(struct hg_session *s, struct hg_session_info *out)
+{
+    (void)s;
+    *out = (struct hg_session_info){"1", HG_BYTES("toy \"1\""), HG_BYTES("anna")};
+}
+
+static const struct hg_session_ops ops = {
+    .feed = feed,
+    .drained = drained,
+    .drain = drain,
+    .closed = closed,
+    .describe = describe,
+};
+
+static struct hg_session *open_toy(struct hg_worker *worker, struct hg_conn *conn,
+                                   const struct hg_listener_spec *listener, const char *subprotocol)
+{
+    (void)listener;
+    the_bench->conn = conn;
+    if (the_bench->no_session) {
+        return NULL;
+    }
+    struct toy *t = hg_zalloc(sizeof(*t));
+    if (t == NULL) {
+        return NULL;
+    }
+    t->base.ops = &ops;
+    t->base.conn = conn;
+    t->base.worker = worker;
+    t->base.proto = subprotocol == NULL ? HG_PROTO_HTTP : HG_PROTO_STOMP;
+    t->bench = the_bench;
+    the_bench->opened_n++;
+    the_bench->subprotocol = subprotocol;
+    return &t->base;
+}
+
+static const struct hg_adapter toy_adapter = {.name = "toy", .open = open_toy};
+static const struct hg_adapter ws_adapter = {
+    .name = "toyws", .open = open_toy, .ws_frame_kind = HG_FRAME_TEXT};
+
+static const struct hg_listener_spec listener = {
+    .where = "here", .serve = HG_SERVE_WEB, .host = "127.0.0.1"};
+
+/* ---- The bench ---- */
+
+static void turn(struct bench *b)
+{
+    uv_run(&b->worker.loop, UV_RUN_NOWAIT);
+}
+
+static void prepare(struct bench *b)
+{
+    struct hg_worker *w = &b->worker;
+    memset(b, 0, sizeof(*b));
+    the_bench = b;
+    b->config.outbound_low_bytes = 1000;
+    b->config.outbound_high_bytes = 10000;
+    w->gateway = &b->gateway;
+    w->config = &b->config;
+    uv_loop_init(&w->loop);
+    uv_async_init(&w->loop, &b->alive, NULL);
+    hg_wheel_open(&w->wheel, hg_clock_ms());
+    assert_true(hg_net_open(&w->net, &w->loop, &w->wheel, NULL));
+    hg_list_init(&w->conns);
+    hg_conn_pool_open(&w->conn_pool);
+    fake_stream_open(&b->stream);
+}
+
+static void bench_open(struct bench *b)
+{
+    prepare(b);
+    hg_conn_accept(&b->worker, &b->stream.stream, &toy_adapter, &listener);
+    assert_int_equal(b->opened_n, 1);
+    assert_true(b->stream.is_reading);
+}
+
+static void bench_close(struct bench *b)
+{
+    struct hg_worker *w = &b->worker;
+    hg_conn_close_all(w, HG_CLOSED);
+    turn(b);
+    fake_stream_run(&b->stream);
+    assert_int_equal(w->conns_n, 0);
+    assert_int_equal(b->closed_n, b->opened_n);
+    for (enum hg_protocol p = 0; p < HG_PROTO_N; p++) {
+        assert_int_equal(hg_counted(&w->metrics.proto[p].connections), 0);
+    }
+    uv_close((uv_handle_t *)&b->alive, NULL);
+    hg_net_close(&w->net);
+    uv_run(&w->loop, UV_RUN_DEFAULT);
+    hg_net_free(&w->net);
+    hg_pool_close(&w->conn_pool);
+    assert_int_equal(uv_loop_close(&w->loop), 0);
+    fake_stream_close(&b->stream);
+    hg_writer_close(&b->seen);
+    assert_int_equal(seam_live(), 0);
+}
+
+static struct hg_bytes seen(const struct bench *b)
+{
+    return hg_writer_view(&b->seen);
+}
+
+static void push(struct bench *b, const char *text)
+{
+    fake_stream_push(&b->stream, hg_bytes_str(text));
+}
+
+/* ---- Input ---- */
+
+static void packets_are_whole_however_they_are_split(void **state)
+{
+    (void)state;
+    static const char wire[] = "\1a\3bcd\6efghij\2kl";
+    size_t n = sizeof(wire) - 1;
+    for (size_t step = 1; step <= n; step++) {
+        for (size_t first = 1; first <= n; first++) {
+            struct bench b;
+            bench_open(&b);
+            size_t at = 0;
+            for (size_t size = first; at < n; size = step) {
+                size = size < n - at ? size : n - at;
+                fake_stream_push(&b.stream, hg_bytes(wire + at, size));
+                at += size;
+            }
+            assert_text(seen(&b), "a|bcd|efghij|kl|");
+            bench_close(&b);
+        }
+    }
+}
+
+static void nothing_is_kept_between_packets(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    push(&b, "\1a");
+    size_t idle = seam_live();
+    push(&b, "\3b");
+    assert_int_equal(seam_live(), idle + 1);
+    push(&b, "cd\2e");
+    push(&b, "f");
+    assert_int_equal(seam_live(), idle);
+    assert_text(seen(&b), "a|bcd|ef|");
+    bench_close(&b);
+}
+
+static void a_held_packet_comes_again_from_the_loop(void **state)
+{
+    (void)state;
+    static const char wire[] = "\1a\1h\1b\1h\1c";
+    size_t n = sizeof(wire) - 1;
+    for (size_t split = 0; split <= n; split++) {
+        struct bench b;
+        bench_open(&b);
+        b.holds = true;
+        if (split > 0) {
+            fake_stream_push(&b.stream, hg_bytes(wire, split));
+        }
+        bool is_early = split >= 4;
+        assert_int_equal(hg_conn_is_held(b.conn), is_early);
+        assert_int_equal(b.stream.is_reading, !is_early);
+        if (split < n && is_early) {
+            /* A layer below had this already when it was told to stop. */
+            b.stream.is_reading = true;
+            fake_stream_push(&b.stream, hg_bytes(wire + split, n - split));
+            b.stream.is_reading = false;
+        } else if (split < n) {
+            fake_stream_push(&b.stream, hg_bytes(wire + split, n - split));
+        }
+        assert_text(seen(&b), "a|");
+        b.holds = false;
+        b.is_inside = true;
+        hg_conn_release(b.conn, HG_HOLD_UPSTREAM);
+        b.is_inside = false;
+        assert_text(seen(&b), "a|");
+        turn(&b);
+        assert_text(seen(&b), "a|h|b|h|c|");
+        assert_true(b.stream.is_reading);
+        bench_close(&b);
+    }
+}
+
+static void reading_goes_on_when_every_reason_is_gone(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    hg_conn_hold(b.conn, HG_HOLD_UPSTREAM);
+    hg_conn_hold(b.conn, HG_HOLD_SESSION);
+    assert_false(b.stream.is_reading);
+    hg_conn_release(b.conn, HG_HOLD_UPSTREAM);
+    turn(&b);
+    assert_false(b.stream.is_reading);
+    hg_conn_release(b.conn, HG_HOLD_SESSION);
+    hg_conn_hold(b.conn, HG_HOLD_UPSTREAM); /* held again before the loop came round */
+    turn(&b);
+    assert_false(b.stream.is_reading);
+    hg_conn_release(b.conn, HG_HOLD_UPSTREAM);
+    turn(&b);
+    assert_true(b.stream.is_reading);
+    bench_close(&b);
+}
+
+static void a_client_that_does_not_read_is_not_listened_to(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    b.stream.pending = 10001;
+    push(&b, "\1a");
+    assert_false(b.stream.is_reading);
+    assert_false(hg_conn_is_held(b.conn)); /* its keep-alive goes on */
+    assert_true(hg_conn_is_full(b.conn, 0));
+    b.stream.pending = 9000;
+    assert_false(hg_conn_is_full(b.conn, 1000));
+    assert_true(hg_conn_is_full(b.conn, 1001));
+    b.stream.stream.user->on_drained(b.stream.stream.user_ctx);
+    assert_int_equal(b.drained_n, 1);
+    turn(&b);
+    assert_true(b.stream.is_reading);
+    bench_close(&b);
+}
+
+/* ---- The end ---- */
+
+static void finish_lets_output_go_and_tells_the_session_in_the_same_turn(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    push(&b, "\6finish\1x");
+    assert_true(b.stream.is_finished);
+    assert_true(hg_conn_is_closing(b.conn));
+    assert_text(hg_writer_view(&b.stream.written), "bye");
+    assert_text(seen(&b), "finish|");
+    assert_int_equal(b.closed_n, 0);
+    assert_int_equal(hg_conn_send_bytes(b.conn, HG_BYTES("late")), HG_CLOSED);
+    hg_conn_finish(b.conn, HG_SERVER_ERROR);
+    turn(&b);
+    assert_int_equal(b.closed_n, 1);
+    assert_int_equal(b.why, HG_CLOSED);
+    assert_int_equal(b.worker.conns_n, 1); /* the stream still writes */
+    fake_stream_run(&b.stream);
+    assert_int_equal(b.worker.conns_n, 0);
+    bench_close(&b);
+}
+
+static void close_after_finish_drops_what_is_left(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    hg_conn_finish(b.conn, HG_SHUTTING_DOWN);
+    hg_conn_close(b.conn, HG_SERVER_ERROR);
+    assert_true(b.stream.is_closed);
+    fake_stream_run(&b.stream); /* before the loop has come round */
+    assert_int_equal(b.closed_n, 1);
+    assert_int_equal(b.why, HG_SHUTTING_DOWN);
+    turn(&b);
+    assert_int_equal(b.closed_n, 1);
+    bench_close(&b);
+}
+
+static void close_from_inside_feed_ends_it_once(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    push(&b, "\5close\1x");
+    assert_true(b.stream.is_closed);
+    assert_int_equal(b.closed_n, 0);
+    hg_conn_close(b.conn, HG_SERVER_ERROR);
+    turn(&b);
+    turn(&b);
+    assert_int_equal(b.closed_n, 1);
+    assert_int_equal(b.why, HG_NOT_ALLOWED);
+    assert_int_equal(hg_counted(&b.worker.metrics.proto[HG_PROTO_HTTP].errors), 1);
+    bench_close(&b);
+}
+
+static void the_peer_ends_it_once(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    push(&b, "\5half");
+    fake_stream_hang_up(&b.stream, HG_PEER_LOST);
+    assert_int_equal(b.closed_n, 1);
+    assert_int_equal(b.why, HG_PEER_LOST);
+    assert_int_equal(hg_counted(&b.worker.metrics.proto[HG_PROTO_HTTP].errors), 0);
+    bench_close(&b);
+}
+
+static void a_mistake_is_counted_and_ends_it_politely(void **state)
+{
+    (void)state;
+    struct bench b;
+    int fds[2];
+    char line[1024] = "";
+    bench_open(&b);
+    assert_int_equal(pipe(fds), 0);
+    b.worker.log = hg_log_new(fds[1], HG_LOG_INFO, false);
+    push(&b, "\1a");
+    fake_stream_push(&b.stream, hg_bytes("\0\1b", 3));
+    assert_true(b.stream.is_finished);
+    turn(&b);
+    assert_int_equal(b.why, HG_MALFORMED);
+    assert_int_equal(hg_counted(&b.worker.metrics.proto[HG_PROTO_HTTP].errors), 1);
+    assert_true(read(fds[0], line, sizeof(line) - 1) > 0);
+    assert_non_null(strstr(line, "client.refused"));
+    assert_non_null(strstr(line, "a packet has at least one byte"));
+    assert_non_null(strstr(line, "192.0.2.7:4711"));
+    hg_log_free(b.worker.log);
+    b.worker.log = NULL;
+    close(fds[0]);
+    close(fds[1]);
+    bench_close(&b);
+}
+
+static void a_session_that_cannot_open_closes_the_stream(void **state)
+{
+    (void)state;
+    struct bench b;
+    prepare(&b);
+    b.no_session = true;
+    hg_conn_accept(&b.worker, &b.stream.stream, &toy_adapter, &listener);
+    assert_true(b.stream.is_closed);
+    turn(&b);
+    fake_stream_run(&b.stream);
+    assert_int_equal(b.worker.conns_n, 0);
+    bench_close(&b);
+}
+
+static void drain_asks_every_open_session_once(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    hg_conn_drain_all(&b.worker);
+    hg_conn_drain_all(&b.worker);
+    assert_int_equal(b.drain_n, 1);
+    turn(&b);
+    assert_int_equal(b.why, HG_SHUTTING_DOWN);
+    bench_close(&b);
+}
+
+/* ---- Upgrade ---- */
+
+static void an_upgrade_changes_stream_and_session(void **state)
+{
+    (void)state;
+    /* The request, then a masked text frame (zero mask) with the packet "\2hi", cut anywhere. */
+    static const uint8_t wire[] = "\7upgrade\x81\x83\0\0\0\0\2hi";
+    size_t n = sizeof(wire) - 1;
+    for (size_t split = 1; split <= n; split++) {
+        struct bench b;
+        bench_open(&b);
+        uint64_t id = hg_conn_id(b.conn);
+        fake_stream_push(&b.stream, hg_bytes(wire, split));
+        turn(&b); /* early bytes */
+        if (split < n) {
+            fake_stream_push(&b.stream, hg_bytes(wire + split, n - split));
+        }
+        turn(&b);
+        assert_text(seen(&b), "upgrade|hi|");
+        assert_int_equal(b.opened_n, 2);
+        assert_int_equal(b.closed_n, 1);
+        assert_int_equal(b.why, HG_OK);
+        assert_string_equal(b.subprotocol, "toy");
+        assert_int_equal(hg_conn_id(b.conn), id);
+        assert_int_equal(hg_counted(&b.worker.metrics.proto[HG_PROTO_HTTP].connections), 0);
+        assert_int_equal(hg_counted(&b.worker.metrics.proto[HG_PROTO_STOMP].connections), 1);
+        fake_stream_forget(&b.stream);
+        hg_conn_send_bytes(b.conn, HG_BYTES("hello"));
+        assert_bytes(hg_writer_view(&b.stream.written), 7, "\x81\x05hello");
+        bench_close(&b);
+    }
+}
+
+static void an_upgrade_without_memory_closes(void **state)
+{
+    (void)state;
+    for (size_t nth = 1; nth <= 3; nth++) {
+        struct bench b;
+        bench_open(&b);
+        hg_writer_str(&b.seen, "room for what follows: 64 bytes are enough for this");
+        hg_writer_reset(&b.seen);
+        hg_writer_str(&b.stream.written, "and here");
+        seam_fail_alloc(nth); /* the session, the stream, the early bytes */
+        fake_stream_push(&b.stream, hg_bytes("\7upgrade\x81", 9));
+        seam_fail_alloc(0);
+        assert_true(b.stream.is_closed);
+        turn(&b);
+        fake_stream_run(&b.stream);
+        assert_int_equal(b.closed_n, b.opened_n);
+        assert_int_equal(b.why, HG_NO_MEMORY);
+        bench_close(&b);
+    }
+}
+
+/* ---- For people ---- */
+
+static void connections_are_listed_as_json(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct hg_writer out = {0};
+    bench_open(&b);
+    hg_conn_hold(b.conn, HG_HOLD_SESSION);
+    hg_conn_write_all(&b.worker, &out);
+    assert_text(hg_writer_view(&out),
+                "{\"id\":0,\"protocol\":\"toy\",\"version\":\"1\",\"transport\":\"tcp\","
+                "\"peer\":\"192.0.2.7:4711\",\"listener\":\"web\",\"client_id\":\"toy \\\"1\\\"\","
+                "\"user\":\"anna\",\"worker\":0,\"subscriptions\":0,\"pending_bytes\":0,"
+                "\"held\":\"session\",\"connected_at\":\"2026-01-02T03:04:05.678Z\"}");
+    hg_writer_close(&out);
+    bench_close(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(packets_are_whole_however_they_are_split),
+        cmocka_unit_test(nothing_is_kept_between_packets),
+        cmocka_unit_test(a_held_packet_comes_again_from_the_loop),
+        cmocka_unit_test(reading_goes_on_when_every_reason_is_gone),
+        cmocka_unit_test(a_client_that_does_not_read_is_not_listened_to),
+        cmocka_unit_test(finish_lets_output_go_and_tells_the_session_in_the_same_turn),
+        cmocka_unit_test(close_after_finish_drops_what_is_left),
+        cmocka_unit_test(close_from_inside_feed_ends_it_once),
+        cmocka_unit_test(the_peer_ends_it_once),
+        cmocka_unit_test(a_mistake_is_counted_and_ends_it_politely),
+        cmocka_unit_test(a_session_that_cannot_open_closes_the_stream),
+        cmocka_unit_test(drain_asks_every_open_session_once),
+        cmocka_unit_test(an_upgrade_changes_stream_and_session),
+        cmocka_unit_test(an_upgrade_without_memory_closes),
+        cmocka_unit_test(connections_are_listed_as_json),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

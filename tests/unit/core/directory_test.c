@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Claims on client identifiers and questions to all workers, between real threads. */
+#include "core/directory.h"
+
+#include "base/buf.h"
+#include "base/check.h"
+#include "base/mem.h"
+#include "core/worker.h"
+#include "seam/unit.h"
+
+#include <string.h>
+
+/* ---- Workers that are a loop and a mailbox ---- */
+
+enum { WORKERS_N = 4 };
+
+struct bench {
+    struct hg_gateway gateway;
+    struct hg_worker workers[WORKERS_N];
+    struct hg_worker *all[WORKERS_N];
+};
+
+static void on_mail(void *ctx, struct hg_mail *mail)
+{
+    struct hg_worker *w = ctx;
+    switch (mail->kind) {
+    case HG_MAIL_CLAIM: hg_claim_on_mail(mail); break;
+    case HG_MAIL_GATHER_ASK: hg_gather_on_ask(w, mail); break;
+    case HG_MAIL_GATHER_DONE: hg_gather_on_done(mail); break;
+    default: uv_stop(&w->loop);
+    }
+}
+
+static void bench_open(struct bench *b)
+{
+    memset(b, 0, sizeof(*b));
+    b->gateway.directory = hg_directory_new();
+    b->gateway.workers = b->all;
+    b->gateway.workers_n = WORKERS_N;
+    for (unsigned i = 0; i < WORKERS_N; i++) {
+        struct hg_worker *w = b->all[i] = &b->workers[i];
+        w->gateway = &b->gateway;
+        w->index = i;
+        uv_loop_init(&w->loop);
+        w->mailbox = hg_mailbox_new(&w->loop, on_mail, w);
+        assert_non_null(w->mailbox);
+    }
+}
+
+/* Every worker's loop turns on this one thread until nothing more happens. */
+static void settle(struct bench *b)
+{
+    for (int round = 0; round < 10; round++) {
+        for (unsigned i = 0; i < WORKERS_N; i++) {
+            uv_run(&b->workers[i].loop, UV_RUN_NOWAIT);
+        }
+    }
+}
+
+static void bench_close(struct bench *b)
+{
+    for (unsigned i = 0; i < WORKERS_N; i++) {
+        hg_mailbox_close(b->workers[i].mailbox);
+        uv_run(&b->workers[i].loop, UV_RUN_DEFAULT);
+        assert_int_equal(uv_loop_close(&b->workers[i].loop), 0);
+    }
+    for (unsigned i = 0; i < WORKERS_N; i++) {
+        hg_mailbox_free(b->workers[i].mailbox);
+    }
+    hg_directory_free(b->gateway.directory);
+}
+
+struct client {
+    struct hg_claim claim;
+    unsigned granted_n, lost_n;
+    bool keeps; /* does not close when it is lost */
+};
+
+static void on_granted(struct hg_claim *claim)
+{
+    HG_CONTAINER_OF(claim, struct client, claim)->granted_n++;
+}
+
+static void on_lost(struct hg_claim *claim)
+{
+    struct client *c = HG_CONTAINER_OF(claim, struct client, claim);
+    c->lost_n++;
+    if (!c->keeps) {
+        hg_claim_close(claim);
+    }
+}
+
+static const struct hg_claim_ops ops = {on_granted, on_lost};
+
+static void claim(struct bench *b, unsigned worker, struct client *c, const char *id)
+{
+    assert_true(hg_claim_open(&b->workers[worker], &c->claim, hg_bytes_str(id), &ops));
+    assert_int_equal(c->granted_n + c->lost_n, 0); /* nothing from inside */
+}
+
+#define ASSERT_HEARD(client, granted, lost)              \
+    do {                                                 \
+        assert_int_equal((client).granted_n, (granted)); \
+        assert_int_equal((client).lost_n, (lost));       \
+    } while (0)
+
+/* ---- Claims ---- */
+
+static void a_free_identifier_is_granted(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct client x = {0}, y = {0}, empty = {0};
+    bench_open(&b);
+    claim(&b, 0, &x, "x");
+    claim(&b, 1, &y, "y");
+    claim(&b, 1, &empty, "");
+    settle(&b);
+    ASSERT_HEARD(x, 1, 0);
+    ASSERT_HEARD(y, 1, 0);
+    ASSERT_HEARD(empty, 1, 0);
+    hg_claim_close(&x.claim);
+    hg_claim_close(&x.claim); /* as good as zeroed */
+    hg_claim_close(&y.claim);
+    hg_claim_close(&empty.claim);
+    bench_close(&b);
+}
+
+static void the_later_claim_waits_until_the_earlier_is_closed(void **state)
+{
+    (void)state;
+    for (unsigned worker = 0; worker < 2; worker++) { /* the same one, another one */
+        struct bench b;
+        struct client first = {.keeps = true}, second = {0};
+        bench_open(&b);
+        claim(&b, 0, &first, "id");
+        settle(&b);
+        claim(&b, worker, &second, "id");
+        settle(&b);
+        ASSERT_HEARD(first, 1, 1);
+        ASSERT_HEARD(second, 0, 0);
+        hg_claim_close(&first.claim);
+        assert_int_equal(second.granted_n, 0); /* from the loop */
+        settle(&b);
+        ASSERT_HEARD(second, 1, 0);
+        hg_claim_close(&second.claim);
+        bench_close(&b);
+    }
+}
+
+static void only_the_last_of_many_is_granted(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct client c[20] = {0};
+    bench_open(&b);
+    c[0].keeps = true;
+    for (unsigned i = 0; i < 20; i++) {
+        claim(&b, i % WORKERS_N, &c[i], "id");
+    }
+    settle(&b);
+    ASSERT_HEARD(c[0], 0, 1); /* lost before it heard of the grant */
+    for (unsigned i = 1; i < 19; i++) {
+        ASSERT_HEARD(c[i], 0, 1);
+    }
+    ASSERT_HEARD(c[19], 0, 0);
+    hg_claim_close(&c[0].claim);
+    settle(&b);
+    ASSERT_HEARD(c[19], 1, 0);
+    hg_claim_close(&c[19].claim);
+    bench_close(&b);
+}
+
+static void a_cancelled_claim_changes_nothing_for_the_others(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct client first = {.keeps = true}, middle = {0}, last = {0};
+    bench_open(&b);
+    claim(&b, 0, &first, "id");
+    claim(&b, 1, &middle, "id");
+    hg_claim_close(&middle.claim); /* with mail under way to it */
+    claim(&b, 2, &last, "id");
+    settle(&b);
+    ASSERT_HEARD(middle, 0, 0);
+    hg_claim_close(&first.claim);
+    hg_claim_close(&last.claim); /* granted a moment ago, and not told yet */
+    settle(&b);
+    ASSERT_HEARD(last, 0, 0);
+    struct client next = {0};
+    claim(&b, 3, &next, "id");
+    settle(&b);
+    ASSERT_HEARD(next, 1, 0);
+    hg_claim_close(&next.claim);
+    bench_close(&b);
+}
+
+/* ---- Four threads that take one identifier from each other ---- */
+
+enum { ROUNDS = 300 };
+
+struct racer {
+    struct hg_worker *worker;
+    struct client_racer {
+        struct hg_claim claim;
+        struct racer *racer;
+    } now;
+    unsigned rounds_n;
+    _Atomic int *owners; /* how many believe that it is theirs */
+    _Atomic int *done;
+    bool is_granted;
+    uv_async_t go;
+};
+
+static struct racer *racer_of(struct hg_claim *c)
+{
+    return HG_CONTAINER_OF(c, struct client_racer, claim)->racer;
+}
+
+static void race_granted(struct hg_claim *c)
+{
+    struct racer *r = racer_of(c);
+    HG_CHECK(atomic_fetch_add(r->owners, 1) == 0);
+    r->is_granted = true;
+    uv_async_send(&r->go);
+}
+
+static void release(struct racer *r)
+{
+    if (r->is_granted) {
+        r->is_granted = false;
+        atomic_fetch_sub(r->owners, 1);
+    }
+    hg_claim_close(&r->now.claim);
+}
+
+static void race_lost(struct hg_claim *c)
+{
+    struct racer *r = racer_of(c);
+    release(r);
+    uv_async_send(&r->go);
+}
+
+static const struct hg_claim_ops race_ops = {race_granted, race_lost};
+
+static void race(uv_async_t *go)
+{
+    struct racer *r = go->data;
+    release(r);
+    if (r->rounds_n++ == ROUNDS) {
+        if (atomic_fetch_add(r->done, 1) + 1 == WORKERS_N) {
+            for (unsigned i = 0; i < WORKERS_N; i++) {
+                struct hg_worker *w = r->worker->gateway->workers[i];
+                hg_mailbox_send(w->mailbox, &w->stop_mail);
+            }
+        }
+        return;
+    }
+    HG_CHECK(hg_claim_open(r->worker, &r->now.claim, HG_BYTES("contested"), &race_ops));
+    if (r->rounds_n % 3 == 0) {
+        uv_async_send(go); /* gives it up before it has heard anything */
+    }
+}
+
+static void run_racer(void *arg)
+{
+    struct racer *r = arg;
+    uv_async_send(&r->go);
+    uv_run(&r->worker->loop, UV_RUN_DEFAULT);
+    uv_close((uv_handle_t *)&r->go, NULL);
+}
+
+static void at_most_one_owns_it_and_everybody_gets_on(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct racer racers[WORKERS_N] = {0};
+    uv_thread_t threads[WORKERS_N];
+    _Atomic int owners = 0, done = 0;
+    bench_open(&b);
+    for (unsigned i = 0; i < WORKERS_N; i++) {
+        b.workers[i].stop_mail.kind = HG_MAIL_STOP;
+        racers[i] = (struct racer){.worker = &b.workers[i], .owners = &owners, .done = &done};
+        racers[i].now.racer = &racers[i];
+        uv_async_init(&b.workers[i].loop, &racers[i].go, race);
+        racers[i].go.data = &racers[i];
+    }
+    for (unsigned i = 0; i < WORKERS_N; i++) {
+        assert_int_equal(uv_thread_create(&threads[i], run_racer, &racers[i]), 0);
+    }
+    for (unsigned i = 0; i < WORKERS_N; i++) {
+        uv_thread_join(&threads[i]);
+    }
+    assert_int_equal(owners, 0);
+    bench_close(&b);
+}
+
+/* ---- Questions to every worker ---- */
+
+static void ask_index(struct hg_worker *w, struct hg_writer *out)
+{
+    if (w->index != 2) { /* which has nothing to say */
+        hg_writer_printf(out, "worker %u", w->index);
+    }
+}
+
+struct asker {
+    unsigned done_n;
+    char text[200];
+};
+
+static void on_done(void *ctx, struct hg_bytes text)
+{
+    struct asker *a = ctx;
+    a->done_n++;
+    assert_true(text.n < sizeof(a->text));
+    memcpy(a->text, text.p, text.n);
+}
+
+static void answers_come_joined_in_the_workers_order(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct asker a = {0};
+    bench_open(&b);
+    assert_non_null(hg_gather(&b.workers[1], ask_index, ", ", on_done, &a));
+    assert_int_equal(a.done_n, 0);
+    settle(&b);
+    assert_int_equal(a.done_n, 1);
+    assert_string_equal(a.text, "worker 0, worker 1, worker 3");
+    bench_close(&b);
+}
+
+static void a_cancelled_question_is_not_answered(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct asker a = {0};
+    bench_open(&b);
+    struct hg_gather *g = hg_gather(&b.workers[1], ask_index, ", ", on_done, &a);
+    uv_run(&b.workers[0].loop, UV_RUN_NOWAIT);
+    hg_gather_cancel(g);
+    settle(&b);
+    assert_int_equal(a.done_n, 0);
+    bench_close(&b);
+}
+
+static void a_worker_that_has_stopped_is_left_out(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct asker a = {0};
+    bench_open(&b);
+    hg_mailbox_close(b.workers[0].mailbox);
+    uv_run(&b.workers[0].loop, UV_RUN_DEFAULT);
+    assert_non_null(hg_gather(&b.workers[1], ask_index, ", ", on_done, &a));
+    settle(&b);
+    assert_string_equal(a.text, "worker 1, worker 3");
+    /* And one whose asker stops is freed by whoever answers last. */
+    struct hg_gather *g = hg_gather(&b.workers[1], ask_index, ", ", on_done, &a);
+    hg_gather_cancel(g);
+    hg_mailbox_close(b.workers[1].mailbox);
+    uv_run(&b.workers[1].loop, UV_RUN_DEFAULT);
+    settle(&b);
+    assert_int_equal(a.done_n, 1);
+    for (unsigned i = 2; i < WORKERS_N; i++) {
+        hg_mailbox_close(b.workers[i].mailbox);
+        uv_run(&b.workers[i].loop, UV_RUN_DEFAULT);
+    }
+    for (unsigned i = 0; i < WORKERS_N; i++) {
+        assert_int_equal(uv_loop_close(&b.workers[i].loop), 0);
+        hg_mailbox_free(b.workers[i].mailbox);
+    }
+    hg_directory_free(b.gateway.directory);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_free_identifier_is_granted),
+        cmocka_unit_test(the_later_claim_waits_until_the_earlier_is_closed),
+        cmocka_unit_test(only_the_last_of_many_is_granted),
+        cmocka_unit_test(a_cancelled_claim_changes_nothing_for_the_others),
+        cmocka_unit_test(at_most_one_owns_it_and_everybody_gets_on),
+        cmocka_unit_test(answers_come_joined_in_the_workers_order),
+        cmocka_unit_test(a_cancelled_question_is_not_answered),
+        cmocka_unit_test(a_worker_that_has_stopped_is_left_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
