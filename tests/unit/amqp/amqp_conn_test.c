@@ -477,78 +477,77 @@ static void close_before_open_and_loss_end_at_once(void **state)
 
 /* -- malformed input -------------------------------------------------------------------------- */
 
+static const struct {
+    const char *hex; /* with channel 1 open */
+    const char *text;
+} broken_frames[] = {
+    {"04 0001 00000000 ce", "a frame has an unknown type"},
+    {"01 0001 00000003 000000 ce", "a method frame is too short"},
+    {"02 0001 0000000d 003c 0000 0000000000000000 00 ce", "a content header frame is too short"},
+    {"01 0001 00000004 003c0050 00", "a frame does not end in 0xCE"},
+    {"03 0001 00020000", "a frame is larger than the negotiated frame-max"},
+    {"08 0001 00000000 ce", "a heartbeat frame is not empty"},
+    {"08 0000 00000001 00 ce", "a heartbeat frame is not empty"},
+    {"01 0002 00000004 003c000b ce", "RabbitMQ used channel 2, which is not open"},
+    {"01 0001 00000004 003c000a ce", "RabbitMQ sent method 0x003c000a on channel 1"},
+    {"01 0001 00000004 003c000b ce",
+     "RabbitMQ answered on channel 1 with method 0x003c000b, which was not asked for"},
+    {"01 0001 00000004 003c0050 ce", "RabbitMQ sent a malformed method 0x003c0050"},
+    {"01 0000 00000004 003c0050 ce", "RabbitMQ sent method 0x003c0050 out of turn"},
+    {"01 0000 00000004 000a0033 ce", "RabbitMQ sent method 0x000a0033 out of turn"},
+    {"02 0000 0000000e 003c 0000 0000000000000000 0000 ce", "RabbitMQ sent content on channel 0"},
+    {"02 0001 0000000e 003c 0000 0000000000000000 0000 ce",
+     "RabbitMQ sent frames of a message out of order"},
+    {"03 0001 00000001 00 ce", "RabbitMQ sent frames of a message out of order"},
+    /* behind basic.deliver "c" 1 "x" "k" */
+    {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce 03 0001 00000000 ce",
+     "RabbitMQ sent frames of a message out of order"},
+    {"01 0001 00000012 003c003c 0163 0000000000000001 00 0178 016b ce",
+     "a frame does not end in 0xCE"},
+    {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
+     "01 0001 0000000d 003c0050 0000000000000001 00 ce",
+     "RabbitMQ sent frames of a message out of order"},
+    {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
+     "02 0001 0000000e 0032 0000 0000000000000000 0000 ce",
+     "RabbitMQ sent content of an unknown class"},
+    {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
+     "02 0001 0000000e 003c 0000 0000000001000001 0000 ce",
+     "RabbitMQ sent a body of 16777217 bytes, over the limit of 16777216"},
+    {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
+     "02 0001 0000000e 003c 0000 0000000000000002 0000 ce 03 0001 00000003 616263 ce",
+     "RabbitMQ sent more body than it announced"},
+    {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
+     "02 0001 0000000e 003c 0000 0000000000000000 0001 ce",
+     "RabbitMQ sent malformed properties"}, /* a second word of flags */
+    {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
+     "02 0001 0000000e 003c 0000 0000000000000000 8000 ce",
+     "RabbitMQ sent malformed properties"}, /* content type missing */
+    {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
+     "02 0001 00000012 003c 0000 0000000000000000 2000 00000001 ce",
+     "RabbitMQ sent malformed properties"}, /* the table ends too soon */
+    {"01 0001 00000012 003c003c 0163 0000000000000001 00 0178 01 ce"
+     "02 0001 0000000e 003c 0000 0000000000000000 0000 ce",
+     "RabbitMQ sent a malformed method 0x003c003c"},
+};
+
 static void broken_frames_end_the_connection(void **state)
 {
     (void)state;
-    static const struct {
-        const char *hex; /* with channel 1 open */
-        const char *text;
-    } cases[] = {
-        {"04 0001 00000000 ce", "a frame has an unknown type"},
-        {"01 0001 00000003 000000 ce", "a method frame is too short"},
-        {"02 0001 0000000d 003c 0000 0000000000000000 00 ce",
-         "a content header frame is too short"},
-        {"01 0001 00000004 003c0050 00", "a frame does not end in 0xCE"},
-        {"03 0001 00020000", "a frame is larger than the negotiated frame-max"},
-        {"08 0001 00000000 ce", "a heartbeat frame is not empty"},
-        {"08 0000 00000001 00 ce", "a heartbeat frame is not empty"},
-        {"01 0002 00000004 003c000b ce", "RabbitMQ used channel 2, which is not open"},
-        {"01 0001 00000004 003c000a ce", "RabbitMQ sent method 0x003c000a on channel 1"},
-        {"01 0001 00000004 003c000b ce",
-         "RabbitMQ answered on channel 1 with method 0x003c000b, which was not asked for"},
-        {"01 0001 00000004 003c0050 ce", "RabbitMQ sent a malformed method 0x003c0050"},
-        {"01 0000 00000004 003c0050 ce", "RabbitMQ sent method 0x003c0050 out of turn"},
-        {"01 0000 00000004 000a0033 ce", "RabbitMQ sent method 0x000a0033 out of turn"},
-        {"02 0000 0000000e 003c 0000 0000000000000000 0000 ce",
-         "RabbitMQ sent content on channel 0"},
-        {"02 0001 0000000e 003c 0000 0000000000000000 0000 ce",
-         "RabbitMQ sent frames of a message out of order"},
-        {"03 0001 00000001 00 ce", "RabbitMQ sent frames of a message out of order"},
-        /* behind basic.deliver "c" 1 "x" "k" */
-        {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce 03 0001 00000000 ce",
-         "RabbitMQ sent frames of a message out of order"},
-        {"01 0001 00000012 003c003c 0163 0000000000000001 00 0178 016b ce",
-         "a frame does not end in 0xCE"},
-        {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
-         "01 0001 0000000d 003c0050 0000000000000001 00 ce",
-         "RabbitMQ sent frames of a message out of order"},
-        {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
-         "02 0001 0000000e 0032 0000 0000000000000000 0000 ce",
-         "RabbitMQ sent content of an unknown class"},
-        {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
-         "02 0001 0000000e 003c 0000 0000000001000001 0000 ce",
-         "RabbitMQ sent a body of 16777217 bytes, over the limit of 16777216"},
-        {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
-         "02 0001 0000000e 003c 0000 0000000000000002 0000 ce 03 0001 00000003 616263 ce",
-         "RabbitMQ sent more body than it announced"},
-        {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
-         "02 0001 0000000e 003c 0000 0000000000000000 0001 ce",
-         "RabbitMQ sent malformed properties"}, /* a second word of flags */
-        {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
-         "02 0001 0000000e 003c 0000 0000000000000000 8000 ce",
-         "RabbitMQ sent malformed properties"}, /* content type missing */
-        {"01 0001 00000013 003c003c 0163 0000000000000001 00 0178 016b ce"
-         "02 0001 00000012 003c 0000 0000000000000000 2000 00000001 ce",
-         "RabbitMQ sent malformed properties"}, /* the table ends too soon */
-        {"01 0001 00000012 003c003c 0163 0000000000000001 00 0178 01 ce"
-         "02 0001 0000000e 003c 0000 0000000000000000 0000 ce",
-         "RabbitMQ sent a malformed method 0x003c003c"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof broken_frames / sizeof broken_frames[0]; i++) {
         static struct broker b;
         struct rig r;
         struct hg_writer in = {0};
         rig_connect(&r, &b, 1);
-        rig_hex(&in, cases[i].hex);
+        rig_hex(&in, broken_frames[i].hex);
         for (int k = 0; k < 8; k++) {
             hg_writer_u8(&in, 0); /* what follows does not matter */
         }
         rig_feed(&r, hg_writer_view(&in));
         char line[300];
-        (void)snprintf(line, sizeof line, "close PROTOCOL_ERROR 0 0.0 %s\n", cases[i].text);
+        (void)snprintf(line, sizeof line, "close PROTOCOL_ERROR 0 0.0 %s\n", broken_frames[i].text);
         assert_ended(&r, line);
         rig_pump(&r, &b); /* RabbitMQ is told why */
-        (void)snprintf(line, sizeof line, "0 connection.close %s\n", cases[i].text);
+        (void)snprintf(line, sizeof line, "0 connection.close %s\n", broken_frames[i].text);
         assert_text(hg_writer_view(&b.log), line);
         hg_writer_close(&in);
         rig_close(&r);
