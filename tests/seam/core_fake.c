@@ -1,0 +1,892 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The core that sessions see, kept in lists that the test reads and works off. */
+#include "seam/core_fake.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "message/topic.h"
+#include "seam/hex.h"
+#include "seam/seam.h"
+#include "seam/unit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct hg_conn {
+    struct core_fake *f;
+    const struct hg_adapter *adapter;
+    struct hg_session *session; /* NULL once it has been told that it is closed */
+    struct hg_writer input;     /* what the session has not used */
+    struct hg_writer sent;
+    size_t messages_n, pending_bytes;
+    enum hg_frame_kind last_kind;
+    unsigned held;
+    bool is_feeding, is_closing, is_upgraded;
+    bool is_released; /* since the last turn */
+    enum hg_status why;
+    const char *rule;
+    uint64_t id, last_read_ms;
+};
+
+struct publish {
+    struct hg_list link;
+    struct hg_session *session;
+    uint64_t id;
+};
+
+struct hg_sub_link { /* what a subscription holds: here, its source and place in the list */
+    struct hg_list link;
+    struct hg_sub *sub;
+    bool is_source;
+    char *queue, *exchange, *key; /* of a source */
+};
+
+struct declare {
+    struct hg_list link;
+    struct hg_session *session;
+    uint64_t id;
+};
+
+struct hg_claim_record {
+    struct hg_list link;
+    struct hg_claim *claim;
+    char *id;
+    bool knows_granted, knows_lost;
+};
+
+static struct core_fake *core_of(const struct hg_session *s)
+{
+    return s->conn->f;
+}
+
+/* ---- The log of calls ---- */
+
+static void begin_call(struct core_fake *f, const char *name)
+{
+    if (hg_writer_n(&f->calls) > 0) {
+        hg_writer_str(&f->calls, "; ");
+    }
+    hg_writer_str(&f->calls, name);
+}
+
+static void log_text(struct core_fake *f, struct hg_bytes text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] >= 0x20 && text.p[i] < 0x7f) {
+            hg_writer_u8(&f->calls, text.p[i]);
+        } else {
+            hg_writer_printf(&f->calls, "\\x%02x", text.p[i]);
+        }
+    }
+}
+
+static void log_field(struct core_fake *f, const char *name, struct hg_bytes value)
+{
+    if (value.n > 0) {
+        hg_writer_printf(&f->calls, " %s=", name);
+        log_text(f, value);
+    }
+}
+
+enum { STRINGS_N = 9 };
+
+/* The i-th of the properties that are strings. */
+static struct hg_bytes *string_at(struct hg_properties *p, size_t i, const char **name_out)
+{
+    const struct {
+        const char *name;
+        struct hg_bytes *at;
+    } strings[STRINGS_N] = {
+#define X(field) {#field, &p->field}
+        X(content_type), X(content_encoding), X(correlation_id),
+        X(reply_to),     X(expiration),       X(message_id),
+        X(type),         X(user_id),          X(app_id),
+#undef X
+    };
+    *name_out = strings[i].name;
+    return strings[i].at;
+}
+
+struct hg_bytes *core_property(struct hg_properties *p, struct hg_bytes name)
+{
+    for (size_t i = 0; i < STRINGS_N; i++) {
+        const char *its_name;
+        struct hg_bytes *at = string_at(p, i, &its_name);
+        if (hg_bytes_eq(name, hg_bytes_str(its_name))) {
+            return at;
+        }
+    }
+    return NULL;
+}
+
+static void log_properties(struct core_fake *f, struct hg_properties p)
+{
+    if (p.delivery_mode != 0) {
+        hg_writer_printf(&f->calls, " mode=%u", p.delivery_mode);
+    }
+    for (size_t i = 0; i < STRINGS_N; i++) {
+        const char *name;
+        struct hg_bytes value = *string_at(&p, i, &name);
+        log_field(f, name, value);
+    }
+    if (p.has_priority) {
+        hg_writer_printf(&f->calls, " priority=%u", p.priority);
+    }
+    if (p.has_timestamp) {
+        hg_writer_printf(&f->calls, " timestamp=%llu", (unsigned long long)p.timestamp_s);
+    }
+    for (size_t i = 0; i < p.headers_n; i++) {
+        hg_writer_str(&f->calls, " ");
+        log_text(f, p.headers[i].name);
+        hg_writer_str(&f->calls, ":");
+        hg_value_write_text(&f->calls, &p.headers[i].value);
+    }
+}
+
+/* ---- core/session.h: publishing ---- */
+
+void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enum hg_protocol proto,
+                     struct hg_conn *conn, struct hg_worker *worker)
+{
+    *s = (struct hg_session){.ops = ops, .conn = conn, .worker = worker, .proto = (uint8_t)proto};
+    hg_list_init(&s->subs);
+    hg_list_init(&s->publishes);
+    hg_list_init(&s->declares);
+}
+
+static void log_publish(struct core_fake *f, const struct hg_publish_args *args)
+{
+    begin_call(f, "publish ");
+    if (args->is_direct) {
+        log_text(f, args->exchange);
+        hg_writer_str(&f->calls, " ");
+        log_text(f, args->key);
+    } else {
+        log_text(f, args->address);
+    }
+    log_properties(f, args->properties);
+    log_field(f, "client", args->client_id);
+    log_field(f, "user", args->user);
+    hg_writer_str(&f->calls, args->is_mandatory ? " mandatory [" : " [");
+    log_text(f, args->body);
+    hg_writer_str(&f->calls, "]");
+}
+
+static void note_publish(struct core_fake *f, struct hg_session *s, uint64_t id)
+{
+    struct publish *p = calloc(1, sizeof(*p));
+    assert_non_null(p);
+    p->session = s;
+    p->id = id;
+    hg_list_add_last(&f->publishes, &p->link);
+}
+
+enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
+                          struct hg_published *published_out, const char **why_out)
+{
+    struct core_fake *f = core_of(s);
+    const struct hg_topic_limits limits = {.max_bytes = (size_t)f->config.max_topic_bytes,
+                                           .max_levels = (size_t)f->config.max_topic_levels};
+    *why_out = args->is_direct ? NULL : hg_topic_check_address(args->address, &limits);
+    if (*why_out != NULL) {
+        return HG_BAD_ADDRESS;
+    }
+    if (published_out != NULL) {
+        *published_out = (struct hg_published){
+            .exchange = HG_BYTES("x"), .key = HG_BYTES("k"), .on_reject = f->on_reject};
+    }
+    enum hg_status status = f->publish_status;
+    if (status == HG_HELD && args->never_held) {
+        status = HG_BUSY;
+    }
+    if (status == HG_HELD) {
+        hg_conn_hold(s->conn, HG_HOLD_UPSTREAM);
+    }
+    if (status == HG_OK) {
+        log_publish(f, args);
+        if (args->wants_outcome) {
+            note_publish(f, s, args->id);
+        }
+    }
+    return status;
+}
+
+static struct hg_list *nth(struct hg_list *head, size_t n)
+{
+    struct hg_list *it = head->next;
+    while (n > 0 && it != head) {
+        it = it->next;
+        n--;
+    }
+    assert_ptr_not_equal(it, head); /* there is no such one */
+    return it;
+}
+
+void core_settle(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason)
+{
+    struct publish *p = HG_LIST_ENTRY(nth(&f->publishes, n), struct publish, link);
+    struct publish settled = *p;
+    hg_list_remove(&p->link);
+    free(p);
+    settled.session->ops->settled(settled.session, settled.id, outcome, hg_bytes_str(reason));
+}
+
+/* ---- core/session.h: subscribing ---- */
+
+static char *text_of(struct hg_bytes b)
+{
+    char *text = malloc(b.n + 1);
+    assert_non_null(text);
+    memcpy(text, b.n == 0 ? (const uint8_t *)"" : b.p, b.n);
+    text[b.n] = '\0';
+    return text;
+}
+
+static void begin_sub(struct hg_session *s, struct hg_sub *sub)
+{
+    struct core_fake *f = core_of(s);
+    sub->links = calloc(1, sizeof(*sub->links));
+    assert_non_null(sub->links);
+    sub->links->sub = sub;
+    sub->session = s;
+    sub->is_live = false;
+    hg_list_add_last(&s->subs, &sub->session_link);
+    hg_list_add_last(&f->subs, &sub->links->link);
+    s->subs_n++;
+}
+
+enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter,
+                                   const char **why_out)
+{
+    struct core_fake *f = core_of(s);
+    const struct hg_topic_limits limits = {.max_bytes = (size_t)f->config.max_topic_bytes,
+                                           .max_levels = (size_t)f->config.max_topic_levels};
+    *why_out = hg_topic_check_filter(filter, &limits);
+    if (*why_out != NULL) {
+        return HG_BAD_FILTER;
+    }
+    if (s->subs_n >= f->config.max_subscriptions) {
+        return HG_TOO_MANY;
+    }
+    if (f->subscribe_status != HG_OK) {
+        return f->subscribe_status;
+    }
+    if (!hg_trie_add(f->index, filter, &sub->entry)) {
+        return HG_NO_MEMORY;
+    }
+    sub->index = f->index;
+    begin_sub(s, sub);
+    begin_call(f, "subscribe ");
+    log_text(f, filter);
+    return HG_OK;
+}
+
+static void log_queue(struct core_fake *f, const struct hg_queue_spec *spec)
+{
+    hg_writer_str(&f->calls, " declare");
+    log_field(f, "name", spec->name);
+    hg_writer_printf(&f->calls, "%s%s%s", spec->is_durable ? " durable" : "",
+                     spec->is_exclusive ? " exclusive" : "",
+                     spec->is_auto_delete ? " auto-delete" : "");
+    const struct hg_properties arguments = {.headers = spec->arguments,
+                                            .headers_n = spec->arguments_n};
+    log_properties(f, arguments);
+}
+
+enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
+                                   const struct hg_source *source, const char **why_out)
+{
+    struct core_fake *f = core_of(s);
+    *why_out = NULL;
+    if (s->subs_n >= f->config.max_subscriptions) {
+        return HG_TOO_MANY;
+    }
+    if (f->subscribe_status != HG_OK) {
+        return f->subscribe_status;
+    }
+    begin_sub(s, sub);
+    sub->links->is_source = true;
+    sub->links->queue = text_of(source->queue);
+    sub->links->exchange = text_of(source->exchange);
+    sub->links->key = text_of(source->key);
+    begin_call(f, "subscribe");
+    log_field(f, "queue", source->queue);
+    log_field(f, "exchange", source->exchange);
+    log_field(f, "key", source->key);
+    if (source->declare != NULL) {
+        log_queue(f, source->declare);
+    }
+    return HG_OK;
+}
+
+void hg_unsubscribe(struct hg_sub *sub)
+{
+    struct hg_session *s = sub->session;
+    if (s == NULL) {
+        return;
+    }
+    struct core_fake *f = core_of(s);
+    begin_call(f, "unsubscribe");
+    if (sub->links->is_source) {
+        log_field(f, "queue", hg_bytes_str(sub->links->queue));
+        log_field(f, "exchange", hg_bytes_str(sub->links->exchange));
+        log_field(f, "key", hg_bytes_str(sub->links->key));
+    } else {
+        hg_writer_str(&f->calls, " ");
+        hg_trie_write_pattern(f->index, &sub->entry, &f->calls);
+        hg_trie_remove(f->index, &sub->entry);
+    }
+    hg_list_remove(&sub->links->link);
+    free(sub->links->queue);
+    free(sub->links->exchange);
+    free(sub->links->key);
+    free(sub->links);
+    sub->links = NULL;
+    hg_list_remove(&sub->session_link);
+    s->subs_n--;
+    sub->session = NULL;
+    sub->is_live = false;
+}
+
+/* The n-th subscription that is live or, if not, waits. */
+static struct hg_sub *nth_sub(struct core_fake *f, size_t n, bool is_live)
+{
+    HG_LIST_FOREACH (it, &f->subs) {
+        struct hg_sub *sub = HG_LIST_ENTRY(it, struct hg_sub_link, link)->sub;
+        if (sub->is_live == is_live && n-- == 0) {
+            return sub;
+        }
+    }
+    return NULL;
+}
+
+static void answer(struct hg_sub *sub, enum hg_status outcome, const char *reason)
+{
+    struct hg_session *s = sub->session;
+    if (outcome == HG_OK) {
+        sub->is_live = true;
+    } else {
+        hg_unsubscribe(sub);
+    }
+    s->ops->subscribed(s, sub, outcome, hg_bytes_str(reason));
+}
+
+void core_answer(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason)
+{
+    struct hg_sub *sub = nth_sub(f, n, false);
+    assert_non_null(sub);
+    answer(sub, outcome, reason);
+}
+
+void core_end_sub(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason)
+{
+    struct hg_sub *sub = nth_sub(f, n, true);
+    assert_non_null(sub);
+    answer(sub, outcome, reason);
+}
+
+enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec *spec, uint64_t id)
+{
+    struct core_fake *f = core_of(s);
+    struct declare *d = calloc(1, sizeof(*d));
+    assert_non_null(d);
+    d->session = s;
+    d->id = id;
+    hg_list_add_last(&f->declares, &d->link);
+    begin_call(f, "");
+    log_queue(f, spec);
+    return HG_OK;
+}
+
+void core_declared(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason)
+{
+    struct declare *d = HG_LIST_ENTRY(nth(&f->declares, n), struct declare, link);
+    struct declare done = *d;
+    hg_list_remove(&d->link);
+    free(d);
+    done.session->ops->declared(done.session, done.id, outcome, hg_bytes_str(reason));
+}
+
+void hg_session_detach(struct hg_session *s)
+{
+    struct core_fake *f = core_of(s);
+    HG_LIST_FOREACH_SAFE (it, &s->subs) {
+        hg_unsubscribe(HG_LIST_ENTRY(it, struct hg_sub, session_link));
+    }
+    HG_LIST_FOREACH_SAFE (it, &f->publishes) {
+        struct publish *p = HG_LIST_ENTRY(it, struct publish, link);
+        if (p->session == s) {
+            hg_list_remove(it);
+            free(p);
+        }
+    }
+    HG_LIST_FOREACH_SAFE (it, &f->declares) {
+        struct declare *d = HG_LIST_ENTRY(it, struct declare, link);
+        if (d->session == s) {
+            hg_list_remove(it);
+            free(d);
+        }
+    }
+}
+
+/* ---- Deliveries ---- */
+
+static bool is_wanted(const struct hg_sub_link *link, const struct core_delivery *d)
+{
+    if (d->is_redelivered && !d->must_keep && !link->sub->takes_redelivered) {
+        return false;
+    }
+    if (!link->is_source) {
+        struct hg_writer filter = {0};
+        hg_trie_write_pattern(link->sub->index, &link->sub->entry, &filter);
+        bool matches = d->address != NULL &&
+                       hg_topic_matches(hg_writer_view(&filter), hg_bytes_str(d->address));
+        hg_writer_close(&filter);
+        return matches;
+    }
+    if (link->queue[0] != '\0') {
+        return d->queue != NULL && strcmp(link->queue, d->queue) == 0;
+    }
+    return d->exchange != NULL && strcmp(link->exchange, d->exchange) == 0 &&
+           hg_binding_matches(hg_bytes_str(link->key), hg_bytes_str(d->key));
+}
+
+/* Calls deliver for the subscriptions of one session: once with all of them, or once for each. */
+static void hand_over(struct hg_session *s, struct hg_delivery *d, struct hg_sub *matches)
+{
+    while (matches != NULL && !s->conn->is_closing) {
+        struct hg_sub *next = s->merges_overlaps ? NULL : matches->next_match;
+        matches->next_match = s->merges_overlaps ? matches->next_match : NULL;
+        s->ops->deliver(s, d, matches);
+        matches = next;
+    }
+}
+
+void core_deliver(struct core_fake *f, const struct core_delivery *d)
+{
+    const struct hg_message_parts parts = {.exchange = hg_bytes_str(d->exchange),
+                                           .routing_key = hg_bytes_str(d->key),
+                                           .properties = d->properties,
+                                           .body = d->body};
+    struct hg_message *message = hg_message_new(&parts);
+    assert_non_null(message);
+    struct hg_delivery delivery = {.message = message,
+                                   .address = hg_bytes_str(d->address),
+                                   .must_keep = d->must_keep,
+                                   .is_redelivered = d->is_redelivered};
+    for (size_t i = 0; i < CORE_CONNS_MAX && f->conns[i] != NULL; i++) {
+        struct hg_sub *first = NULL;
+        struct hg_sub **last = &first;
+        HG_LIST_FOREACH (it, &f->subs) {
+            struct hg_sub_link *link = HG_LIST_ENTRY(it, struct hg_sub_link, link);
+            if (link->sub->session == f->conns[i]->session && is_wanted(link, d)) {
+                link->sub->next_match = NULL;
+                *last = link->sub;
+                last = &link->sub->next_match;
+            }
+        }
+        hand_over(f->conns[i]->session, &delivery, first);
+    }
+    for (size_t i = 0; i < HG_DELIVERY_CACHES; i++) {
+        hg_buf_unref(delivery.cache[i]);
+    }
+    hg_message_unref(message);
+}
+
+/* ---- core/conn.h ---- */
+
+static void feed(struct hg_conn *c)
+{
+    struct hg_error err = {.status = HG_OK};
+    struct hg_bytes in = hg_writer_view(&c->input);
+    uint8_t *block = malloc(in.n + 1); /* of exactly its size: reading past it is found */
+    assert_non_null(block);
+    memcpy(block, in.p, in.n);
+    c->is_feeding = true;
+    ssize_t used = c->session->ops->feed(c->session, hg_bytes(block, in.n), &err);
+    c->is_feeding = false;
+    free(block);
+    if (used < 0) {
+        assert_int_not_equal(err.status, HG_OK);
+        c->rule = err.rule;
+        hg_conn_finish(c, err.status);
+        return;
+    }
+    assert_in_range(used, 0, in.n);
+    struct hg_writer rest = {0};
+    hg_writer_bytes(&rest, hg_bytes_skip(in, (size_t)used));
+    hg_writer_close(&c->input);
+    c->input = rest;
+}
+
+void core_feed(struct core_fake *f, struct hg_bytes in)
+{
+    struct hg_conn *c = f->conn;
+    if (c->is_closing) {
+        return;
+    }
+    c->last_read_ms = hg_clock_ms();
+    hg_writer_bytes(&c->input, in);
+    if (c->held == 0 && in.n > 0) {
+        feed(c);
+    }
+}
+
+enum hg_status hg_conn_send_kind(struct hg_conn *c, enum hg_frame_kind kind,
+                                 const struct hg_part *parts, size_t parts_n)
+{
+    if (c->is_closing) {
+        return HG_CLOSED;
+    }
+    for (size_t i = 0; i < parts_n; i++) {
+        const struct hg_part *p = &parts[i];
+        bool is_inside =
+            p->buf == NULL || p->bytes.n == 0 ||
+            (p->bytes.p >= p->buf->data && p->bytes.p + p->bytes.n <= p->buf->data + p->buf->n);
+        assert_true(is_inside);
+        hg_writer_bytes(&c->sent, p->bytes);
+    }
+    c->messages_n++;
+    c->last_kind = kind;
+    return HG_OK;
+}
+
+enum hg_status hg_conn_send(struct hg_conn *c, const struct hg_part *parts, size_t parts_n)
+{
+    return hg_conn_send_kind(c, c->adapter->ws_frame_kind, parts, parts_n);
+}
+
+enum hg_status hg_conn_send_bytes(struct hg_conn *c, struct hg_bytes bytes)
+{
+    return hg_conn_send(c, &(struct hg_part){NULL, bytes}, 1);
+}
+
+enum hg_status hg_conn_send_buf(struct hg_conn *c, struct hg_buf *buf)
+{
+    return hg_conn_send(c, &(struct hg_part){buf, hg_buf_bytes(buf)}, 1);
+}
+
+size_t hg_conn_pending(const struct hg_conn *c)
+{
+    return c->pending_bytes;
+}
+
+bool hg_conn_is_full(const struct hg_conn *c, size_t n)
+{
+    return c->pending_bytes + n > c->f->config.outbound_high_bytes;
+}
+
+void hg_conn_hold(struct hg_conn *c, enum hg_hold bit)
+{
+    c->held |= bit;
+}
+
+void hg_conn_release(struct hg_conn *c, enum hg_hold bit)
+{
+    c->is_released = c->is_released || (c->held & bit) != 0;
+    c->held &= ~(unsigned)bit;
+}
+
+bool hg_conn_is_held(const struct hg_conn *c)
+{
+    return c->held != 0;
+}
+
+void hg_conn_finish(struct hg_conn *c, enum hg_status why)
+{
+    if (!c->is_closing) {
+        c->is_closing = true;
+        c->why = why;
+    }
+}
+
+void hg_conn_close(struct hg_conn *c, enum hg_status why)
+{
+    hg_conn_finish(c, why);
+}
+
+bool hg_conn_is_closing(const struct hg_conn *c)
+{
+    return c->is_closing;
+}
+
+bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
+                     const char *subprotocol, size_t max_message_bytes)
+{
+    (void)max_message_bytes;
+    assert_true(c->is_feeding);
+    struct hg_session *s = adapter->open(&c->f->worker, c, NULL, subprotocol);
+    if (s == NULL) {
+        return false;
+    }
+    begin_call(c->f, "upgrade");
+    log_field(c->f, "to", hg_bytes_str(adapter->name));
+    log_field(c->f, "subprotocol", hg_bytes_str(subprotocol));
+    log_field(c->f, "early", early);
+    c->session->ops->closed(c->session, HG_OK);
+    c->session = s;
+    c->adapter = adapter;
+    c->is_upgraded = true;
+    return true;
+}
+
+const char *hg_conn_peer(const struct hg_conn *c)
+{
+    (void)c;
+    return "192.0.2.1:1024";
+}
+
+uint64_t hg_conn_id(const struct hg_conn *c)
+{
+    return c->id;
+}
+
+const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c)
+{
+    (void)c;
+    return NULL;
+}
+
+uint64_t hg_conn_last_read_ms(const struct hg_conn *c)
+{
+    return c->last_read_ms;
+}
+
+/* ---- core/directory.h ---- */
+
+bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_bytes client_id,
+                   const struct hg_claim_ops *ops)
+{
+    struct core_fake *f = HG_CONTAINER_OF(worker, struct core_fake, worker);
+    struct hg_claim_record *r = calloc(1, sizeof(*r));
+    assert_non_null(r);
+    r->claim = claim;
+    r->id = text_of(client_id);
+    hg_list_add_last(&f->claims, &r->link);
+    *claim = (struct hg_claim){.worker = worker, .ops = ops, .record = r};
+    return true;
+}
+
+void hg_claim_close(struct hg_claim *claim)
+{
+    struct hg_claim_record *r = claim->record;
+    if (r != NULL) {
+        hg_list_remove(&r->link);
+        free(r->id);
+        free(r);
+        claim->record = NULL;
+    }
+}
+
+/* One claim that has something to hear hears it; false if none has. The later claim wins. */
+static bool tell_claim(struct core_fake *f)
+{
+    HG_LIST_FOREACH (it, &f->claims) {
+        struct hg_claim_record *r = HG_LIST_ENTRY(it, struct hg_claim_record, link);
+        bool is_first = true;
+        bool is_last = true;
+        bool is_before = true;
+        HG_LIST_FOREACH (at, &f->claims) {
+            const struct hg_claim_record *other = HG_LIST_ENTRY(at, struct hg_claim_record, link);
+            is_before = is_before && other != r;
+            if (other != r && strcmp(other->id, r->id) == 0) {
+                *(is_before ? &is_first : &is_last) = false;
+            }
+        }
+        if (!is_last && !r->knows_lost) {
+            r->knows_lost = true;
+            r->claim->ops->on_lost(r->claim);
+            return true;
+        }
+        if (is_first && is_last && !r->knows_granted && !f->is_withholding_claims) {
+            r->knows_granted = true;
+            r->claim->ops->on_granted(r->claim);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- core/worker.h, and the loop ---- */
+
+void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms)
+{
+    hg_wheel_set(&w->wheel, t, hg_clock_ms() + delay_ms);
+}
+
+static bool turn_conn(struct hg_conn *c)
+{
+    if (c->session == NULL) {
+        return false;
+    }
+    if (c->is_closing) {
+        struct hg_session *s = c->session;
+        s->ops->closed(s, c->why);
+        c->session = NULL;
+        return true;
+    }
+    bool is_due = c->is_released && c->held == 0;
+    c->is_released = c->is_released && c->held != 0;
+    if (is_due && hg_writer_n(&c->input) > 0) {
+        feed(c);
+    }
+    return is_due;
+}
+
+void core_turn(struct core_fake *f)
+{
+    hg_wheel_advance(&f->worker.wheel, hg_clock_ms());
+    bool has_happened = true;
+    while (has_happened) {
+        has_happened = tell_claim(f);
+        struct hg_sub *waiting = f->is_answering ? nth_sub(f, 0, false) : NULL;
+        if (waiting != NULL) {
+            answer(waiting, HG_OK, "");
+            has_happened = true;
+        }
+        if (f->is_answering && !hg_list_is_empty(&f->declares)) {
+            core_declared(f, 0, HG_OK, "");
+            has_happened = true;
+        }
+        for (size_t i = 0; i < CORE_CONNS_MAX && f->conns[i] != NULL; i++) {
+            has_happened = turn_conn(f->conns[i]) || has_happened;
+        }
+    }
+}
+
+void core_pass(struct core_fake *f, uint64_t ms)
+{
+    uint64_t end_ms = seam_now_ms + ms;
+    while (seam_now_ms < end_ms) {
+        uint64_t left_ms = end_ms - seam_now_ms;
+        seam_now_ms += left_ms < HG_WHEEL_TICK_MS ? left_ms : HG_WHEEL_TICK_MS;
+        core_turn(f);
+    }
+}
+
+/* ---- Life ---- */
+
+void core_open(struct core_fake *f)
+{
+    *f = (struct core_fake){.is_answering = true};
+    f->config = (struct hg_config){
+        .max_message_bytes = 16 << 20,
+        .outbound_low_bytes = 256 << 10,
+        .outbound_high_bytes = 4 << 20,
+        .max_subscriptions = 1000,
+        .max_topic_bytes = 1024,
+        .max_topic_levels = 64,
+        .mqtt_max_packet_bytes = 16 << 20,
+        .mqtt_connect_timeout_ms = 10000,
+        .mqtt_max_inflight = 64,
+        .mqtt_max_queued = 1000,
+        .stomp_rabbitmq_destinations = true,
+        .stomp_max_frame_bytes = 16 << 20,
+        .stomp_max_header_bytes = 100 << 10,
+        .stomp_max_headers = 100,
+        .stomp_heartbeat_ms = 10000,
+        .stomp_connect_timeout_ms = 10000,
+    };
+    f->gateway.config = f->worker.config = &f->config;
+    f->worker.gateway = &f->gateway;
+    hg_wheel_open(&f->worker.wheel, hg_clock_ms());
+    hg_list_init(&f->worker.conns);
+    hg_list_init(&f->publishes);
+    hg_list_init(&f->subs);
+    hg_list_init(&f->declares);
+    hg_list_init(&f->claims);
+    f->index = hg_trie_new(HG_TRIE_ADDRESS);
+    assert_non_null(f->index);
+}
+
+struct hg_conn *core_connect(struct core_fake *f, const struct hg_adapter *adapter,
+                             const char *subprotocol)
+{
+    size_t i = 0;
+    while (i < CORE_CONNS_MAX && f->conns[i] != NULL) {
+        i++;
+    }
+    assert_in_range(i, 0, CORE_CONNS_MAX - 1);
+    struct hg_conn *c = calloc(1, sizeof(*c));
+    assert_non_null(c);
+    c->f = f;
+    c->id = i + 1;
+    c->adapter = adapter;
+    c->last_read_ms = hg_clock_ms();
+    f->conns[i] = f->conn = c;
+    c->session = adapter->open(&f->worker, c, NULL, subprotocol);
+    assert_non_null(c->session);
+    return c;
+}
+
+void core_close(struct core_fake *f)
+{
+    for (size_t i = 0; i < CORE_CONNS_MAX && f->conns[i] != NULL; i++) {
+        hg_conn_close(f->conns[i], HG_CLOSED);
+    }
+    core_turn(f);
+    for (size_t i = 0; i < CORE_CONNS_MAX && f->conns[i] != NULL; i++) {
+        hg_writer_close(&f->conns[i]->input);
+        hg_writer_close(&f->conns[i]->sent);
+        free(f->conns[i]);
+        f->conns[i] = NULL;
+    }
+    assert_true(hg_list_is_empty(&f->publishes));
+    assert_true(hg_list_is_empty(&f->subs));
+    assert_true(hg_list_is_empty(&f->claims));
+    assert_int_equal(hg_wheel_next_ms(&f->worker.wheel, hg_clock_ms()), UINT64_MAX);
+    hg_trie_free(f->index);
+    hg_writer_close(&f->calls);
+}
+
+struct hg_bytes core_sent(const struct core_fake *f)
+{
+    return hg_writer_view(&f->conn->sent);
+}
+
+void core_forget_sent(struct core_fake *f)
+{
+    hg_writer_reset(&f->conn->sent);
+    f->conn->messages_n = 0;
+}
+
+void core_forget(struct core_fake *f)
+{
+    core_forget_sent(f);
+    hg_writer_reset(&f->calls);
+}
+
+struct hg_session *core_session(const struct hg_conn *c)
+{
+    return c->session;
+}
+
+enum hg_status core_why(const struct hg_conn *c)
+{
+    return c->is_closing ? c->why : HG_OK;
+}
+
+const char *core_rule(const struct hg_conn *c)
+{
+    return c->rule;
+}
+
+size_t core_messages_n(const struct hg_conn *c)
+{
+    return c->messages_n;
+}
+
+enum hg_frame_kind core_last_kind(const struct hg_conn *c)
+{
+    return c->last_kind;
+}
+
+void core_set_pending(struct hg_conn *c, size_t bytes)
+{
+    bool was_high = c->pending_bytes > c->f->config.outbound_high_bytes;
+    c->pending_bytes = bytes;
+    if (was_high && bytes <= c->f->config.outbound_low_bytes && c->session != NULL &&
+        c->session->ops->drained != NULL) {
+        c->session->ops->drained(c->session);
+    }
+}
