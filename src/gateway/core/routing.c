@@ -5,7 +5,13 @@
 #include "base/mem.h"
 #include "core/routing_priv.h"
 
-enum { HELD_EVERY_MS = 256, DRAIN_EVERY_MS = 64 };
+enum {
+    HELD_EVERY_MS = 256,
+    DRAIN_EVERY_MS = 64,
+    /* RabbitMQ's own upper limit: a delivery that was refused for its size would come again for ever. max_message bounds what
+     * clients publish; what a subscriber has no room for is its slow policy's business. */
+    BODY_MAX_BYTES = 512 << 20
+};
 
 /* ---- Deliveries: feed -> address -> index -> sessions ---- */
 
@@ -189,7 +195,7 @@ static struct hg_link_config link_config(const struct hg_config *config,
         .endpoints_n = config->endpoints_n,
         .heartbeat_ms = config->heartbeat_ms,
         .connect_timeout_ms = config->connect_timeout_ms,
-        .max_body_bytes = config->max_message_bytes,
+        .max_body_bytes = BODY_MAX_BYTES,
         .metrics = metrics,
     };
 }
