@@ -43,6 +43,7 @@ enum core_step_kind {
     CONFIRM, /* the oldest publish without an outcome has one: OK, or what is given; "2 REJECTED": the second oldest */
     SUBSCRIBED, /* the same for the oldest subscription without an answer */
     DECLARED,   /* the same for a declaration */
+    ENDED,      /* the oldest live subscription ends from outside, for the status given */
     PUBLISH_IS, /* what hg_publish returns from now on; OK after HELD releases who was held */
     DELIVER, /* "address=a/b mode=2 body=hello world": to whoever subscribed; see core_delivery */
 
@@ -50,7 +51,6 @@ enum core_step_kind {
     WAIT,  /* so many milliseconds pass */
     DRAIN, /* the gateway shuts down */
     FULL,  /* so many bytes wait for the client to read; 0: it has read them */
-    DO,    /* calls act */
 };
 
 struct core_fake;
@@ -58,7 +58,6 @@ struct core_fake;
 struct core_step {
     enum core_step_kind kind;
     const char *text;
-    void (*act)(struct core_fake *f);
 };
 
 enum { CORE_STEPS_MAX = 32, CORE_CONNS_MAX = 4 };
