@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upstream/consumers.h"
 
-#include "seam/net.h"
-#include "seam/seam.h"
-#include "seam/unit.h"
-#include "upstream/upstream_metrics.h"
-
-#include <stdlib.h>
+#include "rig.h"
 
 struct user {
     enum hg_status status; /* HG_STATUS_N: not told */
@@ -20,9 +15,6 @@ struct bench {
     struct hg_upstream_metrics metrics;
     struct user users[4];
 };
-
-static const struct hg_endpoint endpoint = {
-    .host = "broker", .port = 5672, .user = "guest", .password = "guest", .vhost = "/"};
 
 static void on_state(void *ctx, enum hg_status status, struct hg_bytes reason)
 {
@@ -57,12 +49,7 @@ static struct bench *open_bench(void (*prepare)(struct broker *b))
         t->users[i].status = HG_STATUS_N;
     }
     const struct hg_consumers_config config = {
-        .link = {.endpoints = &endpoint,
-                 .endpoints_n = 1,
-                 .heartbeat_ms = 30000,
-                 .connect_timeout_ms = 5000,
-                 .max_body_bytes = 1 << 20,
-                 .metrics = &t->metrics},
+        .link = rig_link(&t->metrics),
         .instance = "test",
         .boot_id = 0xabc,
         .expires_ms = 60000,
@@ -86,31 +73,6 @@ static struct hg_consumer *consume(struct bench *t, size_t user, const char *que
     return hg_consumer_open(&t->consumers, &spec, &ops, &t->users[user]);
 }
 
-static struct broker *broker_of(struct bench *t)
-{
-    struct seam_link *link = seam_net_last(&t->sn);
-    assert_non_null(link);
-    return &link->broker;
-}
-
-static unsigned asked(struct broker *b, const char *word)
-{
-    struct hg_bytes log = hg_writer_view(&b->log);
-    unsigned n = 0;
-    for (size_t i = 0; i + strlen(word) <= log.n; i++) {
-        n += memcmp(log.p + i, word, strlen(word)) == 0;
-    }
-    return n;
-}
-
-static void deliver(struct bench *t, uint16_t channel, uint64_t tag)
-{
-    const struct hg_message_parts parts = {.routing_key = HG_BYTES("q"), .body = HG_BYTES("body")};
-    struct hg_message *m = hg_message_new(&parts);
-    broker_deliver(broker_of(t), channel, "c", tag, false, m);
-    hg_message_unref(m);
-}
-
 static void miss(struct broker *b)
 {
     b->missing[0] = "gone";
@@ -127,10 +89,10 @@ static void a_missing_queue_fails_its_own_consumer_only(void **state)
     assert_int_equal(t->users[0].status, HG_OK);
     assert_int_equal(t->users[1].status, HG_NO_QUEUE);
     assert_int_equal(t->users[1].told_n, 1);
-    deliver(t, 1, 1);
+    rig_deliver(&t->sn, 1, 1, false);
     seam_net_run(&t->sn);
     assert_int_equal(t->users[0].deliveries_n, 1);
-    assert_int_equal(asked(broker_of(t), "basic.ack"), 1);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack"), 1);
     close_bench(t);
 }
 
@@ -141,14 +103,14 @@ static void nothing_is_acknowledged_while_the_receiver_is_behind(void **state)
     assert_non_null(consume(t, 0, "q"));
     seam_net_run(&t->sn);
     t->users[0].is_behind = true;
-    deliver(t, 1, 1);
-    deliver(t, 1, 2);
+    rig_deliver(&t->sn, 1, 1, false);
+    rig_deliver(&t->sn, 1, 2, false);
     seam_net_pass(&t->sn, 1000);
     assert_int_equal(t->users[0].deliveries_n, 2);
-    assert_int_equal(asked(broker_of(t), "basic.ack"), 0);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack"), 0);
     t->users[0].is_behind = false;
     seam_net_pass(&t->sn, 300);
-    assert_int_equal(asked(broker_of(t), "basic.ack"), 1);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack"), 1);
     close_bench(t);
 }
 
@@ -161,7 +123,7 @@ static void consumers_start_again_after_a_cut(void **state)
     seam_net_run(&t->sn);
     seam_net_cut(&t->sn, seam_net_last(&t->sn));
     seam_net_pass(&t->sn, 2000);
-    assert_int_equal(asked(broker_of(t), "basic.consume"), 2);
+    assert_int_equal(rig_asked(&t->sn, "basic.consume"), 2);
     assert_int_equal(t->users[0].status, HG_OK);
     close_bench(t);
 }
@@ -172,7 +134,7 @@ static void a_deleted_queue_ends_its_consumer(void **state)
     struct bench *t = open_bench(NULL);
     assert_non_null(consume(t, 0, "q"));
     seam_net_run(&t->sn);
-    broker_cancel(broker_of(t), 1, "c");
+    broker_cancel(rig_broker(&t->sn), 1, "c");
     seam_net_run(&t->sn);
     assert_int_equal(t->users[0].status, HG_NO_QUEUE);
     close_bench(t);
@@ -187,10 +149,10 @@ static void a_queue_of_ones_own_is_bound_and_deleted_at_the_end(void **state)
     struct hg_consumer *c = hg_consumer_open(&t->consumers, &spec, &ops, &t->users[0]);
     seam_net_run(&t->sn);
     assert_int_equal(t->users[0].status, HG_OK);
-    assert_int_equal(asked(broker_of(t), "queue.bind"), 1);
+    assert_int_equal(rig_asked(&t->sn, "queue.bind"), 1);
     hg_consumer_close(c);
     seam_net_run(&t->sn);
-    assert_int_equal(asked(broker_of(t), "queue.delete"), 1);
+    assert_int_equal(rig_asked(&t->sn, "queue.delete"), 1);
     close_bench(t);
 }
 
@@ -207,9 +169,9 @@ static void a_declaration_ends_when_it_is_answered(void **state)
     assert_non_null(hg_consumer_open(&t->consumers, &spec, &ops, &t->users[0]));
     seam_net_run(&t->sn);
     assert_int_equal(t->users[0].status, HG_OK);
-    assert_int_equal(asked(broker_of(t), "queue.declare"), 1);
-    assert_int_equal(asked(broker_of(t), "basic.consume"), 0);
-    assert_int_equal(asked(broker_of(t), "channel.close"), 1);
+    assert_int_equal(rig_asked(&t->sn, "queue.declare"), 1);
+    assert_int_equal(rig_asked(&t->sn, "basic.consume"), 0);
+    assert_int_equal(rig_asked(&t->sn, "channel.close"), 1);
     close_bench(t);
 }
 

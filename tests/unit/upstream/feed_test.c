@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upstream/feed.h"
 
-#include "seam/net.h"
-#include "seam/seam.h"
-#include "seam/unit.h"
-#include "upstream/upstream_metrics.h"
-
-#include <stdlib.h>
+#include "rig.h"
 
 enum { WAITS = 8 };
 
@@ -24,9 +19,6 @@ struct bench {
     unsigned deliveries_n, redelivered_n;
     bool is_up;
 };
-
-static const struct hg_endpoint endpoint = {
-    .host = "broker", .port = 5672, .user = "guest", .password = "guest", .vhost = "/"};
 
 static void on_delivery(void *ctx, struct hg_message *message, bool is_redelivered)
 {
@@ -63,12 +55,7 @@ static struct bench *open_bench(void (*prepare)(struct broker *b))
         t->waits[i].status = HG_STATUS_N;
     }
     const struct hg_feed_config config = {
-        .link = {.endpoints = &endpoint,
-                 .endpoints_n = 1,
-                 .heartbeat_ms = 30000,
-                 .connect_timeout_ms = 5000,
-                 .max_body_bytes = 1 << 20,
-                 .metrics = &t->metrics},
+        .link = rig_link(&t->metrics),
         .instance = "test",
         .boot_id = 0xabc,
         .max_bytes = 1 << 20,
@@ -94,34 +81,6 @@ static struct hg_feed_binding *want(struct bench *t, size_t wait, const char *ex
                         NULL);
 }
 
-static struct broker *broker_of(struct bench *t)
-{
-    struct seam_link *link = seam_net_last(&t->sn);
-    assert_non_null(link);
-    return &link->broker;
-}
-
-/* How often a word stands in what the broker was asked since it was told to forget. */
-static unsigned asked(struct broker *b, const char *word)
-{
-    struct hg_bytes log = hg_writer_view(&b->log);
-    unsigned n = 0;
-    for (size_t i = 0; i + strlen(word) <= log.n; i++) {
-        n += memcmp(log.p + i, word, strlen(word)) == 0;
-    }
-    return n;
-}
-
-static void deliver(struct bench *t, uint64_t tag, bool is_redelivered)
-{
-    const struct hg_message_parts parts = {
-        .exchange = HG_BYTES("x"), .routing_key = HG_BYTES("k"), .body = HG_BYTES("body")};
-    struct hg_message *m = hg_message_new(&parts);
-    broker_deliver(broker_of(t), hg_amqp_channel_number(t->feed.consuming), "feed", tag,
-                   is_redelivered, m);
-    hg_message_unref(m);
-}
-
 static void equal_subscriptions_cost_one_binding(void **state)
 {
     (void)state;
@@ -133,7 +92,7 @@ static void equal_subscriptions_cost_one_binding(void **state)
     seam_net_run(&t->sn);
     assert_int_equal(t->waits[0].status, HG_OK);
     assert_int_equal(t->waits[1].status, HG_OK);
-    assert_int_equal(asked(broker_of(t), "queue.bind"), 1);
+    assert_int_equal(rig_asked(&t->sn, "queue.bind"), 1);
     want(t, 2, "x", "k.*"); /* bound long since */
     assert_int_equal(t->waits[2].told_n, 0);
     seam_net_run(&t->sn);
@@ -141,10 +100,10 @@ static void equal_subscriptions_cost_one_binding(void **state)
     assert_false(hg_feed_unbind(&t->feed, a));
     assert_false(hg_feed_unbind(&t->feed, a));
     seam_net_run(&t->sn);
-    assert_int_equal(asked(broker_of(t), "queue.unbind"), 0);
+    assert_int_equal(rig_asked(&t->sn, "queue.unbind"), 0);
     assert_true(hg_feed_unbind(&t->feed, a));
     seam_net_run(&t->sn);
-    assert_int_equal(asked(broker_of(t), "queue.unbind"), 1);
+    assert_int_equal(rig_asked(&t->sn, "queue.unbind"), 1);
     assert_int_equal(hg_counted(&t->metrics.bindings), 0);
     close_bench(t);
 }
@@ -188,21 +147,21 @@ static void a_change_of_mind_in_flight_is_carried_out(void **state)
     hg_feed_unbind(&t->feed, b); /* before it was sent */
     seam_net_run(&t->sn);
     assert_int_equal(t->waits[1].told_n, 0);
-    assert_int_equal(asked(broker_of(t), "queue.bind"), 1);
-    broker_of(t)->on_method = keep_bind_waiting;
+    assert_int_equal(rig_asked(&t->sn, "queue.bind"), 1);
+    rig_broker(&t->sn)->on_method = keep_bind_waiting;
     b = want(t, 2, "x", "k");
     seam_net_run(&t->sn);
     hg_feed_cancel(&t->waits[2].wait);
     hg_feed_unbind(&t->feed, b); /* while its answer is on the way */
     seam_net_run(&t->sn);
-    assert_int_equal(asked(broker_of(t), "queue.unbind"), 0);
-    broker_of(t)->on_method = NULL;
+    assert_int_equal(rig_asked(&t->sn, "queue.unbind"), 0);
+    rig_broker(&t->sn)->on_method = NULL;
     amqp_queue_bind_ok_t ok = {0};
-    broker_send(broker_of(t), hg_amqp_channel_number(t->feed.binding), AMQP_QUEUE_BIND_OK_METHOD,
-                &ok);
+    broker_send(rig_broker(&t->sn), hg_amqp_channel_number(t->feed.binding),
+                AMQP_QUEUE_BIND_OK_METHOD, &ok);
     seam_net_run(&t->sn);
     assert_int_equal(t->waits[2].told_n, 0);
-    assert_int_equal(asked(broker_of(t), "queue.unbind"), 1);
+    assert_int_equal(rig_asked(&t->sn, "queue.unbind"), 1);
     close_bench(t);
 }
 
@@ -221,8 +180,8 @@ static void after_a_cut_the_same_queue_is_consumed_and_bound_again(void **state)
     seam_net_pass(&t->sn, 2000);
     assert_true(t->is_up);
     assert_string_equal(t->feed.queue, queue);
-    assert_int_equal(asked(broker_of(t), "queue.bind"), 2);
-    assert_int_equal(asked(broker_of(t), "basic.consume"), 1);
+    assert_int_equal(rig_asked(&t->sn, "queue.bind"), 2);
+    assert_int_equal(rig_asked(&t->sn, "basic.consume"), 1);
     assert_int_equal(t->waits[0].told_n, 1); /* not again */
     assert_int_equal(hg_counted(&t->metrics.feed_dropped), 0);
     close_bench(t);
@@ -247,7 +206,7 @@ static void a_queue_that_expired_is_followed_by_a_new_generation(void **state)
     seam_net_pass(&t->sn, 2000);
     assert_true(t->is_up);
     assert_string_not_equal(t->feed.queue, expired);
-    assert_int_equal(asked(broker_of(t), "queue.bind"), 1);
+    assert_int_equal(rig_asked(&t->sn, "queue.bind"), 1);
     assert_int_equal(hg_counted(&t->metrics.feed_dropped), 1);
     close_bench(t);
 }
@@ -258,12 +217,12 @@ static void a_queue_that_was_deleted_is_followed_by_a_new_generation(void **stat
     struct bench *t = open_bench(NULL);
     want(t, 0, "x", "a");
     seam_net_run(&t->sn);
-    broker_forget(broker_of(t));
-    broker_cancel(broker_of(t), hg_amqp_channel_number(t->feed.consuming), "feed");
+    broker_forget(rig_broker(&t->sn));
+    broker_cancel(rig_broker(&t->sn), hg_amqp_channel_number(t->feed.consuming), "feed");
     seam_net_run(&t->sn);
     assert_true(t->is_up);
     assert_int_equal(t->feed.generation, 2);
-    assert_int_equal(asked(broker_of(t), "queue.bind"), 1);
+    assert_int_equal(rig_asked(&t->sn, "queue.bind"), 1);
     assert_int_equal(t->sn.links_n, 1);
     close_bench(t);
 }
@@ -274,12 +233,12 @@ static void a_turn_of_deliveries_is_acknowledged_once(void **state)
     struct bench *t = open_bench(NULL);
     seam_net_run(&t->sn);
     for (uint64_t tag = 1; tag <= 5; tag++) {
-        deliver(t, tag, tag == 5);
+        rig_deliver(&t->sn, hg_amqp_channel_number(t->feed.consuming), tag, tag == 5);
     }
     seam_net_run(&t->sn);
     assert_int_equal(t->deliveries_n, 5);
     assert_int_equal(t->redelivered_n, 1);
-    assert_int_equal(asked(broker_of(t), "basic.ack"), 1);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack"), 1);
     close_bench(t);
 }
 

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upstream/publisher.h"
 
-#include "seam/net.h"
-#include "seam/seam.h"
-#include "seam/unit.h"
-#include "upstream/upstream_metrics.h"
+#include "rig.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { MOST = 64 };
 
@@ -20,9 +16,6 @@ struct bench {
     unsigned told[MOST];           /* times */
     unsigned rooms_n;
 };
-
-static const struct hg_endpoint endpoint = {
-    .host = "broker", .port = 5672, .user = "guest", .password = "guest", .vhost = "/"};
 
 static struct bench *open_now; /* on_settled gets the owner, which is this */
 
@@ -61,12 +54,7 @@ static struct bench *open_bench(void (*prepare)(struct broker *b))
         t->outcomes[i] = HG_STATUS_N;
     }
     const struct hg_publisher_config config = {
-        .link = {.endpoints = &endpoint,
-                 .endpoints_n = 1,
-                 .heartbeat_ms = 30000,
-                 .connect_timeout_ms = 5000,
-                 .max_body_bytes = 1 << 20,
-                 .metrics = &t->metrics},
+        .link = rig_link(&t->metrics),
         .instance = "test",
         .window_n = 32,
         .window_bytes = 1 << 20,
@@ -110,13 +98,6 @@ static void publish_all(struct bench *t, const char *exchange, unsigned n)
     seam_net_run(&t->sn);
 }
 
-static struct broker *broker_of(struct bench *t)
-{
-    struct seam_link *link = seam_net_last(&t->sn);
-    assert_non_null(link);
-    return &link->broker;
-}
-
 /* The bodies that this broker was sent, joined by blanks. */
 static const char *bodies(const struct broker *b, char *text, size_t cap)
 {
@@ -144,11 +125,11 @@ static void a_multiple_ack_confirms_the_whole_prefix(void **state)
     (void)state;
     struct bench *t = open_bench(NULL);
     publish_all(t, "amq.topic", 5);
-    broker_ack(broker_of(t), 1, 3, true);
+    broker_ack(rig_broker(&t->sn), 1, 3, true);
     seam_net_run(&t->sn);
     expect_outcomes(t, 5, (enum hg_status[]){HG_OK, HG_OK, HG_OK, HG_STATUS_N, HG_STATUS_N});
-    broker_nack(broker_of(t), 1, 5, false);
-    broker_ack(broker_of(t), 1, 4, false);
+    broker_nack(rig_broker(&t->sn), 1, 5, false);
+    broker_ack(rig_broker(&t->sn), 1, 4, false);
     seam_net_run(&t->sn);
     expect_outcomes(t, 5, (enum hg_status[]){HG_OK, HG_OK, HG_OK, HG_OK, HG_REJECTED});
     close_bench(t);
@@ -163,7 +144,7 @@ static void a_return_belongs_to_the_oldest_equal_publish(void **state)
         assert_int_equal(publish(t, i, "amq.topic", texts[i]), HG_OK);
     }
     seam_net_run(&t->sn);
-    struct broker *b = broker_of(t);
+    struct broker *b = rig_broker(&t->sn);
     broker_return(b, 1, b->publishes[0].message);
     broker_ack(b, 1, 3, true);
     seam_net_run(&t->sn);
@@ -186,7 +167,7 @@ static void a_missing_exchange_refuses_its_own_publishes_only(void **state)
     seam_net_run(&t->sn);
     expect_outcomes(t, 2, (enum hg_status[]){HG_NO_EXCHANGE, HG_OK});
     assert_int_equal(publish(t, 2, "nowhere", "c"), HG_NO_EXCHANGE); /* believed for a second */
-    broker_of(t)->missing[0] = NULL;
+    rig_broker(&t->sn)->missing[0] = NULL;
     seam_net_pass(&t->sn, 1100);
     assert_int_equal(publish(t, 3, "nowhere", "d"), HG_OK);
     seam_net_run(&t->sn);
@@ -203,16 +184,16 @@ static void the_unconfirmed_go_out_again_in_order_after_a_cut(void **state)
         struct bench *t = open_bench(NULL);
         publish_all(t, "amq.topic", 5);
         if (confirmed_n > 0) {
-            broker_ack(broker_of(t), 1, confirmed_n, true);
+            broker_ack(rig_broker(&t->sn), 1, confirmed_n, true);
             seam_net_run(&t->sn);
         }
         seam_net_cut(&t->sn, seam_net_last(&t->sn));
         assert_int_equal(publish(t, 5, "amq.topic", "5"), HG_OK); /* while nobody is there */
         seam_net_pass(&t->sn, 2000);
         char text[64];
-        assert_string_equal(bodies(broker_of(t), text, sizeof(text)),
+        assert_string_equal(bodies(rig_broker(&t->sn), text, sizeof(text)),
                             &"0 1 2 3 4 5"[confirmed_n * 2]);
-        broker_ack(broker_of(t), 1, 6 - confirmed_n, true);
+        broker_ack(rig_broker(&t->sn), 1, 6 - confirmed_n, true);
         seam_net_run(&t->sn);
         for (unsigned i = 0; i < 6; i++) {
             assert_int_equal(t->outcomes[i], HG_OK);
@@ -229,7 +210,7 @@ static void every_split_of_what_rabbitmq_says_gives_the_same(void **state)
         struct bench *t = open_bench(NULL);
         t->sn.chunk_n = chunk_n;
         publish_all(t, "amq.topic", 4);
-        struct broker *b = broker_of(t);
+        struct broker *b = rig_broker(&t->sn);
         broker_return(b, 1, b->publishes[1].message);
         broker_ack(b, 1, 3, true);
         broker_nack(b, 1, 4, false);
@@ -251,7 +232,7 @@ static void silence_ends_as_timed_out_and_is_not_sent_again(void **state)
     assert_int_equal(publish(t, 2, "amq.topic", "later"), HG_OK);
     seam_net_run(&t->sn);
     char text[64];
-    assert_string_equal(bodies(broker_of(t), text, sizeof(text)), "later");
+    assert_string_equal(bodies(rig_broker(&t->sn), text, sizeof(text)), "later");
     close_bench(t);
 }
 
@@ -272,15 +253,15 @@ static void nothing_is_sent_while_rabbitmq_says_blocked(void **state)
     (void)state;
     struct bench *t = open_bench(NULL);
     publish_all(t, "amq.topic", 1);
-    broker_block(broker_of(t), "low on memory");
+    broker_block(rig_broker(&t->sn), "low on memory");
     seam_net_run(&t->sn);
     assert_false(hg_publisher_is_available(&t->publisher));
     assert_int_equal(publish(t, 1, "amq.topic", "held"), HG_OK);
     seam_net_run(&t->sn);
-    assert_int_equal(broker_of(t)->publishes_n, 1);
-    broker_block(broker_of(t), NULL);
+    assert_int_equal(rig_broker(&t->sn)->publishes_n, 1);
+    broker_block(rig_broker(&t->sn), NULL);
     seam_net_run(&t->sn);
-    assert_int_equal(broker_of(t)->publishes_n, 2);
+    assert_int_equal(rig_broker(&t->sn)->publishes_n, 2);
     close_bench(t);
 }
 
@@ -333,10 +314,10 @@ static void a_full_window_admits_nobody_until_an_eighth_is_free(void **state)
     struct bench *t = open_bench(NULL);
     publish_all(t, "amq.topic", 32);
     assert_false(hg_publisher_admits(&t->publisher, 100));
-    broker_ack(broker_of(t), 1, 3, true);
+    broker_ack(rig_broker(&t->sn), 1, 3, true);
     seam_net_run(&t->sn);
     assert_int_equal(t->rooms_n, 0);
-    broker_ack(broker_of(t), 1, 4, false);
+    broker_ack(rig_broker(&t->sn), 1, 4, false);
     seam_net_run(&t->sn);
     assert_int_equal(t->rooms_n, 1);
     assert_true(hg_publisher_admits(&t->publisher, 100));
@@ -349,7 +330,7 @@ static void an_owner_that_is_gone_is_not_told(void **state)
     struct bench *t = open_bench(NULL);
     publish_all(t, "amq.topic", 3);
     hg_publisher_forget(&t->owners);
-    broker_ack(broker_of(t), 1, 3, true);
+    broker_ack(rig_broker(&t->sn), 1, 3, true);
     seam_net_run(&t->sn);
     expect_outcomes(t, 3, (enum hg_status[]){HG_STATUS_N, HG_STATUS_N, HG_STATUS_N});
     assert_int_equal(t->publisher.held_n, 0);
