@@ -209,7 +209,10 @@ static void on_link_down(void *ctx, const struct hg_amqp_close *why)
     HG_LIST_FOREACH (it, &home->consumers) {
         struct hg_consumer *c = HG_LIST_ENTRY(it, struct hg_consumer, link);
         c->channel = NULL; /* gone with the connection */
-        c->unacked_tag = 0;
+        if (c->unacked_tag != 0) {
+            hg_count(&c->owner->config.metrics->stale_acks, 1);
+            c->unacked_tag = 0;
+        }
     }
 }
 

@@ -282,7 +282,10 @@ static void on_consume_reply(void *ctx, uint64_t cookie, const struct hg_amqp_re
 static void forget_connection(struct hg_feed *f)
 {
     f->is_declared = false;
-    f->unacked_tag = 0;
+    if (f->unacked_tag != 0) {
+        hg_count(&f->config.metrics->stale_acks, 1);
+        f->unacked_tag = 0;
+    }
     while (f->inflight_n > 0) {
         struct hg_feed_binding *b = take_oldest(f);
         if (b->refs == 0) {

@@ -121,9 +121,15 @@ static void consumers_start_again_after_a_cut(void **state)
     assert_non_null(consume(t, 0, "a"));
     assert_non_null(consume(t, 1, "b"));
     seam_net_run(&t->sn);
+    t->users[0].is_behind = true;
+    rig_deliver(&t->sn, 1, 1, false);
+    seam_net_run(&t->sn);
     seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    assert_int_equal(hg_counted(&t->metrics.stale_acks), 1);
+    t->users[0].is_behind = false;
     seam_net_pass(&t->sn, 2000);
     assert_int_equal(rig_asked(&t->sn, "basic.consume"), 2);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack"), 0); /* it has no effect any more */
     assert_int_equal(t->users[0].status, HG_OK);
     close_bench(t);
 }
