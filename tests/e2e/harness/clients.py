@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that other people wrote, each with a mailbox; and raw sockets for what no decent client does."""
 import base64
+import contextlib
 import hashlib
 from http.client import HTTPConnection
 import os
@@ -12,6 +13,9 @@ import threading
 import paho.mqtt.client as paho
 import pika
 import stomp
+from stomp.connect import BaseConnection
+from stomp.protocol import Protocol12
+from stomp.transport import BaseTransport
 
 from .wait import LIMIT_S, Mailbox
 
@@ -65,13 +69,17 @@ class MosquittoSub:
 
 
 class Mqtt:
-    """An MQTT 3.1.1 session of paho. messages: paho's own (topic, payload, qos, retain, dup); ends: result codes of on_disconnect."""
+    """An MQTT 3.1.1 session of paho, over a WebSocket where a path is given; ended, it stays so. messages: paho's own (topic, payload,
+    qos, retain, dup); ends: result codes of on_disconnect."""
 
-    def __init__(self, address, client_id="", clean=True, keepalive=60, username=None, password=None, will=None):
+    def __init__(self, address, client_id="", clean=True, keepalive=60, username=None, password=None, will=None, path=None):
         self.messages = Mailbox("MQTT message")
         self.ends = Mailbox("MQTT disconnect")
         self.answers = Mailbox("MQTT answer")  # ("connack", rc) ("suback", mid, granted) ("puback", mid) ("unsuback", mid)
-        self.client = paho.Client(client_id=client_id, clean_session=clean, protocol=paho.MQTTv311)
+        self.client = paho.Client(client_id=client_id, clean_session=clean, protocol=paho.MQTTv311,
+                                  transport="tcp" if path is None else "websockets", reconnect_on_failure=False)
+        if path is not None:
+            self.client.ws_set_options(path)
         self.client.max_inflight_messages_set(0)
         self.client.max_queued_messages_set(0)
         self.client.on_connect = lambda c, u, flags, rc: self.answers.put(("connack", rc))
@@ -123,19 +131,69 @@ class Mqtt:
 # ---- stomp.py
 
 
-class Stomp(stomp.ConnectionListener):
-    """A STOMP session of stomp.py over TCP. messages and errors: stomp.py's frames (headers, body); receipts: ids."""
+class WebSocketTransport(BaseTransport):
+    """Carries stomp.py's frames, a WebSocket message each; those that are UTF-8 as text."""
 
-    def __init__(self, address, version="1.2", heartbeats=(0, 0), login="guest", passcode="guest", host="/"):
+    def __init__(self, address, path, vhost):
+        super().__init__(auto_decode=False)
+        self.current_host_and_port = address
+        self.path = path
+        self.vhost = vhost
+        self.socket = None
+
+    def attempt_connection(self):
+        self.web = WebSocket(self.current_host_and_port, self.path, ["v12.stomp"])
+        self.web.socket.settimeout(None)
+        self.socket = self.web.socket
+
+    def send(self, encoded_frame):
+        try:
+            encoded_frame.decode()
+            self.web.send_frame(WebSocket.TEXT, encoded_frame)
+        except UnicodeDecodeError:
+            self.web.send_frame(WebSocket.BINARY, encoded_frame)
+
+    def receive(self):
+        opcode, payload = self.web.read_message()
+        return b"" if opcode == WebSocket.CLOSE else payload
+
+    def disconnect_socket(self):
+        self.running = False
+        with contextlib.suppress(OSError):  # the server may have been faster
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    def cleanup(self):
+        self.web.close()
+
+
+class WebSocketConnection(BaseConnection, Protocol12):
+    def __init__(self, address, path, heartbeats, vhost):
+        transport = WebSocketTransport(address, path, vhost)
+        BaseConnection.__init__(self, transport)
+        Protocol12.__init__(self, transport, heartbeats)
+
+    def connect(self, *args, **kwargs):
+        self.transport.start()
+        Protocol12.connect(self, *args, **kwargs)
+
+
+class Stomp(stomp.ConnectionListener):
+    """A STOMP session of stomp.py over TCP, or over a WebSocket where a path is given. messages and errors: stomp.py's frames (headers,
+    body); receipts: ids."""
+
+    def __init__(self, address, version="1.2", heartbeats=(0, 0), login="guest", passcode="guest", host="/", path=None):
         self.messages = Mailbox("STOMP message")
         self.errors = Mailbox("STOMP error")
         self.receipts = Mailbox("STOMP receipt")
         self.ends = Mailbox("STOMP disconnect")
         self.next = 0
-        kind = {"1.0": stomp.StompConnection10, "1.1": stomp.StompConnection11, "1.2": stomp.StompConnection12}[version]
-        options = {} if version == "1.0" else {"heartbeats": heartbeats, "vhost": host}
-        # auto_decode would take every body for UTF-8.
-        self.connection = kind([address], auto_decode=False, reconnect_attempts_max=1, **options)
+        if path is not None:
+            self.connection = WebSocketConnection(address, path, heartbeats, host)
+        else:
+            kind = {"1.0": stomp.StompConnection10, "1.1": stomp.StompConnection11, "1.2": stomp.StompConnection12}[version]
+            options = {} if version == "1.0" else {"heartbeats": heartbeats, "vhost": host}
+            # auto_decode would take every body for UTF-8.
+            self.connection = kind([address], auto_decode=False, reconnect_attempts_max=1, **options)
         self.connection.set_listener("test", self)
         self.connection.connect(login, passcode, wait=True)
 
