@@ -120,7 +120,8 @@ static struct hg_bytes address_of(const struct query *q, const char *subject)
     return q->proto != HG_PROTO_MQTT && b.n > 0 && b.p[0] == '/' ? hg_bytes_skip(b, 1) : b;
 }
 
-/* The prefix of RabbitMQ's STOMP destinations or of the gateway's own paths that takes this before any rule. */
+/* The prefix of RabbitMQ's STOMP destinations or of the gateway's own paths that takes this before
+ * any rule. */
 static const char *reserved_by(const struct query *q, const char *subject)
 {
     bool is_off = q->proto == HG_PROTO_STOMP && !q->config->stomp_rabbitmq_destinations;

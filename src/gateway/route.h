@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `headgate route`: what the rule table makes of an address, a filter or a delivery, without a broker. */
+/* `headgate route`: what the rule table makes of an address, a filter or a delivery, without a
+ * broker. */
 #ifndef HG_ROUTE_H
 #define HG_ROUTE_H
 
@@ -7,10 +8,12 @@
 
 #include <stdio.h>
 
-/* proto "mqtt", "stomp" or "http" with verb "publish" (subject: an address) or "subscribe" (a filter), key_or_null NULL; or proto "amqp"
- * with verb "deliver" (subject: an exchange, and a key). The leading `/` of a STOMP destination or an HTTP path may stand there. Answers on
- * `out`, as text or one JSON object; what is wrong with the question goes to `err` (as JSON: to `out` as well). Returns the process's exit
- * code: 0; 1 if no rule answers or the question makes no sense; 2 when there is no memory or `out` cannot be written. */
+/* proto "mqtt", "stomp" or "http" with verb "publish" (subject: an address) or "subscribe" (a
+ * filter), key_or_null NULL; or proto "amqp" with verb "deliver" (subject: an exchange, and a key).
+ * The leading `/` of a STOMP destination or an HTTP path may stand there. Answers on `out`, as text
+ * or one JSON object; what is wrong with the question goes to `err` (as JSON: to `out` as well).
+ * Returns the process's exit code: 0; 1 if no rule answers or the question makes no sense; 2 when
+ * there is no memory or `out` cannot be written. */
 int hg_route_command(const struct hg_config *config, bool is_json, const char *proto,
                      const char *verb, const char *subject, const char *key_or_null, FILE *out,
                      FILE *err);

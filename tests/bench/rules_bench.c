@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rule table: nanoseconds a look-up each way with 10, 1,000 and 100,000 rules, and at growing depth. They must follow the depth
- * of the address, not the number of rules: see the *hot* figures, over 64 addresses; the others walk over 4,096, whose parts of a
- * large table no cache holds. Also time and memory to compile, time to subscribe and to report. */
+/* The rule table: nanoseconds a look-up each way with 10, 1,000 and 100,000 rules, and at growing
+ * depth. They must follow the depth of the address, not the number of rules: see the *hot* figures,
+ * over 64 addresses; the others walk over 4,096, whose parts of a large table no cache holds. Also
+ * time and memory to compile, time to subscribe and to report. */
 #include "bench.h"
 #include "rules/rules.h"
 
@@ -16,7 +17,8 @@ struct rule_text {
     char name[32], pattern[TEXT_MAX], key[TEXT_MAX];
 };
 
-/* Site, line, captures; every eighth rule is for one machine only and every eighth takes the rest. */
+/* Site, line, captures; every eighth rule is for one machine only and every eighth takes the rest.
+ */
 static void rule_of(size_t i, struct rule_text *t)
 {
     (void)snprintf(t->name, sizeof(t->name), "r%zu", i);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a filter to the bindings that bring everything it matches.
  *
- * Whoever subscribes is promised what clients publish to the addresses that the filter matches. That goes through the rules that the
- * filter meets, in table order, up to the first that takes every such address: its *owner*; later rules see only what others publish
- * to their exchanges. So a wildcard is refused when a rule up to the owner cannot express it, except that a filter which begins with a
- * wildcard asks for whatever there is: it is not refused because of one rule among many (only because of its owner). Later rules that
- * cannot express it are left out. A queue is consumed whole: only by a filter with the literals of its rule and wildcards for all
- * its captures, so that `#` does not empty every queue. */
+ * Whoever subscribes is promised what clients publish to the addresses that the filter matches.
+ * That goes through the rules that the filter meets, in table order, up to the first that takes
+ * every such address: its *owner*; later rules see only what others publish to their exchanges. So
+ * a wildcard is refused when a rule up to the owner cannot express it, except that a filter which
+ * begins with a wildcard asks for whatever there is: it is not refused because of one rule among
+ * many (only because of its owner). Later rules that cannot express it are left out. A queue is
+ * consumed whole: only by a filter with the literals of its rule and wildcards for all its
+ * captures, so that `#` does not empty every queue. */
 #include "base/mem.h"
 #include "message/topic.h"
 #include "rules/key.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* AMQP headers that a rule sets on publish: templates over captures and what is known of the client. */
+/* AMQP headers that a rule sets on publish: templates over captures and what is known of the
+ * client. */
 #include "message/message.h"
 #include "rules/rules_priv.h"
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writing keys and addresses after templates.
  *
- * A key that is too long, under overlong = "hash", becomes as many whole words of it as fit, then the word `~`, then a hash of all of
- * it: whole words, so that a binding that begins with literal words still catches it, as `<words>.#.~.*`. */
+ * A key that is too long, under overlong = "hash", becomes as many whole words of it as fit, then
+ * the word `~`, then a hash of all of it: whole words, so that a binding that begins with literal
+ * words still catches it, as `<words>.#.~.*`. */
 #include "rules/key.h"
 
 #include "message/topic.h"
@@ -93,7 +94,8 @@ static void put_key(struct key_writer *w, const struct hg_rule *rule, enum hg_pr
     }
 }
 
-/* Bytes of the longest run of whole words at the start of buf[0..n), their dots included, that fits before a hashed tail. */
+/* Bytes of the longest run of whole words at the start of buf[0..n), their dots included, that fits
+ * before a hashed tail. */
 static size_t whole_words(const uint8_t *buf, size_t n)
 {
     size_t i = n < HASHED_PREFIX_MAX ? n : HASHED_PREFIX_MAX;

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* First-match tries.
  *
- * A node knows its literal children (one hash table for all nodes), its child for any one part, and its child for any number of parts.
- * Below the latter, parts are matched from the end of the text backwards, since a key template may go on after `{name...}`.
+ * A node knows its literal children (one hash table for all nodes), its child for any one part, and
+ * its child for any number of parts. Below the latter, parts are matched from the end of the text
+ * backwards, since a key template may go on after `{name...}`.
  *
- * A text has at most two ways on at each node, literal or capture, so a look-up visits no more nodes than there are distinct template
- * prefixes that take the text's own prefix; tables that mix literals and captures at every depth could make that 2^depth. Hence each
- * node stores the lowest rule beneath it: the more promising child goes first and a subtree that cannot win is not entered. Ordinary
- * tables, where the specific comes first, are walked straight down. Only the operator can make a table, so no client can make it slow. */
+ * A text has at most two ways on at each node, literal or capture, so a look-up visits no more
+ * nodes than there are distinct template prefixes that take the text's own prefix; tables that mix
+ * literals and captures at every depth could make that 2^depth. Hence each node stores the lowest
+ * rule beneath it: the more promising child goes first and a subtree that cannot win is not
+ * entered. Ordinary tables, where the specific comes first, are walked straight down. Only the
+ * operator can make a table, so no client can make it slow. */
 #include "rules/matcher.h"
 
 #include "base/mem.h"
@@ -340,7 +343,8 @@ static bool is_hidden(const struct hg_matcher_node *literal, size_t level)
     return level == 0 && literal->label_n > 0 && literal->label[0] == '$';
 }
 
-/* The filter's `#` stands at this node: all beneath it, and what ends here, since `a/#` matches `a`. */
+/* The filter's `#` stands at this node: all beneath it, and what ends here, since `a/#` matches
+ * `a`. */
 static bool meet_open(const struct visit *v, uint32_t id, size_t level, bool is_covering)
 {
     const struct hg_matcher_node *node = &v->m->nodes[id];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Templates of addresses and keys: literals, `{name}` for one part, `{name...}` for any number of them; and addresses, filters and
- * keys cut into the parts that templates speak of. Borrows everything, allocates nothing. */
+/* Templates of addresses and keys: literals, `{name}` for one part, `{name...}` for any number of
+ * them; and addresses, filters and keys cut into the parts that templates speak of. Borrows
+ * everything, allocates nothing. */
 #ifndef HG_RULES_PATTERN_H
 #define HG_RULES_PATTERN_H
 
@@ -18,8 +19,9 @@ struct hg_part {
     const uint8_t *text; /* the literal, or the capture's name; belongs to the configuration */
     uint16_t n;
     uint8_t kind;
-    /* Where the same capture stands on the other side. In a key: the level of each protocol's pattern that it comes from. In a
-     * pattern: at[0] is the word of the key that it becomes. HG_NO_PART: nowhere. */
+    /* Where the same capture stands on the other side. In a key: the level of each protocol's
+     * pattern that it comes from. In a pattern: at[0] is the word of the key that it becomes.
+     * HG_NO_PART: nowhere. */
     uint8_t at[HG_PROTO_N];
 };
 
@@ -37,8 +39,9 @@ static inline struct hg_bytes hg_part_text(const struct hg_part *part)
 
 /* How many parts there are at most. */
 size_t hg_template_count(struct hg_bytes text, uint8_t sep);
-/* Fills t and parts (room for hg_template_count). sep is `/` for a pattern, where the rest comes last, `.` for a key; an empty text has
- * no parts. NULL if fine, or static text that says what is wrong with *part_out. */
+/* Fills t and parts (room for hg_template_count). sep is `/` for a pattern, where the rest comes
+ * last, `.` for a key; an empty text has no parts. NULL if fine, or static text that says what is
+ * wrong with *part_out. */
 const char *hg_template_parse(struct hg_template *t, struct hg_part *parts, struct hg_bytes text,
                               uint8_t sep, struct hg_bytes *part_out);
 /* Index of the part that captures `name`, or HG_NO_PART. */
@@ -58,10 +61,11 @@ struct hg_cut {
 
 enum { HG_LEVELS_CUT = HG_PARTS_MAX + 1, HG_WORDS_CUT = HG_KEY_MAX + 1 };
 
-/* parts: room for HG_LEVELS_CUT. Deeper levels, which no literal or `{name}` reaches, are not cut. */
+/* parts: room for HG_LEVELS_CUT. Deeper levels, which no literal or `{name}` reaches, stay uncut. */
 struct hg_cut hg_cut_address(struct hg_bytes address, struct hg_bytes *parts);
 struct hg_cut hg_cut_filter(struct hg_bytes filter, struct hg_bytes *parts);
-/* parts: room for HG_WORDS_CUT; key.n <= HG_KEY_MAX. An empty key has no word: RabbitMQ reads it so, too. */
+/* parts: room for HG_WORDS_CUT; key.n <= HG_KEY_MAX. An empty key has no word: RabbitMQ reads it
+ * so, too. */
 struct hg_cut hg_cut_key(struct hg_bytes key, struct hg_bytes *parts);
 
 /* What is left of the text from part i on; p is NULL when there is no part i. */

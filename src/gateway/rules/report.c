@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What `headgate check` says about a table that is valid but perhaps not what was meant.
  *
- * A collision is shown, not guessed: two rules whose key templates overlap get a key that both take; it counts if the address that the
- * later rule makes of it is really published through that rule and comes back as another one. */
+ * A collision is shown, not guessed: two rules whose key templates overlap get a key that both
+ * take; it counts if the address that the later rule makes of it is really published through that
+ * rule and comes back as another one. */
 #include "base/buf.h"
 #include "rules/key.h"
 
@@ -40,7 +41,8 @@ static void write_protocols(struct report *rep, const struct hg_rule *rule, unsi
     }
 }
 
-/* The gateway's own paths, and the destinations that RabbitMQ's STOMP plugin has: taken before any rule. */
+/* The gateway's own paths, and the destinations that RabbitMQ's STOMP plugin has: taken before any
+ * rule. */
 static const struct {
     enum hg_protocol proto;
     const char *text;
@@ -161,7 +163,8 @@ static size_t common_words_n(const struct hg_template *a, const struct hg_templa
     return fixed_n + 1 >= (has_a ? a->n : b->n) ? fixed_n : 0;
 }
 
-/* A key that both templates take: their literals, the names of captures elsewhere. 0 if there is none, or none short enough. */
+/* A key that both templates take: their literals, the names of captures elsewhere. 0 if there is
+ * none, or none short enough. */
 static size_t write_common_key(const struct hg_template *a, const struct hg_template *b,
                                uint8_t key[HG_KEY_MAX])
 {

@@ -145,8 +145,8 @@ static void undo(struct hg_writer *out, size_t n)
     }
 }
 
-/* The address that travelled with the message, if publishing to it leads to this very exchange and key; it may be of another
- * protocol than the one asked for. */
+/* The address that travelled with the message, if publishing to it leads to this very exchange and
+ * key; it may be of another protocol than the one asked for. */
 static bool deliver_original(const struct hg_rules *r, enum hg_protocol proto,
                              struct hg_bytes exchange, struct hg_bytes key,
                              struct hg_bytes original, struct hg_writer *out, size_t *rule_out)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rule table: client addresses <-> exchange and routing key, both ways. Made once from the configuration, then frozen; shared
- * by all workers without a lock. A look-up costs the depth of the address, not the number of rules. */
+/* The rule table: client addresses <-> exchange and routing key, both ways. Made once from the
+ * configuration, then frozen; shared by all workers without a lock. A look-up costs the depth of
+ * the address, not the number of rules. */
 #ifndef HG_RULES_RULES_H
 #define HG_RULES_RULES_H
 
@@ -29,7 +30,8 @@ enum hg_tristate { HG_UNSET = -1, HG_NO, HG_YES };
 
 enum { HG_CAPTURES_MAX = 16, HG_KEY_MAX = 255 };
 
-/* A rule as written; it and its strings, NUL-terminated, belong to the configuration, which outlives the table. */
+/* A rule as written; it and its strings, NUL-terminated, belong to the configuration, which
+ * outlives the table. */
 struct hg_rule_spec {
     const char *where; /* "file:line:column", for messages */
     const char *name;
@@ -38,8 +40,9 @@ struct hg_rule_spec {
     const char *queue; /* publish through the default exchange; subscribers consume it */
     const char *key;   /* NULL: "" (it is not guessed from the pattern) */
     const char *const *header_names; /* AMQP headers set on publish */
-    const char *const
-        *header_values; /* templates: {capture}, {client_id}, {user}, {protocol}, {address} */
+    /* Templates: {capture}, {client_id}, {user}, {protocol}, {address}. A header x-headgate-address
+     * may only be "{address}": then the address travels, and the key need not hold every capture. */
+    const char *const *header_values;
     size_t headers_n;
     const char *const *publish_roles, *const *subscribe_roles; /* NULL: everybody */
     size_t publish_roles_n, subscribe_roles_n;
@@ -60,7 +63,8 @@ struct hg_exchange_spec {
 
 struct hg_rules;
 
-/* NULL: err_out holds one line "where: message" per problem. amq.* exchanges need no spec; any other exchange must have one. */
+/* NULL: err_out holds one line "where: message" per problem. the standard
+ * amq.* exchanges need no spec; any other exchange must have one. */
 struct hg_rules *hg_rules_new(const struct hg_rule_spec *specs, size_t specs_n,
                               const struct hg_exchange_spec *exchanges, size_t exchanges_n,
                               struct hg_writer *err_out);
@@ -75,15 +79,16 @@ struct hg_route {
     size_t rule;              /* index */
     struct hg_bytes exchange; /* "" for a queue rule */
     struct hg_bytes key;      /* in key_buf or in the rule */
-    bool
-        is_hashed; /* overlong = "hash" took effect: the address must travel in the header x-headgate-address */
+    /* overlong = "hash" took effect: the address must travel in the header x-headgate-address. */
+    bool is_hashed;
     uint8_t captures_n;
     struct hg_bytes captures[HG_CAPTURES_MAX]; /* in the order of the pattern, as in the address */
     uint8_t key_buf[HG_KEY_MAX + 1];
 };
 
-/* First rule that matches. OK; NO_RULE; KEY_TOO_LONG (route_out->rule says which); BAD_ADDRESS: empty, with a wildcard, or its key would
- * be one empty word, which RabbitMQ and the way back take for no word. */
+/* First rule that matches. OK; NO_RULE; KEY_TOO_LONG (route_out->rule says which); BAD_ADDRESS:
+ * empty, with a wildcard, or its key would be one empty word, which RabbitMQ and the way back take
+ * for no word. */
 enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto,
                                 struct hg_bytes address, struct hg_route *route_out);
 
@@ -99,43 +104,49 @@ struct hg_rule_vars { /* what header templates may name besides captures */
 void hg_rules_header(const struct hg_rules *r, const struct hg_route *route, size_t i,
                      const struct hg_rule_vars *vars, struct hg_writer *out);
 
-/* Maps a delivery back: the address for this protocol by the first rule that fits, appended to `out`; false if none does, if the address
- * could not be shown (not UTF-8, a wildcard in it), or when there is no memory, and then nothing is appended. `original` is the message's
- * x-headgate-address header, empty if it has none; it is believed only if publishing to it leads to this exchange and key. */
+/* Maps a delivery back: the address for this protocol by the first rule that fits, appended to
+ * `out`; false if none does, if the address could not be shown (not UTF-8, a wildcard in it), or
+ * when there is no memory, and then nothing is appended. `original` is the message's
+ * x-headgate-address header, empty if it has none; it is believed only if publishing to it leads to
+ * this exchange and key. */
 bool hg_rules_deliver(const struct hg_rules *r, enum hg_protocol proto, struct hg_bytes exchange,
                       struct hg_bytes key, struct hg_bytes original, struct hg_writer *out,
                       size_t *rule_out);
 
-/* What a subscription needs in RabbitMQ, a plan per rule that the filter can meet; two where overlong = "hash" needs a second binding for
- * hashed keys. Borrowed during the call. */
+/* What a subscription needs in RabbitMQ, a plan per rule that the filter can meet; two where
+ * overlong = "hash" needs a second binding for hashed keys. Borrowed during the call. */
 struct hg_binding_plan {
     size_t rule;
     enum hg_plan_kind {
-        HG_PLAN_FEED, /* bind the worker's feed to exchange with key */
-        HG_PLAN_OWN_QUEUE, /* an exclusive queue of the subscriber's own, bound to exchange (headers, x-…) */
-        HG_PLAN_QUEUE /* consume `queue`, competing with others */
+        HG_PLAN_FEED,      /* bind the worker's feed to exchange with key */
+        HG_PLAN_OWN_QUEUE, /* a queue of the subscriber's own, bound to exchange (headers, x-…) */
+        HG_PLAN_QUEUE      /* consume `queue`, competing with others */
     } kind;
     struct hg_bytes exchange, key, queue;
-    /* The rule's whole pattern as binding key, empty unless it may be widened: a topic exchange, and scope wide, or auto with a literal
-     * first word; never with mandatory. */
+    /* The rule's whole pattern as binding key, empty unless it may be widened: a topic exchange,
+     * and scope wide, or auto with a literal first word; never with mandatory. */
     struct hg_bytes wide_key;
     bool is_widenable;
     enum hg_scope scope;
 };
 typedef void hg_plan_fn(void *ctx, const struct hg_binding_plan *plan);
-/* filter: MQTT syntax (`+`, `#`); callers translate STOMP's and HTTP's `*` to `+` first. OK; BAD_FILTER; NO_RULE: no rule meets it, or nothing
- * comes back through the one that does; NO_WILDCARD: a rule that what it matches goes through cannot express it (bindings.c says which
- * count); KEY_TOO_LONG; NO_MEMORY. Plans come only with OK, in table order. *why_out: static text, or NULL where the status says all. */
+/* filter: MQTT syntax (`+`, `#`); callers translate STOMP's and HTTP's `*` to `+` first. OK;
+ * BAD_FILTER; NO_RULE: no rule meets it, or nothing comes back through the one that does;
+ * NO_WILDCARD: a rule that what it matches goes through cannot express it (bindings.c says which
+ * count); KEY_TOO_LONG; NO_MEMORY. Plans come only with OK, in table order. *why_out: static text,
+ * or NULL where the status says all. */
 enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol proto,
                                   struct hg_bytes filter, hg_plan_fn *each, void *ctx,
                                   const char **why_out);
 
-/* The prefix ("/topic") that the gateway takes for itself over this protocol before any rule, if the address begins with it; NULL if
- * none does. STOMP's are RabbitMQ's destinations, which [stomp] rabbitmq_destinations can switch off. */
+/* The prefix ("/topic") that the gateway takes for itself over this protocol before any rule, if
+ * the address begins with it; NULL if none does. STOMP's are RabbitMQ's destinations, which [stomp]
+ * rabbitmq_destinations can switch off. */
 const char *hg_rules_reserved(enum hg_protocol proto, struct hg_bytes address);
 
-/* Findings for `headgate check`, one line each "where: rule NAME: …": rules that collide (same exchange and overlapping keys, so
- * that a delivery maps back to the other one), cannot be reversed, are never reached, begin with a reserved prefix. Returns how many. */
+/* Findings for `headgate check`, one line each "where: rule NAME: …": rules that collide (same
+ * exchange and overlapping keys, so that a delivery maps back to the other one), cannot be
+ * reversed, are never reached, begin with a reserved prefix. Returns how many. */
 size_t hg_rules_report(const struct hg_rules *r, struct hg_writer *out);
 
 #endif

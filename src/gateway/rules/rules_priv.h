@@ -23,7 +23,8 @@ struct hg_exchange {
     struct hg_bytes name;
     enum hg_exchange_type type;
     uint32_t root; /* of the trie over keys that maps its deliveries back */
-    /* For exchanges that do not look at the key: the lowest rule of one address only, taken when no key template fits. */
+    /* For exchanges that do not look at the key: the lowest rule of one address only, taken when no
+     * key template fits. */
     uint32_t fallback[HG_PROTO_N];
 };
 
@@ -50,8 +51,8 @@ static inline bool hg_rule_serves(const struct hg_rule *rule, enum hg_protocol p
     return rule->pattern[proto].parts != NULL;
 }
 
-/* Takes the next piece, as written, off a header template: text, or a {name} (then name_out->p is not NULL; without the `...` of a
- * rest). False at the end. */
+/* Takes the next piece, as written, off a header template: text, or a {name} (then name_out->p is
+ * not NULL; without the `...` of a rest). False at the end. */
 bool hg_header_next(struct hg_bytes *rest, struct hg_bytes *text_out, struct hg_bytes *name_out);
 /* NULL if fine, else static text that says what is wrong with *piece_out. */
 const char *hg_header_check(const struct hg_rule *rule, size_t i, struct hg_bytes *piece_out);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The two-way escape: every short string over an alphabet of all that matters to it, both ways; and the hash. */
+/* The two-way escape: every short string over an alphabet of all that matters to it, both ways; and
+ * the hash. */
 #include "rules/escape.h"
 
 #include "seam/unit.h"

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Random tables against what their rules say one by one. The oracle for first-match is a table of one rule each, asked in order; for
- * subscriptions it is hg_topic_matches over the addresses of all messages, against hg_binding_matches over their keys. */
+/* Random tables against what their rules say one by one. The oracle for first-match is a table of
+ * one rule each, asked in order; for subscriptions it is hg_topic_matches over the addresses of all
+ * messages, against hg_binding_matches over their keys. */
 #include "fixture.h"
 #include "message/topic.h"
 #include "rules/rules.h"
 
 #include <stdio.h>
 
-enum { TABLES_N = 1500, RULES_MAX = 8, MESSAGES_N = 48, FILTERS_N = 24, TEXT_MAX = 4096 };
+enum { TABLES_N = 800, RULES_MAX = 8, MESSAGES_N = 48, FILTERS_N = 24, TEXT_MAX = 4096 };
 
 static const char *const level_words[] = {"a",   "b",     "c",  "",  "d.e", "*",    "%2E",
                                           "%23", "%252F", "$x", "~", "%",   "f%25", "c"};
@@ -287,8 +288,9 @@ static void note_plan(void *ctx, const struct hg_binding_plan *plan)
     }
 }
 
-/* What a client publishes and the filter matches has to come, whatever rule it came through; likewise what others publish,
- * except to direct exchanges, which may be left out. A filter that begins with a wildcard may leave direct ones out as well. */
+/* What a client publishes and the filter matches has to come, whatever rule it came through;
+ * likewise what others publish, except to direct exchanges, which may be left out. A filter that
+ * begins with a wildcard may leave direct ones out as well. */
 static void check_filter(const struct table *t, const struct message *messages, const char *filter)
 {
     struct bound b = {.t = t, .messages = messages};

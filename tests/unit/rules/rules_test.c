@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Publishes out and deliveries back through tables that show each promise about addresses; what is refused; what is reported. */
+/* Publishes out and deliveries back through tables that show each promise about addresses; what is
+ * refused; what is reported. */
 #include "rules/rules.h"
 
 #include "base/mem.h"
@@ -31,7 +32,12 @@ static const struct hg_rule_spec home[] = {
      .pattern = {NULL, NULL, "/orders/{id}"},
      .exchange = "orders",
      .key = "order.{id}.created"},
-    {.name = "news", .pattern = ALL("news"), .exchange = "news", .key = "n"},
+    {.name = "news",
+     .pattern = ALL("news"),
+     .exchange = "news",
+     .key = "n",
+     .via = (const char *const[]){"spread"},
+     .via_n = 1},
     {.name = "alerts", .pattern = ALL("alerts"), .exchange = "news", .key = "a"},
     {.name = "work", .pattern = ALL("work"), .queue = "work.items"},
     {.name = "cmd", .pattern = ALL("cmd/{id}"), .exchange = "events", .key = "cmd"},
@@ -183,6 +189,7 @@ static void a_delivery_comes_back_by_the_first_rule_that_fits(void **state)
         {HG_PROTO_MQTT, "news", "n", "news"},
         {HG_PROTO_MQTT, "news", "a", "alerts"},
         {HG_PROTO_MQTT, "news", "whatever", "news"}, /* a fanout exchange does not look at it */
+        {HG_PROTO_MQTT, "spread", "whatever", "news"},
         {HG_PROTO_MQTT, "", "work.items", "work"},
         {HG_PROTO_MQTT, "", "other", NULL},
         {HG_PROTO_MQTT, "events", "cmd", NULL}, /* publish-only */
