@@ -26,6 +26,7 @@ struct hg_conn {
     enum hg_status why;
     const char *rule;
     uint64_t id, last_read_ms;
+    struct hg_listener_spec listener;
 };
 
 struct publish {
@@ -615,7 +616,7 @@ bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_a
 {
     (void)max_message_bytes;
     assert_true(c->is_feeding);
-    struct hg_session *s = adapter->open(&c->f->worker, c, NULL, subprotocol);
+    struct hg_session *s = adapter->open(&c->f->worker, c, &c->listener, subprotocol);
     if (s == NULL) {
         return false;
     }
@@ -643,8 +644,7 @@ uint64_t hg_conn_id(const struct hg_conn *c)
 
 const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c)
 {
-    (void)c;
-    return NULL;
+    return &c->listener;
 }
 
 uint64_t hg_conn_last_read_ms(const struct hg_conn *c)
@@ -813,8 +813,11 @@ struct hg_conn *core_connect(struct core_fake *f, const struct hg_adapter *adapt
     c->id = i + 1;
     c->adapter = adapter;
     c->last_read_ms = hg_clock_ms();
+    while (subprotocol == NULL && (adapter->serves >> c->listener.serve & 1) == 0) {
+        c->listener.serve++; /* the adapter's own; with a sub-protocol it is web, the first */
+    }
     f->conns[i] = f->conn = c;
-    c->session = adapter->open(&f->worker, c, NULL, subprotocol);
+    c->session = adapter->open(&f->worker, c, &c->listener, subprotocol);
     assert_non_null(c->session);
     return c;
 }

@@ -29,14 +29,15 @@ enum core_step_kind {
 
     /* The client. */
     SEND,      /* its bytes, hex with blanks */
-    SEND_TEXT, /* its bytes as they are */
+    SEND_TEXT, /* its bytes as they are, but for ^@, which is a NUL */
     EXPECT,    /* exactly this has been sent to it since the last look, hex */
     EXPECT_TEXT,
-    SILENCE, /* nothing has */
-    ON,      /* "2": the steps from here on are about another connection, opened now if it is new */
-    LEAVE,   /* it closes its end: CLOSED, or the status given */
-    CLOSED,  /* it has been disconnected, for the status given */
-    OPEN,    /* it has not */
+    EXPECT_LIKE, /* text in which … is whatever was there */
+    SILENCE,     /* nothing has */
+    ON,     /* "2": the steps from here on are about another connection, opened now if it is new */
+    LEAVE,  /* it closes its end: CLOSED, or the status given */
+    CLOSED, /* it has been disconnected, for the status given */
+    OPEN,   /* it has not */
 
     /* RabbitMQ. */
     CALLS,   /* exactly this was asked of the core since the last look: calls, separated by "; " */

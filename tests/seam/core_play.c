@@ -19,11 +19,27 @@ struct player {
     long cut_at;   /* after so many of them the input is cut; WHOLE, EVERY */
 };
 
+/* As a step's text has it. */
+static void show(struct hg_writer *w, struct hg_bytes text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] == 0) {
+            hg_writer_str(w, "^@");
+        } else {
+            hg_writer_u8(w, text.p[i]);
+        }
+    }
+}
+
 static void complain(const struct player *p, struct hg_bytes want, struct hg_bytes got)
 {
-    print_error("%s, step %zu, cut at %ld\nwant %.*s\ngot  %.*s\n", p->script->title, p->step + 1,
-                p->cut_at, HG_BYTES_FMT(want), HG_BYTES_FMT(got));
-    fail();
+    struct hg_writer w = {0};
+    hg_writer_printf(&w, "%s, step %zu, cut at %ld\nwant ", p->script->title, p->step + 1,
+                     p->cut_at);
+    show(&w, want);
+    hg_writer_str(&w, "\ngot  ");
+    show(&w, got);
+    fail_msg("%.*s", HG_BYTES_FMT(hg_writer_view(&w)));
 }
 
 /* ---- Words ---- */
@@ -135,6 +151,38 @@ static void expect_sent(struct player *p, struct hg_bytes want, bool is_text)
     core_forget_sent(p->f);
 }
 
+/* Whether the pieces of `want` between its … are in `got` in this order, the first at its start and the last at its end. */
+static bool is_like(struct hg_bytes got, struct hg_bytes want)
+{
+    const struct hg_bytes gap = HG_BYTES("…");
+    bool is_first = true;
+    for (;;) {
+        const uint8_t *end = memmem(want.p, want.n, gap.p, gap.n);
+        struct hg_bytes piece = hg_bytes(want.p, end == NULL ? want.n : (size_t)(end - want.p));
+        if (end == NULL && !is_first) {
+            return got.n >= piece.n && hg_bytes_eq(hg_bytes_skip(got, got.n - piece.n), piece);
+        }
+        const uint8_t *at = memmem(got.p, got.n, piece.p, piece.n);
+        if (at == NULL || (is_first && at != got.p)) {
+            return false;
+        }
+        got = hg_bytes_skip(got, (size_t)(at - got.p) + piece.n);
+        if (end == NULL) {
+            return got.n == 0;
+        }
+        want = hg_bytes_skip(want, piece.n + gap.n);
+        is_first = false;
+    }
+}
+
+static void expect_like(struct player *p, struct hg_bytes want)
+{
+    if (!is_like(core_sent(p->f), want)) {
+        complain(p, want, core_sent(p->f));
+    }
+    core_forget_sent(p->f);
+}
+
 static void expect_calls(struct player *p, const char *text)
 {
     struct hg_bytes want = hg_bytes_str(text);
@@ -191,17 +239,29 @@ static void drain_all(struct core_fake *f)
     }
 }
 
+/* A step's text: ^@ is a NUL. */
+static void write_text(struct hg_writer *w, struct hg_bytes text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        bool is_nul = text.p[i] == '^' && i + 1 < text.n && text.p[i + 1] == '@';
+        hg_writer_u8(w, is_nul ? 0 : text.p[i]);
+        i += is_nul;
+    }
+}
+
 static void play_bytes(struct player *p, const struct core_step *step)
 {
     struct hg_writer bytes = {0};
-    bool is_text = step->kind == SEND_TEXT || step->kind == EXPECT_TEXT;
+    bool is_text = step->kind != SEND && step->kind != EXPECT;
     if (is_text) {
-        hg_writer_str(&bytes, step->text);
+        write_text(&bytes, hg_bytes_str(step->text));
     } else {
         hex_read(&bytes, step->text);
     }
     if (step->kind == SEND || step->kind == SEND_TEXT) {
         feed(p, hg_writer_view(&bytes));
+    } else if (step->kind == EXPECT_LIKE) {
+        expect_like(p, hg_writer_view(&bytes));
     } else {
         expect_sent(p, hg_writer_view(&bytes), is_text);
     }
@@ -217,7 +277,8 @@ static void play_step(struct player *p, const struct core_step *step)
     case SEND:
     case SEND_TEXT:
     case EXPECT:
-    case EXPECT_TEXT: play_bytes(p, step); break;
+    case EXPECT_TEXT:
+    case EXPECT_LIKE: play_bytes(p, step); break;
     case SILENCE: expect_sent(p, HG_BYTES(""), false); break;
     case ON: switch_to(p, step->text); break;
     case LEAVE:
