@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Input to the session and what it left, output to the stream, and the one way a connection ends. */
 #include "core/conn.h"
 
 #include "base/check.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Per client identifier a queue of claims, oldest first. Only the last may be alive: every claim that is not the last has been told that it
- * is lost. The first one owns the identifier; the last is granted it when it has become the first. */
+/* Per client identifier a ring of claims, oldest first. Only the last may be alive: every claim that is not the last has been told that it is
+ * lost. The first one owns the identifier; the last is granted it when it has become the first. */
 #include "core/directory.h"
 
 #include "base/check.h"
@@ -8,25 +8,20 @@
 #include "base/mem.h"
 #include "core/worker.h"
 
-struct entry { /* of one client identifier */
-    struct hg_list claims;
-    size_t id_n;
-    uint8_t id[];
-};
-
 struct hg_claim_record {
-    struct hg_mail mail;    /* first member: what the mailbox gives back */
+    struct hg_mail mail;
     struct hg_claim *claim; /* NULL: closed while mail was under way */
     struct hg_worker *worker;
-    struct entry *entry;
-    struct hg_list link;            /* in entry->claims */
+    struct hg_list link;            /* the ring; no head: the map knows the first */
     bool is_granted, is_lost;       /* decided */
     bool knows_granted, knows_lost; /* told */
+    uint16_t id_n;
+    uint8_t id[];
 };
 
 struct hg_directory {
     uv_mutex_t lock;
-    struct hg_map entries;
+    struct hg_map firsts; /* identifier -> the first record of its ring, whose id is the key */
 };
 
 struct hg_directory *hg_directory_new(void)
@@ -39,7 +34,7 @@ struct hg_directory *hg_directory_new(void)
         hg_free(d);
         return NULL;
     }
-    hg_map_open(&d->entries);
+    hg_map_open(&d->firsts);
     return d;
 }
 
@@ -48,34 +43,22 @@ void hg_directory_free(struct hg_directory *d)
     if (d == NULL) {
         return;
     }
-    HG_CHECK(d->entries.n == 0);
-    hg_map_close(&d->entries);
+    HG_CHECK(d->firsts.n == 0);
+    hg_map_close(&d->firsts);
     uv_mutex_destroy(&d->lock);
     hg_free(d);
 }
 
 /* ---- Under the lock ---- */
 
-static struct entry *find_or_make(struct hg_directory *d, struct hg_bytes id)
+static struct hg_bytes id_of(const struct hg_claim_record *r)
 {
-    struct entry *e = hg_map_find(&d->entries, id);
-    if (e != NULL) {
-        return e;
-    }
-    e = hg_alloc(sizeof(*e) + id.n);
-    if (e == NULL) {
-        return NULL;
-    }
-    hg_list_init(&e->claims);
-    e->id_n = id.n;
-    if (id.n > 0) {
-        memcpy(e->id, id.p, id.n);
-    }
-    if (!hg_map_put(&d->entries, hg_bytes(e->id, id.n), e)) {
-        hg_free(e);
-        return NULL;
-    }
-    return e;
+    return hg_bytes(r->id, r->id_n);
+}
+
+static struct hg_claim_record *next_of(const struct hg_claim_record *r)
+{
+    return HG_LIST_ENTRY(r->link.next, struct hg_claim_record, link);
 }
 
 static void notify(struct hg_claim_record *r)
@@ -84,17 +67,10 @@ static void notify(struct hg_claim_record *r)
     hg_mailbox_send(r->worker->mailbox, &r->mail);
 }
 
-static struct hg_claim_record *record_at(struct hg_list *link)
+static void settle(struct hg_claim_record *first)
 {
-    return HG_LIST_ENTRY(link, struct hg_claim_record, link);
-}
-
-static void settle(struct entry *e)
-{
-    struct hg_claim_record *first = record_at(e->claims.next);
-    HG_LIST_FOREACH (it, &e->claims) {
-        struct hg_claim_record *r = record_at(it);
-        if (it->next != &e->claims && !r->is_lost) {
+    for (struct hg_claim_record *r = first; next_of(r) != first; r = next_of(r)) {
+        if (!r->is_lost) {
             r->is_lost = true;
             notify(r);
         }
@@ -105,28 +81,34 @@ static void settle(struct entry *e)
     }
 }
 
-static bool add(struct hg_directory *d, struct hg_claim_record *r, struct hg_bytes id)
+static bool add(struct hg_directory *d, struct hg_claim_record *r)
 {
-    struct entry *e = find_or_make(d, id);
-    if (e == NULL) {
+    struct hg_claim_record *first = hg_map_find(&d->firsts, id_of(r));
+    if (first != NULL) {
+        hg_list_add_last(&first->link, &r->link);
+        settle(first);
+        return true;
+    }
+    if (!hg_map_put(&d->firsts, id_of(r), r)) {
         return false;
     }
-    r->entry = e;
-    hg_list_add_last(&e->claims, &r->link);
-    settle(e);
+    settle(r);
     return true;
 }
 
 static void drop(struct hg_directory *d, struct hg_claim_record *r)
 {
-    struct entry *e = r->entry;
-    hg_list_remove(&r->link);
-    if (hg_list_is_empty(&e->claims)) {
-        hg_map_remove(&d->entries, hg_bytes(e->id, e->id_n));
-        hg_free(e);
-    } else {
-        settle(e);
+    struct hg_claim_record *first = hg_map_find(&d->firsts, id_of(r));
+    if (first == r && next_of(r) == r) {
+        hg_map_remove(&d->firsts, id_of(r));
+        return;
     }
+    if (first == r) {
+        first = next_of(r);
+        HG_CHECK(hg_map_put(&d->firsts, id_of(first), first)); /* replaces: takes no memory */
+    }
+    hg_list_remove(&r->link);
+    settle(first);
 }
 
 /* ---- From a session's thread ---- */
@@ -135,15 +117,21 @@ bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_b
                    const struct hg_claim_ops *ops)
 {
     struct hg_directory *d = worker->gateway->directory;
-    struct hg_claim_record *r = hg_zalloc(sizeof(*r));
+    struct hg_claim_record *r =
+        client_id.n > UINT16_MAX ? NULL : hg_zalloc(sizeof(*r) + client_id.n);
     if (r == NULL) {
         return false;
+    }
+    hg_list_init(&r->link);
+    r->id_n = (uint16_t)client_id.n;
+    if (client_id.n > 0) {
+        memcpy(r->id, client_id.p, client_id.n);
     }
     r->mail.kind = HG_MAIL_CLAIM;
     r->claim = claim;
     r->worker = worker;
     uv_mutex_lock(&d->lock);
-    bool is_added = add(d, r, client_id);
+    bool is_added = add(d, r);
     uv_mutex_unlock(&d->lock);
     if (!is_added) {
         hg_free(r);

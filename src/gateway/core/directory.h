@@ -31,7 +31,7 @@ struct hg_claim { /* inside the session that claims; stays in place until hg_cla
 struct hg_directory *hg_directory_new(void);
 /* Every claim must have been closed. NULL is fine. */
 void hg_directory_free(struct hg_directory *d);
-/* Claims client_id (copied) for a session on `worker`. False when there is no memory. */
+/* Claims client_id (copied) for a session on `worker`. At most 65,535 bytes. False when there is no memory. */
 bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_bytes client_id,
                    const struct hg_claim_ops *ops);
 /* Gives it up, granted or not; no callback comes any more. Safe on a zeroed claim. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A locked queue that wakes a loop. */
 #include "core/mailbox.h"
 
 #include "base/mem.h"

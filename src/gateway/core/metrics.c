@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The workers' counters as Prometheus text. */
 #include "core/metrics.h"
 
 #include "base/clock.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A worker's life: made on the supervisor's thread, run and taken down on its own. */
 #include "core/worker.h"
 
 #include "base/check.h"

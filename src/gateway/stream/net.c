@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A worker's end of the loop turn, its alarm and what its streams share. */
 #include "stream/net.h"
 
 #include "base/check.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Slices of buffers, first in, first out. */
 #include "stream/outq.h"
 
 #include "base/check.h"
@@ -8,61 +9,79 @@
 
 enum { SLICES_FIRST = 4, CHUNK_MIN_BYTES = 512, CHUNK_MAX_BYTES = 16 * 1024 };
 
-static struct hg_outq_slice *tail_of(struct hg_outq *q)
+struct slice {
+    struct hg_buf *buf; /* a reference */
+    uint32_t at, n;     /* what is left of it to send; n > 0 */
+};
+
+struct hg_outq_body {
+    size_t bytes;
+    uint32_t first, n, cap; /* slices in use: [first, first + n) */
+    bool is_tail_own; /* the last slice's buffer is a chunk that nobody else sees: it may grow */
+    struct slice slices[];
+};
+
+static struct slice *tail_of(struct hg_outq_body *b)
 {
-    return &q->slices[q->first + q->n - 1];
+    return &b->slices[b->first + b->n - 1];
 }
 
 static bool make_room(struct hg_outq *q)
 {
-    if (q->first + q->n < q->cap) {
+    struct hg_outq_body *b = q->body;
+    if (b != NULL && b->first + b->n < b->cap) {
         return true;
     }
-    if (q->first >= q->cap / 2 && q->first > 0) {
-        memmove(q->slices, q->slices + q->first, q->n * sizeof(*q->slices));
-        q->first = 0;
+    if (b != NULL && b->first > 0 && b->first >= b->cap / 2) {
+        memmove(b->slices, b->slices + b->first, b->n * sizeof(b->slices[0]));
+        b->first = 0;
         return true;
     }
-    if (q->cap > UINT32_MAX / 2 / sizeof(*q->slices)) {
+    uint32_t cap = b == NULL ? SLICES_FIRST : b->cap * 2;
+    if (cap > UINT32_MAX / 2 / sizeof(struct slice)) {
         return false;
     }
-    uint32_t cap = q->cap == 0 ? SLICES_FIRST : q->cap * 2;
-    struct hg_outq_slice *slices = hg_realloc(q->slices, cap * sizeof(*slices));
-    if (slices == NULL) {
+    struct hg_outq_body *grown = hg_realloc(b, sizeof(*b) + cap * sizeof(struct slice));
+    if (grown == NULL) {
         return false;
     }
-    q->slices = slices;
-    q->cap = cap;
+    if (b == NULL) {
+        *grown = (struct hg_outq_body){0};
+    }
+    grown->cap = cap;
+    q->body = grown;
     return true;
 }
 
 /* The queue takes over one reference to buf. */
-static bool push_slice(struct hg_outq *q, struct hg_buf *buf_own, size_t at, size_t n)
+static bool push_slice(struct hg_outq *q, struct hg_buf *buf_own, size_t at, size_t n, bool is_own)
 {
     if (!make_room(q)) {
         hg_buf_unref(buf_own);
         return false;
     }
-    q->slices[q->first + q->n] = (struct hg_outq_slice){buf_own, (uint32_t)at, (uint32_t)n};
-    q->n++;
-    q->bytes += n;
+    struct hg_outq_body *b = q->body;
+    b->slices[b->first + b->n] = (struct slice){buf_own, (uint32_t)at, (uint32_t)n};
+    b->n++;
+    b->bytes += n;
+    b->is_tail_own = is_own;
     return true;
 }
 
-/* Fills what is left of the own chunk at the end, and returns how much of b went there. */
-static size_t fill_tail(struct hg_outq *q, struct hg_bytes b)
+/* Fills what is left of the own chunk at the end, and returns how much of `in` went there. */
+static size_t fill_tail(struct hg_outq_body *b, struct hg_bytes in)
 {
-    if (!q->is_tail_own) {
+    if (b == NULL || !b->is_tail_own) {
         return 0;
     }
-    struct hg_outq_slice *tail = tail_of(q);
+    struct slice *tail = tail_of(b);
     size_t room = tail->buf->cap - tail->buf->n;
-    size_t n = b.n < room ? b.n : room;
+    size_t n = in.n < room ? in.n : room;
     if (n > 0) {
-        memcpy(tail->buf->data + tail->buf->n, b.p, n);
+        memcpy(tail->buf->data + tail->buf->n, in.p, n);
         tail->buf->n += (uint32_t)n;
         tail->n += (uint32_t)n;
-        q->bytes += n;
+        b->bytes += n;
     }
     return n;
 }
@@ -70,25 +89,24 @@ static size_t fill_tail(struct hg_outq *q, struct hg_bytes b)
 /* A new chunk is as large as what is queued already: few messages cost little, many get few slices. */
 static size_t chunk_bytes(const struct hg_outq *q, size_t at_least)
 {
-    size_t n = q->bytes < CHUNK_MIN_BYTES ? CHUNK_MIN_BYTES : q->bytes;
-    n = n > CHUNK_MAX_BYTES ? CHUNK_MAX_BYTES : n;
+    size_t n = hg_outq_bytes(q);
+    n = n < CHUNK_MIN_BYTES ? CHUNK_MIN_BYTES : n > CHUNK_MAX_BYTES ? CHUNK_MAX_BYTES : n;
     return n < at_least ? at_least : n;
 }
 
-static bool push_copy(struct hg_outq *q, struct hg_bytes b)
+static bool push_copy(struct hg_outq *q, struct hg_bytes in)
 {
-    b = hg_bytes_skip(b, fill_tail(q, b));
-    if (b.n == 0) {
+    in = hg_bytes_skip(in, fill_tail(q->body, in));
+    if (in.n == 0) {
         return true;
     }
-    struct hg_buf *chunk = hg_buf_new(chunk_bytes(q, b.n));
+    struct hg_buf *chunk = hg_buf_new(chunk_bytes(q, in.n));
     if (chunk == NULL) {
         return false;
     }
-    memcpy(chunk->data, b.p, b.n);
-    chunk->n = (uint32_t)b.n;
-    q->is_tail_own = push_slice(q, chunk, 0, b.n);
-    return q->is_tail_own;
+    memcpy(chunk->data, in.p, in.n);
+    chunk->n = (uint32_t)in.n;
+    return push_slice(q, chunk, 0, in.n, true);
 }
 
 static bool push_part(struct hg_outq *q, const struct hg_part *part)
@@ -102,37 +120,37 @@ static bool push_part(struct hg_outq *q, const struct hg_part *part)
     HG_CHECK(part->bytes.p >= part->buf->data &&
              part->bytes.p + part->bytes.n <= part->buf->data + part->buf->n);
     size_t at = (size_t)(part->bytes.p - part->buf->data);
-    q->is_tail_own = false;
-    return push_slice(q, hg_buf_ref(part->buf), at, part->bytes.n);
+    return push_slice(q, hg_buf_ref(part->buf), at, part->bytes.n, false);
 }
 
 /* Back to the first n slices, the last of which held tail_n bytes. */
 static void roll_back(struct hg_outq *q, uint32_t n, uint32_t tail_n, bool is_tail_own)
 {
-    while (q->n > n) {
-        struct hg_outq_slice *tail = tail_of(q);
-        q->bytes -= tail->n;
-        hg_buf_unref(tail->buf);
-        q->n--;
-    }
-    q->is_tail_own = is_tail_own;
+    struct hg_outq_body *b = q->body;
     if (n == 0) {
         hg_outq_close(q);
         return;
     }
-    struct hg_outq_slice *tail = tail_of(q);
+    while (b->n > n) {
+        struct slice *tail = tail_of(b);
+        b->bytes -= tail->n;
+        hg_buf_unref(tail->buf);
+        b->n--;
+    }
+    b->is_tail_own = is_tail_own;
+    struct slice *tail = tail_of(b);
     if (tail->n > tail_n) { /* only an own chunk ever grew */
         tail->buf->n -= tail->n - tail_n;
-        q->bytes -= tail->n - tail_n;
+        b->bytes -= tail->n - tail_n;
         tail->n = tail_n;
     }
 }
 
 bool hg_outq_push(struct hg_outq *q, const struct hg_part *parts, size_t parts_n)
 {
-    uint32_t n = q->n;
-    uint32_t tail_n = n == 0 ? 0 : tail_of(q)->n;
-    bool is_tail_own = q->is_tail_own;
+    uint32_t n = q->body == NULL ? 0 : q->body->n;
+    uint32_t tail_n = n == 0 ? 0 : tail_of(q->body)->n;
+    bool is_tail_own = n > 0 && q->body->is_tail_own;
     for (size_t i = 0; i < parts_n; i++) {
         if (!push_part(q, &parts[i])) {
             roll_back(q, n, tail_n, is_tail_own);
@@ -142,11 +160,17 @@ bool hg_outq_push(struct hg_outq *q, const struct hg_part *parts, size_t parts_n
     return true;
 }
 
+size_t hg_outq_bytes(const struct hg_outq *q)
+{
+    return q->body == NULL ? 0 : q->body->bytes;
+}
+
 unsigned hg_outq_peek(const struct hg_outq *q, uv_buf_t *out, unsigned max)
 {
-    unsigned n = q->n < max ? q->n : max;
+    const struct hg_outq_body *b = q->body;
+    unsigned n = b == NULL ? 0 : b->n < max ? b->n : max;
     for (unsigned i = 0; i < n; i++) {
-        const struct hg_outq_slice *s = &q->slices[q->first + i];
+        const struct slice *s = &b->slices[b->first + i];
         out[i] = uv_buf_init((char *)s->buf->data + s->at, s->n);
     }
     return n;
@@ -154,30 +178,32 @@ unsigned hg_outq_peek(const struct hg_outq *q, uv_buf_t *out, unsigned max)
 
 void hg_outq_consume(struct hg_outq *q, size_t n)
 {
-    HG_CHECK(n <= q->bytes);
-    q->bytes -= n;
+    struct hg_outq_body *b = q->body;
+    HG_CHECK(n <= hg_outq_bytes(q));
     while (n > 0) {
-        struct hg_outq_slice *s = &q->slices[q->first];
-        if (n < s->n) {
-            s->at += (uint32_t)n;
-            s->n -= (uint32_t)n;
-            return;
+        struct slice *s = &b->slices[b->first];
+        uint32_t taken = n < s->n ? (uint32_t)n : s->n;
+        n -= taken;
+        b->bytes -= taken;
+        s->at += taken;
+        s->n -= taken;
+        if (s->n == 0) {
+            hg_buf_unref(s->buf);
+            b->first++;
+            b->n--;
         }
-        n -= s->n;
-        hg_buf_unref(s->buf);
-        q->first++;
-        q->n--;
     }
-    if (q->n == 0) {
+    if (b != NULL && b->n == 0) {
         hg_outq_close(q);
     }
 }
 
 void hg_outq_close(struct hg_outq *q)
 {
-    for (uint32_t i = 0; i < q->n; i++) {
-        hg_buf_unref(q->slices[q->first + i].buf);
+    struct hg_outq_body *b = q->body;
+    for (uint32_t i = 0; b != NULL && i < b->n; i++) {
+        hg_buf_unref(b->slices[b->first + i].buf);
     }
-    hg_free(q->slices);
-    *q = (struct hg_outq){0};
+    hg_free(b);
+    q->body = NULL;
 }

@@ -13,23 +13,22 @@
 /* Shared parts up to this size are copied: a slice costs more than the bytes. */
 enum { HG_OUTQ_COPY_BYTES = 512 };
 
-struct hg_outq_slice {
-    struct hg_buf *buf; /* a reference */
-    uint32_t at, n;     /* what is left of it to send; n > 0 */
+struct hg_outq_body;
+
+struct hg_outq {               /* zero-initialise to start */
+    struct hg_outq_body *body; /* NULL while empty: an idle connection pays for a pointer */
 };
 
-struct hg_outq {                  /* zero-initialise to start */
-    struct hg_outq_slice *slices; /* NULL while empty */
-    uint32_t first, n, cap;       /* slices in use: [first, first + n) */
-    bool is_tail_own; /* the last slice's buffer is a chunk that nobody else sees: it may grow */
-    size_t bytes;
-};
-
+static inline bool hg_outq_is_empty(const struct hg_outq *q)
+{
+    return q->body == NULL;
+}
+size_t hg_outq_bytes(const struct hg_outq *q);
 /* Queues all parts or, when there is no memory, none. */
 bool hg_outq_push(struct hg_outq *q, const struct hg_part *parts, size_t parts_n);
 /* The first slices, at most `max`, borrowed until they are consumed; pushing meanwhile does not move them. Returns how many. */
 unsigned hg_outq_peek(const struct hg_outq *q, uv_buf_t *out, unsigned max);
-/* The first n bytes have left; n <= q->bytes. */
+/* The first n bytes have left; n <= hg_outq_bytes(q). */
 void hg_outq_consume(struct hg_outq *q, size_t n);
 /* Drops everything. */
 void hg_outq_close(struct hg_outq *q);

@@ -36,9 +36,10 @@ struct tcp_connect {
     struct addrinfo *addresses, *next;
 };
 
-struct tcp_deadline {
+struct tcp_deadline { /* what only a beginning or ending connection needs */
     struct hg_tcp *tcp;
     struct hg_timer timer;
+    struct tcp_connect *connect; /* while CONNECTING */
 };
 
 struct tcp_request {
@@ -56,12 +57,11 @@ struct hg_tcp {
     struct hg_list dirty_link;
     struct hg_outq out;
     struct tcp_request *request;   /* NULL: the kernel takes more */
-    struct tcp_connect *connect;   /* while CONNECTING */
     struct tcp_deadline *deadline; /* while CONNECTING, FINISHING, LINGERING */
     _Atomic uint32_t *open_n;      /* the listener's count; NULL: none */
     uv_tcp_t handle;
 };
-_Static_assert(sizeof(struct hg_tcp) - sizeof(uv_tcp_t) <= 128,
+_Static_assert(sizeof(struct hg_tcp) - sizeof(uv_tcp_t) <= 88,
                "an idle connection has 1 KiB, its session included");
 
 static struct hg_tcp *tcp_of(const uv_handle_t *handle)
@@ -85,26 +85,22 @@ static uv_stream_t *uv_of(struct hg_tcp *t)
 
 /* ---- The end ---- */
 
-static void drop_connect(struct hg_tcp *t)
+static void drop_connect(const struct hg_tcp *t, struct tcp_connect *c)
 {
-    struct tcp_connect *c = t->connect;
-    t->connect = NULL;
-    if (c == NULL) {
-        return;
-    }
-    if (t->is_resolving) {
+    if (c != NULL && t->is_resolving) {
         c->tcp = NULL; /* on_resolved frees it, whenever the resolver is done */
         uv_cancel((uv_req_t *)&c->resolve);
-        return;
+    } else if (c != NULL) {
+        uv_freeaddrinfo(c->addresses);
+        hg_free(c);
     }
-    uv_freeaddrinfo(c->addresses);
-    hg_free(c);
 }
 
 static void drop_deadline(struct hg_tcp *t)
 {
     if (t->deadline != NULL) {
         hg_timer_stop(&t->deadline->timer);
+        drop_connect(t, t->deadline->connect);
         hg_free(t->deadline);
         t->deadline = NULL;
     }
@@ -115,7 +111,6 @@ static void on_handle_closed(uv_handle_t *handle)
     struct hg_tcp *t = tcp_of(handle);
     HG_CHECK(t->request == NULL);
     hg_outq_close(&t->out);
-    drop_connect(t);
     drop_deadline(t);
     if (t->open_n != NULL) {
         atomic_fetch_sub_explicit(t->open_n, 1, memory_order_relaxed);
@@ -152,7 +147,7 @@ static void on_deadline(struct hg_timer *timer)
 static bool set_deadline(struct hg_tcp *t, uint64_t in_ms)
 {
     if (t->deadline == NULL) {
-        t->deadline = hg_alloc(sizeof(*t->deadline));
+        t->deadline = hg_zalloc(sizeof(*t->deadline));
         if (t->deadline == NULL) {
             return false;
         }
@@ -187,7 +182,7 @@ static void shut_down(struct hg_tcp *t)
 static size_t pending(const struct hg_stream *s)
 {
     const struct hg_tcp *t = of_stream(s);
-    size_t n = t->out.bytes;
+    size_t n = hg_outq_bytes(&t->out);
     if (t->request != NULL) { /* part of it may have left already */
         n -= t->request->n - uv_stream_get_write_queue_size((const uv_stream_t *)&t->handle);
     }
@@ -196,10 +191,10 @@ static size_t pending(const struct hg_stream *s)
 
 static void after_progress(struct hg_tcp *t)
 {
-    if (t->out.n == 0 && t->state == ST_FINISHING) {
+    if (hg_outq_is_empty(&t->out) && t->state == ST_FINISHING) {
         shut_down(t);
     }
-    if (t->is_over_high && t->out.bytes <= t->net->limits.low_bytes) {
+    if (t->is_over_high && hg_outq_bytes(&t->out) <= t->net->limits.low_bytes) {
         t->is_over_high = false;
         if (t->state == ST_OPEN && t->stream.user->on_drained != NULL) {
             t->stream.user->on_drained(t->stream.user_ctx);
@@ -224,7 +219,7 @@ static void on_written(uv_write_t *write, int status)
         end(t, HG_PEER_LOST);
         return;
     }
-    if (t->out.n > 0) {
+    if (!hg_outq_is_empty(&t->out)) {
         mark_dirty(t);
     }
     after_progress(t);
@@ -255,7 +250,7 @@ static void wait_for_room(struct hg_tcp *t)
 
 static void flush(struct hg_tcp *t)
 {
-    while (t->out.n > 0) {
+    while (!hg_outq_is_empty(&t->out)) {
         uv_buf_t bufs[TRY_SLICES];
         unsigned n = hg_outq_peek(&t->out, bufs, TRY_SLICES);
         size_t offered = 0;
@@ -302,10 +297,10 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
     if (!hg_outq_push(&t->out, parts, parts_n)) {
         return HG_NO_MEMORY;
     }
-    if (t->out.bytes > t->net->limits.high_bytes) {
+    if (hg_outq_bytes(&t->out) > t->net->limits.high_bytes) {
         t->is_over_high = true;
     }
-    if (t->state == ST_OPEN && t->out.n > 0) {
+    if (t->state == ST_OPEN && !hg_outq_is_empty(&t->out)) {
         mark_dirty(t);
     }
     return HG_OK;
@@ -323,7 +318,8 @@ static void on_end_of_input(struct hg_tcp *t)
 {
     t->has_eof = true;
     uv_read_stop(uv_of(t));
-    if (t->state == ST_OPEN && t->out.n > 0) { /* the peer may have closed its side only */
+    if (t->state == ST_OPEN &&
+        !hg_outq_is_empty(&t->out)) { /* the peer may have closed its side only */
         t->stream.ops->finish(&t->stream, HG_CLOSED);
     } else if (t->state == ST_OPEN) {
         end(t, HG_CLOSED);
@@ -385,7 +381,7 @@ static void finish(struct hg_stream *s, enum hg_status why)
     if (!t->has_eof) { /* discarded; unread input would make the kernel reset the connection */
         uv_read_start(uv_of(t), lend_buffer, on_input);
     }
-    if (t->out.n == 0) {
+    if (hg_outq_is_empty(&t->out)) {
         shut_down(t);
     }
 }
@@ -474,13 +470,12 @@ static void on_connected(uv_connect_t *request, int status)
         return;
     }
     t->state = ST_OPEN;
-    drop_connect(t);
     drop_deadline(t);
     uv_tcp_nodelay(&t->handle, 1);
     if (t->is_reading) {
         uv_read_start(uv_of(t), lend_buffer, on_input);
     }
-    if (t->out.n > 0) {
+    if (!hg_outq_is_empty(&t->out)) {
         mark_dirty(t);
     }
     t->stream.user->on_open(t->stream.user_ctx);
@@ -488,13 +483,14 @@ static void on_connected(uv_connect_t *request, int status)
 
 static void connect_next(struct hg_tcp *t)
 {
-    struct addrinfo *address = t->connect->next;
+    struct tcp_connect *c = t->deadline->connect;
+    struct addrinfo *address = c->next;
     if (address == NULL) {
         end(t, HG_PEER_LOST);
         return;
     }
-    t->connect->next = address->ai_next;
-    if (uv_tcp_connect(&t->connect->request, &t->handle, address->ai_addr, on_connected) != 0) {
+    c->next = address->ai_next;
+    if (uv_tcp_connect(&c->request, &t->handle, address->ai_addr, on_connected) != 0) {
         uv_close((uv_handle_t *)&t->handle, on_attempt_closed);
     }
 }
@@ -525,12 +521,15 @@ struct hg_stream *hg_tcp_connect(struct hg_net *net, const char *host, uint16_t 
     if (t == NULL) {
         return NULL;
     }
-    t->connect = hg_zalloc(sizeof(*t->connect));
-    if (t->connect == NULL || !set_deadline(t, timeout_ms)) {
+    if (!set_deadline(t, timeout_ms)) {
         goto fail;
     }
-    t->connect->tcp = t;
-    if (uv_getaddrinfo(net->loop, &t->connect->resolve, on_resolved, host, service, &hints) != 0) {
+    struct tcp_connect *c = t->deadline->connect = hg_zalloc(sizeof(*c));
+    if (c == NULL) {
+        goto fail;
+    }
+    c->tcp = t;
+    if (uv_getaddrinfo(net->loop, &c->resolve, on_resolved, host, service, &hints) != 0) {
         goto fail;
     }
     t->is_resolving = true;
@@ -538,7 +537,6 @@ struct hg_stream *hg_tcp_connect(struct hg_net *net, const char *host, uint16_t 
     hg_stream_set_user(&t->stream, user, ctx);
     return &t->stream;
 fail:
-    drop_connect(t);
     drop_deadline(t);
     hg_pool_put(&net->tcp_pool, t);
     return NULL;

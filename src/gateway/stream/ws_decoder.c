@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Messages and control frames out of the frames that wslay reads. */
 #include "stream/ws_decoder.h"
 
 #include "base/mem.h"
@@ -160,17 +161,20 @@ static enum hg_ws_event take_piece(struct hg_ws_decoder *d, const struct wslay_f
         return HG_WS_BROKEN;
     }
     if (wslay_is_ctrl_frame(f->opcode)) {
+        if (!is_whole || f->opcode == WSLAY_PONG) {
+            return HG_WS_MORE;
+        }
         *payload = hg_bytes(d->control, d->control_n);
-        return !is_whole                             ? HG_WS_MORE
-               : f->opcode == WSLAY_PING             ? HG_WS_PING
-               : f->opcode == WSLAY_CONNECTION_CLOSE ? HG_WS_CLOSE
-                                                     : HG_WS_MORE;
+        return f->opcode == WSLAY_PING ? HG_WS_PING : HG_WS_CLOSE;
     }
     if (is_whole && f->fin != 0) {
         d->is_in_message = false;
     }
+    if (f->data_length == 0) {
+        return HG_WS_MORE;
+    }
     *payload = hg_bytes(f->data, f->data_length);
-    return f->data_length > 0 ? HG_WS_PAYLOAD : HG_WS_MORE;
+    return HG_WS_PAYLOAD;
 }
 
 enum hg_ws_event hg_ws_decoder_next(struct hg_ws_decoder *d, struct hg_bytes *in,
@@ -178,6 +182,7 @@ enum hg_ws_event hg_ws_decoder_next(struct hg_ws_decoder *d, struct hg_bytes *in
                                     uint16_t *code_out)
 {
     enum hg_ws_event event = HG_WS_MORE;
+    *payload_out = HG_BYTES("");
     d->in = *in;
     while (event == HG_WS_MORE) {
         struct wslay_frame_iocb frame = {0};
