@@ -42,7 +42,8 @@ _Static_assert(sizeof(struct hg_stomp_session) <= 264,
 /* Why a frame, or the whole connection, failed: becomes an ERROR frame. */
 struct hg_stomp_failure {
     enum hg_status status;
-    const char *rule;                      /* static text; NULL: the status' own */
+    const char *rule;                      /* what is wrong, static text; NULL: the status' own */
+    const char *detail;                    /* more of it, static text, or NULL */
     struct hg_bytes reason;                /* RabbitMQ's words, or empty */
     struct hg_bytes receipt, subscription; /* of what failed, or empty */
 };

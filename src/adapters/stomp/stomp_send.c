@@ -238,7 +238,8 @@ static enum hg_stomp_verdict publish(struct hg_stomp_session *s, const struct hg
         log_lost(s, status, hg_bytes_str(why));
         return HG_STOMP_USED;
     }
-    return hg_stomp_fails(f, status, why);
+    f->detail = why;
+    return hg_stomp_fails(f, status, NULL);
 }
 
 enum hg_stomp_verdict hg_stomp_on_send(struct hg_stomp_session *s,
@@ -254,7 +255,7 @@ enum hg_stomp_verdict hg_stomp_on_send(struct hg_stomp_session *s,
     enum hg_status status =
         hg_stomp_dest_parse(hg_stomp_get(frame, "destination"), takes_rabbitmq, &dest, &why);
     if (status != HG_OK) {
-        f->reason = hg_bytes_str(why);
+        f->detail = why;
         return hg_stomp_fails(f, status, "the destination cannot be read");
     }
     if (takes_rabbitmq &&

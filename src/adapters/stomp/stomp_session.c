@@ -108,6 +108,9 @@ static void send_error(struct hg_stomp_session *s, const struct hg_stomp_failure
     const char *what = f->rule != NULL ? f->rule : hg_status_text(f->status);
     struct hg_writer body = {0};
     hg_writer_str(&body, what);
+    if (f->detail != NULL) {
+        hg_writer_printf(&body, ": %s", f->detail);
+    }
     if (f->reason.n > 0) {
         hg_writer_str(&body, ": ");
         hg_writer_bytes(&body, hg_utf8_is_valid(f->reason) ? f->reason : HG_BYTES("(not UTF-8)"));
@@ -416,7 +419,7 @@ static enum hg_stomp_verdict take(struct hg_stomp_session *s, const struct hg_st
     }
     for (size_t i = 0; i < sizeof(rule->needs) / sizeof(rule->needs[0]); i++) {
         if (rule->needs[i] != NULL && hg_stomp_find(frame, rule->needs[i]) == NULL) {
-            f->reason = hg_bytes_str(rule->needs[i]);
+            f->detail = rule->needs[i];
             return hg_stomp_fails(f, HG_PROTOCOL_ERROR,
                                   "a header that this frame needs is missing");
         }
@@ -461,7 +464,8 @@ static ssize_t feed_frame(struct hg_stomp_session *s, struct hg_bytes in,
     case HG_STOMP_HELD: return 0;
     case HG_STOMP_FAILED: break;
     }
-    return hg_error_set(err, f->status, f->rule != NULL ? f->rule : hg_status_text(f->status), 0);
+    const char *what = f->detail != NULL ? f->detail : f->rule;
+    return hg_error_set(err, f->status, what != NULL ? what : hg_status_text(f->status), 0);
 }
 
 static ssize_t feed(struct hg_session *base, struct hg_bytes in, struct hg_error *err)

@@ -276,7 +276,7 @@ enum hg_stomp_verdict hg_stomp_on_subscribe(struct hg_stomp_session *s,
         hg_stomp_dest_parse(hg_stomp_get(frame, "destination"),
                             s->base.worker->config->stomp_rabbitmq_destinations, &dest, &why);
     if (status != HG_OK) {
-        f->reason = hg_bytes_str(why);
+        f->detail = why;
         return hg_stomp_fails(f, status, "the destination cannot be read");
     }
     struct subscription *sub =
@@ -287,7 +287,8 @@ enum hg_stomp_verdict hg_stomp_on_subscribe(struct hg_stomp_session *s,
     status = subscribe_dest(s, sub, frame, &dest, &why);
     if (status != HG_OK) {
         free_subscription(sub);
-        return hg_stomp_fails(f, status, why);
+        f->detail = why;
+        return hg_stomp_fails(f, status, NULL);
     }
     return HG_STOMP_USED;
 }

@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whole conversations: what a client sends, what the core is asked for, what the client hears; each with the input cut everywhere. */
+#include "adapters/stomp/stomp_session.h"
+
+#include "seam/core_fake.h"
+#include "seam/seam.h"
+#include "seam/unit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CONNECT "CONNECT\naccept-version:1.2\nhost:/\n\n^@"
+#define CONNECTED_BY(version, user)                               \
+    "CONNECTED\nversion:" version "\nserver:Headgate/" HG_VERSION \
+    "\nsession:session-1\nheart-beat:10000,10000\n" user "\n^@"
+#define CONNECTED CONNECTED_BY("1.2", "")
+#define OPENED                 \
+    {SEND_TEXT, CONNECT},      \
+    {                          \
+        EXPECT_TEXT, CONNECTED \
+    }
+/* An ERROR frame by its message, and the status that the connection ends with. */
+#define ERROR_END(message, status)                      \
+    {EXPECT_LIKE, "ERROR\nmessage:" message "\n…\n^@"}, \
+    {                                                   \
+        CLOSED, status                                  \
+    }
+
+/* The test answers for RabbitMQ. */
+static void by_hand(struct core_fake *f)
+{
+    f->is_answering = false;
+    f->config.unavailable_timeout_ms = 30000;
+    f->config.outbound_high_bytes = 2000;
+}
+
+static void no_wildcards(struct core_fake *f)
+{
+    by_hand(f);
+    f->subscribe_status = HG_NO_WILDCARD;
+}
+
+static void no_own_destinations(struct core_fake *f)
+{
+    by_hand(f);
+    f->config.stomp_rabbitmq_destinations = false;
+}
+
+static void no_heart_beats(struct core_fake *f)
+{
+    by_hand(f);
+    f->config.stomp_heartbeat_ms = 0;
+}
+
+/* clang-format off */
+static const struct core_script scripts[] = {
+    /* ---- CONNECT (STOMP 1.2 sections "CONNECT or STOMP Frame", "Protocol Negotiation") ---- */
+    {"connect takes the best version there is", by_hand, {
+        {SEND_TEXT, "STOMP\naccept-version:1.0,2.0,1.1\nhost:anything\nlogin:me:you\npasscode:x\n\n^@"},
+        {EXPECT_TEXT, CONNECTED_BY("1.1", "user-name:me:you\n")}}},
+    {"connect without accept-version is 1.0", by_hand, {
+        {SEND_TEXT, "CONNECT\n\n^@"}, {EXPECT_TEXT, CONNECTED_BY("1.0", "")}}},
+    {"an unknown version is told the known ones", by_hand, {
+        {SEND_TEXT, "CONNECT\naccept-version:2.0\nhost:/\n\n^@"},
+        {EXPECT_TEXT, "ERROR\nmessage:accept-version names no version from 1.0 to 1.2\nversion:1.0,1.1,1.2\n"
+                      "content-type:text/plain\ncontent-length:86\n\n"
+                      "accept-version names no version from 1.0 to 1.2\nCorrect the client and connect again.\n^@"},
+        {CLOSED, "BAD_VERSION"}}},
+    {"a malformed heart-beat is an error", by_hand, {
+        {SEND_TEXT, "CONNECT\naccept-version:1.2\nheart-beat:1000\n\n^@"},
+        ERROR_END("heart-beat is not two numbers of milliseconds joined by a comma", "PROTOCOL_ERROR")}},
+    {"the first frame is connect", by_hand, {
+        {SEND_TEXT, "SEND\ndestination:/a\nreceipt:1\n\n^@"},
+        ERROR_END("the first frame is not CONNECT or STOMP\nreceipt-id:1", "PROTOCOL_ERROR")}},
+    {"connect comes once", by_hand, {
+        OPENED, {SEND_TEXT, CONNECT}, ERROR_END("CONNECT came a second time", "PROTOCOL_ERROR")}},
+    {"connect has to come in time", by_hand, {
+        {SEND_TEXT, "CONN"}, {WAIT, "9900"}, {OPEN, ""}, {WAIT, "200"},
+        ERROR_END("no CONNECT frame came in time", "KEEP_ALIVE")}},
+    {"the user is told to the rules", by_hand, {
+        {SEND_TEXT, "CONNECT\nlogin:me\n\n^@SEND\ndestination:/a\n\n^@"},
+        {EXPECT_TEXT, CONNECTED_BY("1.0", "user-name:me\n")}, {CALLS, "publish a user=me []"}}},
+
+    /* ---- SEND ---- */
+    {"a receipt waits for the confirm", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/chat/a\nreceipt:r\\c1\n\nhello^@\n"},
+        {CALLS, "publish chat/a [hello]"}, {SILENCE, ""}, {CONFIRM, ""}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:r\\c1\n\n^@"}}},
+    {"receipts go out in the order of the confirms", by_hand, {
+        OPENED,
+        {SEND_TEXT, "SEND\ndestination:/a\nreceipt:1\n\n^@SEND\ndestination:/a\n\n^@SEND\ndestination:/b\nreceipt:3\n\n^@"},
+        {CALLS, "publish a []; publish a []; publish b []"},
+        {CONFIRM, "3"}, {CONFIRM, "2"}, {CONFIRM, ""},
+        {EXPECT_TEXT, "RECEIPT\nreceipt-id:3\n\n^@RECEIPT\nreceipt-id:1\n\n^@"}}},
+    {"headers travel as properties", by_hand, {
+        OPENED,
+        {SEND_TEXT, "SEND\ndestination:/a\ncontent-type:text/plain\npersistent:true\npriority:4\nuser-id:root\ncolour:b\\clue\n\n^@"},
+        {CALLS, "publish a mode=2 content_type=text/plain priority=4 colour:b:lue []"}}},
+    {"rabbitmq's destinations bypass the rules", by_hand, {
+        OPENED,
+        {SEND_TEXT, "SEND\ndestination:/topic/a.b\n\n1^@SEND\ndestination:/exchange/x%2Fy/k\n\n2^@"
+                    "SEND\ndestination:/amq/queue/q\n\n3^@SEND\ndestination:/reply-queue/r\n\n4^@"},
+        {CALLS, "publish amq.topic a.b [1]; publish x/y k [2]; publish  q [3]; publish  r [4]"}}},
+    {"unless they are switched off", no_own_destinations, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/topic/a.b\n\n1^@SEND\ndestination:q\n\n2^@"},
+        {CALLS, "publish topic/a.b [1]; publish q [2]"}}},
+    {"a queue is declared once and nothing overtakes it", by_hand, {
+        OPENED,
+        {SEND_TEXT, "SEND\ndestination:/queue/q\nx-message-ttl:60\n\n1^@SEND\ndestination:q\n\n2^@SEND\ndestination:/a\n\n3^@"},
+        {CALLS, " declare name=q durable x-message-ttl:60"}, {DECLARED, ""},
+        {CALLS, "publish  q x-message-ttl:60 [1]; publish  q [2]; publish a [3]"}}},
+    {"a queue's arguments are numbers where they should be", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/queue/q\nx-message-ttl:soon\n\n^@"},
+        ERROR_END("a header that says how to declare the queue is not a number", "BAD_PROPERTY")}},
+    {"a queue that cannot be declared is told with the receipt", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/queue/q\nreceipt:7\n\n^@"}, {DECLARED, "REFUSED"},
+        {EXPECT_TEXT, "ERROR\nmessage:the queue cannot be declared\nreceipt-id:7\ncontent-type:text/plain\n"
+                      "content-length:76\n\nthe queue cannot be declared: as told\nCorrect the client and connect again.\n^@"},
+        {CLOSED, "REFUSED"}}},
+    {"a declaration does not take for ever", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/queue/q\n\n^@"}, {WAIT, "29900"}, {OPEN, ""}, {WAIT, "200"},
+        ERROR_END("the queue could not be declared in time", "BROKER_AWAY")}},
+    {"what is held is sent later and once", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/a\n\n1^@"}, {PUBLISH_IS, "HELD"},
+        {SEND_TEXT, "SEND\ndestination:/b\nreceipt:2\n\n2^@SEND\ndestination:/c\n\n3^@"},
+        {CALLS, "publish a [1]"}, {PUBLISH_IS, "OK"}, {CALLS, "publish b [2]; publish c [3]"},
+        {CONFIRM, "2"}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:2\n\n^@"}}},
+    {"a refusal ends the connection with reason and advice", by_hand, {
+        OPENED, {PUBLISH_IS, "NO_RULE"},
+        {SEND_TEXT, "SEND\ndestination:/a\nreceipt:1\n\n^@SEND\ndestination:/b\n\n^@"},
+        {EXPECT_TEXT, "ERROR\nmessage:no rule takes this address\nreceipt-id:1\ncontent-type:text/plain\n"
+                      "content-length:171\n\nno rule takes this address\n"
+                      "Add a [[rule]] for this destination to the gateway's configuration, or correct it; "
+                      "`headgate route` shows what the rules make of a destination.\n^@"},
+        {CLOSED, "NO_RULE"}}},
+    {"an address with a wildcard is refused with the detail", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/a/+\n\n^@"},
+        {EXPECT_LIKE, "ERROR\nmessage:address not valid\n…\n\naddress not valid: holds a wildcard (+ or #)\n…^@"},
+        {CLOSED, "BAD_ADDRESS"}}},
+    {"a refusal of rabbitmq's is told with the receipt", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/a\nreceipt:1\n\n^@"}, {CONFIRM, "REJECTED"},
+        {EXPECT_LIKE, "ERROR\nmessage:RabbitMQ rejected the message\nreceipt-id:1\n…\n\n"
+                      "RabbitMQ rejected the message: as told\n…^@"},
+        {CLOSED, "REJECTED"}}},
+    {"without a receipt only the sender's own faults are told", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/a\n\n^@SEND\ndestination:/a\n\n^@SEND\ndestination:/a\n\n^@"},
+        {CONFIRM, "REJECTED"}, {CONFIRM, "UNROUTABLE"}, {SILENCE, ""}, {PUBLISH_IS, "BROKER_AWAY"},
+        {SEND_TEXT, "SEND\ndestination:/a\n\n^@"}, {SILENCE, ""}, {OPEN, ""},
+        {CONFIRM, "NO_EXCHANGE"}, ERROR_END("no such exchange", "NO_EXCHANGE")}},
+    {"properties that do not parse are refused", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/a\npriority:x\n\n^@"},
+        ERROR_END("the header priority is not a number from 0 to 255", "BAD_PROPERTY")}},
+    {"send needs a destination", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\nreceipt:1\n\n^@"},
+        {EXPECT_LIKE, "ERROR\nmessage:a header that this frame needs is missing\nreceipt-id:1\n…\n\n"
+                      "a header that this frame needs is missing: destination\n…^@"},
+        {CLOSED, "PROTOCOL_ERROR"}}},
+    {"a destination that is neither is explained", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/queue/a/b\n\n^@"},
+        {EXPECT_LIKE, "ERROR\nmessage:the destination cannot be read\n…"
+                      ": it has more parts than one: a slash inside it is written %2F\n…^@"},
+        {CLOSED, "BAD_ADDRESS"}}},
+    {"an answer to a temporary queue is refused, not lost", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/a\nreply-to:/temp-queue/x\n\n^@"},
+        ERROR_END("a reply-to of /temp-queue is not served by this version", "BAD_PROPERTY")}},
+
+    /* ---- SUBSCRIBE, MESSAGE, UNSUBSCRIBE ---- */
+    {"a subscription is receipted once it is live", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:s\\c1\ndestination:/chat/*\nack:auto\nreceipt:1\n\n^@"},
+        {CALLS, "subscribe chat/+"}, {SILENCE, ""}, {SUBSCRIBED, ""}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:1\n\n^@"},
+        {DELIVER, "address=chat/a exchange=chat key=chat.a body=hello"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:s\\c1\nmessage-id:1-1\ndestination:/chat/a\ncontent-length:5\n\nhello^@"},
+        {DELIVER, "address=chat/a exchange=chat key=chat.a content_type=x body=again"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:s\\c1\nmessage-id:1-2\ndestination:/chat/a\ncontent-type:x\ncontent-length:5\n\nagain^@"},
+        {SEND_TEXT, "UNSUBSCRIBE\nid:s\\c1\nreceipt:2\n\n^@"},
+        {CALLS, "unsubscribe chat/+"}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:2\n\n^@"}}},
+    {"unsubscribe answers a subscription that was not live yet", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\nreceipt:1\n\n^@UNSUBSCRIBE\nid:1\nreceipt:2\n\n^@"},
+        {EXPECT_TEXT, "RECEIPT\nreceipt-id:1\n\n^@RECEIPT\nreceipt-id:2\n\n^@"}}},
+    {"each subscription gets its own message", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@SUBSCRIBE\nid:2\ndestination:/#\n\n^@"},
+        {DELIVER, "address=a exchange=x key=a body=b"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-1\ndestination:/a\ncontent-length:1\n\nb^@"
+                      "MESSAGE\nsubscription:2\nmessage-id:1-2\ndestination:/a\ncontent-length:1\n\nb^@"}}},
+    {"each version escapes in its own way", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@"}, {ON, "2"},
+        {SEND_TEXT, "CONNECT\n\n^@SUBSCRIBE\nid:1\ndestination:/a\n\n^@"},
+        {EXPECT_LIKE, "CONNECTED\nversion:1.0\n…^@"},
+        {DELIVER, "address=a exchange=x key=a type=t:t body=b"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:2-1\ndestination:/a\ntype:t:t\ncontent-length:1\n\nb^@"}, {ON, "1"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-1\ndestination:/a\ntype:t\\ct\ncontent-length:1\n\nb^@"}}},
+    {"rabbitmq's own names are subscribed to by name", by_hand, {
+        OPENED,
+        {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/topic/a.*\n\n^@SUBSCRIBE\nid:2\ndestination:/exchange/x/k\n\n^@"
+                    "SUBSCRIBE\nid:3\ndestination:/queue/q\nx-max-length:5\n\n^@SUBSCRIBE\nid:4\ndestination:/amq/queue/r\n\n^@"
+                    "SUBSCRIBE\nid:5\ndestination:s\n\n^@"},
+        {CALLS, "subscribe exchange=amq.topic key=a.*; subscribe exchange=x key=k; "
+                "subscribe queue=q declare name=q durable x-max-length:5; subscribe queue=r; "
+                "subscribe queue=s declare name=s durable"},
+        {DELIVER, "queue=q key=q redelivered keep body=job"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:3\nmessage-id:1-1\ndestination:/queue/q\nredelivered:true\ncontent-length:3\n\njob^@"},
+        {DELIVER, "exchange=amq.topic key=a.b body=x"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-2\ndestination:/topic/a.b\ncontent-length:1\n\nx^@"}}},
+    {"answers are not subscribed to", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/reply-queue/q\n\n^@"},
+        {EXPECT_LIKE, "ERROR\n…/reply-queue is for sending answers, not for subscribing\n…^@"}, {CLOSED, "BAD_ADDRESS"}}},
+    {"stomp 1.0 needs no subscription id", by_hand, {
+        {SEND_TEXT, "CONNECT\n\n^@SUBSCRIBE\ndestination:/a\n\n^@"}, {CALLS, "subscribe a"},
+        {EXPECT_TEXT, CONNECTED_BY("1.0", "")},
+        {DELIVER, "address=a exchange=x key=a body=b"},
+        {EXPECT_TEXT, "MESSAGE\nmessage-id:1-1\ndestination:/a\ncontent-length:1\n\nb^@"},
+        {SEND_TEXT, "UNSUBSCRIBE\ndestination:/a\n\n^@"}, {CALLS, "unsubscribe a"}}},
+    {"later versions do", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\ndestination:/a\n\n^@"},
+        ERROR_END("the header id is missing or empty", "PROTOCOL_ERROR")}},
+    {"an id is used once", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@SUBSCRIBE\nid:1\ndestination:/b\n\n^@"},
+        ERROR_END("a subscription with this id exists already\nsubscription:1", "PROTOCOL_ERROR")}},
+    {"and again after unsubscribe", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@UNSUBSCRIBE\nid:1\n\n^@SUBSCRIBE\nid:1\ndestination:/b\n\n^@"},
+        {CALLS, "subscribe a; unsubscribe a; subscribe b"}}},
+    {"unsubscribe needs a subscription", by_hand, {
+        OPENED, {SEND_TEXT, "UNSUBSCRIBE\nid:1\n\n^@"},
+        ERROR_END("there is no subscription with this id\nsubscription:1", "PROTOCOL_ERROR")}},
+    {"client acks are refused, not ignored", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\nack:client-individual\nreceipt:1\n\n^@"},
+        ERROR_END("this version serves ack\\cauto only\nreceipt-id:1\nsubscription:1", "PROTOCOL_ERROR")}},
+    {"so are durable subscriptions", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/topic/a\ndurable:true\n\n^@"},
+        ERROR_END("durable subscriptions are not served by this version", "PROTOCOL_ERROR")}},
+    {"a subscription that fails ends the connection", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/amq/queue/q\nreceipt:1\n\n^@"}, {SUBSCRIBED, "NO_QUEUE"},
+        {EXPECT_LIKE, "ERROR\nmessage:no such queue\nreceipt-id:1\nsubscription:1\n…\n\nno such queue: as told\n…^@"},
+        {CLOSED, "NO_QUEUE"}}},
+    {"so does one that ends later", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/queue/q\n\n^@"}, {SUBSCRIBED, ""}, {SILENCE, ""},
+        {ENDED, "NO_QUEUE"}, ERROR_END("no such queue\nsubscription:1", "NO_QUEUE")}},
+    {"a subscription refused at once is told", no_wildcards, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a/#\n\n^@"},
+        ERROR_END("the exchange cannot express this wildcard\nsubscription:1", "NO_WILDCARD")}},
+    {"a full connection loses messages from feeds alone", by_hand, {
+        OPENED,
+        {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@SUBSCRIBE\nid:2\ndestination:/queue/q\n\n^@SEND\ndestination:/a\nreceipt:1\n\n^@"},
+        {FULL, "1990"}, {DELIVER, "address=a exchange=x key=a body=lost"}, {SILENCE, ""},
+        {CONFIRM, ""}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:1\n\n^@"}, {DELIVER, "queue=q key=q keep body=kept"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:2\nmessage-id:1-2\ndestination:/queue/q\ncontent-length:4\n\nkept^@"},
+        {FULL, "0"}, {DELIVER, "address=a exchange=x key=a body=kept"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-3\ndestination:/a\ncontent-length:4\n\nkept^@"}}},
+
+    /* ---- Heart-beats (STOMP 1.2 section "Heart-beating"): the server offers 10 s both ways ---- */
+    {"silence is broken by a heart-beat", by_hand, {
+        {SEND_TEXT, "CONNECT\naccept-version:1.2\nheart-beat:0,5000\n\n^@"}, {EXPECT_TEXT, CONNECTED},
+        {WAIT, "9800"}, {SILENCE, ""}, {WAIT, "190"}, {EXPECT_TEXT, "\n"}, {WAIT, "9990"}, {EXPECT_TEXT, "\n"},
+        {WAIT, "9990"}, {OPEN, ""}, {EXPECT_TEXT, "\n"}}},
+    {"not where something was sent", by_hand, {
+        {SEND_TEXT, "CONNECT\naccept-version:1.2\nheart-beat:0,5000\n\n^@SUBSCRIBE\nid:1\ndestination:/a\n\n^@"},
+        {EXPECT_TEXT, CONNECTED}, {WAIT, "8000"}, {DELIVER, "address=a exchange=x key=a body=b"},
+        {EXPECT_LIKE, "MESSAGE\n…^@"}, {WAIT, "9500"}, {SILENCE, ""}, {WAIT, "490"}, {EXPECT_TEXT, "\n"}}},
+    {"nor where something waits to be written", by_hand, {
+        {SEND_TEXT, "CONNECT\naccept-version:1.2\nheart-beat:0,5000\n\n^@"}, {EXPECT_TEXT, CONNECTED}, {FULL, "1"},
+        {WAIT, "30000"}, {SILENCE, ""}}},
+    {"a client that wants them further apart gets them so", by_hand, {
+        {SEND_TEXT, "CONNECT\naccept-version:1.2\nheart-beat:0,20000\n\n^@"}, {EXPECT_TEXT, CONNECTED},
+        {WAIT, "19700"}, {SILENCE, ""}, {WAIT, "290"}, {EXPECT_TEXT, "\n"}}},
+    {"a silent client is closed after twice the interval", by_hand, {
+        {SEND_TEXT, "CONNECT\naccept-version:1.2\nheart-beat:20000,0\n\n^@"}, {EXPECT_TEXT, CONNECTED},
+        {WAIT, "39000"}, {SEND_TEXT, "\n"}, {WAIT, "39900"}, {OPEN, ""}, {WAIT, "200"},
+        ERROR_END("no heart-beat came in time", "KEEP_ALIVE")}},
+    {"a held client is not", by_hand, {
+        {SEND_TEXT, "CONNECT\naccept-version:1.2\nheart-beat:10000,0\n\n^@"}, {EXPECT_TEXT, CONNECTED},
+        {PUBLISH_IS, "HELD"}, {SEND_TEXT, "SEND\ndestination:/a\n\n^@"}, {WAIT, "90000"}, {OPEN, ""}, {PUBLISH_IS, "OK"},
+        {CALLS, "publish a []"}, {WAIT, "19900"}, {OPEN, ""}, {WAIT, "200"},
+        ERROR_END("no heart-beat came in time", "KEEP_ALIVE")}},
+    {"without heart-beats silence is fine", by_hand, {
+        OPENED, {WAIT, "1000000"}, {OPEN, ""}}},
+    {"a server without heart-beats says so", no_heart_beats, {
+        {SEND_TEXT, "CONNECT\naccept-version:1.2\nheart-beat:1000,1000\n\n^@"}, {EXPECT_LIKE, "CONNECTED\n…\nheart-beat:0,0\n\n^@"},
+        {WAIT, "60000"}, {SILENCE, ""}, {OPEN, ""}}},
+
+    /* ---- The end ---- */
+    {"disconnect waits for what was sent", by_hand, {
+        OPENED,
+        {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@SEND\ndestination:/a\nreceipt:1\n\n^@SEND\ndestination:/a\n\n^@"
+                    "DISCONNECT\nreceipt:2\n\n^@SEND\ndestination:/a\n\n^@"},
+        {CALLS, "subscribe a; publish a []; publish a []; unsubscribe a"},
+        {CONFIRM, ""}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:1\n\n^@"}, {OPEN, ""}, {CONFIRM, ""},
+        {EXPECT_TEXT, "RECEIPT\nreceipt-id:2\n\n^@"}, {CLOSED, "CLOSED"}}},
+    {"disconnect after a refusal has no receipt", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/a\nreceipt:1\n\n^@DISCONNECT\nreceipt:2\n\n^@"},
+        {CONFIRM, "UNROUTABLE"}, ERROR_END("no queue takes this message\nreceipt-id:1", "UNROUTABLE")}},
+    {"disconnect without receipt or anything else closes", by_hand, {
+        OPENED, {SEND_TEXT, "DISCONNECT\n\n^@"}, {CLOSED, "CLOSED"}}},
+    {"a shutdown settles and says goodbye", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/a\nreceipt:1\n\n^@"}, {DRAIN, ""},
+        {SEND_TEXT, "SEND\ndestination:/b\nreceipt:2\n\n^@"}, {CALLS, "publish a []"}, {OPEN, ""}, {CONFIRM, ""},
+        {EXPECT_TEXT, "RECEIPT\nreceipt-id:1\n\n^@ERROR\nmessage:server is shutting down\ncontent-type:text/plain\n"
+                      "content-length:39\n\nserver is shutting down\nConnect again.\n^@"},
+        {CLOSED, "SHUTTING_DOWN"}}},
+    {"a client may just leave", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@SEND\ndestination:/queue/q\nreceipt:1\n\n^@"}, {LEAVE, ""},
+        {CALLS, "subscribe a;  declare name=q durable; unsubscribe a"}}},
+
+    /* ---- What comes later, and what is none of a client's business ---- */
+    {"transactions are refused", by_hand, {
+        OPENED, {SEND_TEXT, "BEGIN\ntransaction:t\n\n^@"},
+        ERROR_END("transactions are not served by this version", "PROTOCOL_ERROR")}},
+    {"also in send", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination:/a\ntransaction:t\n\n^@"},
+        ERROR_END("transactions are not served by this version", "PROTOCOL_ERROR")}},
+    {"acks are refused", by_hand, {
+        OPENED, {SEND_TEXT, "ACK\nid:1\n\n^@"},
+        ERROR_END("ACK and NACK are not served by this version\\c subscribe with ack\\cauto", "PROTOCOL_ERROR")}},
+    {"a server's frame is refused", by_hand, {
+        OPENED, {SEND_TEXT, "RECEIPT\nreceipt-id:1\n\n^@"},
+        ERROR_END("this frame is only for servers to send", "PROTOCOL_ERROR")}},
+    {"a malformed frame is refused with its rule", by_hand, {
+        OPENED, {SEND_TEXT, "SEND\ndestination\n\n^@"}, ERROR_END("a header has no colon", "MALFORMED")}},
+};
+
+static const struct core_script websocket_scripts[] = {
+    {"a websocket is told of a shutdown by its close code", by_hand, {
+        OPENED, {DRAIN, ""}, {SILENCE, ""}, {CLOSED, "SHUTTING_DOWN"}}},
+    {"a stranger too", by_hand, {
+        {DRAIN, ""}, {SILENCE, ""}, {CLOSED, "SHUTTING_DOWN"}}},
+};
+/* clang-format on */
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static void every_conversation_goes_as_written_at_every_split(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(scripts); i++) {
+        core_play(&hg_stomp_adapter, NULL, &scripts[i]);
+    }
+    for (size_t i = 0; i < COUNT(websocket_scripts); i++) {
+        core_play(&hg_stomp_adapter, "v12.stomp", &websocket_scripts[i]);
+    }
+}
+
+/* ---- What scripts cannot say ---- */
+
+static void feed_text(struct core_fake *f, const char *text)
+{
+    char room[512];
+    size_t n = 0;
+    for (; *text != '\0'; text++) {
+        bool is_nul = text[0] == '^' && text[1] == '@';
+        room[n++] = is_nul ? '\0' : text[0];
+        text += is_nul;
+    }
+    core_feed(f, hg_bytes(room, n));
+}
+
+static void open_connected(struct core_fake *f, const char *subprotocol)
+{
+    core_open(f);
+    (void)core_connect(f, &hg_stomp_adapter, subprotocol);
+    feed_text(f, CONNECT);
+    core_forget(f);
+}
+
+static void bodies_that_are_not_utf_8_go_in_binary_frames(void **state)
+{
+    static const struct {
+        const char *body;
+        enum hg_frame_kind kind;
+    } cases[] = {{"plain", HG_FRAME_TEXT}, {"\xc3\xa9", HG_FRAME_TEXT}, {"\xff", HG_FRAME_BINARY}};
+    struct core_fake f;
+    (void)state;
+    open_connected(&f, "v12.stomp");
+    feed_text(&f, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@");
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        core_deliver(&f,
+                     &(struct core_delivery){.address = "a", .body = hg_bytes_str(cases[i].body)});
+        assert_int_equal(core_last_kind(f.conn), cases[i].kind);
+        assert_int_equal(core_messages_n(f.conn), i + 1); /* a frame is one WebSocket message */
+    }
+    core_close(&f);
+}
+
+static void strangers_get_little_memory(void **state)
+{
+    struct core_fake f;
+    static uint8_t line[65536] = "CONNECT\nlogin:";
+    (void)state;
+    memset(line + 14, 'x', sizeof(line) - 14);
+    core_open(&f);
+    f.config.stomp_max_header_bytes = 1 << 20;
+    (void)core_connect(&f, &hg_stomp_adapter, NULL);
+    core_feed(&f, hg_bytes(line, sizeof(line)));
+    assert_int_equal(core_why(f.conn), HG_TOO_LARGE);
+    core_close(&f);
+}
+
+static void labels_that_are_kept_have_a_limit(void **state)
+{
+    static const char *const heads[] = {"SEND\ndestination:/a\nreceipt:",
+                                        "SUBSCRIBE\ndestination:/a\nid:"};
+    struct core_fake f;
+    char frame[1200];
+    (void)state;
+    for (size_t i = 0; i < COUNT(heads); i++) {
+        for (int n = 1024; n <= 1025; n++) {
+            open_connected(&f, NULL);
+            int used = snprintf(frame, sizeof(frame), "%s%0*d\n\n", heads[i], n, 0);
+            core_feed(&f, hg_bytes(frame, (size_t)used + 1));
+            assert_int_equal(core_why(f.conn), n == 1024 ? HG_OK : HG_TOO_LARGE);
+            core_close(&f);
+        }
+    }
+}
+
+static void queues_past_the_sixteenth_are_declared_again(void **state)
+{
+    struct core_fake f;
+    char text[64];
+    (void)state;
+    open_connected(&f, NULL);
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 17; i++) {
+            (void)snprintf(text, sizeof(text), "SEND\ndestination:/queue/q%d\n\n^@", i);
+            feed_text(&f, text);
+            assert_true(hg_conn_is_held(f.conn));
+            core_turn(&f);
+            assert_false(hg_conn_is_held(f.conn));
+            core_settle(&f, 0, HG_OK, "");
+        }
+    }
+    core_close(&f);
+}
+
+/* All that a session does, as far as it gets. */
+static void talk(struct core_fake *f)
+{
+    feed_text(f, "CONNECT\naccept-version:1.2\nlogin:me\nheart-beat:1000,1000\n\n^@");
+    feed_text(
+        f,
+        "SUBSCRIBE\nid:1\ndestination:/a\nreceipt:1\n\n^@SUBSCRIBE\nid:2\ndestination:/queue/q\n\n^@");
+    core_turn(f);
+    feed_text(f, "SEND\ndestination:/queue/q\nreceipt:2\nx:y\\n\n\n^@");
+    core_turn(f);
+    core_pass(f, 11000);
+    feed_text(f, "UNSUBSCRIBE\nid:1\nreceipt:3\n\n^@DISCONNECT\nreceipt:4\n\n^@");
+    core_turn(f);
+}
+
+static void any_allocation_may_fail(void **state)
+{
+    size_t asked_n;
+    size_t n = 0;
+    (void)state;
+    do { /* until a run gets by without the one that would have failed */
+        struct core_fake f;
+        core_open(&f);
+        (void)core_connect(&f, &hg_stomp_adapter, NULL);
+        seam_fail_alloc(++n);
+        talk(&f);
+        asked_n = seam_allocs();
+        seam_fail_alloc(0);
+        core_close(&f);
+        assert_int_equal(seam_live(), 0);
+    } while (asked_n >= n);
+    assert_in_range(n, 20, 1000);
+}
+
+static void a_session_describes_itself(void **state)
+{
+    struct core_fake f;
+    struct hg_session_info info;
+    (void)state;
+    core_open(&f);
+    struct hg_session *s = core_session(core_connect(&f, &hg_stomp_adapter, NULL));
+    s->ops->describe(s, &info);
+    assert_string_equal(info.version, "");
+    feed_text(&f, "CONNECT\naccept-version:1.1\nlogin:me\n\n^@");
+    s->ops->describe(s, &info);
+    assert_string_equal(info.version, "1.1");
+    assert_text(info.user, "me");
+    core_close(&f);
+}
+
+static void what_goes_out_is_counted(void **state)
+{
+    struct core_fake f;
+    (void)state;
+    open_connected(&f, NULL);
+    const struct hg_proto_metrics *m = &f.worker.metrics.proto[HG_PROTO_STOMP];
+    feed_text(&f, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@");
+    core_deliver(&f, &(struct core_delivery){.address = "a", .body = HG_BYTES("four")});
+    assert_int_equal(hg_counted(&m->messages_out), 1);
+    assert_int_equal(hg_counted(&m->bytes_out), 4);
+    core_set_pending(f.conn, (size_t)f.config.outbound_high_bytes);
+    core_deliver(&f, &(struct core_delivery){.address = "a", .body = HG_BYTES("four")});
+    assert_int_equal(hg_counted(&m->messages_out), 1);
+    assert_int_equal(hg_counted(&m->dropped), 1);
+    core_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_conversation_goes_as_written_at_every_split),
+        cmocka_unit_test(bodies_that_are_not_utf_8_go_in_binary_frames),
+        cmocka_unit_test(strangers_get_little_memory),
+        cmocka_unit_test(labels_that_are_kept_have_a_limit),
+        cmocka_unit_test(queues_past_the_sixteenth_are_declared_again),
+        cmocka_unit_test(any_allocation_may_fail),
+        cmocka_unit_test(a_session_describes_itself),
+        cmocka_unit_test(what_goes_out_is_counted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
