@@ -53,7 +53,8 @@ static void read_headers(struct hg_config_reader *r, const struct hg_config_node
         }
         if (h->key[0] == '\0' || strlen(h->key) > 255) {
             hg_config_read_error(r, &h->key_at, "a header's name has 1 to 255 bytes");
-        } else if (hg_header_is_reserved(hg_bytes_str(h->key))) {
+        } else if (hg_header_is_reserved(hg_bytes_str(h->key)) &&
+                   strcmp(h->key, "x-headgate-address") != 0) {
             hg_config_read_error(r, &h->key_at,
                                  "the header %s is RabbitMQ's or Headgate's own, a rule cannot set "
                                  "it",
