@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "check.h"
 #include "core/supervisor.h"
+#include "route.h"
 #include "version.h"
 
 #include <stdio.h>
@@ -81,6 +82,18 @@ static int check(const struct options *o, const struct hg_config *c)
     return print(&out, EXIT_FINE);
 }
 
+static int route(const struct options *o, const struct hg_config *c)
+{
+    if (o->words_n < 3 || o->words_n > 4) {
+        return complain(o->words_n < 3 ? "too few arguments for" : "too many arguments for",
+                        "route");
+    }
+    const char *key = o->words_n == 4 ? o->words[3] : NULL;
+    int code =
+        hg_route_command(c, o->is_json, o->words[0], o->words[1], o->words[2], key, stdout, stderr);
+    return fflush(stdout) == 0 ? code : EXIT_RUNNING;
+}
+
 static int version(const struct options *o, const struct hg_config *c)
 {
     (void)o;
@@ -98,6 +111,7 @@ static const struct command {
 } commands[] = {
     {"run",     run,     true,  false},
     {"check",   check,   true,  false},
+    {"route",   route,   true,  true},
     {"version", version, false, false},
 };
 /* clang-format on */
