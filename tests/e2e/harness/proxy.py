@@ -26,6 +26,7 @@ class Proxy:
 
     cut()                closes every connection (is_reset: with RST rather than FIN)
     cut_at("up", n)      does so when exactly n more bytes have passed that way; wait_cut() waits for it
+    hold("down")         keeps back what comes that way, on all connections, until release("down")
     black_hole()         keeps connections open and swallows everything, without a FIN; new ones work
     refuse(), accept()   closes the listening port, opens it again
     passed["up"]         bytes forwarded so far; links: connections open now
@@ -36,6 +37,7 @@ class Proxy:
         self.passed = {"up": 0, "down": 0}
         self.links = []
         self.cut_after = {"up": None, "down": None}
+        self.held = set()
         self.was_cut = threading.Event()
         self.lock = threading.RLock()
         self.selector = selectors.DefaultSelector()
@@ -82,6 +84,16 @@ class Proxy:
         if not self.was_cut.wait(limit_s):
             raise AssertionError("the proxy never came to the byte where it should cut")
 
+    def hold(self, direction):
+        with self.lock:
+            self.held.add(direction)
+            self.watch_again()
+
+    def release(self, direction):
+        with self.lock:
+            self.held.discard(direction)
+            self.watch_again()
+
     def black_hole(self):
         with self.lock:
             for link in self.links:
@@ -125,7 +137,7 @@ class Proxy:
             link = key.data
             if mask & selectors.EVENT_WRITE:
                 self.flush(link, s)
-            if mask & selectors.EVENT_READ and link in self.links:
+            if mask & selectors.EVENT_READ and link in self.links and not self.is_held(link, s):
                 self.forward(link, s)
 
     def open(self):
@@ -139,7 +151,7 @@ class Proxy:
         for s in (down, up):
             s.setblocking(False)
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.selector.register(s, selectors.EVENT_READ, link)
+            self.watch(s, link, selectors.EVENT_READ)
         self.links.append(link)
 
     def forward(self, link, s):
@@ -189,7 +201,19 @@ class Proxy:
             self.watch(link.other(s), link,
                        selectors.EVENT_READ | (selectors.EVENT_WRITE if link.pending[link.other(s)] else 0))
 
+    def watch_again(self):
+        for link in self.links:
+            for s in (link.down, link.up):
+                if not link.is_black_hole:
+                    self.watch(s, link, selectors.EVENT_READ | (selectors.EVENT_WRITE if link.pending[s] else 0))
+        self.waker.send(b".")
+
+    def is_held(self, link, s):
+        return ("up" if s is link.down else "down") in self.held
+
     def watch(self, s, link, events):
+        if self.is_held(link, s):
+            events &= ~selectors.EVENT_READ
         is_known = s in self.selector.get_map()
         if events == 0:
             if is_known:
