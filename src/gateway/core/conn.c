@@ -25,18 +25,18 @@ struct hg_conn {
     struct hg_session *session; /* NULL once it has been told that it is closed */
     const struct hg_adapter *adapter;
     const struct hg_listener_spec *listener;
-    struct hg_list link;    /* in hg_worker.conns */
-    struct hg_defer later;  /* feeds what is kept, or tells the session that it is closed */
-    struct hg_writer input; /* what the session has not used; no memory while there is none */
-    size_t input_at;        /* bytes at its front that have been used since */
+    struct hg_list link;   /* in hg_worker.conns */
+    struct hg_defer later; /* feeds what is kept, or tells the session that it is closed */
+    struct hg_buf *input;  /* what the session has not used; NULL: nothing */
+    uint32_t input_at;     /* bytes at its front that have been used since */
+    uint8_t state;         /* enum conn_state */
+    uint8_t why;           /* enum hg_status, once it is not OPEN */
+    uint8_t held;          /* enum hg_hold, HOLD_OUTPUT */
+    bool is_feeding : 1, is_upgraded : 1, is_websocket : 1;
     uint64_t id;
     uint64_t opened_wall_ms, last_read_ms;
-    uint8_t state; /* enum conn_state */
-    uint8_t why;   /* enum hg_status, once it is not OPEN */
-    uint8_t held;  /* enum hg_hold, HOLD_OUTPUT */
-    bool is_feeding, is_upgraded, is_websocket;
 };
-_Static_assert(sizeof(struct hg_conn) <= 160, "an idle connection has 1 KiB, its session included");
+_Static_assert(sizeof(struct hg_conn) <= 128, "an idle connection has 1 KiB, its session included");
 
 static struct hg_proto_metrics *metrics_of(const struct hg_conn *c, const struct hg_session *s)
 {
@@ -118,7 +118,7 @@ static void on_closed(void *ctx, enum hg_status why)
     c->state = CONN_CLOSING;
     hg_net_undefer(&c->later);
     end_session(c, (enum hg_status)c->why);
-    hg_writer_close(&c->input);
+    hg_buf_unref(c->input);
     hg_list_remove(&c->link);
     worker->conns_n--;
     hg_pool_put(&worker->conn_pool, c);
@@ -163,14 +163,15 @@ bool hg_conn_is_closing(const struct hg_conn *c)
 /* Keeps what the session did not use. Bounded: codecs refuse what is over their limits, and a held connection is not read. */
 static void keep_input(struct hg_conn *c, struct hg_bytes in)
 {
-    struct hg_buf *buf = c->input.buf;
-    if (c->input_at > 0 && c->input_at >= buf->n / 2) {
-        memmove(buf->data, buf->data + c->input_at, buf->n - c->input_at);
-        buf->n -= (uint32_t)c->input_at;
+    struct hg_writer w = {.buf = c->input};
+    if (c->input_at > 0 && c->input_at >= w.buf->n / 2) {
+        w.buf->n -= c->input_at;
+        memmove(w.buf->data, w.buf->data + c->input_at, w.buf->n);
         c->input_at = 0;
     }
-    hg_writer_bytes(&c->input, in);
-    if (c->input.failed) {
+    hg_writer_bytes(&w, in);
+    c->input = w.buf;
+    if (w.failed) {
         hg_conn_close(c, HG_NO_MEMORY);
     }
 }
@@ -199,9 +200,11 @@ static size_t feed_session(struct hg_conn *c, struct hg_bytes in)
 
 static void feed_kept(struct hg_conn *c)
 {
-    c->input_at += feed_session(c, hg_bytes_skip(hg_writer_view(&c->input), c->input_at));
-    if (c->input_at == hg_writer_n(&c->input)) {
-        hg_writer_close(&c->input);
+    struct hg_bytes in = hg_bytes_skip(hg_buf_bytes(c->input), c->input_at);
+    c->input_at += (uint32_t)feed_session(c, in);
+    if (c->input_at == c->input->n) {
+        hg_buf_unref(c->input);
+        c->input = NULL;
         c->input_at = 0;
     }
 }
@@ -213,7 +216,7 @@ static void on_read(void *ctx, struct hg_bytes in)
         return;
     }
     c->last_read_ms = hg_clock_ms();
-    if (c->held == 0 && c->input.buf == NULL) {
+    if (c->held == 0 && c->input == NULL) {
         in = hg_bytes_skip(in, feed_session(c, in));
         if (in.n > 0) {
             keep_input(c, in);
@@ -254,7 +257,7 @@ static void run_later(struct hg_defer *defer)
         end_session(c, (enum hg_status)c->why);
         return;
     }
-    if (c->held == 0 && c->input.buf != NULL) {
+    if (c->held == 0 && c->input != NULL) {
         feed_kept(c);
     }
     if (c->held == 0 && c->state == CONN_OPEN) {
