@@ -165,7 +165,7 @@ struct hg_bytes hg_stomp_dest_of(struct hg_bytes exchange, struct hg_bytes key,
         at = put(at, "/topic/");
     } else {
         at = put_escaped(put(at, "/exchange/"), exchange);
-        *at++ = '/';
+        at = put(at, key.n > 0 ? "/" : "");
     }
     at = put_escaped(at, key);
     return hg_bytes(room, (size_t)(at - room));

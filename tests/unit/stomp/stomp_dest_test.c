@@ -150,7 +150,7 @@ static void deliveries_are_named_by_exchange_and_key(void **state)
         {"", "jobs", "/queue/jobs"},
         {"amq.topic", "a.b", "/topic/a.b"},
         {"logs", "a.b", "/exchange/logs/a.b"},
-        {"logs", "", "/exchange/logs/"},
+        {"logs", "", "/exchange/logs"},
         {"a/b", "c%d\x1f\x7f\x80", "/exchange/a%2Fb/c%25d%1F\x7f%80"},
         {"", "a/b:c\\", "/queue/a%2Fb:c\\"},
     };
