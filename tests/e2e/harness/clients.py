@@ -121,11 +121,9 @@ class Mqtt:
         self.client.loop_stop()
 
     def drop(self):
-        """The TCP connection ends without a DISCONNECT, and paho does not come back."""
+        """The TCP connection ends without a DISCONNECT."""
+        self.client.socket().shutdown(socket.SHUT_RDWR)
         self.client.loop_stop()
-        s = self.client.socket()
-        if s is not None:
-            s.close()
 
 
 # ---- stomp.py
@@ -245,6 +243,7 @@ class Consumer:
         self.connection = pika.BlockingConnection(pika.URLParameters(url))
         self.channel = self.connection.channel()
         self.queue = None
+        self.consumed = None  # queue
 
     def bind(self, exchange, key="#", queue="", **queue_options):
         """A queue (exclusive if it has no name) bound to exchange."""
@@ -254,7 +253,11 @@ class Consumer:
 
     def take(self, limit_s=None, queue=None):
         """The next message: (method, properties, body), acknowledged."""
-        for method, properties, body in self.channel.consume(queue or self.queue, inactivity_timeout=limit_s or LIMIT_S):
+        queue = queue or self.queue
+        if self.consumed not in (None, queue):
+            self.channel.cancel()
+        self.consumed = queue
+        for method, properties, body in self.channel.consume(queue, inactivity_timeout=limit_s or LIMIT_S):
             if method is None:
                 raise AssertionError("no such AMQP message in time")
             self.channel.basic_ack(method.delivery_tag)
