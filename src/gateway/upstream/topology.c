@@ -229,7 +229,6 @@ struct declaring {
     struct hg_net net;
     struct hg_wheel wheel;
     uv_loop_t loop;
-    uv_timer_t ticker;
     int result; /* -1 while open */
 };
 
@@ -267,23 +266,14 @@ static void on_link_down(void *ctx, const struct hg_amqp_close *why)
 
 static const struct hg_link_ops link_ops = {.on_up = on_link_up, .on_down = on_link_down};
 
-static void on_tick(uv_timer_t *timer)
-{
-    struct declaring *d = timer->data;
-    hg_wheel_advance(&d->wheel, hg_clock_ms());
-}
-
 static int run_loop(struct declaring *d, const struct hg_link_config *link_config)
 {
-    d->ticker.data = d;
-    uv_timer_start(&d->ticker, on_tick, HG_WHEEL_TICK_MS, HG_WHEEL_TICK_MS);
     hg_link_open(&d->link, &d->net, link_config, "start", 0, "topology", &link_ops, d);
     while (d->result == -1 || !hg_link_is_stopped(&d->link)) {
         uv_run(&d->loop, UV_RUN_ONCE);
     }
     hg_link_close(&d->link);
     hg_net_close(&d->net);
-    uv_close((uv_handle_t *)&d->ticker, NULL);
     uv_run(&d->loop, UV_RUN_DEFAULT);
     hg_net_free(&d->net);
     return d->result;
@@ -302,12 +292,8 @@ int hg_topology_declare(const struct hg_topology_spec *spec,
     d->result = -1;
     hg_wheel_open(&d->wheel, hg_clock_ms());
     int result = 2;
-    uv_timer_init(&d->loop, &d->ticker);
     if (hg_net_open(&d->net, &d->loop, &d->wheel, log)) {
         result = run_loop(d, link_config);
-    } else {
-        uv_close((uv_handle_t *)&d->ticker, NULL);
-        uv_run(&d->loop, UV_RUN_DEFAULT);
     }
     uv_loop_close(&d->loop);
     hg_free(d);
