@@ -11,13 +11,13 @@ struct hg_sub_link {
     struct hg_feed_binding *binding; /* NULL unless on the feed */
     struct hg_consumer *consumer;    /* NULL unless a queue is consumed */
     struct hg_feed_wait wait;
-    uint32_t rule;       /* of the plan; SOURCE: none */
+    uint32_t rule;       /* of the plan, or SOURCE */
     bool is_waiting;     /* RabbitMQ has not answered yet */
     bool is_exact;       /* counted in rule_bindings.exact_n if it is the last reference */
     bool is_whole_queue; /* consumes a queue as it is: whatever is in it, is for the subscriber */
 };
 
-enum { SOURCE = UINT32_MAX };
+static const uint32_t SOURCE = UINT32_MAX; /* as a link's rule: subscribed to by RabbitMQ's names */
 
 /* A declaration that a session waits for. */
 struct declare {
