@@ -164,13 +164,23 @@ def main():
     args = parser.parse_args()
     if args.fresh:
         shutil.rmtree(args.folder, ignore_errors=True)
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: whoever started this may be killed
-    stop = {signal.SIGTERM, signal.SIGHUP}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop)
+    broker = PrivateRabbitMQ(args.folder, args.port)
+
+    def end(*_):
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(0)  # by way of `finally`
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGHUP, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the gateway first; whoever started this ends it
-    with PrivateRabbitMQ(args.folder, args.port) as broker:
-        print(broker.url, flush=True)
-        signal.sigwait(stop)
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: whoever started this may be killed
+    try:
+        print(broker.start().url, flush=True)
+        while True:
+            signal.pause()
+    finally:
+        broker.stop()
 
 
 if __name__ == "__main__":
