@@ -350,7 +350,7 @@ void hg_unsubscribe(struct hg_sub *sub)
 }
 
 /* The n-th subscription that is live or, if not, waits. */
-static struct hg_sub *nth_sub(struct core_fake *f, size_t n, bool is_live)
+static struct hg_sub *nth_sub(const struct core_fake *f, size_t n, bool is_live)
 {
     HG_LIST_FOREACH (it, &f->subs) {
         struct hg_sub *sub = HG_LIST_ENTRY(it, struct hg_sub_link, link)->sub;
@@ -377,6 +377,11 @@ void core_answer(struct core_fake *f, size_t n, enum hg_status outcome, const ch
     struct hg_sub *sub = nth_sub(f, n, false);
     assert_non_null(sub);
     answer(sub, outcome, reason);
+}
+
+bool core_has_waiting(const struct core_fake *f)
+{
+    return nth_sub(f, 0, false) != NULL;
 }
 
 void core_end_sub(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason)
@@ -470,7 +475,9 @@ void core_deliver(struct core_fake *f, const struct core_delivery *d)
                                            .properties = d->properties,
                                            .body = d->body};
     struct hg_message *message = hg_message_new(&parts);
-    assert_non_null(message);
+    if (message == NULL) {
+        return; /* a test that fails allocations: the delivery has not come */
+    }
     struct hg_delivery delivery = {.message = message,
                                    .address = hg_bytes_str(d->address),
                                    .must_keep = d->must_keep,

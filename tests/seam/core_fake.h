@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The gateway's core without loop, sockets or RabbitMQ, for wire tests of a session. It knows no protocol: it keeps what
- * core/session.h, core/conn.h, core/directory.h and core/worker.h promise to an adapter, and the test is everything behind them:
- * client, RabbitMQ, other workers, time. Linked in place of the core library, with seam/clock.c as the clock.
+/* The gateway's core without loop, sockets or RabbitMQ, for wire tests of a session. It knows no
+ * protocol: it keeps what core/session.h, core/conn.h, core/directory.h and core/worker.h promise
+ * to an adapter, and the test is everything behind them: client, RabbitMQ, other workers, time.
+ * Linked in place of the core library, with seam/clock.c as the clock.
  *
  * A test is a script, as a table:
  *
@@ -15,9 +16,9 @@
  *     };
  *     core_play(&hg_mqtt_adapter, NULL, &scripts[i]);
  *
- * core_play runs it once with every piece of input whole, once byte by byte, and once for every point at which the client's bytes
- * can be cut in two; each time in a new core, which must end without a leak. What scripts cannot say, tests say with the
- * functions further down. */
+ * core_play runs it once with every piece of input whole, once byte by byte, and once for every
+ * point at which the client's bytes can be cut in two; each time in a new core, which must end
+ * without a leak. What scripts cannot say, tests say with the functions further down. */
 #ifndef HG_SEAM_CORE_FAKE_H
 #define HG_SEAM_CORE_FAKE_H
 
@@ -40,8 +41,10 @@ enum core_step_kind {
     OPEN,   /* it has not */
 
     /* RabbitMQ. */
-    CALLS,   /* exactly this was asked of the core since the last look: calls, separated by "; " */
-    CONFIRM, /* the oldest publish without an outcome has one: OK, or what is given; "2 REJECTED": the second oldest */
+    CALLS, /* exactly this was asked of the core since the last look: calls, separated by "; " */
+    /* the oldest publish without an outcome has one: OK, or what is given; "2 REJECTED": the second
+     * oldest */
+    CONFIRM,
     SUBSCRIBED, /* the same for the oldest subscription without an answer */
     DECLARED,   /* the same for a declaration */
     ENDED,      /* the oldest live subscription ends from outside, for the status given */
@@ -104,7 +107,8 @@ void core_close(struct core_fake *f);
 struct hg_conn *core_connect(struct core_fake *f, const struct hg_adapter *adapter,
                              const char *subprotocol);
 void core_feed(struct core_fake *f, struct hg_bytes in);
-/* What a turn of the loop does: due timers, grants, answers, input after a hold, ends of connections. */
+/* What a turn of the loop does: due timers, grants, answers, input after a hold, ends of
+ * connections. */
 void core_turn(struct core_fake *f);
 /* Lets time pass, turning at every tick of the wheel. */
 void core_pass(struct core_fake *f, uint64_t ms);
@@ -118,17 +122,19 @@ void core_forget(struct core_fake *f);
 /* The n-th (0: the oldest) publish, subscription, declaration without an outcome gets one. */
 void core_settle(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason);
 void core_answer(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason);
+bool core_has_waiting(const struct core_fake *f); /* a subscription without an answer */
 void core_declared(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason);
 /* Ends a live subscription from outside: its queue is gone. */
 void core_end_sub(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason);
 
-/* In a script: words NAME=VALUE, or NAME alone for the last two; `body` takes the rest of the text. */
+/* In a script: words NAME=VALUE, or NAME alone for the last two; `body` takes the rest of the
+ * text. */
 struct core_delivery {
     const char *address;        /* to filters that match, and to them only; or: */
     const char *exchange, *key; /* to sources that match; or: */
     const char *queue;
-    struct hg_properties
-        properties; /* delivery_mode is `mode` in a script; content_type, correlation_id, reply_to … by name */
+    /* delivery_mode is `mode` in a script; content_type, correlation_id, reply_to … by name */
+    struct hg_properties properties;
     struct hg_bytes body;
     bool is_redelivered, must_keep; /* `redelivered`, `keep` */
 };

@@ -151,7 +151,8 @@ static void expect_sent(struct player *p, struct hg_bytes want, bool is_text)
     core_forget_sent(p->f);
 }
 
-/* Whether the pieces of `want` between its … are in `got` in this order, the first at its start and the last at its end. */
+/* Whether the pieces of `want` between its … are in `got` in this order, the first at its start and
+ * the last at its end. */
 static bool is_like(struct hg_bytes got, struct hg_bytes want)
 {
     const struct hg_bytes gap = HG_BYTES("…");

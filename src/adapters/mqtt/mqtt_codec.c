@@ -72,8 +72,8 @@ static bool is_printable_ascii(struct hg_bytes b)
     return true;
 }
 
-/* Ill-formed UTF-8 and U+0000 end the connection [MQTT-1.5.3-1, -2]. Other control characters and noncharacters may
- * (section 1.5.3): clients end theirs when they get one, so none is let in. */
+/* Ill-formed UTF-8 and U+0000 end the connection [MQTT-1.5.3-1, -2]. Other control characters and
+ * noncharacters may (section 1.5.3): clients end theirs when they get one, so none is let in. */
 static struct hg_bytes read_string(struct cursor *c, const char *rule)
 {
     struct hg_bytes s = read_binary(c);

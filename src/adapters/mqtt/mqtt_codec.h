@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* MQTT control packets <-> bytes, sans-I/O, from the server's side: 3.1 and 3.1.1 whole. Of 5.0, CONNECT is recognised and can
- * be refused in 5.0's own words; packets have a place for its properties. Sections are those of MQTT 3.1.1 unless they say 5.0. */
+/* MQTT control packets <-> bytes, sans-I/O, from the server's side: 3.1 and 3.1.1 whole. Of 5.0,
+ * CONNECT is recognised and can be refused in 5.0's own words; packets have a place for its
+ * properties. Sections are those of MQTT 3.1.1 unless they say 5.0. */
 #ifndef HG_MQTT_CODEC_H
 #define HG_MQTT_CODEC_H
 
@@ -49,8 +50,8 @@ enum hg_mqtt_connack { /* 3.1.1's return codes, section 3.2.2.3 */
 /* Strings are UTF-8 without control characters. `properties` is empty below 5.0. */
 struct hg_mqtt_connect {
     uint8_t level;
-    bool
-        is_supported; /* false: the level is none that the decoder knows, and what follows here is not filled in */
+    /* false: the level is none that the decoder knows, and what follows here is not filled in */
+    bool is_supported;
     bool is_clean, has_will, will_retain, has_user, has_password;
     uint8_t will_qos;
     uint16_t keep_alive_s; /* 0: none */
@@ -104,10 +105,11 @@ struct hg_mqtt_decoder {
     bool has_failed;
 };
 
-/* Decodes at most one packet. No I/O, no allocation, no globals. Returns bytes used (> 0; *out borrows from `in`); 0 if incomplete:
- * keep the bytes and call again with them and more; < 0: *err says which rule is broken and where, and the decoder refuses all
- * that follows. A packet that is too large or can never be right is refused by its fixed header, before the rest has come.
- * However the input is split, only a fixed header is looked at more than once. */
+/* Decodes at most one packet. No I/O, no allocation, no globals. Returns bytes used (> 0; *out
+ * borrows from `in`); 0 if incomplete: keep the bytes and call again with them and more; < 0: *err
+ * says which rule is broken and where, and the decoder refuses all that follows. A packet that is
+ * too large or can never be right is refused by its fixed header, before the rest has come. However
+ * the input is split, only a fixed header is looked at more than once. */
 ssize_t hg_mqtt_decode(struct hg_mqtt_decoder *dec, const struct hg_mqtt_limits *limits,
                        struct hg_bytes in, struct hg_mqtt_packet *out, struct hg_error *err);
 
@@ -126,7 +128,8 @@ struct hg_bytes hg_mqtt_encode_pingresp(uint8_t out[HG_MQTT_SMALL_MAX]);
 
 /* codes: a byte for each filter, in the order of the SUBSCRIBE. */
 void hg_mqtt_write_suback(struct hg_writer *w, uint16_t packet_id, struct hg_bytes codes);
-/* Writes nothing and returns false for a topic over 65,535 bytes or a packet over the protocol's 256 MiB. */
+/* Writes nothing and returns false for a topic over 65,535 bytes or a packet over the protocol's
+ * 256 MiB. */
 bool hg_mqtt_write_publish(struct hg_writer *w, const struct hg_mqtt_publish *p);
 
 /* ---- One encoding for many subscribers ---- */
@@ -137,8 +140,8 @@ struct hg_mqtt_shared {
     struct hg_bytes payload;
 };
 struct hg_mqtt_shared hg_mqtt_share(struct hg_bytes packet);
-/* The fixed header of the same PUBLISH with a packet identifier (qos > 0), which goes between topic and payload. False when
- * the two bytes more are too many. */
+/* The fixed header of the same PUBLISH with a packet identifier (qos > 0), which goes between topic
+ * and payload. False when the two bytes more are too many. */
 bool hg_mqtt_encode_head(uint8_t out[HG_MQTT_HEAD_MAX], const struct hg_mqtt_shared *shared,
                          uint8_t qos, bool is_dup, struct hg_bytes *head_out);
 

@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ledgers of one session's acknowledged flows, both ways. Pure bookkeeping: no socket, no timer, no
- * callback. */
+/* Ledgers of one session's acknowledged flows, both ways: packet identifiers and what each of them
+ * waits for. Pure bookkeeping: no socket, no timer, no callback. Sections are those of MQTT
+ * 3.1.1. */
 #ifndef HG_MQTT_FLOW_H
 #define HG_MQTT_FLOW_H
 
 #include "base/buf.h"
+#include "base/status.h"
 
-/* ---- In: publishes of the client with QoS 1 and 2 (sections 4.3.2, 4.3.3) ----
- * Acknowledgements go out in the order in which the publishes came [MQTT-4.6.0-2, MQTT-4.6.0-3], whatever order RabbitMQ
- * confirms them in. */
+/* ---- In: the client's publishes with QoS 1 and 2 (sections 4.3.2, 4.3.3) ----------------------------------------------
+ * Acknowledgements go out in the order in which the publishes came [MQTT-4.6.0-2, -3], whatever order RabbitMQ confirms them
+ * in. */
 
 enum hg_mqtt_in_state {
-    HG_MQTT_IN_WAITING,  /* for its outcome */
-    HG_MQTT_IN_ACK,      /* to be acknowledged when it is the oldest */
-    HG_MQTT_IN_WITHHOLD, /* to be passed over in silence */
+    HG_MQTT_IN_WAITING, /* for its outcome */
+    HG_MQTT_IN_ACK,     /* to be acknowledged when it is the oldest */
+    HG_MQTT_IN_WITHHOLD /* to be passed over in silence */
 };
 
 struct hg_mqtt_in_entry {
@@ -23,72 +25,81 @@ struct hg_mqtt_in_entry {
     uint8_t on_reject; /* enum hg_on_reject of the rule that took it */
 };
 
-struct hg_mqtt_in {
-    struct hg_mqtt_in_entry *entries; /* ring */
-    uint32_t cap;                     /* 0 or a power of two */
-    uint32_t first, next;             /* sequence numbers: oldest, and of the next push */
-    /* packet identifiers of QoS 2 publishes that were answered PUBREC, PUBREL to come */
-    uint16_t *received;
-    uint32_t received_n, received_cap;
+/* What an identifier is in use for. */
+enum hg_mqtt_use {
+    HG_MQTT_FREE,
+    HG_MQTT_UNDER_WAY, /* its publish is in the ring */
+    HG_MQTT_RECEIVED   /* QoS 2: answered with PUBREC, PUBREL is to come */
 };
 
-enum { HG_MQTT_RECEIVED_MAX = 4096 };
+struct hg_mqtt_in {                   /* zero-initialise to start */
+    struct hg_mqtt_in_entry *entries; /* ring */
+    uint32_t cap;                     /* of the ring: 0 or a power of two */
+    uint32_t first, next;             /* sequence numbers: the oldest entry's, the next push's */
+    uint32_t *ids;           /* hash table of the identifiers in use: use << 16 | id; 0: empty */
+    uint32_t ids_n, ids_cap; /* at most three quarters full */
+};
 
 void hg_mqtt_in_close(struct hg_mqtt_in *in);
+enum hg_mqtt_use hg_mqtt_in_use(const struct hg_mqtt_in *in, uint16_t packet_id);
 /* Room for one more push; false when there is no memory. */
 bool hg_mqtt_in_reserve(struct hg_mqtt_in *in);
-/* Notes a publish under way and returns its sequence number; hg_mqtt_in_reserve said yes before. */
+/* Notes a publish whose identifier is free, and returns its sequence number. hg_mqtt_in_reserve
+ * said yes before. */
 uint32_t hg_mqtt_in_push(struct hg_mqtt_in *in, uint16_t packet_id, uint8_t qos, uint8_t on_reject);
 /* NULL if it is not under way (any more). */
 struct hg_mqtt_in_entry *hg_mqtt_in_find(struct hg_mqtt_in *in, uint32_t seq);
-/* Whether a publish with this packet identifier is under way: then a repeat is not published
- * again. */
-bool hg_mqtt_in_has(const struct hg_mqtt_in *in, uint16_t packet_id);
-/* Takes the oldest if it is settled; false if it is not, or there is none. */
+/* Takes the oldest if it is settled; false if it is not, or there is none. Its identifier is free
+ * afterwards, or RECEIVED where a QoS 2 publish is to be acknowledged. */
 bool hg_mqtt_in_pop(struct hg_mqtt_in *in, struct hg_mqtt_in_entry *out);
-bool hg_mqtt_in_is_empty(const struct hg_mqtt_in *in);
-
-/* QoS 2: remembered from PUBREC until PUBREL, so that a repeat is answered and not published.
- * False: no memory, or more than HG_MQTT_RECEIVED_MAX. */
-bool hg_mqtt_in_remember(struct hg_mqtt_in *in, uint16_t packet_id);
-bool hg_mqtt_in_remembers(const struct hg_mqtt_in *in, uint16_t packet_id);
+/* PUBREL: a RECEIVED identifier is free. */
 void hg_mqtt_in_release(struct hg_mqtt_in *in, uint16_t packet_id);
+static inline bool hg_mqtt_in_is_empty(const struct hg_mqtt_in *in)
+{
+    return in->first == in->next; /* nothing is under way */
+}
 
-/* ---- Out: deliveries to the client with QoS 1 (section 4.3.2) ----
- * At most `inflight_max` unacknowledged; what comes meanwhile waits in order, at most `queued_max`. */
+/* ---- Out: deliveries to the client with QoS 1 (section 4.3.2) ---------------------------------------------------------
+ * One ring: first those in flight, then those that wait. Identifiers are given in the order of the ring, so an entry's
+ * identifier is its place. The limit on what is in flight counts from the oldest that is not acknowledged: a client acknowledges
+ * in order [MQTT-4.6.0-2]; one that does not gets its next delivery when it has come to the oldest. */
 
-struct hg_mqtt_out_item {
-    struct hg_buf *packet; /* the QoS 0 PUBLISH that everybody shares; a reference */
+enum hg_mqtt_out_state {
+    HG_MQTT_OUT_WAITING,
+    HG_MQTT_OUT_SENT, /* PUBACK is to come; QoS 2 would add PUBREC and PUBCOMP here */
+    HG_MQTT_OUT_DONE  /* acknowledged before an older one */
+};
+
+struct hg_mqtt_out_entry {
+    struct hg_buf
+        *packet;   /* the QoS 0 PUBLISH that all subscribers share, a reference; NULL once sent */
+    uint8_t state; /* enum hg_mqtt_out_state */
     bool is_dup;
 };
 
-struct hg_mqtt_out {
-    uint16_t *inflight; /* packet identifiers in use, in order of sending */
-    uint32_t inflight_n, inflight_cap;
-    struct hg_mqtt_out_item *queue; /* ring */
-    uint32_t queue_cap, queue_first, queue_n;
-    uint16_t last_id;
+struct hg_mqtt_out { /* zero-initialise to start */
+    struct hg_mqtt_out_entry *entries;
+    uint32_t cap;         /* 0 or a power of two */
+    uint32_t at;          /* place of the oldest */
+    uint32_t n, sent_n;   /* entries; how many of them are in flight, at most 65535 */
+    uint16_t used_ids;    /* identifier of the oldest, less one */
+    size_t waiting_bytes; /* of packets that wait */
 };
 
-enum hg_mqtt_out_verdict {
-    HG_MQTT_OUT_SEND,
-    HG_MQTT_OUT_QUEUED,
-    HG_MQTT_OUT_FULL,
-    HG_MQTT_OUT_NO_MEMORY
+struct hg_mqtt_out_limits {
+    uint32_t inflight_max, queued_max;
 };
 
 /* Gives back every reference. */
 void hg_mqtt_out_close(struct hg_mqtt_out *out);
-/* SEND: *packet_id_out is its identifier, send it now; QUEUED: a reference of its own was taken,
- * hg_mqtt_out_next hands it out later; FULL. */
-enum hg_mqtt_out_verdict hg_mqtt_out_offer(struct hg_mqtt_out *out,
-                                           const struct hg_mqtt_out_item *item,
-                                           uint32_t inflight_max, uint32_t queued_max,
-                                           uint16_t *packet_id_out);
-/* PUBACK. False if the identifier is not in use. */
+/* Adds a delivery, taking a reference. OK, TOO_MANY (as many wait as may), NO_MEMORY. */
+enum hg_status hg_mqtt_out_push(struct hg_mqtt_out *out, const struct hg_mqtt_out_limits *limits,
+                                struct hg_buf *packet, bool is_dup);
+/* The next that may be sent now, which is in flight from now on; its reference becomes the
+ * caller's. False: none may. */
+bool hg_mqtt_out_next(struct hg_mqtt_out *out, const struct hg_mqtt_out_limits *limits,
+                      struct hg_mqtt_out_entry *out_own, uint16_t *packet_id_out);
+/* PUBACK. False if the identifier is not in flight. */
 bool hg_mqtt_out_ack(struct hg_mqtt_out *out, uint16_t packet_id);
-/* The next that may be sent now; its reference becomes the caller's. False if none. */
-bool hg_mqtt_out_next(struct hg_mqtt_out *out, uint32_t inflight_max,
-                      struct hg_mqtt_out_item *item_out, uint16_t *packet_id_out);
 
 #endif

@@ -1,176 +1,221 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connecting, publishing and leaving. */
+/* Connecting, publishing and leaving. Sections are those of MQTT 3.1.1. */
 #include "adapters/mqtt/mqtt_session.h"
 
 #include "adapters/mqtt/mqtt_session_priv.h"
 #include "base/clock.h"
-#include "base/map.h"
 #include "base/mem.h"
 #include "message/topic.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-/* An idle connection, its handle and its one subscription included, is to cost 1 KiB. */
-_Static_assert(sizeof(struct mqtt_session) <= 288, "keep the session small");
-_Static_assert(sizeof(struct mqtt_sub) <= 136, "keep the subscription small");
+enum {
+    NEW_PACKET_MAX_BYTES = 64 * 1024, /* before CONNECT: a stranger gets no more memory */
+    CLIENT_ID_MAX_BYTES = 1024
+};
 
-void mqtt_send(struct mqtt_session *m, struct hg_bytes packet)
+static const struct hg_session_ops session_ops;
+
+struct hg_mqtt_session *hg_mqtt_session_of(struct hg_session *base)
 {
-    if (hg_conn_send_bytes(m->session.conn, packet) == HG_NO_MEMORY) {
-        hg_conn_close(m->session.conn, HG_NO_MEMORY);
+    HG_CHECK(base->ops == &session_ops);
+    return HG_CONTAINER_OF(base, struct hg_mqtt_session, base);
+}
+
+struct hg_bytes hg_mqtt_client_id(const struct hg_mqtt_session *s)
+{
+    return s->client == NULL ? HG_BYTES("") : hg_bytes(s->client->text, s->client->id_n);
+}
+
+static struct hg_bytes user_of(const struct hg_mqtt_session *s)
+{
+    return s->client == NULL ? HG_BYTES("")
+                             : hg_bytes(s->client->text + s->client->id_n, s->client->user_n);
+}
+
+struct hg_proto_metrics *hg_mqtt_metrics(const struct hg_mqtt_session *s)
+{
+    return &s->base.worker->metrics.proto[HG_PROTO_MQTT];
+}
+
+void hg_mqtt_send(struct hg_mqtt_session *s, struct hg_bytes packet)
+{
+    if (hg_conn_send_bytes(s->base.conn, packet) == HG_NO_MEMORY) {
+        hg_conn_close(s->base.conn, HG_NO_MEMORY);
     }
 }
 
-/* ---- CONNECT ---- */
+/* ---- CONNECT (section 3.1) ---- */
 
-static void send_connack(struct mqtt_session *m, uint8_t code)
+static void send_connack(struct hg_mqtt_session *s, uint8_t code)
 {
     uint8_t out[HG_MQTT_SMALL_MAX];
-    mqtt_send(m, hg_mqtt_encode_connack(out, m->decoder.level, false, code));
+    hg_mqtt_send(s, hg_mqtt_encode_connack(out, s->decoder.level, false, code));
 }
 
 /* CONNACK with a code other than 0, then the end (section 3.2.2.3). */
-static void refuse(struct mqtt_session *m, uint8_t code, enum hg_status why)
+static void refuse(struct hg_mqtt_session *s, uint8_t code, enum hg_status why)
 {
-    send_connack(m, code);
-    m->state = MQTT_LEAVING;
-    hg_conn_finish(m->session.conn, why);
+    send_connack(s, code);
+    hg_conn_finish(s->base.conn, why);
 }
 
-static bool keep_will(struct mqtt_session *m, const struct hg_mqtt_connect *c)
+static void put(uint8_t **at, struct hg_bytes b)
+{
+    if (b.n > 0) {
+        memcpy(*at, b.p, b.n);
+        *at += b.n;
+    }
+}
+
+static bool keep_will(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
 {
     if (!c->has_will) {
         return true;
     }
-    m->will = hg_alloc(sizeof(*m->will) + c->will_topic.n + c->will_payload.n);
-    if (m->will == NULL) {
+    s->will = hg_alloc(sizeof(*s->will) + c->will_topic.n + c->will_payload.n);
+    if (s->will == NULL) {
         return false;
     }
-    m->will->topic_n = (uint16_t)c->will_topic.n;
-    m->will->message_n = (uint32_t)c->will_payload.n;
-    m->will->qos = c->will_qos;
-    m->will->is_retained = c->will_retain;
-    memcpy(m->will->bytes, c->will_topic.p, c->will_topic.n);
-    if (c->will_payload.n > 0) {
-        memcpy(m->will->bytes + c->will_topic.n, c->will_payload.p, c->will_payload.n);
-    }
+    *s->will = (struct hg_mqtt_will){.topic_n = (uint16_t)c->will_topic.n,
+                                     .payload_n = (uint32_t)c->will_payload.n,
+                                     .qos = c->will_qos};
+    uint8_t *at = s->will->text;
+    put(&at, c->will_topic);
+    put(&at, c->will_payload);
     return true;
 }
 
-static bool keep_client_id(struct mqtt_session *m, struct hg_bytes id)
+static bool keep_client(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
 {
     char made[24];
+    struct hg_bytes id = c->client_id;
     if (id.n == 0) { /* the server chooses one, section 3.1.3.1 */
         int n = snprintf(made, sizeof(made), "hg-%016" PRIx64, hg_random_u64());
         id = hg_bytes(made, (size_t)n);
     }
-    m->client_id = hg_bytes_dup(id);
-    m->client_id_n = (uint16_t)id.n;
-    return m->client_id != NULL;
+    s->client = hg_alloc(sizeof(*s->client) + id.n + c->user.n);
+    if (s->client == NULL) {
+        return false;
+    }
+    *s->client = (struct hg_mqtt_client){.id_n = (uint16_t)id.n, .user_n = (uint16_t)c->user.n};
+    uint8_t *at = s->client->text;
+    put(&at, id);
+    put(&at, c->user);
+    return true;
+}
+
+static void log_connect(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
+{
+    HG_LOG(s->base.worker->log, HG_LOG_DEBUG, "mqtt.connect",
+           HG_F_BYTES("client", hg_mqtt_client_id(s)), HG_F_STR("peer", hg_conn_peer(s->base.conn)),
+           HG_F_UINT("level", c->level), HG_F_UINT("keep_alive_s", c->keep_alive_s),
+           HG_F_STR("session",
+                    c->is_clean ? "clean" : "asked to be kept, but ends with the connection"));
 }
 
 static void on_granted(struct hg_claim *claim)
 {
-    struct mqtt_session *m = HG_CONTAINER_OF(claim, struct mqtt_session, claim);
-    if (m->state != MQTT_CLAIMING) {
-        return;
+    struct hg_mqtt_session *s = HG_CONTAINER_OF(claim, struct hg_mqtt_session, claim);
+    if (hg_conn_is_closing(s->base.conn)) {
+        return; /* it was never connected: its will stays unsaid */
     }
-    m->state = MQTT_CONNECTED;
-    send_connack(m, HG_MQTT_ACCEPTED);
-    if (m->keep_alive_s > 0) {
-        hg_worker_timer(m->session.worker, &m->timer, (uint64_t)m->keep_alive_s * 1500);
+    s->state = HG_MQTT_CONNECTED;
+    s->was_held = false;
+    send_connack(s, HG_MQTT_ACCEPTED);
+    if (s->keep_alive_s > 0) {
+        hg_worker_timer(s->base.worker, &s->timer, (uint64_t)s->keep_alive_s * 1500);
     } else {
-        hg_timer_stop(&m->timer);
+        hg_timer_stop(&s->timer);
     }
-    hg_conn_release(m->session.conn, HG_HOLD_SESSION);
+    if (!s->is_draining) {
+        hg_conn_release(s->base.conn, HG_HOLD_SESSION);
+    }
 }
 
-/* Section 3.1.4-2: the newer connection disconnects the older. The claim is given up when this one
- * has ended. */
+/* [MQTT-3.1.4-2]: the newer connection disconnects the older. The claim is given up when this one
+ * has ended and its will is published, so that the newer client speaks after it. */
 static void on_lost(struct hg_claim *claim)
 {
-    struct mqtt_session *m = HG_CONTAINER_OF(claim, struct mqtt_session, claim);
-    hg_conn_close(m->session.conn, HG_TAKEN_OVER);
+    struct hg_mqtt_session *s = HG_CONTAINER_OF(claim, struct hg_mqtt_session, claim);
+    hg_conn_close(s->base.conn, HG_TAKEN_OVER);
 }
 
 static const struct hg_claim_ops claim_ops = {.on_granted = on_granted, .on_lost = on_lost};
 
-static const char *check_connect(const struct hg_mqtt_connect *c, const struct hg_config *config)
+static const char *check_will(const struct hg_mqtt_connect *c, const struct hg_config *config)
 {
     const struct hg_topic_limits limits = {.max_bytes = (size_t)config->max_topic_bytes,
                                            .max_levels = (size_t)config->max_topic_levels};
     return c->has_will ? hg_topic_check_address(c->will_topic, &limits) : NULL;
 }
 
-static enum hg_status on_connect(struct mqtt_session *m, const struct hg_mqtt_connect *c,
+static enum hg_status on_connect(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
                                  const char **rule)
 {
-    if (c->level != HG_MQTT_V31 && c->level != HG_MQTT_V311) {
-        uint8_t code =
-            c->level == HG_MQTT_V50 ? hg_status_info(HG_BAD_VERSION)->connack : HG_MQTT_BAD_VERSION;
-        refuse(m, code, HG_BAD_VERSION);
+    if (!c->is_supported) {
+        uint8_t code = c->level == HG_MQTT_V50 ? hg_status_info(HG_BAD_VERSION)->connack
+                                               : (uint8_t)HG_MQTT_BAD_VERSION;
+        refuse(s, code, HG_BAD_VERSION);
         return HG_OK;
     }
-    if (c->client_id.n == 0 && (!c->is_clean || c->level == HG_MQTT_V31)) {
-        refuse(m, HG_MQTT_BAD_CLIENT_ID, HG_BAD_CLIENT_ID); /* [MQTT-3.1.3-8] */
+    bool may_be_empty = c->is_clean && c->level != HG_MQTT_V31; /* [MQTT-3.1.3-8] */
+    if ((c->client_id.n == 0 && !may_be_empty) || c->client_id.n > CLIENT_ID_MAX_BYTES) {
+        refuse(s, HG_MQTT_BAD_CLIENT_ID, HG_BAD_CLIENT_ID);
         return HG_OK;
     }
-    *rule = check_connect(c, m->session.worker->config);
+    *rule = check_will(c, s->base.worker->config);
     if (*rule != NULL) {
         return HG_BAD_ADDRESS;
     }
-    m->keep_alive_s = c->keep_alive_s;
-    m->state = MQTT_CLAIMING;
-    if (!keep_client_id(m, c->client_id) || !keep_will(m, c) ||
-        !hg_claim_open(m->session.worker, &m->claim, mqtt_client_id(m), &claim_ops)) {
-        hg_free(m->will);
-        m->will = NULL;
-        refuse(m, HG_MQTT_UNAVAILABLE, HG_NO_MEMORY);
+    s->keep_alive_s = c->keep_alive_s;
+    s->state = HG_MQTT_CLAIMING;
+    if (!keep_client(s, c) || !keep_will(s, c) ||
+        !hg_claim_open(s->base.worker, &s->claim, hg_mqtt_client_id(s), &claim_ops)) {
+        refuse(s, HG_MQTT_UNAVAILABLE, HG_NO_MEMORY);
         return HG_OK;
     }
-    hg_conn_hold(m->session.conn, HG_HOLD_SESSION);
+    log_connect(s, c);
+    hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
     return HG_OK;
 }
 
-/* ---- Publishing ---- */
+/* ---- Publishing (section 3.3) ---- */
 
-static void send_ack(struct mqtt_session *m, enum hg_mqtt_type type, uint16_t packet_id)
+static void send_ack(struct hg_mqtt_session *s, enum hg_mqtt_type type, uint16_t packet_id)
 {
     uint8_t out[HG_MQTT_SMALL_MAX];
-    mqtt_send(m, hg_mqtt_encode_ack(out, type, packet_id));
+    hg_mqtt_send(s, hg_mqtt_encode_ack(out, type, packet_id));
 }
 
 /* Acknowledges, in the order in which they came, the publishes that are settled. */
-static void flush_acks(struct mqtt_session *m)
+static void flush_acks(struct hg_mqtt_session *s)
 {
     struct hg_mqtt_in_entry entry;
-    while (m->in != NULL && hg_mqtt_in_pop(m->in, &entry)) {
-        if (entry.state != HG_MQTT_IN_ACK) {
-            continue;
+    while (s->in != NULL && hg_mqtt_in_pop(s->in, &entry)) {
+        if (entry.state == HG_MQTT_IN_ACK) {
+            send_ack(s, entry.qos == 2 ? HG_MQTT_PUBREC : HG_MQTT_PUBACK, entry.packet_id);
         }
-        if (entry.qos == 2 && !hg_mqtt_in_remember(m->in, entry.packet_id)) {
-            /* PUBREC without remembering would let a repeat through */
-            hg_conn_close(m->session.conn, HG_TOO_MANY);
-            return;
-        }
-        send_ack(m, entry.qos == 2 ? HG_MQTT_PUBREC : HG_MQTT_PUBACK, entry.packet_id);
     }
-    if (m->is_draining && (m->in == NULL || hg_mqtt_in_is_empty(m->in))) {
-        hg_conn_finish(m->session.conn, HG_SHUTTING_DOWN);
+    if (s->is_draining && (s->in == NULL || hg_mqtt_in_is_empty(s->in))) {
+        hg_conn_finish(s->base.conn, HG_SHUTTING_DOWN);
     }
 }
 
-static void log_refused(struct mqtt_session *m, struct hg_bytes topic, enum hg_status status,
-                        struct hg_bytes reason)
+/* topic: empty where it is not known any more; then the packet identifier tells which it was. */
+static void log_refused(struct hg_mqtt_session *s, struct hg_bytes topic, uint16_t packet_id,
+                        enum hg_status status, struct hg_bytes reason)
 {
-    HG_LOG_LIMITED(m->session.worker->log, HG_LOG_WARN, "mqtt.publish_refused", mqtt_client_id(m),
-                   HG_F_BYTES("client", mqtt_client_id(m)),
-                   HG_F_STR("peer", hg_conn_peer(m->session.conn)), HG_F_BYTES("topic", topic),
-                   HG_F_STR("status", hg_status_text(status)), HG_F_BYTES("reason", reason));
+    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_WARN, "mqtt.publish_refused", hg_mqtt_client_id(s),
+                   HG_F_BYTES("client", hg_mqtt_client_id(s)),
+                   HG_F_STR("peer", hg_conn_peer(s->base.conn)), HG_F_BYTES("topic", topic),
+                   HG_F_UINT("packet_id", packet_id), HG_F_STR("status", hg_status_text(status)),
+                   HG_F_BYTES("reason", reason));
 }
 
-/* What becomes of a publish that did not end in a confirm; MQTT 3.1.1 has no word for it. */
+/* What becomes of a publish that has its outcome. 3.1.1 has no word for a refusal: the answer is an
+ * acknowledgement or the end [MQTT-3.3.5-2], or, where the rule says so, none. */
 static enum hg_mqtt_in_state verdict(enum hg_status outcome, uint8_t on_reject, bool *must_close)
 {
     *must_close = false;
@@ -184,170 +229,198 @@ static enum hg_mqtt_in_state verdict(enum hg_status outcome, uint8_t on_reject, 
     }
 }
 
-static void on_settled(struct hg_session *s, uint64_t id, enum hg_status outcome,
-                       struct hg_bytes reason)
+static void settled(struct hg_session *base, uint64_t id, enum hg_status outcome,
+                    struct hg_bytes reason)
 {
-    struct mqtt_session *m = mqtt_of(s);
-    struct hg_mqtt_in_entry *entry = hg_mqtt_in_find(m->in, (uint32_t)id);
-    if (entry == NULL) {
-        return;
-    }
+    struct hg_mqtt_session *s = hg_mqtt_session_of(base);
+    struct hg_mqtt_in_entry *entry = hg_mqtt_in_find(s->in, (uint32_t)id);
+    HG_CHECK(entry != NULL); /* it leaves the ring only once it is settled */
     bool must_close = false;
     entry->state = (uint8_t)verdict(outcome, entry->on_reject, &must_close);
     if (outcome != HG_OK) {
-        log_refused(m, HG_BYTES(""), outcome, reason);
+        log_refused(s, HG_BYTES(""), entry->packet_id, outcome, reason);
     }
-    flush_acks(m);
+    flush_acks(s);
     if (must_close) {
-        hg_conn_finish(s->conn, outcome);
+        hg_conn_finish(base->conn, outcome);
     }
 }
 
+/* QoS 0 promises nothing, so what is refused is dropped (and counted by hg_publish); but what
+ * breaks the protocol, or waited in vain for RabbitMQ, ends the connection as with the other
+ * QoS. */
+static bool is_dropped(uint8_t qos, enum hg_status status)
+{
+    return qos == 0 && status != HG_BAD_ADDRESS && status != HG_BROKER_AWAY && status != HG_BUSY;
+}
+
 /* A PUBLISH that was refused before it was under way. HG_OK: the client goes on. */
-static enum hg_status on_refused(struct mqtt_session *m, const struct hg_mqtt_publish *p,
+static enum hg_status on_refused(struct hg_mqtt_session *s, const struct hg_mqtt_publish *p,
                                  enum hg_status status, uint8_t on_reject, const char **rule)
 {
-    log_refused(m, p->topic, status, hg_bytes_str(*rule));
-    if (p->qos == 0 && status != HG_BAD_ADDRESS) {
-        hg_count(&mqtt_metrics(m)->dropped, 1);
+    log_refused(s, p->topic, p->packet_id, status, hg_bytes_str(*rule));
+    if (is_dropped(p->qos, status)) {
         return HG_OK;
     }
     bool must_close = false;
     enum hg_mqtt_in_state state = verdict(status, on_reject, &must_close);
     if (must_close) {
-        *rule = *rule != NULL ? *rule : hg_status_text(status);
         return status;
     }
-    if (p->qos > 0) { /* reserved by the caller */
-        hg_mqtt_in_find(m->in, hg_mqtt_in_push(m->in, p->packet_id, p->qos, on_reject))->state =
-            (uint8_t)state;
-        flush_acks(m);
-    }
+    uint32_t seq = hg_mqtt_in_push(s->in, p->packet_id, p->qos, on_reject);
+    hg_mqtt_in_find(s->in, seq)->state = (uint8_t)state;
+    flush_acks(s);
     return HG_OK;
 }
 
-static bool has_ledger(struct mqtt_session *m)
+/* Room in the ledger for a PUBLISH with QoS > 0, unless it is a repeat. OK: it is to be published;
+ * if *is_repeat, it is not. */
+static enum hg_status admit(struct hg_mqtt_session *s, const struct hg_mqtt_publish *p,
+                            bool *is_repeat, const char **rule)
 {
-    if (m->in == NULL) {
-        m->in = hg_zalloc(sizeof(*m->in));
+    if (s->in == NULL) {
+        s->in = hg_zalloc(sizeof(*s->in));
     }
-    return m->in != NULL && hg_mqtt_in_reserve(m->in);
+    if (s->in == NULL || !hg_mqtt_in_reserve(s->in)) {
+        return HG_NO_MEMORY;
+    }
+    enum hg_mqtt_use use = hg_mqtt_in_use(s->in, p->packet_id);
+    *is_repeat = use != HG_MQTT_FREE;
+    if (use == HG_MQTT_RECEIVED && p->qos == 2) {
+        send_ack(s, HG_MQTT_PUBREC, p->packet_id); /* [MQTT-4.3.3-2] */
+    } else if (use != HG_MQTT_FREE && p->qos == 1 && !p->is_dup) {
+        *rule = "a packet identifier must not be in use"; /* [MQTT-2.3.1-2] */
+        return HG_PROTOCOL_ERROR;
+    }
+    return HG_OK; /* a repeat of one under way: its answer answers both */
 }
 
 /* HG_HELD: nothing was used. */
-static enum hg_status on_publish(struct mqtt_session *m, const struct hg_mqtt_publish *p,
+static enum hg_status on_publish(struct hg_mqtt_session *s, const struct hg_mqtt_publish *p,
                                  const char **rule)
 {
-    if (p->qos > 0) {
-        if (!has_ledger(m)) {
-            *rule = "out of memory";
-            return HG_NO_MEMORY;
-        }
-        if (p->qos == 2 && hg_mqtt_in_remembers(m->in, p->packet_id)) {
-            send_ack(m, HG_MQTT_PUBREC, p->packet_id);
-            return HG_OK;
-        }
-        if (hg_mqtt_in_has(m->in, p->packet_id)) {
-            return HG_OK; /* a repeat of one under way: its answer answers both */
-        }
+    bool is_repeat = false;
+    enum hg_status status = p->qos > 0 ? admit(s, p, &is_repeat, rule) : HG_OK;
+    if (status != HG_OK || is_repeat) {
+        return status;
     }
     const struct hg_publish_args args = {
         .address = p->topic,
         .properties = {.delivery_mode = p->qos > 0 ? 2 : 1},
         .body = p->payload,
-        .client_id = mqtt_client_id(m),
-        .id = m->in == NULL ? 0 : m->in->next,
+        .client_id = hg_mqtt_client_id(s),
+        .user = user_of(s),
+        .id = s->in == NULL ? 0 : s->in->next,
         .wants_outcome = p->qos > 0,
     };
     struct hg_published published = {.on_reject = HG_REJECT_CLOSE};
-    enum hg_status status = hg_publish(&m->session, &args, &published, rule);
+    status = hg_publish(&s->base, &args, &published, rule);
     if (status == HG_HELD) {
         return status;
     }
     if (status != HG_OK) {
-        return on_refused(m, p, status, (uint8_t)published.on_reject, rule);
+        return on_refused(s, p, status, (uint8_t)published.on_reject, rule);
     }
     if (p->qos > 0) {
-        hg_mqtt_in_push(m->in, p->packet_id, p->qos, (uint8_t)published.on_reject);
+        hg_mqtt_in_push(s->in, p->packet_id, p->qos, (uint8_t)published.on_reject);
     }
     return HG_OK;
 }
 
-static void publish_will(struct mqtt_session *m)
+/* Section 4.3.3. Of an identifier that is not known, PUBCOMP says so too. */
+static enum hg_status on_pubrel(struct hg_mqtt_session *s, uint16_t packet_id, const char **rule)
 {
-    const struct mqtt_will *will = m->will;
+    if (s->in != NULL && hg_mqtt_in_use(s->in, packet_id) == HG_MQTT_UNDER_WAY) {
+        *rule = "PUBREL must wait for PUBREC";
+        return HG_PROTOCOL_ERROR;
+    }
+    if (s->in != NULL) {
+        hg_mqtt_in_release(s->in, packet_id);
+    }
+    send_ack(s, HG_MQTT_PUBCOMP, packet_id);
+    return HG_OK;
+}
+
+static void publish_will(struct hg_mqtt_session *s)
+{
+    const struct hg_mqtt_will *will = s->will;
     const struct hg_publish_args args = {
-        .address = hg_bytes(will->bytes, will->topic_n),
+        .address = hg_bytes(will->text, will->topic_n),
         .properties = {.delivery_mode = will->qos > 0 ? 2 : 1},
-        .body = hg_bytes(will->bytes + will->topic_n, will->message_n),
-        .client_id = mqtt_client_id(m),
+        .body = hg_bytes(will->text + will->topic_n, will->payload_n),
+        .client_id = hg_mqtt_client_id(s),
+        .user = user_of(s),
         .never_held = true,
     };
     const char *why = NULL;
-    enum hg_status status = hg_publish(&m->session, &args, NULL, &why);
+    enum hg_status status = hg_publish(&s->base, &args, NULL, &why);
     if (status != HG_OK) {
-        log_refused(m, args.address, status, hg_bytes_str(why));
+        log_refused(s, args.address, 0, status, hg_bytes_str(why));
     }
 }
 
 /* ---- Packets ---- */
 
-static void on_pubrel(struct mqtt_session *m, uint16_t packet_id)
-{
-    if (m->in != NULL) {
-        hg_mqtt_in_release(m->in, packet_id);
-    }
-    send_ack(m, HG_MQTT_PUBCOMP, packet_id);
-}
-
-static void on_pingreq(struct mqtt_session *m)
+static void on_pingreq(struct hg_mqtt_session *s)
 {
     uint8_t out[HG_MQTT_SMALL_MAX];
-    mqtt_send(m, hg_mqtt_encode_pingresp(out));
+    hg_mqtt_send(s, hg_mqtt_encode_pingresp(out));
 }
 
-static void on_disconnect(struct mqtt_session *m)
+static void forget_will(struct hg_mqtt_session *s)
 {
-    hg_free(m->will); /* [MQTT-3.14.4-3] */
-    m->will = NULL;
-    m->state = MQTT_LEAVING;
-    hg_conn_finish(m->session.conn, HG_CLOSED);
+    hg_free(s->will);
+    s->will = NULL;
+}
+
+static void on_disconnect(struct hg_mqtt_session *s)
+{
+    forget_will(s); /* [MQTT-3.14.4-3] */
+    hg_conn_finish(s->base.conn, HG_CLOSED);
 }
 
 /* HG_OK; HG_HELD: nothing was used; else the connection ends, *rule says why. */
-static enum hg_status on_packet(struct mqtt_session *m, const struct hg_mqtt_packet *packet,
+static enum hg_status on_packet(struct hg_mqtt_session *s, const struct hg_mqtt_packet *packet,
                                 const char **rule)
 {
     switch (packet->type) {
-    case HG_MQTT_CONNECT: return on_connect(m, &packet->u.connect, rule);
-    case HG_MQTT_PUBLISH: return on_publish(m, &packet->u.publish, rule);
-    case HG_MQTT_PUBACK: mqtt_on_puback(m, packet->u.ack.packet_id); return HG_OK;
-    case HG_MQTT_PUBREL: on_pubrel(m, packet->u.ack.packet_id); return HG_OK;
-    case HG_MQTT_SUBSCRIBE: return mqtt_on_subscribe(m, &packet->u.subscribe, rule);
-    case HG_MQTT_UNSUBSCRIBE: return mqtt_on_unsubscribe(m, &packet->u.subscribe);
-    case HG_MQTT_PINGREQ: on_pingreq(m); return HG_OK;
-    case HG_MQTT_DISCONNECT: on_disconnect(m); return HG_OK;
+    case HG_MQTT_CONNECT: return on_connect(s, &packet->u.connect, rule);
+    case HG_MQTT_PUBLISH: return on_publish(s, &packet->u.publish, rule);
+    case HG_MQTT_PUBACK: hg_mqtt_on_puback(s, packet->u.ack.packet_id); return HG_OK;
+    case HG_MQTT_PUBREL: return on_pubrel(s, packet->u.ack.packet_id, rule);
+    case HG_MQTT_SUBSCRIBE: return hg_mqtt_on_subscribe(s, &packet->u.subscribe, rule);
+    case HG_MQTT_UNSUBSCRIBE: hg_mqtt_on_unsubscribe(s, &packet->u.subscribe); return HG_OK;
+    case HG_MQTT_PINGREQ: on_pingreq(s); return HG_OK;
+    case HG_MQTT_DISCONNECT: on_disconnect(s); return HG_OK;
     default: /* PUBREC, PUBCOMP */
         *rule = "an acknowledgement of a QoS 2 delivery, of which there are none";
         return HG_PROTOCOL_ERROR;
     }
 }
 
-static ssize_t feed(struct hg_session *s, struct hg_bytes in, struct hg_error *err)
+static size_t packet_limit(const struct hg_mqtt_session *s)
 {
-    struct mqtt_session *m = mqtt_of(s);
-    const struct hg_mqtt_limits limits = {.max_packet_bytes =
-                                              (size_t)s->worker->config->mqtt_max_packet_bytes};
+    size_t limit = (size_t)s->base.worker->config->mqtt_max_packet_bytes;
+    return s->state == HG_MQTT_NEW && limit > NEW_PACKET_MAX_BYTES ? NEW_PACKET_MAX_BYTES : limit;
+}
+
+static ssize_t feed(struct hg_session *base, struct hg_bytes in, struct hg_error *err)
+{
+    struct hg_mqtt_session *s = hg_mqtt_session_of(base);
     size_t used = 0;
-    while (used < in.n && !hg_conn_is_held(s->conn) && !hg_conn_is_closing(s->conn)) {
+    while (used < in.n && !hg_conn_is_held(base->conn) && !hg_conn_is_closing(base->conn)) {
+        const struct hg_mqtt_limits limits = {.max_packet_bytes = packet_limit(s)};
         struct hg_mqtt_packet packet;
-        ssize_t n = hg_mqtt_decode(&m->decoder, &limits, hg_bytes_skip(in, used), &packet, err);
-        if (n <= 0) {
+        ssize_t n = hg_mqtt_decode(&s->decoder, &limits, hg_bytes_skip(in, used), &packet, err);
+        if (n < 0) {
             err->at += used;
-            return n < 0 ? n : (ssize_t)used;
+            return n;
+        }
+        if (n == 0) {
+            break;
         }
         const char *rule = NULL;
-        enum hg_status status = on_packet(m, &packet, &rule);
+        enum hg_status status = on_packet(s, &packet, &rule);
         if (status == HG_HELD) {
             break;
         }
@@ -356,81 +429,88 @@ static ssize_t feed(struct hg_session *s, struct hg_bytes in, struct hg_error *e
         }
         used += (size_t)n;
     }
+    s->was_held = s->was_held || hg_conn_is_held(base->conn);
     return (ssize_t)used;
 }
 
 /* ---- Time ---- */
 
-/* The time-out for CONNECT, then one and a half times the keep-alive [MQTT-3.1.2-24]. Input only
- * notes the time; the timer looks at it when it fires. */
+static void on_silence(struct hg_mqtt_session *s)
+{
+    hg_count(&hg_mqtt_metrics(s)->keepalive_timeouts, 1);
+    hg_conn_close(s->base.conn, HG_KEEP_ALIVE);
+}
+
+/* The time for CONNECT, then one and a half times the keep-alive [MQTT-3.1.2-24]. Input only notes
+ * the time; the timer looks at it when it fires. While the gateway does not listen it does not
+ * time out either, nor before the client has had the whole time again. */
 static void fire(struct hg_timer *timer)
 {
-    struct mqtt_session *m = HG_CONTAINER_OF(timer, struct mqtt_session, timer);
-    struct hg_worker *w = m->session.worker;
-    if (m->state != MQTT_CONNECTED) {
-        hg_conn_close(m->session.conn, HG_KEEP_ALIVE);
-        return;
-    }
-    uint64_t limit = (uint64_t)m->keep_alive_s * 1500;
-    uint64_t silent = hg_clock_ms() - hg_conn_last_read_ms(m->session.conn);
-    if (hg_conn_is_held(m->session.conn)) {
-        hg_worker_timer(w, timer, limit); /* we are the ones who do not listen */
-    } else if (silent < limit) {
-        hg_worker_timer(w, timer, limit - silent);
+    struct hg_mqtt_session *s = HG_CONTAINER_OF(timer, struct hg_mqtt_session, timer);
+    uint64_t limit_ms = (uint64_t)s->keep_alive_s * 1500;
+    uint64_t silent_ms = hg_clock_ms() - hg_conn_last_read_ms(s->base.conn);
+    bool is_held = hg_conn_is_held(s->base.conn);
+    if (s->state != HG_MQTT_CONNECTED) {
+        on_silence(s);
+    } else if (is_held || s->was_held) {
+        s->was_held = is_held;
+        hg_worker_timer(s->base.worker, timer, limit_ms);
+    } else if (silent_ms < limit_ms) {
+        hg_worker_timer(s->base.worker, timer, limit_ms - silent_ms);
     } else {
-        hg_count(&mqtt_metrics(m)->keepalive_timeouts, 1);
-        hg_conn_close(m->session.conn, HG_KEEP_ALIVE);
+        on_silence(s);
     }
 }
 
 /* ---- The end ---- */
 
-static void drain(struct hg_session *s)
+static void drain(struct hg_session *base)
 {
-    struct mqtt_session *m = mqtt_of(s);
-    m->is_draining = true;
-    hg_conn_hold(s->conn, HG_HOLD_SESSION);
-    flush_acks(m);
+    struct hg_mqtt_session *s = hg_mqtt_session_of(base);
+    s->is_draining = true;
+    hg_conn_hold(base->conn, HG_HOLD_SESSION);
+    flush_acks(s);
 }
 
-static void on_closed(struct hg_session *s, enum hg_status why)
+static void closed(struct hg_session *base, enum hg_status why)
 {
-    struct mqtt_session *m = mqtt_of(s);
-    (void)why;
-    if (m->will != NULL && m->state >= MQTT_CONNECTED) {
-        publish_will(m);
+    struct hg_mqtt_session *s = hg_mqtt_session_of(base);
+    (void)why; /* only DISCONNECT, which took the will with it, is a normal end [MQTT-3.1.2-8] */
+    if (s->will != NULL && s->state == HG_MQTT_CONNECTED) {
+        publish_will(s);
     }
-    hg_timer_stop(&m->timer);
-    mqtt_forget_subscriptions(m);
-    hg_session_detach(s);
-    hg_claim_close(&m->claim);
-    if (m->in != NULL) {
-        hg_mqtt_in_close(m->in);
+    hg_timer_stop(&s->timer);
+    hg_mqtt_unsubscribe_all(s);
+    hg_session_detach(base);
+    hg_claim_close(&s->claim);
+    if (s->in != NULL) {
+        hg_mqtt_in_close(s->in);
     }
-    if (m->out != NULL) {
-        hg_mqtt_out_close(m->out);
+    if (s->out != NULL) {
+        hg_mqtt_out_close(s->out);
     }
-    hg_free(m->in);
-    hg_free(m->out);
-    hg_free(m->will);
-    hg_free(m->client_id);
-    hg_free(m);
+    hg_free(s->in);
+    hg_free(s->out);
+    hg_free(s->will);
+    hg_free(s->client);
+    hg_free(s);
 }
 
-static void describe(struct hg_session *s, struct hg_session_info *out)
+static void describe(struct hg_session *base, struct hg_session_info *out)
 {
-    struct mqtt_session *m = mqtt_of(s);
-    *out = (struct hg_session_info){.version = m->decoder.level == HG_MQTT_V31 ? "3.1" : "3.1.1",
-                                    .client_id = mqtt_client_id(m)};
+    struct hg_mqtt_session *s = hg_mqtt_session_of(base);
+    *out = (struct hg_session_info){.version = s->decoder.level == HG_MQTT_V31 ? "3.1" : "3.1.1",
+                                    .client_id = hg_mqtt_client_id(s),
+                                    .user = user_of(s)};
 }
 
 static const struct hg_session_ops session_ops = {
     .feed = feed,
-    .deliver = mqtt_deliver,
-    .settled = on_settled,
-    .subscribed = mqtt_subscribed,
+    .deliver = hg_mqtt_deliver,
+    .settled = settled,
+    .subscribed = hg_mqtt_subscribed,
     .drain = drain,
-    .closed = on_closed,
+    .closed = closed,
     .describe = describe,
 };
 
@@ -439,17 +519,17 @@ static struct hg_session *open_session(struct hg_worker *worker, struct hg_conn 
                                        const char *subprotocol)
 {
     (void)listener;
-    (void)subprotocol;
-    struct mqtt_session *m = hg_zalloc(sizeof(*m));
-    if (m == NULL) {
+    (void)subprotocol; /* both names stand for the versions that CONNECT tells apart */
+    struct hg_mqtt_session *s = hg_zalloc(sizeof(*s));
+    if (s == NULL) {
         return NULL;
     }
-    hg_session_init(&m->session, &session_ops, HG_PROTO_MQTT, conn, worker);
-    m->session.merges_overlaps = true; /* one copy at the highest QoS, section 3.3.5 */
-    hg_list_init(&m->subacks);
-    hg_timer_init(&m->timer, fire);
-    hg_worker_timer(worker, &m->timer, worker->config->mqtt_connect_timeout_ms);
-    return &m->session;
+    hg_session_init(&s->base, &session_ops, HG_PROTO_MQTT, conn, worker);
+    s->base.merges_overlaps = true; /* one copy at the highest QoS, section 3.3.5 */
+    hg_list_init(&s->subacks);
+    hg_timer_init(&s->timer, fire);
+    hg_worker_timer(worker, &s->timer, worker->config->mqtt_connect_timeout_ms);
+    return &s->base;
 }
 
 static const char *const subprotocols[] = {"mqtt", "mqttv3.1", NULL};

@@ -1,85 +1,82 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What mqtt_session.c (connecting, publishing) and mqtt_subscribe.c (subscribing, delivering)
- * share. */
+/* What mqtt_session.c (connecting, publishing, leaving) and mqtt_subscribe.c (subscribing,
+ * delivering) share. */
 #ifndef HG_MQTT_SESSION_PRIV_H
 #define HG_MQTT_SESSION_PRIV_H
 
 #include "adapters/mqtt/mqtt_codec.h"
 #include "adapters/mqtt/mqtt_flow.h"
+#include "base/map.h"
 #include "base/wheel.h"
 #include "core/conn.h"
 #include "core/directory.h"
 #include "core/worker.h"
 
-struct mqtt_will {
+/* What CONNECT said and later packets need. Client identifier, user name, will topic and will
+ * payload stand behind each other. */
+struct hg_mqtt_will {
+    uint32_t payload_n;
     uint16_t topic_n;
     uint8_t qos;
-    bool is_retained;
-    uint32_t message_n;
-    uint8_t bytes[]; /* topic, then message */
+    uint8_t text[];
+};
+struct hg_mqtt_client {
+    uint16_t id_n, user_n;
+    uint8_t text[];
 };
 
-/* A subscription; the filter itself is in the index. */
-struct mqtt_sub {
-    struct hg_sub sub;
-    uint32_t filter_hash; /* to find it by its filter */
-    uint8_t qos;          /* granted */
+struct hg_mqtt_sub {
+    struct hg_sub base;
+    uint8_t qos;     /* granted */
+    bool is_granted; /* a SUBACK said so */
+    uint16_t filter_n;
+    uint32_t waiting_n; /* places in SUBSCRIBEs that wait for it */
+    uint8_t filter[];
 };
 
-/* A SUBSCRIBE whose bindings RabbitMQ has not all answered. */
-struct mqtt_suback {
-    struct hg_list link; /* in mqtt_session.subacks */
-    uint16_t packet_id;
-    uint32_t n, waiting_n;
-    uint8_t *codes;          /* n, behind subs */
-    struct mqtt_sub *subs[]; /* n: NULL where the code is final */
-};
+enum hg_mqtt_state { HG_MQTT_NEW, HG_MQTT_CLAIMING, HG_MQTT_CONNECTED };
 
-enum mqtt_state { MQTT_NEW, MQTT_CLAIMING, MQTT_CONNECTED, MQTT_LEAVING };
-
-struct mqtt_session {
-    struct hg_session session;
-    struct hg_claim claim;
-    struct hg_timer timer; /* connect time-out, then keep-alive */
-    struct hg_list subacks;
-    struct mqtt_will *will;  /* NULL: none (any more) */
-    struct hg_mqtt_in *in;   /* NULL until the first publish with QoS > 0 */
-    struct hg_mqtt_out *out; /* NULL until the first delivery with QoS 1 */
-    char *client_id;
-    uint16_t client_id_n, keep_alive_s;
-    uint8_t state; /* enum mqtt_state */
-    bool is_draining;
+struct hg_mqtt_session {
+    struct hg_session base;
+    struct hg_claim claim;         /* on the client identifier */
+    struct hg_timer timer;         /* the time for CONNECT, then keep-alive */
+    struct hg_list subacks;        /* SUBSCRIBEs that RabbitMQ has not answered */
+    struct hg_map *by_filter;      /* NULL while the subscriptions are few */
+    struct hg_mqtt_client *client; /* NULL until CONNECT */
+    struct hg_mqtt_will *will;     /* NULL: none (any more) */
+    struct hg_mqtt_in *in;         /* NULL until the first publish with QoS > 0 */
+    struct hg_mqtt_out *out;       /* NULL until the first delivery with QoS > 0 */
+    uint16_t keep_alive_s;         /* 0: none */
     struct hg_mqtt_decoder decoder;
+    uint8_t state; /* enum hg_mqtt_state */
+    uint8_t subacks_n;
+    bool is_draining;
+    bool was_held; /* since the keep-alive timer was last set */
 };
 
-static inline struct mqtt_session *mqtt_of(struct hg_session *s)
-{
-    return (struct mqtt_session *)s; /* its first member */
-}
+/* An idle connection with one subscription costs these two and the text of its filter, client
+ * identifier and user name. */
+_Static_assert(sizeof(struct hg_mqtt_session) <= 232, "part of the 1 KiB for an idle connection");
+_Static_assert(sizeof(struct hg_mqtt_sub) <= 96, "part of the 1 KiB for an idle connection");
 
-static inline struct hg_bytes mqtt_client_id(const struct mqtt_session *m)
-{
-    return hg_bytes(m->client_id, m->client_id_n);
-}
+struct hg_mqtt_session *hg_mqtt_session_of(struct hg_session *base);
+struct hg_bytes hg_mqtt_client_id(const struct hg_mqtt_session *s); /* empty before CONNECT */
+struct hg_proto_metrics *hg_mqtt_metrics(const struct hg_mqtt_session *s);
+/* Without memory for the answer that a client waits for, the connection ends. */
+void hg_mqtt_send(struct hg_mqtt_session *s, struct hg_bytes packet);
 
-static inline struct hg_proto_metrics *mqtt_metrics(const struct mqtt_session *m)
-{
-    return &m->session.worker->metrics.proto[HG_PROTO_MQTT];
-}
+/* ---- mqtt_subscribe.c ---- */
 
-/* Sends a small packet. A failed allocation ends the connection: the client would wait for ever. */
-void mqtt_send(struct mqtt_session *m, struct hg_bytes packet);
-
-/* mqtt_subscribe.c: the session's ops and packets that have to do with subscriptions. Each returns
- * HG_OK or why the connection ends (*rule: text). */
-enum hg_status mqtt_on_subscribe(struct mqtt_session *m, const struct hg_mqtt_subscribe *packet,
-                                 const char **rule);
-enum hg_status mqtt_on_unsubscribe(struct mqtt_session *m, const struct hg_mqtt_subscribe *packet);
-void mqtt_on_puback(struct mqtt_session *m, uint16_t packet_id);
-void mqtt_subscribed(struct hg_session *s, struct hg_sub *sub, enum hg_status outcome,
-                     struct hg_bytes reason);
-void mqtt_deliver(struct hg_session *s, struct hg_delivery *d, struct hg_sub *matches);
-/* Frees subscriptions and what waits for them. */
-void mqtt_forget_subscriptions(struct mqtt_session *m);
+/* HELD: nothing was used; else anything but OK ends the connection, and *rule says why. */
+enum hg_status hg_mqtt_on_subscribe(struct hg_mqtt_session *s,
+                                    const struct hg_mqtt_subscribe *packet, const char **rule);
+void hg_mqtt_on_unsubscribe(struct hg_mqtt_session *s, const struct hg_mqtt_subscribe *packet);
+void hg_mqtt_on_puback(struct hg_mqtt_session *s, uint16_t packet_id);
+/* Ends and frees all subscriptions and what waits for them. */
+void hg_mqtt_unsubscribe_all(struct hg_mqtt_session *s);
+/* As in struct hg_session_ops. */
+void hg_mqtt_subscribed(struct hg_session *base, struct hg_sub *sub, enum hg_status outcome,
+                        struct hg_bytes reason);
+void hg_mqtt_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches);
 
 #endif

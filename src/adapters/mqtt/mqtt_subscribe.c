@@ -1,200 +1,299 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Subscribing and delivering. */
+/* Subscribing and delivering. Sections are those of MQTT 3.1.1. */
 #include "adapters/mqtt/mqtt_session_priv.h"
-#include "base/map.h"
 #include "base/mem.h"
 #include "message/topic.h"
 
-enum { PENDING = 0xff, QOS_MAX = 1 };
+enum {
+    QOS_MAX = 1,     /* what is granted at most */
+    FEW_SUBS = 16,   /* up to so many are found by looking at each */
+    SUBACKS_MAX = 16 /* SUBSCRIBEs without an answer; then the client is held */
+};
 
-/* ---- Finding ---- */
+/* A SUBSCRIBE whose subscriptions RabbitMQ has not all answered. */
+struct suback {
+    struct hg_list link; /* in hg_mqtt_session.subacks */
+    uint16_t packet_id;
+    uint32_t n, waiting_n;
+    uint32_t first;             /* nothing before it waits */
+    uint8_t *codes;             /* n, behind subs */
+    struct hg_mqtt_sub *subs[]; /* n; NULL where the code is final */
+};
 
-static uint32_t hash_filter(struct hg_bytes filter)
+static struct hg_mqtt_sub *sub_of(struct hg_sub *base)
 {
-    /* one client's own list: nobody else's table to flood */
-    static const uint64_t seed[2] = {0x6d717474, 0x66696c74};
-    return (uint32_t)hg_siphash(seed, filter);
+    return HG_CONTAINER_OF(base, struct hg_mqtt_sub, base);
 }
 
-static struct mqtt_sub *find_sub(struct mqtt_session *m, struct hg_bytes filter)
+static struct hg_bytes filter_of(const struct hg_mqtt_sub *sub)
 {
-    uint32_t hash = hash_filter(filter);
-    struct mqtt_sub *found = NULL;
-    struct hg_writer text = {0};
-    HG_LIST_FOREACH (it, &m->session.subs) {
-        struct mqtt_sub *sub = (struct mqtt_sub *)HG_LIST_ENTRY(it, struct hg_sub, session_link);
-        if (sub->filter_hash == hash) {
-            hg_writer_reset(&text);
-            hg_trie_write_pattern(sub->sub.index, &sub->sub.entry, &text);
-            if (hg_bytes_eq(hg_writer_view(&text), filter)) {
-                found = sub;
-                break;
-            }
+    return hg_bytes(sub->filter, sub->filter_n);
+}
+
+/* ---- The client's subscriptions by filter ---- */
+
+static struct hg_mqtt_sub *find_sub(struct hg_mqtt_session *s, struct hg_bytes filter)
+{
+    if (s->by_filter != NULL) {
+        return hg_map_find(s->by_filter, filter);
+    }
+    HG_LIST_FOREACH (it, &s->base.subs) {
+        struct hg_mqtt_sub *sub = sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link));
+        if (hg_bytes_eq(filter_of(sub), filter)) {
+            return sub;
         }
     }
-    hg_writer_close(&text);
-    return found;
+    return NULL;
 }
 
-/* ---- SUBSCRIBE ---- */
+static void free_map(struct hg_mqtt_session *s)
+{
+    if (s->by_filter != NULL) {
+        hg_map_close(s->by_filter);
+        hg_free(s->by_filter);
+        s->by_filter = NULL;
+    }
+}
 
-static void answer(struct mqtt_session *m, struct mqtt_suback *s)
+/* Every subscription is in session.subs, and in the map once there is one. */
+static bool has_room_in_map(struct hg_mqtt_session *s)
+{
+    if (s->by_filter != NULL || s->base.subs_n < FEW_SUBS) {
+        return true;
+    }
+    s->by_filter = hg_zalloc(sizeof(*s->by_filter));
+    if (s->by_filter == NULL) {
+        return false;
+    }
+    hg_map_open(s->by_filter);
+    HG_LIST_FOREACH (it, &s->base.subs) {
+        struct hg_mqtt_sub *sub = sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link));
+        if (!hg_map_put(s->by_filter, filter_of(sub), sub)) {
+            free_map(s);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Of a subscription that has been ended. */
+static void free_sub(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
+{
+    if (s->by_filter != NULL) {
+        hg_map_remove(s->by_filter, filter_of(sub));
+    }
+    if (s->base.subs_n == 0) {
+        free_map(s);
+    }
+    hg_free(sub);
+}
+
+/* ---- SUBSCRIBE (section 3.8) ---- */
+
+static void answer(struct hg_mqtt_session *s, struct suback *a)
 {
     struct hg_writer w = {0};
-    hg_mqtt_write_suback(&w, s->packet_id, hg_bytes(s->codes, s->n));
-    hg_list_remove(&s->link);
-    hg_free(s);
+    hg_mqtt_write_suback(&w, a->packet_id, hg_bytes(a->codes, a->n));
     if (w.failed) {
-        hg_conn_close(m->session.conn, HG_NO_MEMORY);
+        hg_conn_close(s->base.conn, HG_NO_MEMORY);
     } else {
-        mqtt_send(m, hg_writer_view(&w));
+        hg_mqtt_send(s, hg_writer_view(&w));
     }
     hg_writer_close(&w);
+    hg_list_remove(&a->link);
+    hg_free(a);
+    if (s->subacks_n-- == SUBACKS_MAX && !s->is_draining) {
+        hg_conn_release(s->base.conn, HG_HOLD_SESSION);
+    }
 }
 
-/* Every SUBSCRIBE that waits for this subscription learns its outcome (and forgets it: it may be
- * freed next). */
-static void resolve(struct mqtt_session *m, struct mqtt_sub *sub, bool is_ok)
+/* The places of one SUBSCRIBE that wait for this subscription learn its outcome. */
+static void resolve_in(struct suback *a, struct hg_mqtt_sub *sub, bool is_ok)
 {
-    HG_LIST_FOREACH_SAFE (it, &m->subacks) {
-        struct mqtt_suback *s = HG_LIST_ENTRY(it, struct mqtt_suback, link);
-        for (size_t i = 0; i < s->n; i++) {
-            if (s->subs[i] == sub) {
-                s->subs[i] = NULL;
-                s->codes[i] = is_ok ? s->codes[i] : HG_MQTT_SUBACK_FAILURE;
-                s->waiting_n--;
-            }
+    for (uint32_t i = a->first; i < a->n && sub->waiting_n > 0; i++) {
+        if (a->subs[i] == sub) {
+            a->subs[i] = NULL;
+            a->codes[i] = is_ok ? a->codes[i] : HG_MQTT_SUBACK_FAILURE;
+            a->waiting_n--;
+            sub->waiting_n--;
         }
-        if (s->waiting_n == 0) {
-            answer(m, s);
+    }
+    while (a->first < a->n && a->subs[a->first] == NULL) {
+        a->first++; /* RabbitMQ answers in order: the next is found at once */
+    }
+}
+
+/* And those of all; afterwards none knows it, and it may be freed. */
+static void resolve(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, bool is_ok)
+{
+    HG_LIST_FOREACH_SAFE (it, &s->subacks) {
+        struct suback *a = HG_LIST_ENTRY(it, struct suback, link);
+        resolve_in(a, sub, is_ok);
+        if (a->waiting_n == 0) {
+            answer(s, a);
         }
     }
 }
 
-static void log_refused(struct mqtt_session *m, struct hg_bytes filter, enum hg_status status,
+static void log_refused(struct hg_mqtt_session *s, struct hg_bytes filter, enum hg_status status,
                         struct hg_bytes reason)
 {
-    HG_LOG_LIMITED(m->session.worker->log, HG_LOG_WARN, "mqtt.subscribe_refused", mqtt_client_id(m),
-                   HG_F_BYTES("client", mqtt_client_id(m)),
-                   HG_F_STR("peer", hg_conn_peer(m->session.conn)), HG_F_BYTES("filter", filter),
+    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_WARN, "mqtt.subscribe_refused", hg_mqtt_client_id(s),
+                   HG_F_BYTES("client", hg_mqtt_client_id(s)),
+                   HG_F_STR("peer", hg_conn_peer(s->base.conn)), HG_F_BYTES("filter", filter),
                    HG_F_STR("status", hg_status_text(status)), HG_F_BYTES("reason", reason));
 }
 
-void mqtt_subscribed(struct hg_session *s, struct hg_sub *sub, enum hg_status outcome,
-                     struct hg_bytes reason)
+void hg_mqtt_subscribed(struct hg_session *base, struct hg_sub *sub, enum hg_status outcome,
+                        struct hg_bytes reason)
 {
-    struct mqtt_session *m = mqtt_of(s);
-    struct mqtt_sub *mine = (struct mqtt_sub *)sub;
-    resolve(m, mine, outcome == HG_OK);
-    if (outcome != HG_OK) {
-        log_refused(m, HG_BYTES(""), outcome, reason);
-        hg_free(mine);
+    struct hg_mqtt_session *s = hg_mqtt_session_of(base);
+    struct hg_mqtt_sub *mine = sub_of(sub);
+    resolve(s, mine, outcome == HG_OK);
+    if (outcome == HG_OK) {
+        mine->is_granted = true;
+        return;
     }
+    log_refused(s, filter_of(mine), outcome, reason);
+    if (mine->is_granted) { /* 3.1.1 cannot tell the client that it has lost it, but for this */
+        hg_conn_finish(base->conn, outcome);
+    }
+    free_sub(s, mine);
 }
 
-static void grant(struct mqtt_sub *sub, uint8_t qos)
+static void grant(struct hg_mqtt_sub *sub, uint8_t qos)
 {
     sub->qos = qos;
-    sub->sub.takes_redelivered = qos > 0;
+    sub->base.takes_redelivered = qos > 0;
 }
 
-/* The subscription for a filter, new or already there (then only its QoS changes, section 3.8.4).
- * NULL: refused. */
-static struct mqtt_sub *subscribe(struct mqtt_session *m, struct hg_bytes filter, uint8_t qos)
+static struct hg_mqtt_sub *new_sub(struct hg_bytes filter, uint8_t qos)
 {
-    struct mqtt_sub *sub = find_sub(m, filter);
+    struct hg_mqtt_sub *sub = hg_zalloc(sizeof(*sub) + filter.n);
+    if (sub != NULL) {
+        grant(sub, qos);
+        sub->filter_n = (uint16_t)filter.n;
+        memcpy(sub->filter, filter.p, filter.n);
+    }
+    return sub;
+}
+
+/* The subscription for a filter, new or already there (then only its QoS changes [MQTT-3.8.4-3]).
+ * NULL: refused. */
+static struct hg_mqtt_sub *subscribe(struct hg_mqtt_session *s, struct hg_bytes filter, uint8_t qos)
+{
+    struct hg_mqtt_sub *sub = find_sub(s, filter);
     if (sub != NULL) {
         grant(sub, qos);
         return sub;
     }
     const char *why = NULL;
     enum hg_status status = HG_NO_MEMORY;
-    sub = hg_zalloc(sizeof(*sub));
+    sub = has_room_in_map(s) ? new_sub(filter, qos) : NULL;
     if (sub != NULL) {
-        sub->filter_hash = hash_filter(filter);
-        grant(sub, qos);
-        status = hg_subscribe_filter(&m->session, &sub->sub, filter, &why);
+        status = hg_subscribe_filter(&s->base, &sub->base, filter, &why);
+    }
+    if (status == HG_OK && s->by_filter != NULL && !hg_map_put(s->by_filter, filter_of(sub), sub)) {
+        hg_unsubscribe(&sub->base);
+        status = HG_NO_MEMORY;
     }
     if (status != HG_OK) {
-        log_refused(m, filter, status, hg_bytes_str(why));
+        log_refused(s, filter, status, hg_bytes_str(why));
         hg_free(sub);
         return NULL;
     }
     return sub;
 }
 
-enum hg_status mqtt_on_subscribe(struct mqtt_session *m, const struct hg_mqtt_subscribe *packet,
-                                 const char **rule)
+enum hg_status hg_mqtt_on_subscribe(struct hg_mqtt_session *s,
+                                    const struct hg_mqtt_subscribe *packet, const char **rule)
 {
     size_t n = packet->filters_n;
-    struct mqtt_suback *s = hg_zalloc(sizeof(*s) + n * (sizeof(s->subs[0]) + 1));
-    if (s == NULL) {
-        *rule = "out of memory";
+    if (n > s->base.worker->config->max_subscriptions) {
+        *rule = "SUBSCRIBE has more topic filters than [limits] max_subscriptions allows";
+        return HG_TOO_MANY;
+    }
+    if (s->subacks_n == SUBACKS_MAX) {
+        hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
+        return HG_HELD;
+    }
+    struct suback *a = hg_zalloc(sizeof(*a) + n * (sizeof(a->subs[0]) + 1));
+    if (a == NULL) {
         return HG_NO_MEMORY;
     }
-    s->packet_id = packet->packet_id;
-    s->n = (uint32_t)n;
-    s->codes = (uint8_t *)&s->subs[n];
-    hg_list_add_last(&m->subacks, &s->link);
+    a->packet_id = packet->packet_id;
+    a->n = (uint32_t)n;
+    a->codes = (uint8_t *)&a->subs[n];
+    hg_list_add_last(&s->subacks, &a->link);
+    s->subacks_n++;
     struct hg_bytes rest = packet->filters;
     struct hg_mqtt_filter f;
     for (size_t i = 0; hg_mqtt_next_filter(&rest, HG_MQTT_SUBSCRIBE, &f); i++) {
         uint8_t qos = f.qos > QOS_MAX ? QOS_MAX : f.qos;
-        struct mqtt_sub *sub = subscribe(m, f.filter, qos);
-        s->codes[i] = sub == NULL ? HG_MQTT_SUBACK_FAILURE : qos;
-        if (sub != NULL && !sub->sub.is_live) {
-            s->subs[i] = sub;
-            s->waiting_n++;
+        struct hg_mqtt_sub *sub = subscribe(s, f.filter, qos);
+        a->codes[i] = sub == NULL ? HG_MQTT_SUBACK_FAILURE : qos;
+        if (sub != NULL && !sub->is_granted) {
+            a->subs[i] = sub;
+            a->waiting_n++;
+            sub->waiting_n++;
         }
     }
-    if (s->waiting_n == 0) {
-        answer(m, s);
+    if (a->waiting_n == 0) {
+        answer(s, a);
     }
     return HG_OK;
 }
 
-enum hg_status mqtt_on_unsubscribe(struct mqtt_session *m, const struct hg_mqtt_subscribe *packet)
+/* Section 3.10. */
+void hg_mqtt_on_unsubscribe(struct hg_mqtt_session *s, const struct hg_mqtt_subscribe *packet)
 {
     struct hg_bytes rest = packet->filters;
     struct hg_mqtt_filter f;
     while (hg_mqtt_next_filter(&rest, HG_MQTT_UNSUBSCRIBE, &f)) {
-        struct mqtt_sub *sub = find_sub(m, f.filter);
+        struct hg_mqtt_sub *sub = find_sub(s, f.filter);
         if (sub != NULL) {
-            hg_unsubscribe(&sub->sub);
-            resolve(m, sub, false); /* a SUBSCRIBE still waiting for it */
-            hg_free(sub);
+            hg_unsubscribe(&sub->base);
+            resolve(s, sub, false); /* a SUBSCRIBE still waiting for it */
+            free_sub(s, sub);
         }
     }
     uint8_t out[HG_MQTT_SMALL_MAX];
-    mqtt_send(m, hg_mqtt_encode_ack(out, HG_MQTT_UNSUBACK, packet->packet_id));
-    return HG_OK;
+    hg_mqtt_send(s, hg_mqtt_encode_ack(out, HG_MQTT_UNSUBACK, packet->packet_id));
 }
 
-void mqtt_forget_subscriptions(struct mqtt_session *m)
+void hg_mqtt_unsubscribe_all(struct hg_mqtt_session *s)
 {
-    HG_LIST_FOREACH_SAFE (it, &m->session.subs) {
+    free_map(s);
+    HG_LIST_FOREACH_SAFE (it, &s->base.subs) {
         struct hg_sub *sub = HG_LIST_ENTRY(it, struct hg_sub, session_link);
         hg_unsubscribe(sub);
-        hg_free(sub);
+        hg_free(sub_of(sub));
     }
-    while (!hg_list_is_empty(&m->subacks)) {
-        struct mqtt_suback *s = HG_LIST_ENTRY(m->subacks.next, struct mqtt_suback, link);
-        hg_list_remove(&s->link);
-        hg_free(s);
+    HG_LIST_FOREACH_SAFE (it, &s->subacks) {
+        struct suback *a = HG_LIST_ENTRY(it, struct suback, link);
+        hg_list_remove(&a->link);
+        hg_free(a);
     }
 }
 
-/* ---- Delivering ---- */
+/* ---- Delivering (section 3.3) ---- */
+
+/* Whether MQTT can show this address: another AMQP publisher may have used any bytes. */
+static bool is_showable(struct hg_bytes address)
+{
+    return address.n > 0 && address.n <= HG_TOPIC_MAX_BYTES && hg_utf8_is_clean(address) &&
+           !hg_topic_has_wildcard(address);
+}
 
 /* The QoS 0 PUBLISH, which every subscriber of a delivery shares, whatever its QoS. NULL: no
- * memory, or too long for MQTT. */
+ * memory. */
 static struct hg_buf *shared_packet(struct hg_delivery *d)
 {
     if (d->cache[0] == NULL) {
         struct hg_writer w = {0};
         const struct hg_mqtt_publish publish = {.topic = d->address,
                                                 .payload = hg_message_body(d->message)};
-        if (hg_mqtt_write_publish(&w, &publish) && !w.failed) {
+        if (hg_mqtt_write_publish(&w, &publish)) {
             d->cache[0] = hg_writer_take(&w);
         }
         hg_writer_close(&w);
@@ -202,116 +301,132 @@ static struct hg_buf *shared_packet(struct hg_delivery *d)
     return d->cache[0];
 }
 
-static void count_out(struct mqtt_session *m, size_t body_n)
+static void count_out(struct hg_mqtt_session *s, size_t body_n)
 {
-    hg_count(&mqtt_metrics(m)->messages_out, 1);
-    hg_count(&mqtt_metrics(m)->bytes_out, body_n);
+    hg_count(&hg_mqtt_metrics(s)->messages_out, 1);
+    hg_count(&hg_mqtt_metrics(s)->bytes_out, body_n);
 }
 
-static void close_slow(struct mqtt_session *m)
+static void close_slow(struct hg_mqtt_session *s)
 {
-    hg_count(&mqtt_metrics(m)->slow_closed, 1);
-    hg_conn_close(m->session.conn, HG_TOO_SLOW);
+    hg_count(&hg_mqtt_metrics(s)->slow_closed, 1);
+    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_WARN, "mqtt.too_slow", hg_mqtt_client_id(s),
+                   HG_F_BYTES("client", hg_mqtt_client_id(s)),
+                   HG_F_STR("peer", hg_conn_peer(s->base.conn)),
+                   HG_F_UINT("pending_bytes", hg_conn_pending(s->base.conn)),
+                   HG_F_UINT("unacknowledged", s->out->sent_n),
+                   HG_F_UINT("waiting", s->out->n - s->out->sent_n));
+    hg_conn_close(s->base.conn, HG_TOO_SLOW);
 }
 
-static void deliver_qos0(struct mqtt_session *m, struct hg_delivery *d, struct hg_buf *packet)
+static void deliver_qos0(struct hg_mqtt_session *s, struct hg_delivery *d, struct hg_buf *packet)
 {
-    bool is_full = !d->must_keep && hg_conn_is_full(m->session.conn, packet->n);
-    if (is_full || hg_conn_send_buf(m->session.conn, packet) != HG_OK) {
-        hg_count(&mqtt_metrics(m)->dropped, 1);
+    bool is_full = !d->must_keep && hg_conn_is_full(s->base.conn, packet->n);
+    if (is_full || hg_conn_send_buf(s->base.conn, packet) != HG_OK) {
+        hg_count(&hg_mqtt_metrics(s)->dropped, 1);
     } else {
-        count_out(m, hg_message_body(d->message).n);
+        count_out(s, hg_message_body(d->message).n);
     }
 }
 
 /* The shared packet's topic and payload, with a fixed header and a packet identifier of this
  * subscriber's own. */
-static void send_qos1(struct mqtt_session *m, const struct hg_mqtt_out_item *item,
+static void send_qos1(struct hg_mqtt_session *s, const struct hg_mqtt_out_entry *entry,
                       uint16_t packet_id)
 {
     const uint8_t id[2] = {(uint8_t)(packet_id >> 8), (uint8_t)packet_id};
-    struct hg_mqtt_shared shared = hg_mqtt_share(hg_buf_bytes(item->packet));
+    struct hg_mqtt_shared shared = hg_mqtt_share(hg_buf_bytes(entry->packet));
     uint8_t out[HG_MQTT_HEAD_MAX];
     struct hg_bytes head;
     enum hg_status status = HG_TOO_LARGE;
-    if (hg_mqtt_encode_head(out, &shared, 1, item->is_dup, &head)) {
+    if (hg_mqtt_encode_head(out, &shared, 1, entry->is_dup, &head)) {
         const struct hg_part parts[] = {{NULL, head},
-                                        {item->packet, shared.topic},
+                                        {entry->packet, shared.topic},
                                         {NULL, hg_bytes(id, 2)},
-                                        {item->packet, shared.payload}};
-        status = hg_conn_send(m->session.conn, parts, sizeof(parts) / sizeof(parts[0]));
+                                        {entry->packet, shared.payload}};
+        status = hg_conn_send(s->base.conn, parts, sizeof(parts) / sizeof(parts[0]));
     }
     if (status == HG_OK) {
-        count_out(m, shared.payload.n);
+        count_out(s, shared.payload.n);
     } else {
-        hg_conn_close(m->session.conn, status); /* QoS 1 is never dropped */
+        hg_conn_close(s->base.conn, status); /* QoS 1 is never dropped */
     }
 }
 
-static void deliver_qos1(struct mqtt_session *m, struct hg_delivery *d, struct hg_buf *packet)
+static struct hg_mqtt_out_limits out_limits(const struct hg_mqtt_session *s)
 {
-    const struct hg_config *config = m->session.worker->config;
-    if (m->out == NULL) {
-        m->out = hg_zalloc(sizeof(*m->out));
-    }
-    if (m->out == NULL) {
-        hg_conn_close(m->session.conn, HG_NO_MEMORY);
-        return;
-    }
-    if (!d->must_keep && hg_conn_is_full(m->session.conn, packet->n)) {
-        close_slow(m);
-        return;
-    }
-    const struct hg_mqtt_out_item item = {packet, d->is_redelivered};
+    const struct hg_config *config = s->base.worker->config;
+    return (struct hg_mqtt_out_limits){config->mqtt_max_inflight, config->mqtt_max_queued};
+}
+
+static void send_waiting(struct hg_mqtt_session *s)
+{
+    const struct hg_mqtt_out_limits limits = out_limits(s);
+    struct hg_mqtt_out_entry entry;
     uint16_t packet_id = 0;
-    switch (hg_mqtt_out_offer(m->out, &item, config->mqtt_max_inflight, config->mqtt_max_queued,
-                              &packet_id)) {
-    case HG_MQTT_OUT_SEND: send_qos1(m, &item, packet_id); break;
-    case HG_MQTT_OUT_QUEUED: break;
-    case HG_MQTT_OUT_FULL: close_slow(m); break;
-    case HG_MQTT_OUT_NO_MEMORY: hg_conn_close(m->session.conn, HG_NO_MEMORY); break;
+    while (hg_mqtt_out_next(s->out, &limits, &entry, &packet_id)) {
+        send_qos1(s, &entry, packet_id);
+        hg_buf_unref(entry.packet);
     }
 }
 
-void mqtt_on_puback(struct mqtt_session *m, uint16_t packet_id)
+static void deliver_qos1(struct hg_mqtt_session *s, struct hg_delivery *d, struct hg_buf *packet)
 {
-    if (m->out == NULL || !hg_mqtt_out_ack(m->out, packet_id)) {
-        return; /* of nothing that is in flight: harmless */
+    if (s->out == NULL) {
+        s->out = hg_zalloc(sizeof(*s->out));
     }
-    struct hg_mqtt_out_item item;
-    uint32_t inflight_max = m->session.worker->config->mqtt_max_inflight;
-    while (hg_mqtt_out_next(m->out, inflight_max, &item, &packet_id)) {
-        send_qos1(m, &item, packet_id);
-        hg_buf_unref(item.packet);
+    if (s->out == NULL) {
+        hg_conn_close(s->base.conn, HG_NO_MEMORY);
+        return;
+    }
+    const struct hg_mqtt_out_limits limits = out_limits(s);
+    bool is_full =
+        !d->must_keep && hg_conn_is_full(s->base.conn, s->out->waiting_bytes + packet->n);
+    enum hg_status status =
+        is_full ? HG_TOO_MANY : hg_mqtt_out_push(s->out, &limits, packet, d->is_redelivered);
+    if (status == HG_OK) {
+        send_waiting(s);
+    } else if (status == HG_TOO_MANY) {
+        close_slow(s);
+    } else {
+        hg_conn_close(s->base.conn, status);
     }
 }
 
-/* Whether MQTT can show this address: another AMQP publisher may have used any bytes. */
-static bool is_showable(struct hg_bytes address)
+void hg_mqtt_on_puback(struct hg_mqtt_session *s, uint16_t packet_id)
 {
-    return address.n > 0 && address.n <= UINT16_MAX && hg_utf8_is_clean(address) &&
-           !hg_topic_has_wildcard(address);
+    /* One of nothing that is in flight is harmless. */
+    if (s->out != NULL && hg_mqtt_out_ack(s->out, packet_id)) {
+        send_waiting(s);
+    }
 }
 
-void mqtt_deliver(struct hg_session *s, struct hg_delivery *d, struct hg_sub *matches)
+void hg_mqtt_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches)
 {
-    struct mqtt_session *m = mqtt_of(s);
+    struct hg_mqtt_session *s = hg_mqtt_session_of(base);
     uint8_t qos = 0;
-    for (const struct hg_sub *sub = matches; sub != NULL; sub = sub->next_match) {
-        uint8_t granted = ((const struct mqtt_sub *)sub)->qos;
-        qos = granted > qos ? granted : qos;
+    for (struct hg_sub *sub = matches; sub != NULL; sub = sub->next_match) {
+        qos = sub_of(sub)->qos > qos ? sub_of(sub)->qos : qos;
     }
     /* What was published as transient is QoS 0, as RabbitMQ's plugin has it. */
     if (hg_message_properties(d->message)->delivery_mode != 2) {
         qos = 0;
     }
-    bool is_wanted = m->state == MQTT_CONNECTED && is_showable(d->address);
-    struct hg_buf *packet = is_wanted ? shared_packet(d) : NULL;
-    if (packet == NULL) {
-        hg_count(&mqtt_metrics(m)->dropped, 1);
+    if (qos == 0 && d->is_redelivered && !d->must_keep) {
+        return; /* at most once */
+    }
+    if (d->cache[0] == NULL && !is_showable(d->address)) {
+        hg_count(&base->worker->metrics.upstream.unmapped, 1);
+        return;
+    }
+    struct hg_buf *packet = shared_packet(d);
+    if (packet == NULL && qos > 0) {
+        hg_conn_close(base->conn, HG_NO_MEMORY);
+    } else if (packet == NULL) {
+        hg_count(&hg_mqtt_metrics(s)->dropped, 1);
     } else if (qos == 0) {
-        deliver_qos0(m, d, packet);
+        deliver_qos0(s, d, packet);
     } else {
-        deliver_qos1(m, d, packet);
+        deliver_qos1(s, d, packet);
     }
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* MQTT packets: what is read from which bytes at every split point, what is refused where, and the bytes that are written. */
+/* MQTT packets: what is read from which bytes at every split point, what is refused where, and the
+ * bytes that are written. */
 #include "adapters/mqtt/mqtt_codec.h"
 
 #include "message/message.h"
@@ -217,7 +218,8 @@ struct reader {
     bool is_over;
 };
 
-/* in[0, n) has arrived. The bytes are a block of exactly their size, so that reading past them is found. */
+/* in[0, n) has arrived. The bytes are a block of exactly their size, so that reading past them is
+ * found. */
 static void arrive(struct reader *r, struct hg_bytes in, size_t n)
 {
     uint8_t *block = malloc(n - r->used + 1);
@@ -338,7 +340,8 @@ static void suback_has_a_code_for_each_filter(void **state)
     hg_writer_close(&w);
 }
 
-/* Lengths around the steps of the remaining length: each gives what the decoder takes for the same publish. */
+/* Lengths around the steps of the remaining length: each gives what the decoder takes for the same
+ * publish. */
 static void publishes_read_back(void **state)
 {
     static const size_t sizes[] = {0,     1,     121,   122,   123,     124,     125,    126,
