@@ -174,6 +174,15 @@ static size_t add_rule_headers(struct hg_session *s, const struct hg_publish_arg
     return n + rule->headers_n;
 }
 
+/* Past what RabbitMQ can count, 2^32 - 1 ms, a message waits as long as that. What is no number is
+ * refused later on. */
+static struct hg_bytes clamped_expiration(struct hg_bytes text)
+{
+    uint64_t ms;
+    bool is_past = hg_bytes_to_u64(text, UINT64_MAX, &ms) && ms > UINT32_MAX;
+    return is_past ? HG_BYTES("4294967295") : text;
+}
+
 /* The client's properties less what it may not say (architecture, decision 11), plus what the rule
  * says. */
 static bool build_properties(struct hg_session *s, const struct hg_publish_args *args,
@@ -195,6 +204,7 @@ static bool build_properties(struct hg_session *s, const struct hg_publish_args 
     }
     *out = args->properties;
     out->user_id = HG_BYTES("");
+    out->expiration = clamped_expiration(out->expiration);
     if (rule != NULL) {
         n = add_rule_headers(s, args, pub, rule, n);
         if (pub->route.is_hashed) {
