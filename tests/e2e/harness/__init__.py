@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What end-to-end tests are made of. tests/e2e/README.md says how to write one."""
-from . import browser
+from . import browser, sessions, wire
 from .case import E2E
 from .clients import Consumer, Mqtt, MosquittoSub, Stomp, WebSocket, http, mosquitto_pub, raw
+from .controls import Controls
 from .gateway import Gateway, headgate
 from .proxy import Proxy
 from .wait import Mailbox, eventually
 
-__all__ = ["E2E", "browser", "Consumer", "Gateway", "Mailbox", "MosquittoSub", "Mqtt", "Proxy", "Stomp", "WebSocket", "eventually",
-           "headgate", "http", "mosquitto_pub", "raw"]
+__all__ = ["E2E", "browser", "Consumer", "Controls", "Gateway", "Mailbox", "MosquittoSub", "Mqtt", "Proxy", "Stomp", "WebSocket",
+           "eventually", "headgate", "http", "mosquitto_pub", "raw", "sessions", "wire"]

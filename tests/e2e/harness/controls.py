@@ -72,6 +72,20 @@ class StompControl(Control):
         self.receiver.send("/" + self.address, body)
 
 
+class MqttWebControl(MqttControl):
+    def make_receiver(self, gw):
+        mqtt = Mqtt(gw.addresses["web"], path="/mqtt")
+        mqtt.subscribe(self.address)
+        return mqtt
+
+
+class StompWebControl(StompControl):
+    def make_receiver(self, gw):
+        stomp = Stomp(gw.addresses["web"], path="/ws")
+        stomp.subscribe("/" + self.address)
+        return stomp
+
+
 class HttpControl(Control):
     """One connection that is kept alive; what it posts is received by MQTT."""
 
@@ -95,10 +109,11 @@ class HttpControl(Control):
 
 
 class Controls:
-    """with Controls(gw): … — ten clients of all three protocols, on addresses control/…; at the end it is an AssertionError if
+    """with Controls(gw): … — ten clients of all protocols, on addresses control/…; at the end it is an AssertionError if
     one of them was disconnected, missed a message or had to wait longer than LATE_S, or if a link to RabbitMQ was lost."""
 
-    KINDS = [MqttControl] * 4 + [StompControl] * 4 + [HttpControl] * 2
+    KINDS = [MqttControl] * 2 + [MqttWebControl] * 2 + [StompControl] * 2 + [StompWebControl] * 2 + [HttpControl] * 2
+    CONNECTIONS_N = len(KINDS) + 2  # an HTTP one receives by MQTT
 
     def __init__(self, gw):
         self.gw = gw
