@@ -119,10 +119,12 @@ static void on_consumer_delivery(void *ctx, struct hg_message *m, bool is_redeli
     hg_writer_close(&filter);
 }
 
+/* Who is leaving has not been shown what came since: that goes back into the queue. */
 static bool may_ack(void *ctx)
 {
     const struct hg_sub_link *link = ctx;
-    return !hg_conn_is_full(link->sub->session->conn, 0);
+    const struct hg_conn *conn = link->sub->session->conn;
+    return !hg_conn_is_closing(conn) && !hg_conn_is_full(conn, 0);
 }
 
 static const struct hg_consumer_ops consumer_ops = {
@@ -269,10 +271,28 @@ static bool has_own_address(const struct hg_session *s, struct hg_bytes queue)
     return has;
 }
 
+/* Another rule's queue at this headers exchange gets all of it already; a second one would bring everything twice. */
+static bool has_queue_at(const struct hg_sub *sub, struct hg_bytes exchange)
+{
+    const struct hg_rules *rules = sub->session->worker->rules;
+    bool is_known = false;
+    if (hg_rules_exchange_type(rules, exchange, &is_known) != HG_EXCHANGE_HEADERS) {
+        return false;
+    }
+    for (size_t i = 0; i < sub->links_n; i++) {
+        const char *other = hg_rules_spec(rules, sub->links[i].rule)->exchange;
+        if (other != NULL && hg_bytes_eq(hg_bytes_str(other), exchange)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void subscribe_plan(void *ctx, const struct hg_binding_plan *plan)
 {
     struct subscribing *c = ctx;
-    if (c->status != HG_OK) {
+    if (c->status != HG_OK ||
+        (plan->kind == HG_PLAN_OWN_QUEUE && has_queue_at(c->sub, plan->exchange))) {
         return;
     }
     bool is_added = false;

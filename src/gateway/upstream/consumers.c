@@ -366,6 +366,10 @@ void hg_consumer_close(struct hg_consumer *c)
         return;
     }
     struct hg_amqp_channel *channel = c->channel;
+    if (channel != NULL && c->unacked_tag != 0 && c->ops->may_ack(c->ctx)) {
+        /* Handed on in this turn: the next consumer is not to get it again. */
+        (void)hg_amqp_basic_ack(channel, c->unacked_tag, true);
+    }
     if (channel != NULL && c->is_own) {
         /* Refused or lost, x-expires does it a minute later. */
         (void)hg_amqp_queue_delete(channel, COOKIE_DELETE, c->queue, false, false);

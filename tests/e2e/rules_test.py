@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules as a whole: every type of exchange behind one, what they select, and each message once."""
+from harness import Consumer, E2E, Mqtt, Stomp, eventually, http, mosquitto_pub
+
+EXCHANGES = "".join(f'[[exchange]]\nname = "by.{kind}"\ntype = "{kind}"\n' for kind in ("topic", "direct", "fanout", "headers"))
+
+
+def rule(name, topic, exchange, key="", more=""):
+    return f'[[rule]]\nname = "{name}"\ntopic = "{topic}"\nexchange = "{exchange}"\nkey = "{key}"\n{more}\n'
+
+
+class Rules(E2E):
+    def start(self, rules, **options):
+        self.gw = self.gateway(EXCHANGES + rules, **options)
+        self.m = self.mqtt()
+        self.s = self.open(Stomp(self.gw.addresses["stomp"]))
+
+    def mqtt(self):
+        return self.open(Mqtt(self.gw.addresses["mqtt"]))
+
+    def topics(self, client, n):
+        return [x.topic for x in client.messages.take_n(n)]
+
+    def end(self, *clients):
+        """Whatever else was under way to these has come before this has."""
+        for c in clients:
+            c.subscribe("the/end")
+            c.publish("the/end", b"")
+            self.assertEqual([x.topic for x in c.messages.take_n(1)], ["the/end"])
+
+    def test_every_type_of_exchange_delivers_just_what_a_filter_matches(self):
+        self.start("".join(rule(kind, f"by {kind}/{{x}}", f"by.{kind}", f"{kind}.{{x}}") for kind in ("topic", "direct", "fanout", "headers")))
+        for kind in ("topic", "direct", "fanout", "headers"):
+            with self.subTest(kind):
+                one, other = self.mqtt(), self.mqtt()
+                self.assertEqual(one.subscribe(f"by {kind}/a"), [1])
+                self.assertEqual(other.subscribe(f"by {kind}/+"), [128 if kind == "direct" else 1])
+                self.s.subscribe(f"/by {kind}/a", kind)
+                for x in "bac":
+                    self.m.publish(f"by {kind}/{x}", x.encode())
+                self.assertEqual(self.topics(one, 1), [f"by {kind}/a"])
+                if kind != "direct":
+                    self.assertEqual(self.topics(other, 3), [f"by {kind}/{x}" for x in "bac"])
+                self.assertEqual(self.s.messages.take().headers["destination"], f"/by {kind}/a")
+                self.end(one, other)
+
+    def test_a_stomp_wildcard_at_a_direct_exchange_is_refused_with_a_reason(self):
+        self.start(rule("d", "d/{x}", "by.direct", "{x}"))
+        self.s.connection.subscribe("/d/*", "0")
+        self.assertIn(b"wildcard", self.s.errors.take().body)
+
+    def test_rules_that_share_an_exchange_bring_a_message_once(self):
+        for kind in ("topic", "fanout", "headers"):
+            with self.subTest(kind):
+                self.start(rule("one", "one/{x}", f"by.{kind}", "one.{x}") + rule("two", "two/{x}", f"by.{kind}", "two.{x}"))
+                self.m.subscribe("#")
+                self.s.subscribe("/#")
+                self.m.publish("one/a", b"1")
+                self.m.publish("two/a", b"2")
+                self.assertEqual(self.topics(self.m, 2), ["one/a", "two/a"])
+                self.assertEqual([self.s.messages.take().headers["destination"] for _ in range(2)], ["/one/a", "/two/a"])
+                self.m.publish("the/end", b"")
+                self.assertEqual(self.topics(self.m, 1), ["the/end"])
+                self.assertEqual(self.s.messages.take().headers["destination"], "/the/end")
+                self.gw.stop()
+
+    def test_each_protocol_may_have_an_address_of_its_own(self):
+        self.start('[[rule]]\nname = "own"\nmqtt = "dev/{id}/up"\nstomp = "devices/{id}"\nhttp = "/d/{id}"\nexchange = "by.topic"\nkey = "d.{id}"\n')
+        c = self.open(Consumer(self.amqp))
+        c.bind("by.topic")
+        self.m.subscribe("dev/+/up")
+        self.s.subscribe("/devices/*")
+        self.m.publish("dev/1/up", b"")
+        self.s.send("/devices/2", b"")
+        self.assertEqual(http(self.gw.addresses["web"], "POST", "/d/3", b"")[0], 202)
+        self.assertEqual([x[0].routing_key for x in c.take_n(3)], ["d.1", "d.2", "d.3"])
+        self.assertEqual(self.topics(self.m, 3), ["dev/1/up", "dev/2/up", "dev/3/up"])
+        self.assertEqual([self.s.messages.take().headers["destination"] for _ in range(3)], ["/devices/1", "/devices/2", "/devices/3"])
+
+    def test_an_address_that_no_key_can_hold_travels_in_a_header(self):
+        self.start(rule("long", "long/{rest...}", "by.topic", "long.{rest...}", 'overlong = "hash"') + rule("short", "short/{rest...}", "by.topic", "short.{rest...}"))
+        address = "long/" + "/".join(str(i) * 50 for i in range(9))
+        other = self.mqtt()
+        self.m.subscribe(address)
+        other.subscribe("long/#")
+        self.s.subscribe("/" + address)
+        mosquitto_pub(self.gw.addresses["mqtt"], address, b"x")
+        self.assertEqual(self.topics(self.m, 1) + self.topics(other, 1), [address] * 2)
+        self.assertEqual(self.s.messages.take().headers["destination"], "/" + address)
+        status, _, answer = http(self.gw.addresses["web"], "POST", "/v1/topics/" + address.replace("long", "short", 1), b"x")
+        self.assertEqual((status, b"KEY_TOO_LONG" in answer), (414, True), answer)
+
+    def test_an_exchange_bound_to_anothers_is_mapped_back_by_via(self):
+        self.start('[[exchange]]\nname = "inner"\ntype = "topic"\nbindings = [{ exchange = "by.fanout", key = "" }]\n'
+                   + rule("inner", "inner/{rest...}", "inner", "{rest...}", 'via = ["by.fanout"]'))
+        self.m.subscribe("inner/#")
+        self.s.subscribe("/inner/a/b")
+        c = self.open(Consumer(self.amqp))
+        c.publish("by.fanout", "a.b", b"x")
+        self.assertEqual(self.topics(self.m, 1), ["inner/a/b"])
+        self.assertEqual(self.s.messages.take().headers["destination"], "/inner/a/b")
+
+    def test_many_subscriptions_of_a_rule_become_one_binding(self):
+        self.start(rule("wide", "wide/{x}", "by.topic", "wide.{x}"), rabbitmq="widen_after = 3", workers=1)
+        for i in range(8):
+            self.m.subscribe(f"wide/{i}")
+        self.s.subscribe("/wide/7")
+        for i in range(9):
+            self.m.publish(f"wide/{i}", b"")
+        self.assertEqual(self.topics(self.m, 8), [f"wide/{i}" for i in range(8)])
+        self.assertEqual(self.s.messages.take().headers["destination"], "/wide/7")
+        keys = self.broker.ctl("list_bindings", "-p", self.vhost, "source_name", "routing_key").splitlines()
+        self.assertEqual(sorted(k.split("\t")[1] for k in keys if k.startswith("by.topic\t")), ["wide.*", "wide.0", "wide.1", "wide.2"])
+
+    def test_no_binding_outlives_its_last_subscriber(self):
+        self.start(rule("t", "t/{x}", "by.topic", "t.{x}"), workers=1)
+        n = self.mqtt()
+
+        def bound():
+            lines = self.broker.ctl("list_bindings", "-p", self.vhost, "source_name", "routing_key").splitlines()
+            return {tuple(line.split("\t")) for line in lines if line.startswith(("by.topic\t", "amq.topic\t"))}
+
+        # An AMQP client may publish to the exchange of the built-in rule as well, and that maps back.
+        one = {("by.topic", "t.1"), ("amq.topic", "t.1")}
+        two = {("by.topic", "t.2"), ("amq.topic", "t.2")}
+        plain = {("amq.topic", "plain.#")}
+        self.m.subscribe("t/1", "t/2", "plain/#")
+        n.subscribe("t/1")
+        self.s.subscribe("/topic/plain.#")
+        self.assertEqual(bound(), one | two | plain)
+        self.m.close()
+        eventually(lambda: bound() == one | plain)
+        self.s.unsubscribe()
+        n.unsubscribe("t/1")
+        eventually(lambda: not bound())
+
+    def test_what_a_queues_subscriber_was_shown_is_not_shown_to_the_next(self):
+        self.start('[[queue]]\nname = "jobs"\n')
+        sent = [b"%d" % i for i in range(3000)]
+        c = self.open(Consumer(self.amqp))
+        for body in sent:
+            c.publish("", "jobs", body, delivery_mode=2)
+        got = []
+        for _ in range(20):  # leaves while more is on its way
+            self.s.subscribe("/queue/jobs")
+            got.append(self.s.messages.take().body)
+            self.s.unsubscribe()
+            got += [f.body for f in self.s.messages.take_n(len(self.s.messages.all()))]
+        self.s.subscribe("/queue/jobs")
+        while len(got) < len(sent):
+            got.append(self.s.messages.take().body)
+        self.assertEqual(sum(got.count(body) - 1 for body in set(got)), 0, "messages shown twice")
