@@ -56,7 +56,7 @@ static struct hg_config *load(const struct options *o)
     struct hg_config *c = hg_config_load(o->config_file, o->sets_own, o->sets_n, &errors);
     struct hg_bytes text = hg_writer_view(&errors);
     if (c == NULL) {
-        fwrite(text.p, 1, text.n, stderr);
+        fprintf(stderr, "%.*s", HG_BYTES_FMT(text));
     }
     hg_writer_close(&errors);
     return c;

@@ -432,7 +432,7 @@ int hg_route_command(const struct hg_config *config, bool is_json, const char *p
     struct query q = {.config = config, .is_json = is_json, .err = err};
     int code = ask(&q, proto, verb, subject, key_or_null);
     struct hg_bytes text = hg_writer_view(&q.out);
-    bool is_written = !q.out.failed && fwrite(text.p, 1, text.n, out) == text.n;
+    bool is_written = !q.out.failed && (text.n == 0 || fwrite(text.p, 1, text.n, out) == text.n);
     is_written = fflush(out) == 0 && is_written;
     hg_writer_close(&q.out);
     return is_written ? code : CANNOT_ANSWER;

@@ -23,9 +23,9 @@ from .wait import LIMIT_S, Mailbox
 
 
 def mosquitto_pub(address, topic, message, *options, qos=1, check=True):
-    """message: bytes, or None for an empty one. Returns the finished process."""
+    """message: bytes. Returns the finished process."""
     command = ["mosquitto_pub", "-h", address[0], "-p", str(address[1]), "-t", topic, "-q", str(qos), *options]
-    command += ["-n"] if message is None else ["-s"]
+    command += ["-s"] if message else ["-n"]
     return subprocess.run(command, input=message, capture_output=True, check=check, timeout=LIMIT_S)
 
 
