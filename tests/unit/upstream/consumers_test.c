@@ -114,6 +114,24 @@ static void nothing_is_acknowledged_while_the_receiver_is_behind(void **state)
     close_bench(t);
 }
 
+static void what_was_handed_on_is_acknowledged_before_the_end(void **state)
+{
+    (void)state;
+    for (int is_behind = 0; is_behind < 2; is_behind++) {
+        struct bench *t = open_bench(NULL);
+        struct hg_consumer *c = consume(t, 0, "q");
+        seam_net_run(&t->sn);
+        t->users[0].is_behind = true;
+        rig_deliver(&t->sn, 1, 1, false);
+        seam_net_run(&t->sn);
+        t->users[0].is_behind = is_behind;
+        hg_consumer_close(c);
+        seam_net_run(&t->sn);
+        assert_int_equal(rig_asked(&t->sn, "basic.ack"), !is_behind);
+        close_bench(t);
+    }
+}
+
 static void consumers_start_again_after_a_cut(void **state)
 {
     (void)state;
@@ -203,6 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_missing_queue_fails_its_own_consumer_only),
         cmocka_unit_test(nothing_is_acknowledged_while_the_receiver_is_behind),
+        cmocka_unit_test(what_was_handed_on_is_acknowledged_before_the_end),
         cmocka_unit_test(consumers_start_again_after_a_cut),
         cmocka_unit_test(a_deleted_queue_ends_its_consumer),
         cmocka_unit_test(a_queue_of_ones_own_is_bound_and_deleted_at_the_end),
