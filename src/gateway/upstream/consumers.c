@@ -167,8 +167,13 @@ static enum hg_status send_all(struct hg_consumer *c)
         status = hg_amqp_basic_qos(c->channel, COOKIE_QOS, PREFETCH);
     }
     if (status == HG_OK && !c->is_declare_only) {
+        /* RabbitMQ may go on for a while believing in the consumer of a link that broke: of an own
+         * queue's it prefers the later one. */
+        const struct hg_header priority = {HG_BYTES("x-priority"),
+                                           {.kind = HG_VALUE_INT, .u.i = (int64_t)hg_clock_ms()}};
         /* Never no-ack: a stream would answer that by ending the connection (540). */
-        const struct hg_amqp_consume consume = {.queue = c->queue};
+        const struct hg_amqp_consume consume = {
+            .queue = c->queue, .arguments = &priority, .arguments_n = c->is_own ? 1 : 0};
         status = hg_amqp_basic_consume(c->channel, COOKIE_CONSUME, &consume);
     }
     return status;

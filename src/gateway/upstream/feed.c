@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upstream/feed.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "upstream/upstream_metrics.h"
 
@@ -240,7 +241,11 @@ static enum hg_status declare(struct hg_feed *f)
 
 static enum hg_status consume(struct hg_feed *f)
 {
-    const struct hg_amqp_consume args = {.queue = hg_bytes_str(f->queue)};
+    /* RabbitMQ may go on for a while believing in the consumer of a link that broke: it prefers the
+     * later one. */
+    const struct hg_header priority = integer("x-priority", hg_clock_ms());
+    const struct hg_amqp_consume args = {
+        .queue = hg_bytes_str(f->queue), .arguments = &priority, .arguments_n = 1};
     enum hg_status status = hg_amqp_basic_qos(f->consuming, COOKIE_QOS, f->config.prefetch);
     return status != HG_OK ? status : hg_amqp_basic_consume(f->consuming, COOKIE_CONSUME, &args);
 }

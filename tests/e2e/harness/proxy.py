@@ -28,6 +28,7 @@ class Proxy:
     cut_at("up", n)      does so when exactly n more bytes have passed that way; wait_cut() waits for it
     hold("down")         keeps back what comes that way, on all connections, until release("down")
     black_hole()         keeps connections open and swallows everything, without a FIN; new ones work
+    orphan()             closes connections towards the client only: the server goes on believing in them
     refuse(), accept()   closes the listening port, opens it again
     passed["up"]         bytes forwarded so far; links: connections open now
     """
@@ -73,6 +74,16 @@ class Proxy:
         with self.lock:
             for link in list(self.links):
                 self.close(link, is_reset)
+            self.waker.send(b".")
+
+    def orphan(self):
+        with self.lock:
+            for link in self.links:
+                link.is_black_hole = True
+                for s in (link.down, link.up):
+                    if s in self.selector.get_map():
+                        self.selector.unregister(s)
+                link.down.close()
             self.waker.send(b".")
 
     def cut_at(self, direction, n):
@@ -227,6 +238,8 @@ class Proxy:
         if link in self.links:
             self.links.remove(link)
         for s in (link.down, link.up):
+            if s.fileno() < 0:
+                continue  # orphaned
             if s in self.selector.get_map():
                 self.selector.unregister(s)
             if is_reset:
