@@ -64,9 +64,12 @@ function add(message) {
   }
 }
 
+// Connected means that nothing said from now on is missed: the receipt comes once RabbitMQ has bound the room.
 function enter() {
+  const receipt = `entered-${++receipts}`;
   subscription?.unsubscribe();
-  subscription = client.subscribe(`/chat/${$("room").value}`, add);
+  client.watchForReceipt(receipt, () => show("connected", "Connected"));
+  subscription = client.subscribe(`/chat/${$("room").value}`, add, { receipt });
 }
 
 // ---- What goes
@@ -97,7 +100,6 @@ function say(event) {
 // ---- Coming and going
 
 client.onConnect = () => {
-  show("connected", "Connected");
   notice("");
   subscription = null; // the old one went with its connection
   enter();
