@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RabbitMQ's side of one AMQP 0-9-1 connection over byte buffers, for tests without sockets. It answers what it is asked by
- * itself; what it must not do by itself (confirm, deliver, return, close, say nothing) the test tells it to do. */
+/* RabbitMQ's side of one AMQP 0-9-1 connection over byte buffers, for tests without sockets. It
+ * answers what it is asked by itself; what it must not do by itself (confirm, deliver, return,
+ * close, say nothing) the test tells it to do. */
 #ifndef HG_SEAM_BROKER_H
 #define HG_SEAM_BROKER_H
 
@@ -36,19 +37,20 @@ struct broker {
     uint16_t heartbeat_s, channel_max;
     uint32_t frame_max;
     const char *vhost, *password; /* "/" and "guest"; anything else is refused */
-    const char
-        *missing[BROKER_NAMES]; /* exchanges and queues that do not exist: 404 closes the channel */
-    bool has_auto_confirm;      /* confirms each publish, one by one, at the end of broker_feed */
-    bool is_mute;               /* takes everything in, answers nothing */
-    /* Sees every method first (a publish: once its body is there); true: dealt with, no answer by the broker. */
+    /* exchanges and queues that do not exist: 404 closes the channel */
+    const char *missing[BROKER_NAMES];
+    bool has_auto_confirm; /* confirms each publish, one by one, at the end of broker_feed */
+    bool is_mute;          /* takes everything in, answers nothing */
+    /* Sees every method first (a publish: once its body is there); true: dealt with, no answer by
+     * the broker. */
     bool (*on_method)(void *ctx, struct broker *b, const struct broker_method *method);
     void *ctx;
 
     /* The test's to look at. */
     bool is_open; /* between connection.open and connection.close */
     bool is_done; /* connection.close-ok was sent or has come */
-    struct hg_writer
-        log; /* a line a method: channel, name as in AMQP's specification, name of the thing */
+    /* a line a method: channel, name as in AMQP's specification, name of the thing */
+    struct hg_writer log;
     struct broker_publish *publishes; /* all since broker_open or broker_forget */
     size_t publishes_n;
     size_t heartbeats_n;
@@ -68,7 +70,8 @@ struct broker {
 void broker_open(struct broker *b);
 void broker_close(struct broker *b);
 
-/* Bytes from the client, split anywhere. Aborts the test where they are not AMQP 0-9-1 in an order that RabbitMQ takes. */
+/* Bytes from the client, split anywhere. Aborts the test where they are not AMQP 0-9-1 in an order
+ * that RabbitMQ takes. */
 void broker_feed(struct broker *b, struct hg_bytes in);
 /* What it has to say, now the caller's; NULL if nothing. */
 struct hg_buf *broker_take_output(struct broker *b);

@@ -107,7 +107,8 @@ void hg_net_undefer(struct hg_defer *defer)
     }
 }
 
-/* The topology's own loop is not for tests without sockets; these are here so that the real net is not linked. */
+/* The topology's own loop is not for tests without sockets; these are here so that the real net is
+ * not linked. */
 bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, struct hg_log *log)
 {
     (void)net;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The network seam: hg_tcp_connect leads to a scripted broker (seam/broker.h) instead of a socket, and the test turns the loop. */
+/* The network seam: hg_tcp_connect leads to a scripted broker (seam/broker.h) instead of a socket,
+ * and the test turns the loop. */
 #ifndef HG_SEAM_NET_H
 #define HG_SEAM_NET_H
 

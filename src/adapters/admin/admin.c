@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A site of the HTTP server of adapters/http. What it reads of other workers is atomic (states, counters) or asked for (connections). */
+/* A site of the HTTP server of adapters/http. What it reads of other workers is atomic (states,
+ * counters) or asked for (connections). */
 #include "adapters/admin/admin.h"
 
 #include "adapters/http/http_server.h"

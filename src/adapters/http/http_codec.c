@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The request decoder: scan lines strictly, hand the complete head and then the body to llhttp, check what the two leave open. */
+/* The request decoder: scan lines strictly, hand the complete head and then the body to llhttp,
+ * check what the two leave open. */
 #include "adapters/http/http_codec.h"
 
 #include "base/mem.h"
 
 #include <llhttp.h>
 
-/* Method and version around the target: "OPTIONS " and " HTTP/1.1" and CR LF. A longer unknown method is cut off with 414. */
+/* Method and version around the target: "OPTIONS " and " HTTP/1.1" and CR LF. A longer unknown
+ * method is cut off with 414. */
 enum { REQUEST_LINE_REST = 32 };
 
 enum scan { SCAN_START, SCAN_LINE, SCAN_CR, SCAN_BLANK_CR };
@@ -231,7 +233,8 @@ static ssize_t parse(struct hg_http_decoder *d, struct hg_bytes in, struct hg_er
 
 /* ---- Lines --------------------------------------------------------------------------------- */
 
-/* Looks at the lines of a head or trailer, each byte once; true in *is_end_out behind the empty line that ends them. */
+/* Looks at the lines of a head or trailer, each byte once; true in *is_end_out behind the empty
+ * line that ends them. */
 static ssize_t scan(struct hg_http_decoder *d, struct hg_bytes in, bool *is_end_out,
                     struct hg_error *err)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP/1.1 requests, server side (RFC 9110, RFC 9112), sans-I/O: bytes in, one request out. llhttp decides the grammar; a scanner in
- * front of it refuses what parsers disagree on (bare LF, bare CR, folded lines), so that nothing can be smuggled past a proxy. */
+/* HTTP/1.1 requests, server side (RFC 9110, RFC 9112), sans-I/O: bytes in, one request out. llhttp
+ * decides the grammar; a scanner in front of it refuses what parsers disagree on (bare LF, bare CR,
+ * folded lines), so that nothing can be smuggled past a proxy. */
 #ifndef HG_HTTP_CODEC_H
 #define HG_HTTP_CODEC_H
 
@@ -24,8 +25,8 @@ const char *hg_http_method_name(enum hg_http_method m);
 
 struct hg_http_limits {
     size_t max_url_bytes; /* past it 414 */
-    size_t
-        max_header_bytes; /* all header lines together, chunk extensions and trailers likewise; past it 431 */
+    /* all header lines together, chunk extensions and trailers likewise; past it 431 */
+    size_t max_header_bytes;
     size_t max_headers_n;    /* past it 431 */
     uint64_t max_body_bytes; /* past it 413 */
 };
@@ -52,7 +53,8 @@ enum hg_http_state {
     HG_HTTP_STATE_HEAD, /* the head is incomplete, and `head` not valid */
     HG_HTTP_STATE_BODY, /* the head is there, body bytes are to come */
     HG_HTTP_STATE_DONE, /* the request is complete */
-    HG_HTTP_STATE_FAILED /* `refusal` is the status to answer; nothing more can be read from this connection */
+    /* `refusal` is the status to answer; nothing more can be read from this connection */
+    HG_HTTP_STATE_FAILED
 };
 
 struct llhttp__internal_s; /* llhttp_t */
@@ -82,19 +84,22 @@ struct hg_http_decoder {
 /* Starts on a zeroed or closed one; allocates nothing yet. */
 void hg_http_decoder_open(struct hg_http_decoder *d, const struct hg_http_limits *limits);
 void hg_http_decoder_close(struct hg_http_decoder *d);
-/* Takes bytes of the request. Returns how many were used: it stops behind the head, for the caller to look at it before the body
- * is taken, and behind the request; d->state tells which. < 0: FAILED, *err says why, and d->refusal is 400, 413, 414, 417, 431, 501,
- * 503 (no memory) or 505. However the input is split, the outcome is the same. */
+/* Takes bytes of the request. Returns how many were used: it stops behind the head, for the caller
+ * to look at it before the body is taken, and behind the request; d->state tells which. < 0:
+ * FAILED, *err says why, and d->refusal is 400, 413, 414, 417, 431, 501, 503 (no memory) or 505.
+ * However the input is split, the outcome is the same. */
 ssize_t hg_http_decode(struct hg_http_decoder *d, struct hg_bytes in, struct hg_error *err);
 /* The body so far, borrowed from the decoder. */
 struct hg_bytes hg_http_body(const struct hg_http_decoder *d);
 
-/* First field of that name (any letter case) at or after index *at, which it leaves behind it; NULL: none. Start with 0. */
+/* First field of that name (any letter case) at or after index *at, which it leaves behind it;
+ * NULL: none. Start with 0. */
 const struct hg_http_field *hg_http_next_field(const struct hg_http_head *head,
                                                struct hg_bytes name, size_t *at);
 /* Value of the first such field; n == 0: absent or empty. */
 struct hg_bytes hg_http_field(const struct hg_http_head *head, struct hg_bytes name);
-/* Takes the next element off a comma-separated list (RFC 9110 section 5.6.1), skipping empty ones; false at the end. */
+/* Takes the next element off a comma-separated list (RFC 9110 section 5.6.1), skipping empty ones;
+ * false at the end. */
 bool hg_http_next_element(struct hg_bytes *list, struct hg_bytes *element_out);
 /* Whether some field of that name lists the element (any letter case). */
 bool hg_http_lists(const struct hg_http_head *head, struct hg_bytes name, struct hg_bytes element);

@@ -11,9 +11,11 @@
 const char *hg_http_phrase(unsigned status);
 /* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7). */
 void hg_http_write_date(struct hg_writer *w, uint64_t wall_ms);
-/* "HTTP/1.1 404 Not Found" and Date. Fields follow, then the caller ends the head with an empty line. */
+/* "HTTP/1.1 404 Not Found" and Date. Fields follow, then the caller ends the head with an empty
+ * line. */
 void hg_http_write_status(struct hg_writer *w, unsigned status, uint64_t wall_ms);
-/* "Name: value"; a byte that could end the line becomes a blank, so that no value writes a header of its own. */
+/* "Name: value"; a byte that could end the line becomes a blank, so that no value writes a header
+ * of its own. */
 void hg_http_write_field(struct hg_writer *w, const char *name, struct hg_bytes value);
 /* {"type","title","status","detail","code"} (RFC 9457 section 3); code may be NULL. */
 void hg_http_write_problem(struct hg_writer *w, unsigned status, struct hg_bytes detail,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Request headers -> AMQP properties: Content-Type, Content-Encoding, Correlation-Id, Reply-To, Message-Id, Idempotency-Key, Amqp-*,
- * traceparent, tracestate. */
+/* Request headers -> AMQP properties: Content-Type, Content-Encoding, Correlation-Id, Reply-To,
+ * Message-Id, Idempotency-Key, Amqp-*, traceparent, tracestate. */
 #ifndef HG_HTTP_PROPS_H
 #define HG_HTTP_PROPS_H
 
@@ -14,8 +14,8 @@ struct hg_http_props {
     char uuid[37];       /* message_id where the request has none */
 };
 
-/* Persistent and with a message_id unless the headers say otherwise. False: `why` says which header is wrong, and how. Close it
- * either way. */
+/* Persistent and with a message_id unless the headers say otherwise. False: `why` says which header
+ * is wrong, and how. Close it either way. */
 bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *head,
                         struct hg_writer *why);
 void hg_http_props_close(struct hg_http_props *props);

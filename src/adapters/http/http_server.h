@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP session on a connection: reads requests, finds their route, writes answers in the order of the requests. What a site serves
- * is its table of routes; a handler answers at once or whenever it likes. */
+/* The HTTP session on a connection: reads requests, finds their route, writes answers in the order
+ * of the requests. What a site serves is its table of routes; a handler answers at once or whenever
+ * it likes. */
 #ifndef HG_HTTP_SERVER_H
 #define HG_HTTP_SERVER_H
 
@@ -18,8 +19,9 @@ struct hg_http_route {
     unsigned methods; /* bits 1 << enum hg_http_method; HEAD comes with GET, OPTIONS with all */
     /* Whether there is such a resource; NULL: always. Called once the head is there. */
     bool (*takes)(const struct hg_http_request *req);
-    /* The whole request is there. Answers it, or keeps it to answer later. False: a call returned HELD; the same request comes again
-     * when the connection is released, or is answered 503 after the configured time. */
+    /* The whole request is there. Answers it, or keeps it to answer later. False: a call returned
+     * HELD; the same request comes again when the connection is released, or is answered 503 after
+     * the configured time. */
     bool (*handle)(struct hg_http_request *req);
 };
 
@@ -64,7 +66,8 @@ struct hg_http_answer {
     size_t fields_n;
 };
 
-/* Answers a request, once; copies everything but the body. From outside its handler the request is gone afterwards. */
+/* Answers a request, once; copies everything but the body. From outside its handler the request is
+ * gone afterwards. */
 void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *answer);
 /* The same with a body of application/problem+json; code: a stable word for programs, or NULL. */
 void hg_http_refuse(struct hg_http_request *req, const struct hg_http_answer *answer,
@@ -72,7 +75,8 @@ void hg_http_refuse(struct hg_http_request *req, const struct hg_http_answer *an
 /* Input behind the request, for its handler to pass on when it takes the connection over. */
 struct hg_bytes hg_http_rest(const struct hg_http_request *req);
 
-/* A session that serves `site` (borrowed) with the limits and times of the worker's configuration. NULL when there is no memory. */
+/* A session that serves `site` (borrowed) with the limits and times of the worker's configuration.
+ * NULL when there is no memory. */
 struct hg_session *hg_http_open(struct hg_worker *worker, struct hg_conn *conn,
                                 const struct hg_http_site *site);
 

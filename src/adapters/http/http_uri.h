@@ -5,12 +5,14 @@
 
 #include "base/buf.h"
 
-/* Appends the path, percent-decoded level by level: NULL, or static text that says what is wrong. A level cannot hold a slash of its
- * own, so %2F is refused, as are %00 and a % without two hex digits. */
+/* Appends the path, percent-decoded level by level: NULL, or static text that says what is wrong. A
+ * level cannot hold a slash of its own, so %2F is refused, as are %00 and a % without two hex
+ * digits. */
 const char *hg_http_decode_path(struct hg_bytes path, struct hg_writer *out);
 
-/* Takes the next name=value off a query, decoded (`+` is a blank) into the two writers, which it resets first. False at the end. *why_out:
- * NULL, or static text that says what is wrong with this pair. */
+/* Takes the next name=value off a query, decoded (`+` is a blank) into the two writers, which it
+ * resets first. False at the end. *why_out: NULL, or static text that says what is wrong with this
+ * pair. */
 bool hg_http_next_parameter(struct hg_bytes *query, struct hg_writer *name, struct hg_writer *value,
                             const char **why_out);
 

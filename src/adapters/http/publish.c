@@ -9,7 +9,8 @@
 
 #define TOPICS "/v1/topics/"
 
-/* The status's own text, and behind it RabbitMQ's reason or the rule that was broken, if that says more. */
+/* The status's own text, and behind it RabbitMQ's reason or the rule that was broken, if that says
+ * more. */
 static void refuse(struct hg_http_request *req, enum hg_status status, struct hg_bytes reason)
 {
     const struct hg_status_info *info = hg_status_info(status);
@@ -49,8 +50,8 @@ static void write_note(struct hg_writer *w, struct hg_bytes id, const struct hg_
     hg_writer_str(w, "\"}\n");
 }
 
-/* `?mandatory=true`; other parameters are refused where the path is ours, and left alone where it is the user's. NULL or what is
- * wrong. */
+/* `?mandatory=true`; other parameters are refused where the path is ours, and left alone where it
+ * is the user's. NULL or what is wrong. */
 static const char *read_query(struct hg_bytes query, bool is_strict, bool *is_mandatory_out)
 {
     struct hg_writer name = {0};

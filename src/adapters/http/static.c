@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files of the configured folder, for examples and small pages. Nothing outside the folder and nothing hidden is served. */
+/* Files of the configured folder, for examples and small pages. Nothing outside the folder and
+ * nothing hidden is served. */
 #include "adapters/http/http_uri.h"
 #include "adapters/http/web.h"
 #include "core/config.h"
@@ -48,7 +49,8 @@ bool hg_http_static_takes(const struct hg_http_request *req)
            !hg_http_path_is_reserved(h->path);
 }
 
-/* Where a path of the site lies; false if there is nothing to serve. `resolved` has PATH_MAX bytes. */
+/* Where a path of the site lies; false if there is nothing to serve. `resolved` has PATH_MAX
+ * bytes. */
 static bool resolve(const char *dir, struct hg_bytes path, char *resolved)
 {
     char root[PATH_MAX];

@@ -49,7 +49,8 @@ static struct choice choose_by_name(const struct hg_adapter *const *adapters, st
     return (struct choice){0};
 }
 
-/* The first of the client's sub-protocols that is known here; if it offers none, what the path stands for. */
+/* The first of the client's sub-protocols that is known here; if it offers none, what the path
+ * stands for. */
 static struct choice choose(const struct hg_http_request *req)
 {
     const struct hg_adapter *const *adapters = req->session->worker->gateway->adapters;

@@ -21,7 +21,8 @@ bool hg_http_upgrade(struct hg_http_request *req);
 /* Appends Sec-WebSocket-Accept for a key; false if it is not the base64 of 16 bytes. */
 bool hg_http_upgrade_accept(struct hg_bytes key, struct hg_writer *out);
 
-/* static.c: files of the configured folder, up to HG_HTTP_FILE_MAX each: they are read in one go on the worker's loop. */
+/* static.c: files of the configured folder, up to HG_HTTP_FILE_MAX each: they are read in one go on
+ * the worker's loop. */
 enum { HG_HTTP_FILE_MAX = 4 * 1024 * 1024 };
 bool hg_http_static_takes(const struct hg_http_request *req);
 bool hg_http_static(struct hg_http_request *req);

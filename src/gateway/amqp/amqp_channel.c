@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Channels: their numbers and ends, replies to requests, messages put together from their frames. */
+/* Channels: their numbers and ends, replies to requests, messages put together from their
+ * frames. */
 #include "amqp/amqp_channel.h"
 
 #include "amqp/amqp_priv.h"
@@ -153,7 +154,8 @@ enum hg_status hg_amqp_channel_request(struct hg_amqp_channel *ch, uint64_t cook
     return status;
 }
 
-/* The cookie of the oldest request; false after having ended the connection, where something else was asked for. */
+/* The cookie of the oldest request; false after having ended the connection, where something else
+ * was asked for. */
 static bool take_request(struct hg_amqp_channel *ch, amqp_method_number_t reply,
                          uint64_t *cookie_out)
 {
@@ -267,7 +269,8 @@ static void on_cancel(struct hg_amqp_channel *ch, struct hg_bytes payload,
     }
 }
 
-/* RabbitMQ holds publishers back by not reading and by connection.blocked, never by channel.flow: answered, not obeyed. */
+/* RabbitMQ holds publishers back by not reading and by connection.blocked, never by channel.flow:
+ * answered, not obeyed. */
 static void on_flow(struct hg_amqp_channel *ch, struct hg_bytes payload,
                     enum hg_amqp_reply_kind kind)
 {
@@ -279,7 +282,8 @@ static void on_flow(struct hg_amqp_channel *ch, struct hg_bytes payload,
     }
 }
 
-/* Also for a channel that we are closing: then both asked at once, and close-ok is still to come. */
+/* Also for a channel that we are closing: then both asked at once, and close-ok is still to
+ * come. */
 static void on_channel_close(struct hg_amqp_channel *ch, struct hg_bytes payload,
                              enum hg_amqp_reply_kind kind)
 {
@@ -374,7 +378,8 @@ static void set_route(struct hg_message_parts *parts, amqp_bytes_t exchange, amq
     parts->routing_key = hg_amqp_view(key);
 }
 
-/* Everything but the route, which each method holds in a struct of its own; false after having ended the connection. */
+/* Everything but the route, which each method holds in a struct of its own; false after having
+ * ended the connection. */
 static bool read_parts(struct hg_amqp_channel *ch, struct hg_message_parts *parts)
 {
     struct hg_amqp_conn *c = ch->conn;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Channels of an AMQP connection: requests with replies, publishing, consuming (AMQP 0-9-1 with RabbitMQ's publisher confirms,
- * basic.nack, consumer cancel notification). Requests may be sent one after another without waiting; replies come in order. */
+/* Channels of an AMQP connection: requests with replies, publishing, consuming (AMQP 0-9-1 with
+ * RabbitMQ's publisher confirms, basic.nack, consumer cancel notification). Requests may be sent
+ * one after another without waiting; replies come in order. */
 #ifndef HG_AMQP_AMQP_CHANNEL_H
 #define HG_AMQP_AMQP_CHANNEL_H
 
@@ -14,7 +15,8 @@ struct hg_amqp_reply { /* to a request; borrowed during the call */
         HG_AMQP_CHANNEL_OPEN_OK,
         HG_AMQP_CONFIRM_OK,
         HG_AMQP_EXCHANGE_OK, /* declare, delete, bind, unbind */
-        HG_AMQP_QUEUE_OK, /* declare: name, message_n, consumer_n; purge, delete: message_n; bind, unbind */
+        /* declare: name, message_n, consumer_n; purge, delete: message_n; bind, unbind */
+        HG_AMQP_QUEUE_OK,
         HG_AMQP_QOS_OK,
         HG_AMQP_CONSUME_OK, /* name: consumer tag */
         HG_AMQP_CANCEL_OK,  /* name: consumer tag */
@@ -45,8 +47,8 @@ struct hg_amqp_return { /* basic.return: came back because `mandatory` found no 
 struct hg_amqp_channel_ops {
     /* cookie: the request's. */
     void (*on_reply)(void *ctx, uint64_t cookie, const struct hg_amqp_reply *reply);
-    /* RabbitMQ closed the channel (close-ok is already in the output); the channel is freed when this returns, its outstanding
-     * requests get no reply. */
+    /* RabbitMQ closed the channel (close-ok is already in the output); the channel is freed when
+     * this returns, its outstanding requests get no reply. */
     void (*on_close)(void *ctx, const struct hg_amqp_close *why);
     void (*on_confirm)(void *ctx, uint64_t delivery_tag, bool is_multiple, bool is_ack);
     /* Before the confirm of the same publish. */
@@ -56,11 +58,13 @@ struct hg_amqp_channel_ops {
     void (*on_cancel)(void *ctx, struct hg_bytes consumer_tag);
 };
 
-/* Opens the lowest free channel number and sends channel.open (reply: CHANNEL_OPEN_OK). NULL: no memory or no channel left. */
+/* Opens the lowest free channel number and sends channel.open (reply: CHANNEL_OPEN_OK). NULL: no
+ * memory or no channel left. */
 struct hg_amqp_channel *hg_amqp_channel_open(struct hg_amqp_conn *c,
                                              const struct hg_amqp_channel_ops *ops, void *ctx,
                                              uint64_t cookie);
-/* Sends channel.close; no further event comes, the number is free again after close-ok. The pointer is invalid at once. */
+/* Sends channel.close; no further event comes, the number is free again after close-ok. The pointer
+ * is invalid at once. */
 void hg_amqp_channel_close(struct hg_amqp_channel *ch);
 uint16_t hg_amqp_channel_number(const struct hg_amqp_channel *ch);
 
@@ -89,9 +93,10 @@ struct hg_amqp_consume {
     size_t arguments_n;
 };
 
-/* Each sends one method. OK; NO_MEMORY; BAD_PROPERTY where a name is over 255 bytes, the tables exceed a frame or a JSON
- * argument is none; BROKER_AWAY where the channel or the connection is ending; TOO_MANY where 65,536 requests of this channel
- * wait for their replies. Unless OK nothing was sent. */
+/* Each sends one method. OK; NO_MEMORY; BAD_PROPERTY where a name is over 255 bytes, the tables
+ * exceed a frame or a JSON argument is none; BROKER_AWAY where the channel or the connection is
+ * ending; TOO_MANY where 65,536 requests of this channel wait for their replies. Unless OK nothing
+ * was sent. */
 enum hg_status hg_amqp_confirm_select(struct hg_amqp_channel *ch, uint64_t cookie);
 enum hg_status hg_amqp_exchange_declare(struct hg_amqp_channel *ch, uint64_t cookie,
                                         const struct hg_amqp_exchange_declare *args);
@@ -117,13 +122,14 @@ enum hg_status hg_amqp_basic_ack(struct hg_amqp_channel *ch, uint64_t delivery_t
                                  bool is_multiple);
 enum hg_status hg_amqp_basic_nack(struct hg_amqp_channel *ch, uint64_t delivery_tag,
                                   bool is_multiple, bool is_requeue);
-/* Sends method, header and as many body frames as frame_max asks for. After confirm_select the n-th publish of the channel
- * has delivery tag n, from 1. */
+/* Sends method, header and as many body frames as frame_max asks for. After confirm_select the n-th
+ * publish of the channel has delivery tag n, from 1. */
 enum hg_status hg_amqp_basic_publish(struct hg_amqp_channel *ch, const struct hg_message *m);
 
-/* NULL if RabbitMQ will take this publish, else static text: what would make it close the channel or the connection
- * (expiration not digits or past 2^32 - 1 ms, names over 255 bytes, a property too long, headers that do not fit one frame, CC or
- * BCC that is no array, a body over max_body_bytes, user_id other than `user`, which may be empty for "never allowed"). */
+/* NULL if RabbitMQ will take this publish, else static text: what would make it close the channel
+ * or the connection (expiration not digits or past 2^32 - 1 ms, names over 255 bytes, a property
+ * too long, headers that do not fit one frame, CC or BCC that is no array, a body over
+ * max_body_bytes, user_id other than `user`, which may be empty for "never allowed"). */
 const char *hg_amqp_check_publish(const struct hg_message_parts *parts, struct hg_bytes user,
                                   uint32_t frame_max, uint64_t max_body_bytes);
 

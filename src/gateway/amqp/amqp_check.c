@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whether RabbitMQ will take a publish: what it would close a channel over, found before encoding. */
+/* Whether RabbitMQ will take a publish: what it would close a channel over, found before
+ * encoding. */
 #include "amqp/amqp_channel.h"
 #include "amqp/amqp_codec.h"
 #include "base/mem.h"
 
-/* 3.10: rabbit_channel's checks of basic.publish (expiration, user_id, size), rabbit_basic:header_routes (CC, BCC). */
+/* 3.10: rabbit_channel's checks of basic.publish (expiration, user_id, size),
+ * rabbit_basic:header_routes (CC, BCC). */
 
 static const char *check_names(const struct hg_message_parts *parts)
 {

@@ -82,7 +82,8 @@ static enum hg_amqp_step end_frame(struct hg_amqp_decoder *d, uint8_t octet,
     return HG_AMQP_STEP_FRAME;
 }
 
-/* A frame other than a body frame: borrowed from the input if it lies there in one piece, gathered otherwise. */
+/* A frame other than a body frame: borrowed from the input if it lies there in one piece, gathered
+ * otherwise. */
 static enum hg_amqp_step next_whole(struct hg_amqp_decoder *d, struct hg_bytes *in,
                                     struct hg_amqp_frame *out, struct hg_error *err)
 {
@@ -259,7 +260,8 @@ struct payload {
     void *decoded;
 };
 
-/* librabbitmq cannot say how much room it needs: doubles it until it is enough, or more than a frame may have. */
+/* librabbitmq cannot say how much room it needs: doubles it until it is enough, or more than a
+ * frame may have. */
 static enum hg_status write_frame(struct hg_writer *w, uint16_t channel,
                                   const struct payload *payload, uint32_t frame_max)
 {

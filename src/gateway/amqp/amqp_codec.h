@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Frames of AMQP 0-9-1 (section 4.2): bytes into frames, methods and messages into bytes. Sans-I/O. Methods and properties are
- * librabbitmq's to decode and encode (amqp_framing.h); frames are ours, so that nothing is kept that is not needed, no length
- * is believed before it was checked, and a body reaches its buffer in one copy. */
+/* Frames of AMQP 0-9-1 (section 4.2): bytes into frames, methods and messages into bytes. Sans-I/O.
+ * Methods and properties are librabbitmq's to decode and encode (amqp_framing.h); frames are ours,
+ * so that nothing is kept that is not needed, no length is believed before it was checked, and a
+ * body reaches its buffer in one copy. */
 #ifndef HG_AMQP_AMQP_CODEC_H
 #define HG_AMQP_AMQP_CODEC_H
 
@@ -28,22 +29,25 @@ struct hg_amqp_frame {
 enum hg_amqp_step {
     HG_AMQP_STEP_MORE,  /* all input is taken: call again with more */
     HG_AMQP_STEP_FRAME, /* *out is a frame, or a piece of a body frame */
-    HG_AMQP_STEP_FAILED /* *err says why (PROTOCOL_ERROR or NO_MEMORY); the decoder is of no further use */
+    /* *err says why (PROTOCOL_ERROR or NO_MEMORY); the decoder is of no further use */
+    HG_AMQP_STEP_FAILED
 };
 
-/* Takes bytes off the front of *in, up to the end of one frame. Body frames come in pieces, as they arrive; others whole. */
+/* Takes bytes off the front of *in, up to the end of one frame. Body frames come in pieces, as they
+ * arrive; others whole. */
 enum hg_amqp_step hg_amqp_decoder_next(struct hg_amqp_decoder *d, struct hg_bytes *in,
                                        struct hg_amqp_frame *out, struct hg_error *err);
 void hg_amqp_decoder_close(struct hg_amqp_decoder *d);
 
-/* The properties in a header frame, behind its body size; everything is borrowed from `in`, `pool` and `json`. A headers table
- * nested deeper than HG_AMQP_TABLE_DEPTH is left out: RabbitMQ takes any depth, and to refuse the message would mean to get it
- * again for ever. OK, PROTOCOL_ERROR, NO_MEMORY. */
+/* The properties in a header frame, behind its body size; everything is borrowed from `in`, `pool`
+ * and `json`. A headers table nested deeper than HG_AMQP_TABLE_DEPTH is left out: RabbitMQ takes
+ * any depth, and to refuse the message would mean to get it again for ever. OK, PROTOCOL_ERROR,
+ * NO_MEMORY. */
 enum hg_status hg_amqp_decode_properties(struct hg_bytes in, amqp_pool_t *pool,
                                          struct hg_writer *json, struct hg_properties *out);
 
-/* Each appends whole frames to w. OK; NO_MEMORY; BAD_PROPERTY where a string is over 255 bytes or the frame over frame_max. After
- * a failure w may hold a part: hg_amqp_rollback takes it away. */
+/* Each appends whole frames to w. OK; NO_MEMORY; BAD_PROPERTY where a string is over 255 bytes or
+ * the frame over frame_max. After a failure w may hold a part: hg_amqp_rollback takes it away. */
 enum hg_status hg_amqp_encode_method(struct hg_writer *w, uint16_t channel, amqp_method_number_t id,
                                      void *method, uint32_t frame_max);
 /* Header and body frames; `pool` is scratch. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The connection: handshake, heartbeats, blocked, its end; methods of channel 0 (AMQP 0-9-1 section 1.4). */
+/* The connection: handshake, heartbeats, blocked, its end; methods of channel 0 (AMQP 0-9-1 section
+ * 1.4). */
 #include "amqp/amqp_conn.h"
 
 #include "amqp/amqp_priv.h"
@@ -48,7 +49,8 @@ static void enter(struct hg_amqp_conn *c)
     c->depth++;
 }
 
-/* Only the outermost call tells the end: an ops function never sees on_close from inside its own doing. */
+/* Only the outermost call tells the end: an ops function never sees on_close from inside its own
+ * doing. */
 static void leave(struct hg_amqp_conn *c)
 {
     if (c->depth == 1 && c->state == HG_AMQP_ENDED && !c->has_told) {
@@ -445,7 +447,8 @@ struct hg_amqp_conn *hg_amqp_conn_new(const struct hg_amqp_conn_config *config,
         hg_amqp_conn_free(c);
         return NULL;
     }
-    /* server-properties come before any limit is agreed on, and may be over the least that both must take */
+    /* server-properties come before any limit is agreed on, and may be over the least that both
+     * must take */
     c->in.frame_max =
         c->frame_max < AMQP_DEFAULT_FRAME_SIZE ? AMQP_DEFAULT_FRAME_SIZE : c->frame_max;
     return c;

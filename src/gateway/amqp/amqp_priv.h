@@ -52,13 +52,15 @@ struct hg_amqp_conn {
 
 /* -- amqp_conn.c, for the channels ------------------------------------------------------------ */
 
-/* Appends a method; after a failure the output is as before. BROKER_AWAY when the connection has ended or is closing. */
+/* Appends a method; after a failure the output is as before. BROKER_AWAY when the connection has
+ * ended or is closing. */
 enum hg_status hg_amqp_conn_send(struct hg_amqp_conn *c, uint16_t channel, amqp_method_number_t id,
                                  void *method);
 /* For methods that must not get lost: no memory ends the connection. */
 void hg_amqp_conn_must_send(struct hg_amqp_conn *c, uint16_t channel, amqp_method_number_t id,
                             void *method);
-/* To be called around every use of c->out: rolls back unless OK, tells on_output if it was empty before. */
+/* To be called around every use of c->out: rolls back unless OK, tells on_output if it was empty
+ * before. */
 enum hg_status hg_amqp_conn_sent(struct hg_amqp_conn *c, size_t n_before, enum hg_status status);
 /* The broker broke the protocol: tells it (reply code), then ends with PROTOCOL_ERROR. */
 void hg_amqp_conn_fail(struct hg_amqp_conn *c, uint16_t code, const char *fmt, ...) HG_PRINTF(3, 4);

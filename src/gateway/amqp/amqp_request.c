@@ -3,7 +3,8 @@
 #include "amqp/amqp_channel.h"
 #include "amqp/amqp_priv.h"
 
-/* Puts the arguments into the scratch pool of the connection, then sends the request: `to` is a field of `method`. */
+/* Puts the arguments into the scratch pool of the connection, then sends the request: `to` is a
+ * field of `method`. */
 static enum hg_status request_with(struct hg_amqp_channel *ch, uint64_t cookie,
                                    amqp_method_number_t id, void *method, amqp_table_t *to,
                                    const struct hg_header *arguments, size_t arguments_n)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The ledger of one channel's unconfirmed publishes: which delivery tag is which item. Pure bookkeeping. */
+/* The ledger of one channel's unconfirmed publishes: which delivery tag is which item. Pure
+ * bookkeeping. */
 #ifndef HG_AMQP_AMQP_WINDOW_H
 #define HG_AMQP_AMQP_WINDOW_H
 
@@ -15,14 +16,16 @@ struct hg_window {
 
 void hg_window_open(struct hg_window *w);
 void hg_window_close(struct hg_window *w);
-/* Gives `item` (not NULL) the next delivery tag. False when there is no memory; then no tag is used. */
+/* Gives `item` (not NULL) the next delivery tag. False when there is no memory; then no tag is
+ * used. */
 bool hg_window_push(struct hg_window *w, void *item);
-/* Calls settle for each item that `tag` settles (all up to it if is_multiple, of those not yet settled), oldest first; tags
- * never given or settled before are ignored. Tag 0 with is_multiple means all (AMQP 0-9-1, basic.ack). Returns how many.
- * settle may push. */
+/* Calls settle for each item that `tag` settles (all up to it if is_multiple, of those not yet
+ * settled), oldest first; tags never given or settled before are ignored. Tag 0 with is_multiple
+ * means all (AMQP 0-9-1, basic.ack). Returns how many. settle may push. */
 size_t hg_window_settle(struct hg_window *w, uint64_t tag, bool is_multiple,
                         void (*settle)(void *ctx, void *item), void *ctx);
-/* The oldest unsettled item, or NULL; and the one after *tag (start with 0), for walking in order. */
+/* The oldest unsettled item, or NULL; and the one after *tag (start with 0), for walking in
+ * order. */
 void *hg_window_next(const struct hg_window *w, uint64_t *tag);
 /* Forgets all items and starts at tag 1 again. */
 void hg_window_reset(struct hg_window *w);

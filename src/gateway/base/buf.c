@@ -53,7 +53,8 @@ void hg_buf_unref(struct hg_buf *buf)
     }
 }
 
-/* A buffer of ours alone with the same content and cap bytes of room; NULL leaves everything as it is. */
+/* A buffer of ours alone with the same content and cap bytes of room; NULL leaves everything as it
+ * is. */
 static struct hg_buf *regrow(struct hg_buf *old, size_t cap)
 {
     if (old != NULL && old->refs == 1) {

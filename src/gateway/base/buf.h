@@ -44,7 +44,8 @@ void hg_writer_u32(struct hg_writer *w, uint32_t v);
 void hg_writer_u64(struct hg_writer *w, uint64_t v);
 /* Decimal. */
 void hg_writer_dec(struct hg_writer *w, uint64_t v);
-/* b as the inside of a JSON string (RFC 8259), without the quotes; bytes that are not UTF-8 become U+FFFD. */
+/* b as the inside of a JSON string (RFC 8259), without the quotes; bytes that are not UTF-8 become
+ * U+FFFD. */
 void hg_writer_json(struct hg_writer *w, struct hg_bytes b);
 
 static inline size_t hg_writer_n(const struct hg_writer *w)

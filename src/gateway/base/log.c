@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lines are built in memory of their own and leave in one write; only the table of causes is shared. */
+/* Lines are built in memory of their own and leave in one write; only the table of causes is
+ * shared. */
 #include "base/log.h"
 
 #include "base/buf.h"
@@ -144,7 +145,8 @@ void hg_log_event(struct hg_log *log, enum hg_log_level level, const char *event
     }
 }
 
-/* The slot of this cause; else one whose second is over (its left-over count goes to *evicted); else the common one. */
+/* The slot of this cause; else one whose second is over (its left-over count goes to *evicted);
+ * else the common one. */
 static struct cause *slot_of(struct hg_log *log, uint64_t hash, const char *event, uint64_t now_ms,
                              struct cause *evicted)
 {

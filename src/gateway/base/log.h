@@ -26,19 +26,21 @@ struct hg_log_field {
 #define HG_F_INT(k, v)   ((struct hg_log_field){.key = (k), .kind = HG_FIELD_INT, .u.i = (v)})
 #define HG_F_UINT(k, v)  ((struct hg_log_field){.key = (k), .kind = HG_FIELD_UINT, .u.u = (v)})
 
-/* Writes lines up to and including `level` to fd, which stays the caller's. NULL when there is no memory. */
+/* Writes lines up to and including `level` to fd, which stays the caller's. NULL when there is no
+ * memory. */
 struct hg_log *hg_log_new(int fd, enum hg_log_level level, bool is_json);
 void hg_log_free(struct hg_log *log);
 
-/* event: static words with dots ("mqtt.refused"). A field's bytes are escaped; fields over 512 bytes are cut.
- * A NULL log swallows the line. */
+/* event: static words with dots ("mqtt.refused"). A field's bytes are escaped; fields over 512
+ * bytes are cut. A NULL log swallows the line. */
 void hg_log_event(struct hg_log *log, enum hg_log_level level, const char *event,
                   const struct hg_log_field *fields);
 #define HG_LOG(log, level, event, ...) \
     hg_log_event((log), (level), (event), (const struct hg_log_field[]){__VA_ARGS__, {.key = NULL}})
 
-/* As HG_LOG, but at most one line a second for each (event, cause), cause being a client's or rule's name; the
- * next line that passes says how many were left out (suppressed=N). The table of causes is bounded. */
+/* As HG_LOG, but at most one line a second for each (event, cause), cause being a client's or
+ * rule's name; the next line that passes says how many were left out (suppressed=N). The table of
+ * causes is bounded. */
 void hg_log_event_limited(struct hg_log *log, enum hg_log_level level, const char *event,
                           struct hg_bytes cause, const struct hg_log_field *fields);
 #define HG_LOG_LIMITED(log, level, event, cause, ...)      \

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Linear probing; a removal shifts what follows back, so there are no tombstones and no clean-up. */
+/* Linear probing; a removal shifts what follows back, so there are no tombstones and no
+ * clean-up. */
 #include "base/map.h"
 
 #include "base/check.h"

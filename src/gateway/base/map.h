@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Seeded hash map from bytes to a pointer (SipHash-1-3: peers choose keys). Open addressing; keys are
- * borrowed from the values, which must keep them alive and unchanged while they are in the map. */
+/* Seeded hash map from bytes to a pointer (SipHash-1-3: peers choose keys). Open addressing; keys
+ * are borrowed from the values, which must keep them alive and unchanged while they are in the
+ * map. */
 #ifndef HG_BASE_MAP_H
 #define HG_BASE_MAP_H
 

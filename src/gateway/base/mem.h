@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The memory seam: every allocation of ours goes through here, so that a test can fail each in turn. */
+/* The memory seam: every allocation of ours goes through here, so that a test can fail each in
+ * turn. */
 #ifndef HG_BASE_MEM_H
 #define HG_BASE_MEM_H
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What can go wrong, in one table with each protocol's wire code, and the error that says which rule and where. */
+/* What can go wrong, in one table with each protocol's wire code, and the error that says which
+ * rule and where. */
 #ifndef HG_BASE_STATUS_H
 #define HG_BASE_STATUS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* Columns: name; MQTT 5 reason code in CONNACK, PUBACK/PUBREC, SUBACK, DISCONNECT (0: never sent there, the session
- * chooses another way to tell); HTTP status; text. Codes: MQTT 5.0 sections 3.2.2.2, 3.4.2.1, 3.9.3, 3.14.2.1. */
+/* Columns: name; MQTT 5 reason code in CONNACK, PUBACK/PUBREC, SUBACK, DISCONNECT (0: never sent
+ * there, the session chooses another way to tell); HTTP status; text. Codes: MQTT 5.0 sections
+ * 3.2.2.2, 3.4.2.1, 3.9.3, 3.14.2.1. */
 /* clang-format off */
 #define HG_STATUS_MAP(X)                                                                            \
     X(OK,              0x00, 0x00, 0x00, 0x00, 200, "done")                                         \

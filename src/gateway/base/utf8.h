@@ -5,8 +5,8 @@
 
 #include "base/bytes.h"
 
-/* Bytes of the code point that b starts with, 1 to 4; 0 if b is empty or does not start with a well-formed one
- * (overlong, surrogate, past U+10FFFF, cut off). */
+/* Bytes of the code point that b starts with, 1 to 4; 0 if b is empty or does not start with a
+ * well-formed one (overlong, surrogate, past U+10FFFF, cut off). */
 size_t hg_utf8_step(struct hg_bytes b, uint32_t *code_out);
 
 #endif

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Level L has slots of 256^L ticks. A slot of a higher level is dealt out to the lower ones at the tick it starts. */
+/* Level L has slots of 256^L ticks. A slot of a higher level is dealt out to the lower ones at the
+ * tick it starts. */
 #include "base/wheel.h"
 
 enum { SLOT_BITS = 8, SLOT_MASK = HG_WHEEL_SLOTS - 1 };
 _Static_assert(1 << SLOT_BITS == HG_WHEEL_SLOTS, "a level is one byte of the tick");
 
-/* The longest way ahead that the levels can hold; timers beyond it are dealt out again when that time has come. */
+/* The longest way ahead that the levels can hold; timers beyond it are dealt out again when that
+ * time has come. */
 static const uint64_t span_ticks = 1ULL << (SLOT_BITS * HG_WHEEL_LEVELS);
 /* A step longer than this sorts every timer anew instead of walking the ticks. */
 static const uint64_t walk_ticks = 1ULL << (SLOT_BITS * 2);
@@ -27,7 +29,8 @@ void hg_timer_init(struct hg_timer *t, hg_timer_fn *fire)
     t->due_ms = 0;
 }
 
-/* The slot for a timer that may fire at `earliest` or later; earliest is the tick done or the one after it. */
+/* The slot for a timer that may fire at `earliest` or later; earliest is the tick done or the one
+ * after it. */
 static struct hg_list *slot_of(struct hg_wheel *w, const struct hg_timer *t, uint64_t earliest)
 {
     uint64_t due = t->due_ms / HG_WHEEL_TICK_MS + (t->due_ms % HG_WHEEL_TICK_MS != 0);
@@ -99,7 +102,8 @@ void hg_wheel_advance(struct hg_wheel *w, uint64_t now_ms)
     if (now <= w->tick) {
         return; /* the same tick, or a clock set back: nothing fires early */
     }
-    /* Collected first and fired after, so that a function that sets its timer anew cannot meet it twice. */
+    /* Collected first and fired after, so that a function that sets its timer anew cannot meet it
+     * twice. */
     struct hg_list due;
     hg_list_init(&due);
     if (now - w->tick > walk_ticks) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hierarchical timer wheel with a resolution of 64 ms, driven by the time it is given; a timer costs
- * 32 bytes inside its owner and O(1) to set, move and stop. Belongs to one worker. */
+/* Hierarchical timer wheel with a resolution of 64 ms, driven by the time it is given; a timer
+ * costs 32 bytes inside its owner and O(1) to set, move and stop. Belongs to one worker. */
 #ifndef HG_BASE_WHEEL_H
 #define HG_BASE_WHEEL_H
 
@@ -27,13 +27,15 @@ struct hg_wheel {
 void hg_wheel_open(struct hg_wheel *w, uint64_t now_ms);
 /* Once, before its first use. */
 void hg_timer_init(struct hg_timer *t, hg_timer_fn *fire);
-/* Fires once, at the first advance at or after due_ms (never early, at most one tick late); moves it if it was set. */
+/* Fires once, at the first advance at or after due_ms (never early, at most one tick late); moves
+ * it if it was set. */
 void hg_wheel_set(struct hg_wheel *w, struct hg_timer *t, uint64_t due_ms);
 /* Safe on a timer that is not set. */
 void hg_timer_stop(struct hg_timer *t);
 /* Fires what is due. A timer's function may set and stop any timer, itself included. */
 void hg_wheel_advance(struct hg_wheel *w, uint64_t now_ms);
-/* When the wheel wants its next advance (may be early, never late, never before now_ms); UINT64_MAX if no timer is set. */
+/* When the wheel wants its next advance (may be early, never late, never before now_ms); UINT64_MAX
+ * if no timer is set. */
 uint64_t hg_wheel_next_ms(const struct hg_wheel *w, uint64_t now_ms);
 
 #endif

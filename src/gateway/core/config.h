@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The configuration, typed. Read once; everything in it lives until hg_config_free. config/headgate.toml documents every key. */
+/* The configuration, typed. Read once; everything in it lives until hg_config_free.
+ * config/headgate.toml documents every key. */
 #ifndef HG_CORE_CONFIG_H
 #define HG_CORE_CONFIG_H
 
@@ -35,8 +36,8 @@ struct hg_config {
     uint64_t heartbeat_ms, connect_timeout_ms;
     uint32_t confirm_window; /* unconfirmed messages per worker */
     uint64_t buffer_bytes;   /* held per worker while unconfirmed or disconnected */
-    uint64_t
-        publish_timeout_ms; /* a publish that RabbitMQ neither confirms nor refuses ends as TIMED_OUT */
+    /* a publish that RabbitMQ neither confirms nor refuses ends as TIMED_OUT */
+    uint64_t publish_timeout_ms;
     uint64_t unavailable_timeout_ms; /* how long a client is held while RabbitMQ is away */
     uint64_t max_message_bytes;
     uint64_t feed_max_bytes;  /* x-max-length-bytes of a feed queue */
@@ -52,8 +53,8 @@ struct hg_config {
     uint64_t mqtt_max_packet_bytes;
     uint64_t mqtt_connect_timeout_ms;
     uint32_t mqtt_max_inflight; /* QoS 1 deliveries unacknowledged per client */
-    uint32_t
-        mqtt_max_queued; /* QoS 1 deliveries waiting for room in it, per client; past it the client is closed */
+    /* QoS 1 deliveries waiting for room in it, per client; past it the client is closed */
+    uint32_t mqtt_max_queued;
     /* [stomp] */
     bool stomp_rabbitmq_destinations;
     uint64_t stomp_max_frame_bytes, stomp_max_header_bytes;
@@ -77,8 +78,8 @@ struct hg_config {
     struct hg_rules *table; /* made from rules and exchanges */
 };
 
-/* Reads and checks a file; sets: "key=value" overrides with dotted keys and TOML values (bare words are strings). NULL: errors_out
- * has one line "file:line:column: message" per problem. */
+/* Reads and checks a file; sets: "key=value" overrides with dotted keys and TOML values (bare words
+ * are strings). NULL: errors_out has one line "file:line:column: message" per problem. */
 struct hg_config *hg_config_load(const char *file, const char *const *sets, size_t sets_n,
                                  struct hg_writer *errors_out);
 void hg_config_free(struct hg_config *c);

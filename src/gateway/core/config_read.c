@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table-driven reader of the configuration: types, defaults, ranges, unknown keys, and the list of problems. */
+/* The table-driven reader of the configuration: types, defaults, ranges, unknown keys, and the list
+ * of problems. */
 #include "core/config_read.h"
 
 #include "core/config_value.h"
@@ -84,7 +85,8 @@ const char *hg_config_read_where(struct hg_config_reader *r, const struct hg_con
     return hg_config_arena_printf(&r->arena, "%s:%u:%u", at->source, at->line, at->column);
 }
 
-/* Edit distance where swapping two neighbours counts once (optimal string alignment); at least `limit` if it is not below. */
+/* Edit distance where swapping two neighbours counts once (optimal string alignment); at least
+ * `limit` if it is not below. */
 static unsigned distance(const char *a, const char *b, unsigned limit)
 {
     enum { WORD_MAX = 32 };

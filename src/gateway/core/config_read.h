@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads a table of the document into a struct by a table of fields, and collects everything that is wrong on the way. For
- * config*.c and their tests only. */
+/* Reads a table of the document into a struct by a table of fields, and collects everything that is
+ * wrong on the way. For config*.c and their tests only. */
 #ifndef HG_CORE_CONFIG_READ_H
 #define HG_CORE_CONFIG_READ_H
 
@@ -27,16 +27,20 @@ enum hg_config_field_kind {
     HG_READ_NUMBER,
     HG_READ_DURATION, /* stored in milliseconds */
     HG_READ_SIZE,     /* stored in bytes */
-    HG_READ_TEXT, /* const char *; min and max are its length in bytes; `words`, if any, all it may be */
-    HG_READ_TEXTS,  /* const char *const *, and a size_t at n_offset */
-    HG_READ_WORD,   /* index of one of `words` */
-    HG_READ_TABLE,  /* a table within, filled into the same struct by `fields` */
-    HG_READ_TABLES, /* an array of tables: an array of structs of `element_bytes`, each filled by `fields` and then seen by `check` */
-    HG_READ_OTHER,  /* whatever `read` makes of it */
-    HG_READ_LATER   /* part of the interface, not of this version: refused */
+    /* const char *; min and max are its length in bytes; `words`, if any, all it may be */
+    HG_READ_TEXT,
+    HG_READ_TEXTS, /* const char *const *, and a size_t at n_offset */
+    HG_READ_WORD,  /* index of one of `words` */
+    HG_READ_TABLE, /* a table within, filled into the same struct by `fields` */
+    /* an array of tables: an array of structs of `element_bytes`, each filled by `fields` and then
+     * seen by `check` */
+    HG_READ_TABLES,
+    HG_READ_OTHER, /* whatever `read` makes of it */
+    HG_READ_LATER  /* part of the interface, not of this version: refused */
 };
 
-/* A key: where its value goes, what it may be, what it is when absent. One end-marker (key NULL) closes a list. */
+/* A key: where its value goes, what it may be, what it is when absent. One end-marker (key NULL)
+ * closes a list. */
 struct hg_config_field {
     const char *key;
     enum hg_config_field_kind kind;
@@ -67,7 +71,8 @@ const struct hg_config_node *hg_config_read_kind(struct hg_config_reader *r,
 const char *const *hg_config_read_texts(struct hg_config_reader *r,
                                         const struct hg_config_node *node, size_t *n_out);
 
-/* The words' nearest to `word` that could be meant, NULL if none is near. next(ctx, i) gives the i-th word, NULL at the end. */
+/* The words' nearest to `word` that could be meant, NULL if none is near. next(ctx, i) gives the
+ * i-th word, NULL at the end. */
 const char *hg_config_read_nearest(const char *word, const char *(*next)(const void *ctx, size_t i),
                                    const void *ctx);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* [[rule]]: one entry of the rule table as written. What patterns and keys may be is for hg_rules_new to say. */
+/* [[rule]]: one entry of the rule table as written. What patterns and keys may be is for
+ * hg_rules_new to say. */
 #include "core/config_schema.h"
 
 const struct hg_rule_spec hg_config_schema_builtin_rule = {
@@ -13,7 +14,8 @@ const struct hg_rule_spec hg_config_schema_builtin_rule = {
     .escape = HG_ESCAPE_PLAIN,
 };
 
-/* The address for all three protocols; mqtt, stomp and http come later in the table of fields and override it. */
+/* The address for all three protocols; mqtt, stomp and http come later in the table of fields and
+ * override it. */
 static void read_topic(struct hg_config_reader *r, const struct hg_config_node *node, void *into)
 {
     struct hg_rule_spec *spec = into;

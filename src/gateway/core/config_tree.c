@@ -96,7 +96,8 @@ size_t hg_config_tree_n(const struct hg_config_node *table_or_array)
     return n;
 }
 
-/* Where in base's list of children `over` belongs: the link to the child it names, or the link at the end. NULL: nowhere. */
+/* Where in base's list of children `over` belongs: the link to the child it names, or the link at
+ * the end. NULL: nowhere. */
 static struct hg_config_node **place_for(struct hg_config_node *base,
                                          const struct hg_config_node *over)
 {

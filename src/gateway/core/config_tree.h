@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A TOML document as plain C nodes that know where they stand, and the memory that a configuration lives in. For config*.c only; plain enough
- * for C++, since config_toml.cc fills it. */
+/* A TOML document as plain C nodes that know where they stand, and the memory that a configuration
+ * lives in. For config*.c only; plain enough for C++, since config_toml.cc fills it. */
 #ifndef HG_CORE_CONFIG_TREE_H
 #define HG_CORE_CONFIG_TREE_H
 
@@ -12,7 +12,8 @@
 extern "C" {
 #endif
 
-/* Memory that is freed all at once. After a failed allocation `is_exhausted` stays set, so a builder checks once, at its end. */
+/* Memory that is freed all at once. After a failed allocation `is_exhausted` stays set, so a
+ * builder checks once, at its end. */
 struct hg_config_arena {
     struct hg_config_chunk *chunks; /* newest first */
     bool is_exhausted;
@@ -64,7 +65,8 @@ struct hg_config_syntax_error {
     const char *text; /* in the arena */
 };
 
-/* The document's root table. NULL: syntax error, or no memory (the arena is exhausted then). In config_toml.cc; throws nothing. */
+/* The document's root table. NULL: syntax error, or no memory (the arena is exhausted then). In
+ * config_toml.cc; throws nothing. */
 struct hg_config_node *hg_config_toml_parse(struct hg_config_arena *a, const char *text, size_t n,
                                             const char *source,
                                             struct hg_config_syntax_error *err_out);
@@ -73,8 +75,8 @@ struct hg_config_node *hg_config_toml_parse(struct hg_config_arena *a, const cha
 struct hg_config_node *hg_config_tree_find(const struct hg_config_node *table, const char *key);
 size_t hg_config_tree_n(const struct hg_config_node *table_or_array);
 
-/* Lays `over` on `base`, table by table; a number as a key in `over` names an element of an array in `base`, one past the last
- * appends. NULL, or the node of `over` that fits nowhere. */
+/* Lays `over` on `base`, table by table; a number as a key in `over` names an element of an array
+ * in `base`, one past the last appends. NULL, or the node of `over` that fits nowhere. */
 const struct hg_config_node *hg_config_tree_merge(struct hg_config_node *base,
                                                   struct hg_config_node *over);
 

@@ -152,7 +152,8 @@ static const char *percent_decoded(struct hg_config_arena *a, struct hg_bytes in
     return out;
 }
 
-/* Splits at the first c: *head_out is what precedes it; `text` becomes what follows. False, and nothing moved, where c is not. */
+/* Splits at the first c: *head_out is what precedes it; `text` becomes what follows. False, and
+ * nothing moved, where c is not. */
 static bool cut(struct hg_bytes *text, uint8_t c, struct hg_bytes *head_out)
 {
     size_t i = hg_bytes_index(*text, c);

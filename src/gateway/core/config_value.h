@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the configuration writes as strings: durations, sizes, environment variables, RabbitMQ's address. For config*.c and their
- * tests only. */
+/* What the configuration writes as strings: durations, sizes, environment variables, RabbitMQ's
+ * address. For config*.c and their tests only. */
 #ifndef HG_CORE_CONFIG_VALUE_H
 #define HG_CORE_CONFIG_VALUE_H
 
@@ -15,13 +15,14 @@ bool hg_config_value_size(const char *text, uint64_t *bytes_out);
 const char *hg_config_value_duration_text(struct hg_config_arena *a, uint64_t ms);
 const char *hg_config_value_size_text(struct hg_config_arena *a, uint64_t bytes);
 
-/* Replaces every ${NAME} by the environment's NAME; `$${` stands for a plain `${`. NULL, or what is wrong and nothing
- * written. */
+/* Replaces every ${NAME} by the environment's NAME; `$${` stands for a plain `${`. NULL, or what is
+ * wrong and nothing written. */
 const char *hg_config_value_expand(struct hg_config_arena *a, const char *text, size_t n,
                                    const char **text_out, size_t *n_out);
 
-/* amqp://user:password@host:port/vhost, percent-encoded (RabbitMQ URI specification): port 5672, guest, guest and the vhost "/"
- * where absent; ?auth=external. NULL, or what is wrong, never quoting a password. */
+/* amqp://user:password@host:port/vhost, percent-encoded (RabbitMQ URI specification): port 5672,
+ * guest, guest and the vhost "/" where absent; ?auth=external. NULL, or what is wrong, never
+ * quoting a password. */
 const char *hg_config_value_endpoint(struct hg_config_arena *a, const char *url,
                                      struct hg_endpoint *out);
 /* "host:port", "[v6]:port"; port 0 lets the system choose. NULL, or what is wrong. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Input to the session and what it left, output to the stream, and the one way a connection ends. */
+/* Input to the session and what it left, output to the stream, and the one way a connection
+ * ends. */
 #include "core/conn.h"
 
 #include "base/check.h"
@@ -14,7 +15,8 @@ enum conn_state {
     CONN_CLOSING,   /* on_closed comes from the loop */
 };
 
-/* Besides the public reasons: the client does not read what it is sent, so it is not listened to either. */
+/* Besides the public reasons: the client does not read what it is sent, so it is not listened to
+ * either. */
 enum { HOLD_OUTPUT = 4 };
 
 enum { POOL_SLAB_N = 64 };
@@ -160,7 +162,8 @@ bool hg_conn_is_closing(const struct hg_conn *c)
 
 /* ---- Input ---- */
 
-/* Keeps what the session did not use. Bounded: codecs refuse what is over their limits, and a held connection is not read. */
+/* Keeps what the session did not use. Bounded: codecs refuse what is over their limits, and a held
+ * connection is not read. */
 static void keep_input(struct hg_conn *c, struct hg_bytes in)
 {
     struct hg_writer w = {.buf = c->input};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A client connection: a stream and the session on it, partial input, hold bits, and the one way it ends. */
+/* A client connection: a stream and the session on it, partial input, hold bits, and the one way it
+ * ends. */
 #ifndef HG_CORE_CONN_H
 #define HG_CORE_CONN_H
 
@@ -11,7 +12,9 @@
 enum hg_hold {
     HG_HOLD_UPSTREAM = 1, /* no room towards RabbitMQ; released by the upstream */
     HG_HOLD_SESSION =
-        2 /* the session waits for something before it goes on (a declare, a claim, a full pipeline) */
+        /* the session waits for something before it goes on (a declare, a claim, a full
+         * pipeline) */
+    2
 };
 
 /* The pool that a worker's connections come from. */
@@ -21,34 +24,38 @@ void hg_conn_pool_open(struct hg_pool *pool);
 void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
                     const struct hg_adapter *adapter, const struct hg_listener_spec *listener);
 
-/* Queues bytes; they leave once per loop turn. On a WebSocket each call is one message of the adapter's frame kind. */
+/* Queues bytes; they leave once per loop turn. On a WebSocket each call is one message of the
+ * adapter's frame kind. */
 enum hg_status hg_conn_send(struct hg_conn *c, const struct hg_part *parts, size_t parts_n);
-/* As hg_conn_send, for a message that must not go out as the adapter's frame kind (a STOMP body that is not UTF-8 in a text
- * frame). Other streams take no notice of the kind. */
+/* As hg_conn_send, for a message that must not go out as the adapter's frame kind (a STOMP body
+ * that is not UTF-8 in a text frame). Other streams take no notice of the kind. */
 enum hg_status hg_conn_send_kind(struct hg_conn *c, enum hg_frame_kind kind,
                                  const struct hg_part *parts, size_t parts_n);
 enum hg_status hg_conn_send_bytes(struct hg_conn *c, struct hg_bytes bytes); /* copied */
 enum hg_status hg_conn_send_buf(struct hg_conn *c, struct hg_buf *buf);      /* shared */
 size_t hg_conn_pending(const struct hg_conn *c);                             /* bytes queued */
-/* True when n more bytes would exceed the configured outbound limit: apply the slow policy instead of sending. */
+/* True when n more bytes would exceed the configured outbound limit: apply the slow policy instead
+ * of sending. */
 bool hg_conn_is_full(const struct hg_conn *c, size_t n);
 
-/* Stops feeding the session (from inside feed: after it returns) until every bit is released; then the rest of the input
- * comes again, from the loop, never from inside hg_conn_release. */
+/* Stops feeding the session (from inside feed: after it returns) until every bit is released; then
+ * the rest of the input comes again, from the loop, never from inside hg_conn_release. */
 void hg_conn_hold(struct hg_conn *c, enum hg_hold bit);
 void hg_conn_release(struct hg_conn *c, enum hg_hold bit);
 bool hg_conn_is_held(const struct hg_conn *c);
 
-/* Writes what is queued, then closes; no feed or deliver comes any more. Session's closed(why) follows from the loop at the end of this
- * turn: it need not wait until the client has read everything. A `why` that is the client's mistake is counted and logged. */
+/* Writes what is queued, then closes; no feed or deliver comes any more. Session's closed(why)
+ * follows from the loop at the end of this turn: it need not wait until the client has read
+ * everything. A `why` that is the client's mistake is counted and logged. */
 void hg_conn_finish(struct hg_conn *c, enum hg_status why);
 /* Closes now, dropping output. closed(why) follows from the loop. */
 void hg_conn_close(struct hg_conn *c, enum hg_status why);
 bool hg_conn_is_closing(const struct hg_conn *c);
 
-/* For the HTTP session, from inside feed, after its 101 answer has been queued: puts a WebSocket between stream and conn and a session of
- * `adapter` on it; the present session gets closed(OK) at once, and what its feed returns is ignored. `early`: input after the request.
- * False: no memory, conn is closing. */
+/* For the HTTP session, from inside feed, after its 101 answer has been queued: puts a WebSocket
+ * between stream and conn and a session of `adapter` on it; the present session gets closed(OK) at
+ * once, and what its feed returns is ignored. `early`: input after the request. False: no memory,
+ * conn is closing. */
 bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
                      const char *subprotocol, size_t max_message_bytes);
 
@@ -58,9 +65,9 @@ const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c);
 /* Milliseconds (hg_clock_ms) of the last input. */
 uint64_t hg_conn_last_read_ms(const struct hg_conn *c);
 
-/* One JSON object per connection of this worker, comma-separated, for /api/connections: id, protocol, version, transport ("tcp",
- * "websocket"), worker, peer, listener, client_id, user, subscriptions, pending_bytes, held ("", "upstream", "session", "output"),
- * connected_at. */
+/* One JSON object per connection of this worker, comma-separated, for /api/connections: id,
+ * protocol, version, transport ("tcp", "websocket"), worker, peer, listener, client_id, user,
+ * subscriptions, pending_bytes, held ("", "upstream", "session", "output"), connected_at. */
 void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out);
 
 /* Every open session of this worker is asked to say goodbye. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Per client identifier a ring of claims, oldest first. Only the last may be alive: every claim that is not the last has been told that it is
- * lost. The first one owns the identifier; the last is granted it when it has become the first. */
+/* Per client identifier a ring of claims, oldest first. Only the last may be alive: every claim
+ * that is not the last has been told that it is lost. The first one owns the identifier; the last
+ * is granted it when it has become the first. */
 #include "core/directory.h"
 
 #include "base/check.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which session owns a client identifier, across workers: the later claim wins (MQTT 3.1.1 section 3.1.4-2). Process-wide, locked,
- * touched on connect and disconnect only. */
+/* Which session owns a client identifier, across workers: the later claim wins (MQTT 3.1.1 section
+ * 3.1.4-2). Process-wide, locked, touched on connect and disconnect only. */
 #ifndef HG_CORE_DIRECTORY_H
 #define HG_CORE_DIRECTORY_H
 
@@ -16,8 +16,8 @@ struct hg_mail;
 struct hg_claim_ops { /* on the claim's worker, from the loop: never from inside a call below */
     /* It is yours: whoever had it before has closed its claim. */
     void (*on_granted)(struct hg_claim *claim);
-    /* Somebody claimed it after you, perhaps before it was granted: end the session, then hg_claim_close, which lets the other
-     * go on. */
+    /* Somebody claimed it after you, perhaps before it was granted: end the session, then
+     * hg_claim_close, which lets the other go on. */
     void (*on_lost)(struct hg_claim *claim);
 };
 
@@ -31,7 +31,8 @@ struct hg_claim { /* inside the session that claims; stays in place until hg_cla
 struct hg_directory *hg_directory_new(void);
 /* Every claim must have been closed. NULL is fine. */
 void hg_directory_free(struct hg_directory *d);
-/* Claims client_id (copied) for a session on `worker`. At most 65,535 bytes. False when there is no memory. */
+/* Claims client_id (copied) for a session on `worker`. At most 65,535 bytes. False when there is no
+ * memory. */
 bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_bytes client_id,
                    const struct hg_claim_ops *ops);
 /* Gives it up, granted or not; no callback comes any more. Safe on a zeroed claim. */

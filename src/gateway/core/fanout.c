@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Patterns without a wildcard are one node each, found by one look-up of the whole subject, however deep it is; only
- * patterns with wildcards are cut into levels. All nodes of a trie are in one hash table, keyed by (parent, text), so that
- * a node has no table of its own: an idle client's subscription has to fit in a few dozen bytes. */
+/* Patterns without a wildcard are one node each, found by one look-up of the whole subject, however
+ * deep it is; only patterns with wildcards are cut into levels. All nodes of a trie are in one hash
+ * table, keyed by (parent, text), so that a node has no table of its own: an idle client's
+ * subscription has to fit in a few dozen bytes. */
 #include "core/fanout.h"
 
 #include "base/buf.h"
@@ -317,7 +318,8 @@ struct words {
     } at[MAX_WORDS];
 };
 
-/* How many words of the key may have been taken when the walk is at a node; a `#` makes that several numbers. */
+/* How many words of the key may have been taken when the walk is at a node; a `#` makes that
+ * several numbers. */
 struct places {
     uint64_t bits[MAX_WORDS / 64 + 1];
 };
@@ -345,8 +347,8 @@ static size_t next_place(const struct places *p, size_t i, size_t n)
     return n + 1;
 }
 
-/* Every node is visited at most once, with all places at which it can be reached: a key costs no more than the trie has
- * nodes, whatever its `#`s, and no entry is called twice. */
+/* Every node is visited at most once, with all places at which it can be reached: a key costs no
+ * more than the trie has nodes, whatever its `#`s, and no entry is called twice. */
 static void match_words(const struct search *s, const struct hg_trie_node *node,
                         const struct words *w, const struct places *from)
 {

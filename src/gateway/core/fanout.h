@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The subscription index: which subscriptions of this worker want a message. A trie over levels (addresses, `/`, `+`, `#`) or words
- * (AMQP binding keys, `.`, `*`, `#` anywhere); a match costs what it finds, not how many subscriptions there are. */
+/* The subscription index: which subscriptions of this worker want a message. A trie over levels
+ * (addresses, `/`, `+`, `#`) or words (AMQP binding keys, `.`, `*`, `#` anywhere); a match costs
+ * what it finds, not how many subscriptions there are. */
 #ifndef HG_CORE_FANOUT_H
 #define HG_CORE_FANOUT_H
 
@@ -16,20 +17,24 @@ struct hg_fanout_entry {
 };
 
 enum hg_trie_kind {
-    HG_TRIE_ADDRESS, /* `/`; `+` one level, `#` the rest (also none, "a/#" matches "a"); a first level that starts with `$` is
-                        not met by wildcards there (MQTT 3.1.1 section 4.7.2) */
-    HG_TRIE_BINDING /* `.`; `*` one word, `#` zero or more anywhere: a topic exchange's binding keys */
+    /* `/`; `+` one level, `#` the rest (also none, "a/#" matches "a"); a first level that starts
+     * with `$` is not met by wildcards there (MQTT 3.1.1 section 4.7.2) */
+    HG_TRIE_ADDRESS,
+    /* `.`; `*` one word, `#` zero or more anywhere: a topic exchange's binding keys */
+    HG_TRIE_BINDING
 };
 
 /* NULL when there is no memory. */
 struct hg_trie *hg_trie_new(enum hg_trie_kind kind);
 void hg_trie_free(struct hg_trie *t); /* every entry must have been removed */
-/* Adds an entry under a pattern, which is copied (equal patterns, and equal prefixes of those with wildcards, are kept once). The
- * pattern has passed hg_topic_check_filter, or is a binding key of at most 255 bytes. False when there is no memory. */
+/* Adds an entry under a pattern, which is copied (equal patterns, and equal prefixes of those with
+ * wildcards, are kept once). The pattern has passed hg_topic_check_filter, or is a binding key of
+ * at most 255 bytes. False when there is no memory. */
 bool hg_trie_add(struct hg_trie *t, struct hg_bytes pattern, struct hg_fanout_entry *entry);
 void hg_trie_remove(struct hg_trie *t,
                     struct hg_fanout_entry *entry); /* safe if entry->node is NULL */
-/* Calls each entry that matches, exactly once; entries of one pattern in the order they were added. `each` must not change the trie. */
+/* Calls each entry that matches, exactly once; entries of one pattern in the order they were added.
+ * `each` must not change the trie. */
 typedef void hg_trie_match_fn(void *ctx, struct hg_fanout_entry *entry);
 void hg_trie_match(const struct hg_trie *t, struct hg_bytes subject, hg_trie_match_fn *each,
                    void *ctx);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A question to every worker. The gather itself is the mail: one ask per worker, and who answers last sends it home. */
+/* A question to every worker. The gather itself is the mail: one ask per worker, and who answers
+ * last sends it home. */
 #include "base/mem.h"
 #include "core/worker.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The one way in which workers (and the supervisor) talk. A mail lives inside what it is about and goes to one mailbox only; sending it
- * while it still waits there does nothing more. So nothing is copied, nothing can be refused for want of memory, and a mailbox never holds
- * more than the things there are to talk about. */
+/* The one way in which workers (and the supervisor) talk. A mail lives inside what it is about and
+ * goes to one mailbox only; sending it while it still waits there does nothing more. So nothing is
+ * copied, nothing can be refused for want of memory, and a mailbox never holds more than the things
+ * there are to talk about. */
 #ifndef HG_CORE_MAILBOX_H
 #define HG_CORE_MAILBOX_H
 

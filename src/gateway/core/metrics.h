@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Counters of one worker. Only the worker writes them; anybody reads (relaxed), the admin listener adds up. */
+/* Counters of one worker. Only the worker writes them; anybody reads (relaxed), the admin listener
+ * adds up. */
 #ifndef HG_CORE_METRICS_H
 #define HG_CORE_METRICS_H
 

@@ -8,8 +8,9 @@
 enum {
     HELD_EVERY_MS = 256,
     DRAIN_EVERY_MS = 64,
-    /* RabbitMQ's own upper limit: a delivery that was refused for its size would come again for ever. max_message bounds what
-     * clients publish; what a subscriber has no room for is its slow policy's business. */
+    /* RabbitMQ's own upper limit: a delivery that was refused for its size would come again for
+     * ever. max_message bounds what clients publish; what a subscriber has no room for is its slow
+     * policy's business. */
     BODY_MAX_BYTES = 512 << 20
 };
 

@@ -271,7 +271,8 @@ static bool has_own_address(const struct hg_session *s, struct hg_bytes queue)
     return has;
 }
 
-/* Another rule's queue at this headers exchange gets all of it already; a second one would bring everything twice. */
+/* Another rule's queue at this headers exchange gets all of it already; a second one would bring
+ * everything twice. */
 static bool has_queue_at(const struct hg_sub *sub, struct hg_bytes exchange)
 {
     const struct hg_rules *rules = sub->session->worker->rules;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The main thread: a loop of its own with the signals, the workers' reports and the drain's time limit. */
+/* The main thread: a loop of its own with the signals, the workers' reports and the drain's time
+ * limit. */
 #include "core/supervisor.h"
 
 #include "base/check.h"
@@ -56,7 +57,8 @@ static void close_handles(struct supervisor *s)
     hg_mailbox_close(s->gateway.supervisor);
 }
 
-/* With our handlers goes what keeps the loop alive; a signal from now on ends the process as signals do. */
+/* With our handlers goes what keeps the loop alive; a signal from now on ends the process as
+ * signals do. */
 static void stop_all(struct supervisor *s)
 {
     if (s->phase == PHASE_STOPPING) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A worker: one thread, one event loop, and everything on it. Workers share nothing but what struct hg_gateway lists, and talk
- * through mailboxes only. */
+/* A worker: one thread, one event loop, and everything on it. Workers share nothing but what struct
+ * hg_gateway lists, and talk through mailboxes only. */
 #ifndef HG_CORE_WORKER_H
 #define HG_CORE_WORKER_H
 
@@ -78,9 +78,11 @@ struct hg_worker {
     _Atomic bool is_upstream_up; /* publishing and feed links are open, for /readyz */
 };
 
-/* Everything that can be made before its thread runs. NULL when there is no memory (or no descriptor). */
+/* Everything that can be made before its thread runs. NULL when there is no memory (or no
+ * descriptor). */
 struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index);
-/* Starts its thread, which opens the routing and then obeys its mailbox, until HG_MAIL_STOP. False if there can be no thread. */
+/* Starts its thread, which opens the routing and then obeys its mailbox, until HG_MAIL_STOP. False
+ * if there can be no thread. */
 bool hg_worker_start(struct hg_worker *w);
 /* Waits until a started worker's thread has ended: no handle of its is left. */
 void hg_worker_join(struct hg_worker *w);
@@ -93,8 +95,9 @@ void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms)
 /* "web", "mqtt", "stomp", "admin" */
 const char *hg_serve_name(enum hg_serve serve);
 
-/* Asks every worker, this one included, for text (`ask` runs there), and hands all of it, joined by `separator` in worker order and leaving out
- * empty ones, to `done` on this worker; from the loop, never from inside. Returns a handle for hg_gather_cancel, NULL when there is no memory. */
+/* Asks every worker, this one included, for text (`ask` runs there), and hands all of it, joined by
+ * `separator` in worker order and leaving out empty ones, to `done` on this worker; from the loop,
+ * never from inside. Returns a handle for hg_gather_cancel, NULL when there is no memory. */
 struct hg_gather;
 typedef void hg_gather_ask_fn(struct hg_worker *worker, struct hg_writer *out);
 typedef void hg_gather_done_fn(void *ctx, struct hg_bytes text);

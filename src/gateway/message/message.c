@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A message is one block: the struct, its headers, then every byte of text, then the body unless that is shared. */
+/* A message is one block: the struct, its headers, then every byte of text, then the body unless
+ * that is shared. */
 #include "message/message.h"
 
 #include "base/base64.h"

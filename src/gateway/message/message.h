@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The canonical message: body and AMQP 0-9-1 basic properties (AMQP 0-9-1 section 1.8), immutable, reference-counted.
- * Every protocol's packet becomes one on the way in and is made from one on the way out. Belongs to one worker. */
+/* The canonical message: body and AMQP 0-9-1 basic properties (AMQP 0-9-1 section 1.8), immutable,
+ * reference-counted. Every protocol's packet becomes one on the way in and is made from one on the
+ * way out. Belongs to one worker. */
 #ifndef HG_MESSAGE_MESSAGE_H
 #define HG_MESSAGE_MESSAGE_H
 
 #include "base/buf.h"
 #include "base/bytes.h"
 
-/* What a header of the headers table holds. Nested tables and arrays are carried as JSON text, so that no type is lost. */
+/* What a header of the headers table holds. Nested tables and arrays are carried as JSON text, so
+ * that no type is lost. */
 enum hg_value_kind {
     HG_VALUE_NULL,
     HG_VALUE_BOOL,
@@ -55,8 +57,9 @@ struct hg_message_parts {
     struct hg_bytes exchange, routing_key;
     struct hg_properties properties;
     struct hg_bytes body;
-    struct hg_buf *
-        body_buf; /* if not NULL, body lies inside it and the message takes a reference of its own instead of a copy */
+    /* if not NULL, body lies inside it and the message takes a reference of its own instead of a
+     * copy */
+    struct hg_buf *body_buf;
     bool is_mandatory;
 };
 
@@ -80,8 +83,9 @@ const struct hg_value *hg_message_header(const struct hg_message *m, struct hg_b
  * x-headgate-* (any letter case). */
 bool hg_header_is_reserved(struct hg_bytes name);
 
-/* The value as text the way STOMP, MQTT and HTTP headers show it: true/false, decimal integer, shortest double that
- * reads back the same, timestamp as decimal seconds, strings and JSON as they are, binary as base64, null as "". */
+/* The value as text the way STOMP, MQTT and HTTP headers show it: true/false, decimal integer,
+ * shortest double that reads back the same, timestamp as decimal seconds, strings and JSON as they
+ * are, binary as base64, null as "". */
 void hg_value_write_text(struct hg_writer *w, const struct hg_value *value);
 
 #endif

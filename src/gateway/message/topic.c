@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Addresses and filters. The wildcard rules are libmosquitto's public checks; it allows 65,535 bytes and 200 slashes. Its
- * mosquitto_validate_utf8 is not used: it may read up to three bytes past a string that is cut inside a character, and
- * our slices do not end in NUL. */
+/* Addresses and filters. The wildcard rules are libmosquitto's public checks; it allows 65,535
+ * bytes and 200 slashes. Its mosquitto_validate_utf8 is not used: it may read up to three bytes
+ * past a string that is cut inside a character, and our slices do not end in NUL. */
 #include "message/topic.h"
 
 #include "base/utf8.h"

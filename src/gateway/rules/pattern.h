@@ -61,7 +61,8 @@ struct hg_cut {
 
 enum { HG_LEVELS_CUT = HG_PARTS_MAX + 1, HG_WORDS_CUT = HG_KEY_MAX + 1 };
 
-/* parts: room for HG_LEVELS_CUT. Deeper levels, which no literal or `{name}` reaches, stay uncut. */
+/* parts: room for HG_LEVELS_CUT. Deeper levels, which no literal or `{name}` reaches, stay
+ * uncut. */
 struct hg_cut hg_cut_address(struct hg_bytes address, struct hg_bytes *parts);
 struct hg_cut hg_cut_filter(struct hg_bytes filter, struct hg_bytes *parts);
 /* parts: room for HG_WORDS_CUT; key.n <= HG_KEY_MAX. An empty key has no word: RabbitMQ reads it

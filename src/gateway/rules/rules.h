@@ -41,7 +41,8 @@ struct hg_rule_spec {
     const char *key;   /* NULL: "" (it is not guessed from the pattern) */
     const char *const *header_names; /* AMQP headers set on publish */
     /* Templates: {capture}, {client_id}, {user}, {protocol}, {address}. A header x-headgate-address
-     * may only be "{address}": then the address travels, and the key need not hold every capture. */
+     * may only be "{address}": then the address travels, and the key need not hold every
+     * capture. */
     const char *const *header_values;
     size_t headers_n;
     const char *const *publish_roles, *const *subscribe_roles; /* NULL: everybody */

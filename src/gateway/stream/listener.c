@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Listening sockets of one worker. We accept ourselves instead of through uv_listen: at the limit of open files libuv would accept and
- * drop, or spin; this way waiting connections stay in the kernel's queue until there are descriptors again. */
+/* Listening sockets of one worker. We accept ourselves instead of through uv_listen: at the limit
+ * of open files libuv would accept and drop, or spin; this way waiting connections stay in the
+ * kernel's queue until there are descriptors again. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -181,7 +182,8 @@ static int bound_socket(const struct addrinfo *a, bool is_shared)
     return fd;
 }
 
-/* SO_REUSEPORT would let a second gateway share the port in silence: without the option, bind says so. */
+/* SO_REUSEPORT would let a second gateway share the port in silence: without the option, bind says
+ * so. */
 static bool is_free(const struct addrinfo *a)
 {
     int fd = bound_socket(a, false);
@@ -220,7 +222,8 @@ static int open_socket(struct hg_listener *l, const struct hg_listener_config *c
     return 0;
 }
 
-/* Binds every address of the name. One that this machine does not have is passed over if another works (localhost without IPv6). */
+/* Binds every address of the name. One that this machine does not have is passed over if another
+ * works (localhost without IPv6). */
 static const char *open_sockets(struct hg_listener *l, const struct hg_listener_config *config)
 {
     struct addrinfo hints = {

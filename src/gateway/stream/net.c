@@ -46,7 +46,8 @@ static void set_alarm(struct hg_net *net)
     }
 }
 
-/* The end of every loop turn. Flushing may call on_drained, whose output and deferred work belong to this turn too. */
+/* The end of every loop turn. Flushing may call on_drained, whose output and deferred work belong
+ * to this turn too. */
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct hg_net *net = prepare->data;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What all streams of one worker share: the loop and its one alarm for the timer wheel, the one read buffer, pools, and the list of
- * streams with output, each of which is written once per loop turn. */
+/* What all streams of one worker share: the loop and its one alarm for the timer wheel, the one
+ * read buffer, pools, and the list of streams with output, each of which is written once per loop
+ * turn. */
 #ifndef HG_STREAM_NET_H
 #define HG_STREAM_NET_H
 
@@ -17,8 +18,9 @@ enum { HG_NET_READ_BYTES = 64 * 1024, HG_NET_WS_DECODERS = 16 };
 
 struct hg_ws_decoder;
 
-/* Work put off to the end of the loop turn: run once, before this turn's output is written and the loop sleeps. What is deferred
- * while deferred work runs, runs in the same turn. Zero-initialised with `run` set; may be taken back with hg_net_undefer. */
+/* Work put off to the end of the loop turn: run once, before this turn's output is written and the
+ * loop sleeps. What is deferred while deferred work runs, runs in the same turn. Zero-initialised
+ * with `run` set; may be taken back with hg_net_undefer. */
 struct hg_defer {
     struct hg_list link;
     void (*run)(struct hg_defer *defer);
@@ -54,7 +56,8 @@ struct hg_net {
 
 /* False when there is no memory; then nothing is open. */
 bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, struct hg_log *log);
-/* After every stream has been told to close: closes its own handles; run the loop until it is empty, then hg_net_free. */
+/* After every stream has been told to close: closes its own handles; run the loop until it is
+ * empty, then hg_net_free. */
 void hg_net_close(struct hg_net *net);
 void hg_net_free(struct hg_net *net);
 
@@ -62,38 +65,42 @@ void hg_net_free(struct hg_net *net);
 void hg_net_defer(struct hg_net *net, struct hg_defer *defer);
 void hg_net_undefer(struct hg_defer *defer);
 
-/* Resolves host anew (uv_getaddrinfo), connects, tries each address in turn; on_open or on_closed (TIMED_OUT, PEER_LOST) follows, never
- * from inside. timeout_ms covers all of it. NULL when there is no memory. TCP_NODELAY is set. */
+/* Resolves host anew (uv_getaddrinfo), connects, tries each address in turn; on_open or on_closed
+ * (TIMED_OUT, PEER_LOST) follows, never from inside. timeout_ms covers all of it. NULL when there
+ * is no memory. TCP_NODELAY is set. */
 struct hg_stream *hg_tcp_connect(struct hg_net *net, const char *host, uint16_t port,
                                  uint64_t timeout_ms, const struct hg_stream_user *user, void *ctx);
 
 struct hg_listener;
-/* Called for each accepted connection; the callee sets the stream's user at once, or closes the stream. The stream is open: no
- * on_open comes. Reading starts with read_start. */
+/* Called for each accepted connection; the callee sets the stream's user at once, or closes the
+ * stream. The stream is open: no on_open comes. Reading starts with read_start. */
 typedef void hg_accept_fn(void *ctx, struct hg_stream *stream);
 
 struct hg_listener_config {
     const char *host; /* numeric IPv4 or IPv6 address, or a name: then every address it has */
     uint16_t port;    /* 0: the system chooses; see hg_listener_port */
     int backlog;
-    bool
-        is_first; /* fail if somebody else listens there; later workers share the first one's port */
+    /* fail if somebody else listens there; later workers share the first one's port */
+    bool is_first;
     uint32_t max_connections; /* more are closed at once and counted; 0: no limit */
     _Atomic uint32_t
         *open_n; /* connections of this listener on all workers; outlives all of them */
 };
-/* An SO_REUSEPORT socket of this worker's own. NULL and *err_text (static or strerror text) on failure. */
+/* An SO_REUSEPORT socket of this worker's own. NULL and *err_text (static or strerror text) on
+ * failure. */
 struct hg_listener *hg_listener_open(struct hg_net *net, const struct hg_listener_config *config,
                                      hg_accept_fn *accept, void *ctx, const char **err_text);
 uint16_t hg_listener_port(const struct hg_listener *l);
 /* Stops accepting; frees itself from the loop. Accepted streams live on. NULL is fine. */
 void hg_listener_close(struct hg_listener *l);
 
-/* Server side of a WebSocket (RFC 6455) over an established stream whose HTTP upgrade has been answered; `early` are bytes that
- * came after the request (copied). It becomes the lower stream's user. User gets message payloads through on_read, joined or split
- * anywhere; pings are answered, close frames exchanged, UTF-8 of text checked, unmasked frames refused (1002), messages over
- * max_message_bytes too (1009). No wslay context is held between frames. Reading starts with read_start. NULL when there is no
- * memory: then the lower stream closes, and its present user hears of it. */
+/* Server side of a WebSocket (RFC 6455) over an established stream whose HTTP upgrade has been
+ * answered; `early` are bytes that came after the request (copied). It becomes the lower stream's
+ * user. User gets message payloads through on_read, joined or split anywhere; pings are answered,
+ * close frames exchanged, UTF-8 of text checked, unmasked frames refused (1002), messages over
+ * max_message_bytes too (1009). No wslay context is held between frames. Reading starts with
+ * read_start. NULL when there is no memory: then the lower stream closes, and its present user
+ * hears of it. */
 struct hg_stream *hg_ws_accept(struct hg_net *net, struct hg_stream *lower_own,
                                struct hg_bytes early, size_t max_message_bytes,
                                const struct hg_stream_user *user, void *ctx);

@@ -86,7 +86,8 @@ static size_t fill_tail(struct hg_outq_body *b, struct hg_bytes in)
     return n;
 }
 
-/* A new chunk is as large as what is queued already: few messages cost little, many get few slices. */
+/* A new chunk is as large as what is queued already: few messages cost little, many get few
+ * slices. */
 static size_t chunk_bytes(const struct hg_outq *q, size_t at_least)
 {
     size_t n = hg_outq_bytes(q);

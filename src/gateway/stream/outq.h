@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The outbound queue of one stream: an array of slices of reference-counted buffers, in the order they leave. It owns memory only while
- * something is queued. Small parts are joined in a chunk of the queue's own, large shared ones are referenced, so that a thousand
- * small messages leave as one slice and a large message for a thousand clients exists once. Pure bookkeeping: no socket. */
+/* The outbound queue of one stream: an array of slices of reference-counted buffers, in the order
+ * they leave. It owns memory only while something is queued. Small parts are joined in a chunk of
+ * the queue's own, large shared ones are referenced, so that a thousand small messages leave as one
+ * slice and a large message for a thousand clients exists once. Pure bookkeeping: no socket. */
 #ifndef HG_STREAM_OUTQ_H
 #define HG_STREAM_OUTQ_H
 
@@ -26,7 +27,8 @@ static inline bool hg_outq_is_empty(const struct hg_outq *q)
 size_t hg_outq_bytes(const struct hg_outq *q);
 /* Queues all parts or, when there is no memory, none. */
 bool hg_outq_push(struct hg_outq *q, const struct hg_part *parts, size_t parts_n);
-/* The first slices, at most `max`, borrowed until they are consumed; pushing meanwhile does not move them. Returns how many. */
+/* The first slices, at most `max`, borrowed until they are consumed; pushing meanwhile does not
+ * move them. Returns how many. */
 unsigned hg_outq_peek(const struct hg_outq *q, uv_buf_t *out, unsigned max);
 /* The first n bytes have left; n <= hg_outq_bytes(q). */
 void hg_outq_consume(struct hg_outq *q, size_t n);

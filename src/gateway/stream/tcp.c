@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A TCP connection as a stream: connect or accept, read into the worker's one buffer, write once per loop turn, and end in one place
- * (on_handle_closed). */
+/* A TCP connection as a stream: connect or accept, read into the worker's one buffer, write once
+ * per loop turn, and end in one place (on_handle_closed). */
 #include "stream/tcp.h"
 
 #include "base/check.h"

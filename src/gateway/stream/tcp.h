@@ -7,8 +7,9 @@
 
 void hg_tcp_pools_open(struct hg_net *net, size_t tcp_slab_n, size_t request_slab_n);
 
-/* A stream on an accepted, non-blocking socket. *open_n, which may be NULL, has been counted up for it and is counted down when it
- * closes. NULL when there is no memory; fd and the count are taken care of in either case. */
+/* A stream on an accepted, non-blocking socket. *open_n, which may be NULL, has been counted up for
+ * it and is counted down when it closes. NULL when there is no memory; fd and the count are taken
+ * care of in either case. */
 struct hg_stream *hg_tcp_accept(struct hg_net *net, int fd_own, _Atomic uint32_t *open_n);
 
 /* Writes what every dirty stream has queued, as far as the kernel takes it. */

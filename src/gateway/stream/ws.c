@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The server side of a WebSocket (RFC 6455) as a stream on a stream. A decoder is lent to it only while a frame or a fragmented message is
- * incomplete. What goes out is framed here, since a server does not mask: a header in front of parts that are passed on as they are. */
+/* The server side of a WebSocket (RFC 6455) as a stream on a stream. A decoder is lent to it only
+ * while a frame or a fragmented message is incomplete. What goes out is framed here, since a server
+ * does not mask: a header in front of parts that are passed on as they are. */
 #include "stream/ws.h"
 
 #include "base/check.h"

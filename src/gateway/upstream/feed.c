@@ -159,8 +159,8 @@ static void on_bind_close(void *ctx, const struct hg_amqp_close *why)
             free_binding(f, culprit);
         } else if (!was_bind) {
             review(f, culprit);
-            /* else: somebody's binding went with its exchange; it is tried with the next subscriber or
-         * connection */
+            /* else: somebody's binding went with its exchange; it is tried with the next subscriber
+             * or connection */
         }
     }
     while (f->inflight_n > 0) {
