@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stays at the chat page while the gateway goes and comes, until the first message. The states that the page showed.
+// Speaks at the chat page, and again after the gateway has gone and come back. What the page showed: its states and messages.
 import { withPage } from "./chromium.mjs";
 
 await withPage(async (page, { url }) => {
+  const say = async (text) => {
+    await page.fill("#text", text);
+    await page.click("#send"); // enabled while connected
+  };
   await page.addInitScript(() => {
     window.states = [];
     const look = () => {
@@ -14,7 +18,12 @@ await withPage(async (page, { url }) => {
     new MutationObserver(look).observe(document, { subtree: true, childList: true, attributeFilter: ["data-state"] });
   });
   await page.goto(url);
-  await page.waitForSelector("#messages li");
-  await page.waitForSelector("#state[data-state=connected]");
-  return { states: await page.evaluate(() => window.states), text: await page.$eval("#messages li", (item) => item.lastChild.textContent) };
+  await say("here");
+  await page.waitForFunction(() => window.states.length === 4);
+  await say("here again");
+  await page.waitForSelector("#messages li:nth-child(2)");
+  return {
+    states: await page.evaluate(() => window.states),
+    texts: await page.$$eval("#messages li", (items) => items.map((item) => item.lastChild.textContent)),
+  };
 });
