@@ -7,7 +7,7 @@
 #include "version.h"
 
 #include <stdio.h>
-#include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { EXIT_FINE = 0, EXIT_GIVEN = 1, EXIT_RUNNING = 2 };
@@ -62,9 +62,20 @@ static struct hg_config *load(const struct options *o)
     return c;
 }
 
+/* A descriptor a connection: the soft limit, 1024 by habit, is there for programs that use select. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static int run(const struct options *o, const struct hg_config *c)
 {
     (void)o;
+    raise_file_limit();
     struct hg_log *log = hg_log_new(STDERR_FILENO, c->log_level, c->log_is_json);
     if (log == NULL) {
         return EXIT_RUNNING;
