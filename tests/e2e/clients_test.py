@@ -3,6 +3,7 @@
 import json
 import pathlib
 import subprocess
+import tempfile
 
 from harness import Consumer, E2E, Gateway, MosquittoSub, Mqtt, Stomp, eventually, http, mosquitto_pub, raw
 from harness.gateway import SERVES
@@ -326,6 +327,40 @@ class ShippedRules(Shipped):
         self.assertEqual((answer["exchange"], answer["key"]), ("orders", "order.17.created"))
         _, properties, body = c.take(queue="orders.new")
         self.assertEqual((body, properties.message_id), (b'{"item":3}', answer["id"]))
+
+
+class Curl(Shipped):
+    def curl(self, *args, body=None):
+        """What curl printed: the answers' bodies, or what --write-out asks for."""
+        return subprocess.run(["curl", "-sS", *args], input=body, capture_output=True, check=True, timeout=LIMIT_S).stdout.decode()
+
+    def test_every_way_to_send_a_body_arrives(self):
+        m = self.mqtt()
+        m.subscribe("curl")
+        url = f"http://127.0.0.1:{self.gw.port('web')}/v1/topics/curl"
+        body = bytes(range(256)) * 4096  # over what curl sends without Expect: 100-continue
+        status = ["-o", "/dev/null", "-w", "%{http_code} %{num_connects}\n"]
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(body)
+            file.flush()
+            for options in (["--data-binary", f"@{file.name}"], ["-X", "POST", "-T", file.name], ["-X", "POST", "-T", "-"],
+                            ["-H", "Transfer-Encoding: chunked", "--data-binary", f"@{file.name}"],
+                            ["-H", "Expect: 100-continue", "--data-binary", f"@{file.name}"], ["-0", "--data-binary", f"@{file.name}"]):
+                with self.subTest(options):
+                    self.assertEqual(self.curl(*status, *options, url, body=body), "202 1\n")
+                    self.assertTrue(m.messages.take().payload == body)
+        self.assertEqual(self.curl(*status, "-d", "x", url, "-o", "/dev/null", url), "202 1\n202 0\n")
+        self.assertEqual([x.payload for x in m.messages.take_n(2)], [b"x", b"x"])
+
+    def test_what_is_wrong_is_told_as_a_problem(self):
+        web = f"http://127.0.0.1:{self.gw.port('web')}"
+        for args, status in (([f"{web}/v1/topics/chat/%2B"], 400), ([f"{web}/v1/topics/a/%23"], 400), ([f"{web}/v1/nothing"], 404),
+                             ([f"{web}/v1/topics/nobody?mandatory=true"], 404), (["-X", "DELETE", f"{web}/v1/topics/a"], 405),
+                             ([f"{web}/v1/topics/" + "a" * 9000], 414), (["-H", "Amqp-Priority: high", f"{web}/v1/topics/a"], 400)):
+            with self.subTest(args):
+                answer = self.curl("-d", "x", "-w", "\n%{http_code} %{content_type}", *args).rsplit("\n", 1)
+                self.assertEqual(answer[1], f"{status} application/problem+json")
+                self.assertEqual(json.loads(answer[0])["status"], status)
 
 
 class SignsOfLife(Shipped):
