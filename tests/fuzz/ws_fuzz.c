@@ -6,7 +6,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-enum { MAX_MESSAGE = 1000 };
+static const struct hg_ws_limits limits = {.max_message_bytes = 1000};
 
 struct result {
     struct hg_writer text; /* payload, and control frames as they came */
@@ -24,7 +24,7 @@ static void decode(struct result *r, struct hg_bytes in, size_t piece_n)
         in = hg_bytes_skip(in, piece.n);
         do {
             struct hg_bytes payload = {0};
-            r->end = hg_ws_decoder_next(d, &piece, MAX_MESSAGE, &payload, &r->code);
+            r->end = hg_ws_decoder_next(d, &piece, &limits, &payload, &r->code);
             HG_CHECK(r->end != HG_WS_PAYLOAD || payload.n <= piece_n);
             HG_CHECK(r->end != HG_WS_PING || payload.n <= 125);
             hg_writer_bytes(&r->text, payload);

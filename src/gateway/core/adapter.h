@@ -15,7 +15,8 @@ struct hg_adapter {
         subprotocols;
     /* on this path it is taken when the client offers no sub-protocol; NULL: never */
     const char *default_ws_path;
-    enum hg_frame_kind ws_frame_kind; /* of what it writes */
+    /* of what it writes; one that writes binary frames takes no others */
+    enum hg_frame_kind ws_frame_kind;
     /* A new session on conn (already established). subprotocol: the one agreed on, NULL on a plain
      * stream or where none was. NULL when there is no memory. */
     struct hg_session *(*open)(struct hg_worker *worker, struct hg_conn *conn,

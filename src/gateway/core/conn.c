@@ -241,6 +241,14 @@ static void on_drained(void *ctx)
     }
 }
 
+static void on_broken(void *ctx, enum hg_status why, const char *rule)
+{
+    struct hg_conn *c = ctx;
+    if (c->state == CONN_OPEN) {
+        end(c, CONN_FINISHING, why, rule);
+    }
+}
+
 static void on_open(void *ctx)
 {
     (void)ctx; /* accepted streams are open from the start */
@@ -251,6 +259,7 @@ static const struct hg_stream_user stream_user = {
     .on_open = on_open,
     .on_drained = on_drained,
     .on_closed = on_closed,
+    .on_broken = on_broken,
 };
 
 static void run_later(struct hg_defer *defer)
@@ -383,8 +392,11 @@ bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_a
     begin_session(c, s);
     c->adapter = adapter;
     c->is_upgraded = c->is_websocket = true;
+    const struct hg_ws_limits limits = {.max_message_bytes = max_message_bytes,
+                                        .is_binary_only =
+                                            adapter->ws_frame_kind == HG_FRAME_BINARY};
     struct hg_stream *ws =
-        hg_ws_accept(&c->worker->net, c->stream, early, max_message_bytes, &stream_user, c);
+        hg_ws_accept(&c->worker->net, c->stream, early, &limits, &stream_user, c);
     if (ws == NULL) { /* the lower stream closes, and tells us */
         c->state = CONN_CLOSING;
         c->why = HG_NO_MEMORY;

@@ -94,15 +94,20 @@ uint16_t hg_listener_port(const struct hg_listener *l);
 /* Stops accepting; frees itself from the loop. Accepted streams live on. NULL is fine. */
 void hg_listener_close(struct hg_listener *l);
 
+struct hg_ws_limits {
+    size_t max_message_bytes;
+    bool is_binary_only; /* a text message ends it: 1003 */
+};
+
 /* Server side of a WebSocket (RFC 6455) over an established stream whose HTTP upgrade has been
  * answered; `early` are bytes that came after the request (copied). It becomes the lower stream's
  * user. User gets message payloads through on_read, joined or split anywhere; pings are answered,
- * close frames exchanged, UTF-8 of text checked, unmasked frames refused (1002), messages over
- * max_message_bytes too (1009). No wslay context is held between frames. Reading starts with
+ * close frames exchanged, UTF-8 of text checked, unmasked frames refused (1002), messages beyond
+ * the limits too (1003, 1009). No wslay context is held between frames. Reading starts with
  * read_start. NULL when there is no memory: then the lower stream closes, and its present user
  * hears of it. */
 struct hg_stream *hg_ws_accept(struct hg_net *net, struct hg_stream *lower_own,
-                               struct hg_bytes early, size_t max_message_bytes,
+                               struct hg_bytes early, const struct hg_ws_limits *limits,
                                const struct hg_stream_user *user, void *ctx);
 
 #endif

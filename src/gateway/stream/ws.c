@@ -40,7 +40,7 @@ struct hg_ws {
     struct hg_stream *lower;
     struct hg_ws_decoder *decoder; /* NULL between frames */
     struct ws_early *early;        /* NULL once read */
-    size_t max_message_bytes;
+    struct hg_ws_limits limits;
 };
 
 static struct hg_ws *of_stream(const struct hg_stream *s)
@@ -118,6 +118,7 @@ enum {
     CODE_NORMAL = 1000,
     CODE_GOING_AWAY = 1001,
     CODE_PROTOCOL_ERROR = 1002,
+    CODE_BAD_KIND = 1003,
     CODE_BAD_PAYLOAD = 1007,
     CODE_POLICY = 1008,
     CODE_TOO_BIG = 1009,
@@ -139,23 +140,34 @@ static uint16_t code_of(enum hg_status why)
     }
 }
 
-static enum hg_status status_of(uint16_t code)
-{
-    switch (code) {
-    case CODE_BAD_PAYLOAD: return HG_MALFORMED;
-    case CODE_TOO_BIG: return HG_TOO_LARGE;
-    default: return HG_PROTOCOL_ERROR;
-    }
-}
-
-static void say_goodbye(struct hg_ws *ws, uint16_t code, enum hg_status why)
+static void say_goodbye(struct hg_ws *ws, uint16_t code, enum hg_status why, const char *rule)
 {
     const uint8_t code_bytes[2] = {(uint8_t)(code >> 8), (uint8_t)code};
-    struct hg_bytes reason = hg_bytes_str(hg_status_text(why));
+    struct hg_bytes reason = hg_bytes_str(rule);
     reason.n = reason.n > CONTROL_MAX - 2 ? CONTROL_MAX - 2 : reason.n;
     ws->state = WS_ENDING;
     write_control(ws, OP_CLOSE, hg_bytes(code_bytes, 2), reason);
     ws->lower->ops->finish(ws->lower, why);
+}
+
+/* code: the decoder's, for what the client did wrong. */
+static void refuse(struct hg_ws *ws, uint16_t code)
+{
+    enum hg_status why = HG_PROTOCOL_ERROR;
+    const char *rule = "a WebSocket frame breaks RFC 6455";
+    if (code == CODE_BAD_KIND) {
+        rule = "WebSocket messages must be binary here";
+    } else if (code == CODE_BAD_PAYLOAD) {
+        why = HG_MALFORMED;
+        rule = "a WebSocket text is not UTF-8";
+    } else if (code == CODE_TOO_BIG) {
+        why = HG_TOO_LARGE;
+        rule = "the WebSocket message exceeds the limit";
+    }
+    say_goodbye(ws, code, why, rule);
+    if (ws->stream.user->on_broken != NULL) {
+        ws->stream.user->on_broken(ws->stream.user_ctx, why, rule);
+    }
 }
 
 /* ---- Input ---- */
@@ -172,8 +184,7 @@ static size_t decode(struct hg_ws *ws, struct hg_bytes in, struct outcome *out)
     size_t n = 0;
     struct hg_bytes payload;
     for (;;) {
-        out->event =
-            hg_ws_decoder_next(ws->decoder, &in, ws->max_message_bytes, &payload, &out->code);
+        out->event = hg_ws_decoder_next(ws->decoder, &in, &ws->limits, &payload, &out->code);
         if (out->event == HG_WS_PAYLOAD) {
             memcpy(ws->net->payload_buf + n, payload.p, payload.n);
             n += payload.n;
@@ -190,7 +201,7 @@ static void feed_some(struct hg_ws *ws, struct hg_bytes in)
 {
     struct outcome outcome;
     if (borrow_decoder(ws) == NULL) {
-        say_goodbye(ws, CODE_SERVER_ERROR, HG_NO_MEMORY);
+        say_goodbye(ws, CODE_SERVER_ERROR, HG_NO_MEMORY, hg_status_text(HG_NO_MEMORY));
         return;
     }
     size_t n = decode(ws, in, &outcome);
@@ -208,7 +219,7 @@ static void feed_some(struct hg_ws *ws, struct hg_bytes in)
         write_control(ws, OP_CLOSE, outcome.close, HG_BYTES(""));
         ws->lower->ops->finish(ws->lower, HG_CLOSED);
     } else if (ws->state == WS_OPEN) {
-        say_goodbye(ws, outcome.code, status_of(outcome.code));
+        refuse(ws, outcome.code);
     }
     return_decoder(ws, false);
 }
@@ -339,7 +350,7 @@ static void finish(struct hg_stream *s, enum hg_status why)
 {
     struct hg_ws *ws = of_stream(s);
     if (ws->state == WS_OPEN) {
-        say_goodbye(ws, code_of(why), why);
+        say_goodbye(ws, code_of(why), why, hg_status_text(why));
     }
 }
 
@@ -383,7 +394,7 @@ static bool keep_early(struct hg_ws *ws, struct hg_bytes early)
 }
 
 struct hg_stream *hg_ws_accept(struct hg_net *net, struct hg_stream *lower_own,
-                               struct hg_bytes early, size_t max_message_bytes,
+                               struct hg_bytes early, const struct hg_ws_limits *limits,
                                const struct hg_stream_user *user, void *ctx)
 {
     struct hg_ws *ws = hg_zalloc(sizeof(*ws));
@@ -396,7 +407,7 @@ struct hg_stream *hg_ws_accept(struct hg_net *net, struct hg_stream *lower_own,
     ws->magic = WS_MAGIC;
     ws->net = net;
     ws->lower = lower_own;
-    ws->max_message_bytes = max_message_bytes;
+    ws->limits = *limits;
     hg_stream_set_user(&ws->stream, user, ctx);
     hg_stream_set_user(lower_own, &lower_user, ws);
     lower_own->ops->read_stop(lower_own);

@@ -75,7 +75,8 @@ static size_t frame_bytes(uint64_t payload_n)
 
 /* The functions below return 0, or the code of what is wrong. */
 
-static uint16_t begin_data(struct hg_ws_decoder *d, const struct wslay_frame_iocb *f, size_t max)
+static uint16_t begin_data(struct hg_ws_decoder *d, const struct wslay_frame_iocb *f,
+                           const struct hg_ws_limits *limits)
 {
     if (d->is_in_message != (f->opcode == WSLAY_CONTINUATION_FRAME)) {
         return WSLAY_CODE_PROTOCOL_ERROR;
@@ -85,14 +86,18 @@ static uint16_t begin_data(struct hg_ws_decoder *d, const struct wslay_frame_ioc
         d->is_text = f->opcode == WSLAY_TEXT_FRAME;
         d->message_n = 0;
     }
-    if (f->payload_length > max - d->message_n) {
+    if (d->is_text && limits->is_binary_only) {
+        return WSLAY_CODE_UNSUPPORTED_DATA;
+    }
+    if (f->payload_length > limits->max_message_bytes - d->message_n) {
         return WSLAY_CODE_MESSAGE_TOO_BIG;
     }
     d->message_n += f->payload_length;
     return 0;
 }
 
-static uint16_t begin_frame(struct hg_ws_decoder *d, const struct wslay_frame_iocb *f, size_t max)
+static uint16_t begin_frame(struct hg_ws_decoder *d, const struct wslay_frame_iocb *f,
+                            const struct hg_ws_limits *limits)
 {
     if (f->rsv != 0 || f->mask == 0) { /* sections 5.2 and 5.1 */
         return WSLAY_CODE_PROTOCOL_ERROR;
@@ -104,7 +109,7 @@ static uint16_t begin_frame(struct hg_ws_decoder *d, const struct wslay_frame_io
     switch (f->opcode) {
     case WSLAY_CONTINUATION_FRAME:
     case WSLAY_TEXT_FRAME:
-    case WSLAY_BINARY_FRAME: return begin_data(d, f, max);
+    case WSLAY_BINARY_FRAME: return begin_data(d, f, limits);
     case WSLAY_CONNECTION_CLOSE:
     case WSLAY_PING:
     case WSLAY_PONG: return 0;
@@ -146,9 +151,10 @@ static uint16_t check_close(const struct hg_ws_decoder *d)
 
 /* What this piece of a frame amounts to; MORE: nothing yet. */
 static enum hg_ws_event take_piece(struct hg_ws_decoder *d, const struct wslay_frame_iocb *f,
-                                   size_t max, struct hg_bytes *payload, uint16_t *code)
+                                   const struct hg_ws_limits *limits, struct hg_bytes *payload,
+                                   uint16_t *code)
 {
-    *code = d->is_in_frame ? 0 : begin_frame(d, f, max);
+    *code = d->is_in_frame ? 0 : begin_frame(d, f, limits);
     if (*code == 0) {
         *code = take_payload(d, f);
     }
@@ -178,7 +184,7 @@ static enum hg_ws_event take_piece(struct hg_ws_decoder *d, const struct wslay_f
 }
 
 enum hg_ws_event hg_ws_decoder_next(struct hg_ws_decoder *d, struct hg_bytes *in,
-                                    size_t max_message_bytes, struct hg_bytes *payload_out,
+                                    const struct hg_ws_limits *limits, struct hg_bytes *payload_out,
                                     uint16_t *code_out)
 {
     enum hg_ws_event event = HG_WS_MORE;
@@ -195,7 +201,7 @@ enum hg_ws_event hg_ws_decoder_next(struct hg_ws_decoder *d, struct hg_bytes *in
             event = HG_WS_BROKEN;
             break;
         }
-        event = take_piece(d, &frame, max_message_bytes, payload_out, code_out);
+        event = take_piece(d, &frame, limits, payload_out, code_out);
     }
     *in = d->in;
     return event;

@@ -6,7 +6,7 @@
 #ifndef HG_STREAM_WS_DECODER_H
 #define HG_STREAM_WS_DECODER_H
 
-#include "base/bytes.h"
+#include "stream/net.h"
 
 struct hg_ws_decoder;
 
@@ -25,7 +25,7 @@ void hg_ws_decoder_free(struct hg_ws_decoder *d);
 /* The next event in *in, which is moved on. *payload_out is borrowed until the next call and never
  * larger than what `in` held. However the input is split, no byte is looked at more than twice. */
 enum hg_ws_event hg_ws_decoder_next(struct hg_ws_decoder *d, struct hg_bytes *in,
-                                    size_t max_message_bytes, struct hg_bytes *payload_out,
+                                    const struct hg_ws_limits *limits, struct hg_bytes *payload_out,
                                     uint16_t *code_out);
 
 /* Nothing is incomplete: the decoder holds no state, and may go on with another connection's

@@ -87,7 +87,7 @@ static void on_closed(void *ctx, enum hg_status why)
     s->stream = NULL;
 }
 
-static const struct hg_stream_user user = {on_read, on_open, on_drained, on_closed};
+static const struct hg_stream_user user = {on_read, on_open, on_drained, on_closed, NULL};
 
 static void on_accept(void *ctx, struct hg_stream *stream)
 {

@@ -26,6 +26,7 @@ struct bench {
     unsigned closed_n, drained_n;
     enum hg_status why;
     bool stops_after_read, finishes_after_read;
+    const char *broken_rule; /* NULL: not told */
 };
 
 static void on_read(void *ctx, struct hg_bytes in)
@@ -58,9 +59,19 @@ static void on_closed(void *ctx, enum hg_status why)
     b->why = why;
 }
 
-static const struct hg_stream_user user = {on_read, on_open, on_drained, on_closed};
+static void on_broken(void *ctx, enum hg_status why, const char *rule)
+{
+    struct bench *b = ctx;
+    assert_null(b->broken_rule);
+    assert_int_equal(b->closed_n, 0);
+    b->why = why;
+    b->broken_rule = rule;
+}
 
-static void bench_open(struct bench *b, struct hg_bytes early, size_t max_message)
+static const struct hg_stream_user user = {on_read, on_open, on_drained, on_closed, on_broken};
+
+static void bench_open_with(struct bench *b, struct hg_bytes early,
+                            const struct hg_ws_limits *limits)
 {
     memset(b, 0, sizeof(*b));
     uv_loop_init(&b->loop);
@@ -68,9 +79,14 @@ static void bench_open(struct bench *b, struct hg_bytes early, size_t max_messag
     hg_wheel_open(&b->wheel, seam_now_ms);
     assert_true(hg_net_open(&b->net, &b->loop, &b->wheel, NULL));
     fake_stream_open(&b->lower);
-    b->ws = hg_ws_accept(&b->net, &b->lower.stream, early, max_message, &user, b);
+    b->ws = hg_ws_accept(&b->net, &b->lower.stream, early, limits, &user, b);
     assert_non_null(b->ws);
     b->ws->ops->read_start(b->ws);
+}
+
+static void bench_open(struct bench *b, struct hg_bytes early, size_t max_message)
+{
+    bench_open_with(b, early, &(struct hg_ws_limits){.max_message_bytes = max_message});
 }
 
 static void turn(struct bench *b)
@@ -213,6 +229,7 @@ static void run_wire(const struct wire *w, size_t split, size_t step)
     }
     check_output(w, hg_writer_view(&b.lower.written));
     assert_int_equal(b.lower.is_finished, w->why != -1);
+    assert_int_equal(b.broken_rule != NULL, w->why != -1 && w->why != HG_CLOSED);
     if (w->why != -1) {
         fake_stream_run(&b.lower);
         assert_int_equal(b.why, w->why);
@@ -252,6 +269,26 @@ static void a_message_over_the_limit_in_fragments_is_refused(void **state)
     assert_memory_equal(hg_writer_view(&b.lower.written).p + 2, "\x03\xf1", 2);
     fake_stream_run(&b.lower);
     assert_int_equal(b.why, HG_TOO_LARGE);
+    hg_writer_close(&in);
+    bench_close(&b);
+}
+
+static void text_ends_a_socket_for_binary_messages(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct hg_writer in = {0};
+    bench_open_with(&b, HG_BYTES(""),
+                    &(struct hg_ws_limits){.max_message_bytes = 10, .is_binary_only = true});
+    put_frame(&in, 0x82, "ab", 2);
+    put_frame(&in, 0x89, "", 0);
+    put_frame(&in, 0x81, "cd", 2);
+    fake_stream_push(&b.lower, hg_writer_view(&in));
+    assert_text(hg_writer_view(&b.seen), "ab");
+    assert_string_equal(b.broken_rule, "WebSocket messages must be binary here");
+    assert_memory_equal(hg_writer_view(&b.lower.written).p + 4, "\x03\xeb", 2);
+    fake_stream_run(&b.lower);
+    assert_int_equal(b.why, HG_PROTOCOL_ERROR);
     hg_writer_close(&in);
     bench_close(&b);
 }
@@ -492,6 +529,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_frame_is_understood_at_every_split),
         cmocka_unit_test(a_message_over_the_limit_in_fragments_is_refused),
+        cmocka_unit_test(text_ends_a_socket_for_binary_messages),
         cmocka_unit_test(no_decoder_is_held_between_frames_and_one_inside),
         cmocka_unit_test(large_messages_arrive_whole),
         cmocka_unit_test(a_message_leaves_as_one_frame_in_one_write),
