@@ -201,6 +201,7 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
         status = HG_BUSY;
     }
     if (status == HG_HELD) {
+        assert_false(s->conn->is_closing); /* it would never come again */
         hg_conn_hold(s->conn, HG_HOLD_UPSTREAM);
     }
     if (status == HG_OK) {

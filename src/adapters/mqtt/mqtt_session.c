@@ -288,7 +288,7 @@ static enum hg_status admit(struct hg_mqtt_session *s, const struct hg_mqtt_publ
     *is_repeat = use != HG_MQTT_FREE;
     if (use == HG_MQTT_RECEIVED && p->qos == 2) {
         send_ack(s, HG_MQTT_PUBREC, p->packet_id); /* [MQTT-4.3.3-2] */
-    } else if (use != HG_MQTT_FREE && p->qos == 1 && !p->is_dup) {
+    } else if (use == HG_MQTT_RECEIVED || (use == HG_MQTT_UNDER_WAY && p->qos == 1 && !p->is_dup)) {
         *rule = "a packet identifier must not be in use"; /* [MQTT-2.3.1-2] */
         return HG_PROTOCOL_ERROR;
     }

@@ -56,8 +56,8 @@ struct hg_mqtt_session {
 
 /* An idle connection with one subscription costs these two and the text of its filter, client
  * identifier and user name. */
-_Static_assert(sizeof(struct hg_mqtt_session) <= 232, "part of the 1 KiB for an idle connection");
-_Static_assert(sizeof(struct hg_mqtt_sub) <= 96, "part of the 1 KiB for an idle connection");
+_Static_assert(sizeof(struct hg_mqtt_session) <= 216, "part of the 1 KiB for an idle connection");
+_Static_assert(sizeof(struct hg_mqtt_sub) <= 88, "part of the 1 KiB for an idle connection");
 
 struct hg_mqtt_session *hg_mqtt_session_of(struct hg_session *base);
 struct hg_bytes hg_mqtt_client_id(const struct hg_mqtt_session *s); /* empty before CONNECT */

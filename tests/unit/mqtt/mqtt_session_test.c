@@ -180,6 +180,18 @@ static const struct core_script scripts[] = {
         {WAIT, "15200"},
         {CLOSED, "KEEP_ALIVE"}}},
 
+    {"nor is one that it has just begun to listen to again", NULL, {
+        HELLO_10S,
+        {PUBLISH_IS, "HELD"},
+        {SEND, "30 03 0001 74"},
+        {WAIT, "14000"},
+        {PUBLISH_IS, "OK"},
+        {CALLS, "publish t mode=1 client=c []"},
+        {WAIT, "15000"},
+        {OPEN, ""},
+        {WAIT, "1200"},
+        {CLOSED, "KEEP_ALIVE"}}},
+
     /* ---- 3.3 PUBLISH ---- */
     {"QoS 0 is transient and not answered", NULL, {
         HELLO,
@@ -342,7 +354,7 @@ static const struct core_script scripts[] = {
         {SEND, "34 05 0001 74 0001"},
         {CONFIRM, ""},
         {EXPECT, "50 02 0001"},
-        {SEND, "32 05 0001 74 0001"},
+        {SEND, "3a 05 0001 74 0001"},
         {CLOSED, "PROTOCOL_ERROR"}}},
     {"QoS 2: pubrel of what is not known", NULL, {
         HELLO,
