@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes to the frame decoder: however they are split, the frames are the same; what was read is written so that it reads back the
- * same; and headers, properties and destinations can be looked at without fault. */
+/* Any bytes to the frame decoder: however they are split, the frames are the same; what was read is
+ * written so that it reads back the same; and headers, properties and destinations can be looked at
+ * without fault. */
 #include "adapters/stomp/stomp_dest.h"
 #include "adapters/stomp/stomp_message.h"
 #include "base/check.h"
@@ -11,8 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 static const struct hg_stomp_limits limits = {
     .max_frame_bytes = 4096, .max_header_bytes = 1024, .max_headers_n = 16};
 
-/* Decodes one frame from input that grows by piece_n bytes; every call gets a block of exactly what has come. Returns what the
- * last call did. */
+/* Decodes one frame from input that grows by piece_n bytes; every call gets a block of exactly what
+ * has come. Returns what the last call did. */
 static ssize_t decode(enum hg_stomp_version version, struct hg_bytes in, size_t piece_n,
                       struct hg_stomp_frame *frame, uint8_t **block_out)
 {
@@ -44,7 +45,8 @@ static void check_same(const struct hg_stomp_frame *a, const struct hg_stomp_fra
     }
 }
 
-/* Written as a MESSAGE, which unlike CONNECT is escaped, 1.2 style: there every header has a form. */
+/* Written as a MESSAGE, which unlike CONNECT is escaped, 1.2 style: there every header has a form.
+ */
 static void check_reads_back(const struct hg_stomp_frame *frame)
 {
     const struct hg_stomp_limits wide = {1 << 20, 1 << 20, 100};

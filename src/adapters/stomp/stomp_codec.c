@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* STOMP frames. The head is searched line by line as it comes; once the frame is complete its headers are taken apart in one go. */
+/* STOMP frames. The head is searched line by line as it comes; once the frame is complete its
+ * headers are taken apart in one go. */
 #include "adapters/stomp/stomp_codec.h"
 
 #include "base/mem.h"
@@ -21,7 +22,7 @@ const char *hg_stomp_command_name(enum hg_stomp_command c)
     return c == HG_STOMP_HEARTBEAT ? "heart-beat" : commands[c].name;
 }
 
-/* ---- Decoding ------------------------------------------------------------------------------------------------------- */
+/* ---- Decoding ---- */
 
 /* Length of the line ends that `in` starts with. */
 static size_t line_ends(struct hg_bytes in)
@@ -145,8 +146,8 @@ static int scan_body(struct hg_stomp_decoder *dec, const struct hg_stomp_limits 
     return 1;
 }
 
-/* Takes the escapes out of `text` (STOMP 1.2 section "Value Encoding"), which lies `at` bytes into the frame. What it had to copy
- * goes to *room, which it moves on. */
+/* Takes the escapes out of `text` (STOMP 1.2 section "Value Encoding"), which lies `at` bytes into
+ * the frame. What it had to copy goes to *room, which it moves on. */
 static int unescape(struct hg_bytes *text, enum hg_stomp_version version, size_t at, uint8_t **room,
                     struct hg_error *err)
 {
@@ -213,7 +214,8 @@ static bool is_repeated(const struct hg_stomp_header *headers, size_t n, struct 
     return false;
 }
 
-/* The headers of a complete frame. Unescaping only shortens, so that the head's own length is room enough. */
+/* The headers of a complete frame. Unescaping only shortens, so that the head's own length is room
+ * enough. */
 static int parse_headers(const struct hg_stomp_decoder *dec, enum hg_stomp_version version,
                          struct hg_bytes in, struct hg_stomp_frame *out, struct hg_error *err)
 {
@@ -301,7 +303,7 @@ struct hg_bytes hg_stomp_get(const struct hg_stomp_frame *frame, const char *nam
     return value == NULL ? hg_bytes(NULL, 0) : *value;
 }
 
-/* ---- Encoding ------------------------------------------------------------------------------------------------------- */
+/* ---- Encoding ---- */
 
 void hg_stomp_write_command(struct hg_writer *w, enum hg_stomp_command command)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* STOMP 1.0, 1.1 and 1.2 frames <-> bytes, sans-I/O. The versions differ only in what headers may escape, so the version is an
- * argument. */
+/* STOMP 1.0, 1.1 and 1.2 frames <-> bytes, sans-I/O. The versions differ only in what headers may
+ * escape, so the version is an argument. */
 #ifndef HG_STOMP_CODEC_H
 #define HG_STOMP_CODEC_H
 
@@ -12,7 +12,8 @@
 
 enum hg_stomp_version { HG_STOMP_V10, HG_STOMP_V11, HG_STOMP_V12, HG_STOMP_VERSION_N };
 
-/* name, sent by (C: client, S: server), whether it may have a body (STOMP 1.2 sections "Client Frames", "Server Frames"). */
+/* name, sent by (C: client, S: server), whether it may have a body (STOMP 1.2 sections "Client
+ * Frames", "Server Frames"). */
 #define HG_STOMP_COMMAND_MAP(X) \
     X(CONNECT, C, false)        \
     X(STOMP, C, false)          \
@@ -49,7 +50,8 @@ struct hg_stomp_header {
     struct hg_bytes name, value; /* unescaped; name is not empty */
 };
 
-/* A frame decoded. One struct serves any number of hg_stomp_decode calls; zero it before the first, close it after the last. */
+/* A frame decoded. One struct serves any number of hg_stomp_decode calls; zero it before the first,
+ * close it after the last. */
 struct hg_stomp_frame {
     enum hg_stomp_command command;
     struct hg_bytes body;
@@ -60,7 +62,8 @@ struct hg_stomp_frame {
 };
 void hg_stomp_frame_close(struct hg_stomp_frame *frame);
 
-/* How far into a frame that is not complete yet the decoder has looked. Zero is the start of a frame. */
+/* How far into a frame that is not complete yet the decoder has looked. Zero is the start of a
+ * frame. */
 struct hg_stomp_decoder {
     uint32_t scan_at; /* bytes searched */
     uint32_t line_at; /* start of the line that is not complete */
@@ -72,10 +75,12 @@ struct hg_stomp_decoder {
     bool has_failed;
 };
 
-/* Decodes at most one frame, or the line ends before it (HG_STOMP_HEARTBEAT). No I/O, no globals; allocates only out->block.
- * Returns bytes used (> 0; *out borrows from `in` and from itself, until the next call with either); 0 if incomplete: keep the
- * bytes and call again with them and more; < 0: *err says what is wrong, `at` counting from the start of the frame, and the
- * decoder refuses all that follows. Splitting the input costs nothing: what has been searched is not searched again. */
+/* Decodes at most one frame, or the line ends before it (HG_STOMP_HEARTBEAT). No I/O, no globals;
+ * allocates only out->block. Returns bytes used (> 0; *out borrows from `in` and from itself, until
+ * the next call with either); 0 if incomplete: keep the bytes and call again with them and more;
+ * < 0: *err says what is wrong, `at` counting from the start of the frame, and the decoder refuses
+ * all that follows. Splitting the input costs nothing: what has been searched is not searched
+ * again. */
 ssize_t hg_stomp_decode(struct hg_stomp_decoder *dec, const struct hg_stomp_limits *limits,
                         enum hg_stomp_version version, struct hg_bytes in,
                         struct hg_stomp_frame *out, struct hg_error *err);
@@ -87,8 +92,9 @@ struct hg_bytes hg_stomp_get(const struct hg_stomp_frame *frame, const char *nam
 
 /* A frame is written as its command, its headers, and one of the two ends. */
 void hg_stomp_write_command(struct hg_writer *w, enum hg_stomp_command command);
-/* Escapes as the version does; CONNECTED is not escaped, write it as 1.0. A line end inside a 1.0 header, which has no form
- * there, is written as 1.1 would. Headers without a name or with a NUL, which clients take for the frame's end, are left out. */
+/* Escapes as the version does; CONNECTED is not escaped, write it as 1.0. A line end inside a 1.0
+ * header, which has no form there, is written as 1.1 would. Headers without a name or with a NUL,
+ * which clients take for the frame's end, are left out. */
 void hg_stomp_write_header(struct hg_writer *w, enum hg_stomp_version version, struct hg_bytes name,
                            struct hg_bytes value);
 /* The same for what goes into a header's value in pieces. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RabbitMQ's destinations. Names are joined by `/`; a `/` inside one is %2F, and nothing else is unescaped, as in the plugin. */
+/* RabbitMQ's destinations. Names are joined by `/`; a `/` inside one is %2F, and nothing else is
+ * unescaped, as in the plugin. */
 #include "adapters/stomp/stomp_dest.h"
 
 #include "base/check.h"
@@ -23,7 +24,8 @@ static const struct prefix {
      "/temp-queue destinations are not served by this version"},
 };
 
-/* The one that `destination` begins with, up to its end or a slash; *rest_out is what follows that slash. */
+/* The one that `destination` begins with, up to its end or a slash; *rest_out is what follows that
+ * slash. */
 static const struct prefix *prefix_of(struct hg_bytes destination, bool *has_rest_out,
                                       struct hg_bytes *rest_out)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where a STOMP destination leads: to RabbitMQ's own names as its STOMP plugin has them, or through the rules. */
+/* Where a STOMP destination leads: to RabbitMQ's own names as its STOMP plugin has them, or through
+ * the rules. */
 #ifndef HG_STOMP_DEST_H
 #define HG_STOMP_DEST_H
 
@@ -26,8 +27,8 @@ struct hg_stomp_dest {
     uint8_t text[2][HG_STOMP_NAME_MAX];
 };
 
-/* takes_rabbitmq false: every destination is an address. OK; BAD_ADDRESS or KEY_TOO_LONG with *why_out, static text. Fills *out,
- * whose slices point into itself: do not copy it. */
+/* takes_rabbitmq false: every destination is an address. OK; BAD_ADDRESS or KEY_TOO_LONG with
+ * *why_out, static text. Fills *out, whose slices point into itself: do not copy it. */
 enum hg_status hg_stomp_dest_parse(struct hg_bytes destination, bool takes_rabbitmq,
                                    struct hg_stomp_dest *out, const char **why_out);
 
@@ -35,7 +36,7 @@ enum hg_status hg_stomp_dest_parse(struct hg_bytes destination, bool takes_rabbi
 void hg_stomp_dest_write_filter(struct hg_writer *w, struct hg_bytes address);
 
 enum { HG_STOMP_DEST_MAX_BYTES = 10 + 3 * HG_STOMP_NAME_MAX + 1 + 3 * HG_STOMP_NAME_MAX };
-/* The destination of a message by its exchange and key, as the plugin names it, written into room. */
+/* The destination of a message by its exchange and key, as the plugin names it; lies in room. */
 struct hg_bytes hg_stomp_dest_of(struct hg_bytes exchange, struct hg_bytes key,
                                  uint8_t room[static HG_STOMP_DEST_MAX_BYTES]);
 

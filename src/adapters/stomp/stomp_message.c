@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Properties by one table for both directions. A header that is not in it becomes a header of the message as a string, and every
- * header of the message that is not in it is shown as text. */
+/* Properties by one table for both directions. A header that is not in it becomes a header of the
+ * message as a string, and every header of the message that is not in it is shown as text. */
 #include "adapters/stomp/stomp_message.h"
 
 #include "base/mem.h"
@@ -51,7 +51,7 @@ static const struct property *property_of(struct hg_bytes header)
     return NULL;
 }
 
-/* ---- SEND ----------------------------------------------------------------------------------------------------------- */
+/* ---- SEND ---- */
 
 static enum hg_status read_number(struct hg_bytes text, uint64_t max, uint64_t *out,
                                   const char *why, const char **why_out)
@@ -135,7 +135,7 @@ void hg_stomp_properties_close(struct hg_stomp_properties *p)
     *p = (struct hg_stomp_properties){0};
 }
 
-/* ---- MESSAGE -------------------------------------------------------------------------------------------------------- */
+/* ---- MESSAGE ---- */
 
 static void write_text(struct hg_writer *w, enum hg_stomp_version version, const char *header,
                        struct hg_bytes value)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What stomp_session.c (life of a connection), stomp_send.c (publishing) and stomp_subscribe.c (deliveries) share. */
+/* What stomp_session.c (life of a connection), stomp_send.c (publishing) and stomp_subscribe.c
+ * (deliveries) share. */
 #ifndef HG_STOMP_PRIV_H
 #define HG_STOMP_PRIV_H
 
@@ -11,10 +12,10 @@
 enum { HG_STOMP_LABEL_MAX = 1024 }; /* bytes of a receipt or a subscription's id, which are kept */
 
 enum hg_stomp_state {
-    HG_STOMP_NEW,  /* CONNECT has not come */
-    HG_STOMP_OPEN, /* CONNECTED is sent */
-    HG_STOMP_LEAVING, /* what was sent before DISCONNECT, or before the gateway's shutdown, is being settled */
-    HG_STOMP_ENDED /* the last frame is queued */
+    HG_STOMP_NEW,     /* CONNECT has not come */
+    HG_STOMP_OPEN,    /* CONNECTED is sent */
+    HG_STOMP_LEAVING, /* DISCONNECT or a shutdown: what was sent before is being settled */
+    HG_STOMP_ENDED    /* the last frame is queued */
 };
 
 struct hg_stomp_queues;
@@ -36,7 +37,7 @@ struct hg_stomp_session {
     struct hg_list receipts;        /* of publishes without an outcome yet */
     struct hg_stomp_queues *queues; /* declared by SEND; NULL until there is one */
 };
-_Static_assert(sizeof(struct hg_stomp_session) <= 264,
+_Static_assert(sizeof(struct hg_stomp_session) <= 240,
                "an idle STOMP connection over WebSocket is to cost 1.5 KiB in all");
 
 /* Why a frame, or the whole connection, failed: becomes an ERROR frame. */
@@ -62,7 +63,7 @@ static inline bool hg_stomp_is_over(const struct hg_stomp_session *s)
 
 /* Sends ERROR and finishes the connection; for what is found outside of feed. */
 void hg_stomp_end(struct hg_stomp_session *s, const struct hg_stomp_failure *f);
-/* Closes the connection when there was no memory for a frame it needs, or the client does not read them. */
+/* Closes the connection when there is no memory for a frame that the client waits for. */
 void hg_stomp_send(struct hg_stomp_session *s, struct hg_writer *frame);
 /* receipt empty: nothing is sent. */
 void hg_stomp_send_receipt(struct hg_stomp_session *s, struct hg_bytes receipt);

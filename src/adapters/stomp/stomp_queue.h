@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The arguments with which a frame to /queue/NAME wants the queue declared, by the headers of RabbitMQ's STOMP plugin. */
+/* The arguments with which a frame to /queue/NAME wants the queue declared, by the headers of
+ * RabbitMQ's STOMP plugin. */
 #ifndef HG_STOMP_QUEUE_H
 #define HG_STOMP_QUEUE_H
 

@@ -8,7 +8,7 @@
 #include "core/conn.h"
 #include "core/worker.h"
 
-/* ---- Receipts ------------------------------------------------------------------------------------------------------- */
+/* ---- Receipts ---- */
 
 struct receipt { /* owed for a publish that has no outcome yet */
     struct hg_list link;
@@ -28,7 +28,8 @@ static struct receipt *new_receipt(struct hg_bytes text, uint64_t id)
     return r;
 }
 
-/* Confirms come mostly in the order of the publishes, so that it is mostly the first. */
+/* NULL: none is owed. The list is in the order of the publishes, and so are most confirms: it is
+ * mostly the first or none. */
 static struct receipt *take_receipt(struct hg_stomp_session *s, uint64_t id)
 {
     HG_LIST_FOREACH (it, &s->receipts) {
@@ -36,6 +37,9 @@ static struct receipt *take_receipt(struct hg_stomp_session *s, uint64_t id)
         if (r->id == id) {
             hg_list_remove(&r->link);
             return r;
+        }
+        if (r->id > id) {
+            break;
         }
     }
     return NULL;
@@ -86,11 +90,12 @@ void hg_stomp_settled(struct hg_session *base, uint64_t id, enum hg_status outco
     hg_stomp_leave_if_settled(s);
 }
 
-/* ---- Queues that SEND declares -------------------------------------------------------------------------------------- */
+/* ---- Queues that SEND declares ---- */
 
 enum { DECLARED_MAX = 16, REASON_MAX_BYTES = 255 };
 
-/* The queues declared last, so that a SEND to /queue/NAME declares it once; one that has been forgotten is declared again. */
+/* The queues declared last, so that a SEND to /queue/NAME declares it once; one that has been
+ * forgotten is declared again. */
 struct hg_stomp_queues {
     char *names_own[DECLARED_MAX];
     unsigned next; /* to be replaced */
@@ -198,7 +203,7 @@ void hg_stomp_free_publishes(struct hg_stomp_session *s)
     hg_free(s->queues);
 }
 
-/* ---- SEND ----------------------------------------------------------------------------------------------------------- */
+/* ---- SEND ---- */
 
 static enum hg_stomp_verdict publish(struct hg_stomp_session *s, const struct hg_stomp_frame *frame,
                                      const struct hg_stomp_dest *dest,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The life of a STOMP connection: which frame may come when, CONNECT, heart-beats, errors, and the ways it ends. */
+/* The life of a STOMP connection: which frame may come when, CONNECT, heart-beats, errors, and the
+ * ways it ends. */
 #include "adapters/stomp/stomp_session.h"
 
 #include "adapters/stomp/stomp_priv.h"
@@ -33,7 +34,7 @@ static struct hg_proto_metrics *metrics_of(struct hg_stomp_session *s)
     return &s->base.worker->metrics.proto[HG_PROTO_STOMP];
 }
 
-/* ---- Sending -------------------------------------------------------------------------------------------------------- */
+/* ---- Sending ---- */
 
 void hg_stomp_send(struct hg_stomp_session *s, struct hg_writer *frame)
 {
@@ -64,7 +65,7 @@ const char *hg_stomp_check_receipt(const struct hg_stomp_frame *frame)
                : NULL;
 }
 
-/* ---- Errors --------------------------------------------------------------------------------------------------------- */
+/* ---- Errors ---- */
 
 enum hg_stomp_verdict hg_stomp_fails(struct hg_stomp_failure *f, enum hg_status status,
                                      const char *rule)
@@ -147,7 +148,7 @@ void hg_stomp_end(struct hg_stomp_session *s, const struct hg_stomp_failure *f)
     hg_conn_finish(s->base.conn, f->status);
 }
 
-/* ---- Time ----------------------------------------------------------------------------------------------------------- */
+/* ---- Time ---- */
 
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
@@ -215,7 +216,7 @@ static void on_timer(struct hg_timer *timer)
     hg_stomp_rearm(s);
 }
 
-/* ---- CONNECT -------------------------------------------------------------------------------------------------------- */
+/* ---- CONNECT ---- */
 
 /* The best version in a comma-separated list; HG_STOMP_VERSION_N: none that we speak. */
 static unsigned best_version(struct hg_bytes accepts)
@@ -244,7 +245,8 @@ static uint32_t offered_ms(const struct hg_stomp_session *s)
     return (uint32_t)earlier(ms, UINT32_MAX);
 }
 
-/* STOMP 1.2 section "Heart-beating": the longer of what one side can do and the other wants; 0 on either side is none. */
+/* STOMP 1.2 section "Heart-beating": the longer of what one side can do and the other wants; 0 on
+ * either side is none. */
 static uint32_t agreed_ms(uint32_t ours, uint64_t theirs)
 {
     return ours == 0 || theirs == 0 ? 0 : theirs > ours ? (uint32_t)theirs : ours;
@@ -311,7 +313,7 @@ static enum hg_stomp_verdict on_connect(struct hg_stomp_session *s,
     return HG_STOMP_USED;
 }
 
-/* ---- Leaving -------------------------------------------------------------------------------------------------------- */
+/* ---- Leaving ---- */
 
 void hg_stomp_leave_if_settled(struct hg_stomp_session *s)
 {
@@ -356,7 +358,7 @@ static void drain(struct hg_session *base)
     hg_stomp_leave_if_settled(s);
 }
 
-/* ---- Frames --------------------------------------------------------------------------------------------------------- */
+/* ---- Frames ---- */
 
 static enum hg_stomp_verdict on_ack(struct hg_stomp_session *s, const struct hg_stomp_frame *frame,
                                     struct hg_stomp_failure *f)
@@ -380,7 +382,8 @@ typedef enum hg_stomp_verdict frame_fn(struct hg_stomp_session *s,
                                        const struct hg_stomp_frame *frame,
                                        struct hg_stomp_failure *f);
 
-/* What a client may send. A handler returns HELD to be called again with the same frame, having done nothing. */
+/* What a client may send. A handler returns HELD to be called again with the same frame, having
+ * done nothing. */
 /* clang-format off */
 static const struct frame_rule {
     enum hg_stomp_state allowed_in;
@@ -493,7 +496,7 @@ static ssize_t feed(struct hg_session *base, struct hg_bytes in, struct hg_error
                                                  : in.n); /* after the last frame nothing counts */
 }
 
-/* ---- Life ----------------------------------------------------------------------------------------------------------- */
+/* ---- Life ---- */
 
 static void closed(struct hg_session *base, enum hg_status why)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SUBSCRIBE, UNSUBSCRIBE, and the MESSAGE frames that come of them. What all subscribers of a delivery get alike is encoded once for
- * each protocol version. */
+/* SUBSCRIBE, UNSUBSCRIBE, and the MESSAGE frames that come of them. What all subscribers of a
+ * delivery get alike is encoded once for each protocol version. */
 #include "adapters/stomp/stomp_message.h"
 #include "adapters/stomp/stomp_priv.h"
 #include "adapters/stomp/stomp_queue.h"
@@ -30,9 +30,10 @@ static struct subscription *subscription_of(struct hg_sub *base)
     return HG_CONTAINER_OF(base, struct subscription, base);
 }
 
-/* ---- MESSAGE -------------------------------------------------------------------------------------------------------- */
+/* ---- MESSAGE ---- */
 
-/* The shared rest of a MESSAGE, behind one byte that says which WebSocket frame may carry it: text has to be UTF-8. */
+/* The shared rest of a MESSAGE, behind one byte that says which WebSocket frame may carry it: text
+ * has to be UTF-8. */
 static struct hg_buf *encode(enum hg_stomp_version version, const struct hg_delivery *d)
 {
     uint8_t room[HG_STOMP_DEST_MAX_BYTES];
@@ -58,7 +59,8 @@ static struct hg_buf *encode(enum hg_stomp_version version, const struct hg_deli
     return buf;
 }
 
-/* Messages from feeds are dropped for who does not read; those from queues wait in the queue, by the prefetch. */
+/* Messages from feeds are dropped for who does not read; those from queues wait in the queue, by
+ * the prefetch. */
 static void give_up(struct hg_stomp_session *s, const struct hg_delivery *d, enum hg_status why)
 {
     const char *peer = hg_conn_peer(s->base.conn);
@@ -122,7 +124,7 @@ void hg_stomp_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_
 }
 _Static_assert((int)HG_STOMP_VERSION_N <= (int)HG_DELIVERY_CACHES, "a slot for each version");
 
-/* ---- SUBSCRIBE ------------------------------------------------------------------------------------------------------ */
+/* ---- SUBSCRIBE ---- */
 
 static struct subscription *find(const struct hg_stomp_session *s, struct hg_bytes id)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* STOMP frames: what is read from which bytes at every split point, what is refused where, and that what is written reads back. */
+/* STOMP frames: what is read from which bytes at every split point, what is refused where, and that
+ * what is written reads back. */
 #include "adapters/stomp/stomp_codec.h"
 
 #include "seam/seam.h"
@@ -15,7 +16,7 @@
 static const struct hg_stomp_limits limits = {
     .max_frame_bytes = 200, .max_header_bytes = 120, .max_headers_n = 4};
 
-/* ---- Wire cases ----------------------------------------------------------------------------------------------------- */
+/* ---- Wire cases ---- */
 
 /* A literal with its NULs inside. */
 #define WIRE(literal)                                      \
@@ -27,8 +28,8 @@ struct wire_case {
     const char *title;
     enum hg_stomp_version version;
     struct hg_bytes in;
-    const char *
-        out; /* a line per frame: COMMAND name=value … [body]; an error ends it: "status at: rule" */
+    const char *out; /* a line per frame: COMMAND name=value … [body]; an error ends it: "status at:
+                        rule" */
 };
 
 /* clang-format off */
@@ -144,7 +145,8 @@ struct reader {
     bool is_over, was_heartbeat;
 };
 
-/* in[0, n) has arrived. The bytes are a block of exactly their size, so that reading past them is found. */
+/* in[0, n) has arrived. The bytes are a block of exactly their size, so that reading past them is
+ * found. */
 static void arrive(struct reader *r, struct hg_bytes in, size_t n)
 {
     uint8_t *block = malloc(n - r->used + 1);
@@ -207,7 +209,7 @@ static void wire_cases_read_the_same_at_every_split(void **state)
     assert_int_equal(seam_live(), 0);
 }
 
-/* ---- Limits and cost ------------------------------------------------------------------------------------------------ */
+/* ---- Limits and cost ---- */
 
 static struct hg_error refusal_of(struct hg_bytes in)
 {
@@ -282,7 +284,7 @@ static void no_memory_is_an_error_like_any_other(void **state)
     assert_int_equal(seam_live(), 0);
 }
 
-/* ---- Writing -------------------------------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
 static void headers_are_written_as_the_version_can(void **state)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole conversations: what a client sends, what the core is asked for, what the client hears; each with the input cut everywhere. */
+/* Whole conversations: what a client sends, what the core is asked for, what the client hears; each
+ * with the input cut everywhere. */
 #include "adapters/stomp/stomp_session.h"
 
 #include "seam/core_fake.h"
