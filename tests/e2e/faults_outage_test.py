@@ -5,6 +5,17 @@ import json
 from harness import Consumer, E2E, Mqtt, Proxy, Stomp, eventually, http, raw
 
 N = 60
+BRIEF = """
+[[exchange]]
+name = "brief"
+type = "topic"
+durable = false
+[[rule]]
+name = "brief"
+topic = "brief/{x}"
+exchange = "brief"
+key = "{x}"
+"""
 HTTP = '[http]\npublish_timeout = "1s"\n'
 
 
@@ -93,9 +104,12 @@ class Restart(Outage):
             setup.channel.queue_declare(queue, durable=True)
         setup.channel.queue_bind("kept", "amq.topic", "kept.#")
         setup.close()
-        gw = self.gateway(HTTP)
+        gw = self.gateway(HTTP + BRIEF)
         mqtt = self.open(Mqtt(gw.addresses["mqtt"]))
         mqtt.subscribe("live/#")
+        briefs = [self.open(Mqtt(gw.addresses["mqtt"])) for _ in range(4)]  # on both workers
+        for client in briefs:
+            client.subscribe("brief/#")
         stomp = self.open(Stomp(gw.addresses["stomp"], heartbeats=(500, 500)))
         stomp.subscribe("/live/*", "live")
         stomp.subscribe("/amq/queue/work", "work")
@@ -108,7 +122,7 @@ class Restart(Outage):
         try:
             self.broker.halt(kill)
             gw.wait_log("rabbitmq.lost")
-            late = self.send_all(sender, "kept/b")
+            late = self.send_all(sender, "kept/b") + self.send_all(sender, "brief/a")
             self.assert_unavailable(post(gw, "kept/never"))
             eventually(lambda: gw.admin("/readyz")[0] == 503)
             self.assertEqual(gw.admin("/healthz")[0], 200)
@@ -129,6 +143,10 @@ class Restart(Outage):
             client.messages.take(lambda m: m.payload == b"after")
             self.assertFalse([m for m in client.messages.all() if not m.dup])
         self.assertEqual(stomp.messages.take().body, b"after")
+        # An exchange that is gone with RabbitMQ's memory is declared again, before it is bound to or published to.
+        self.assertEqual(post(gw, "brief/b", b"after")[0], 202)
+        for client in briefs:
+            client.messages.take(lambda m: m.payload == b"after")
         consumer = self.open(Consumer(self.amqp))
         consumer.publish("", "work", b"of the queue")
         self.assertEqual(stomp.messages.take().body, b"of the queue")
@@ -188,8 +206,8 @@ class Unreachable(Outage):
             proxy.orphan()
             for what in ("feed", "consume 0"):
                 gw.wait_log("rabbitmq.connected", link=f"headgate e2e worker 0 {what}")
-            eventually(lambda: "\t2" in self.broker.ctl("list_queues", "-p", self.vhost, "name", "consumers")
-                       and gw.admin("/readyz")[0] == 200)
+            consumers = ("list_queues", "-p", self.vhost, "name", "consumers")
+            eventually(lambda: self.broker.ctl(*consumers).count("\t2") == 2)
             for i in range(N):
                 consumer.publish("amq.topic", "orphan.a", f"{i}".encode())
                 consumer.publish("amq.headers", "", f"{i}".encode())

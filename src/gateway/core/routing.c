@@ -225,6 +225,7 @@ static void open_upstream(struct hg_routing *r)
     struct hg_upstream_metrics *metrics = &w->metrics.upstream;
     struct hg_link_config link = link_config(config, metrics);
     r->topology = topology_of(config);
+    link.topology = &r->topology;
     const struct hg_publisher_config publisher = {
         .link = link,
         .instance = config->name,
@@ -232,7 +233,6 @@ static void open_upstream(struct hg_routing *r)
         .window_n = config->confirm_window,
         .window_bytes = config->buffer_bytes,
         .timeout_ms = config->publish_timeout_ms,
-        .topology = w->index == 0 ? &r->topology : NULL,
         .log = w->log,
         .metrics = metrics,
     };

@@ -3,11 +3,12 @@
 
 #include "base/clock.h"
 #include "base/map.h"
+#include "upstream/topology.h"
 #include "upstream/upstream_metrics.h"
 
 #include <stdio.h>
 
-enum { BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 10000, BACKOFF_DOUBLINGS = 7 };
+enum { BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 5000, BACKOFF_DOUBLINGS = 6 };
 
 /* Half of the delay is fixed, half is random, so that many gateways do not return to a restarted
  * RabbitMQ all at once. */
@@ -45,10 +46,26 @@ static void log_down(struct hg_link *link, const struct hg_amqp_close *why)
 
 /* ---- Events of the AMQP connection ---- */
 
+static void become_up(struct hg_link *link)
+{
+    link->is_up = link->was_up = true;
+    link->ops->on_up(link->ctx);
+}
+
+static void on_restored(void *ctx, unsigned refused_n)
+{
+    struct hg_link *link = ctx;
+    link->restoring = NULL;
+    if (refused_n > 0) {
+        HG_LOG(link->net->log, HG_LOG_ERROR, "topology.incomplete", HG_F_STR("link", link->name),
+               HG_F_UINT("refused", refused_n));
+    }
+    become_up(link);
+}
+
 static void on_amqp_open(void *ctx)
 {
     struct hg_link *link = ctx;
-    link->is_up = true;
     link->failures_n = 0;
     if (link->config.metrics != NULL) {
         hg_count(&link->config.metrics->upstream_connects, 1);
@@ -57,7 +74,15 @@ static void on_amqp_open(void *ctx)
     HG_LOG(link->net->log, HG_LOG_INFO, "rabbitmq.connected", HG_F_STR("link", link->name),
            HG_F_STR("host", e->host), HG_F_UINT("port", e->port),
            HG_F_BYTES("server", hg_amqp_conn_server_version(link->conn)));
-    link->ops->on_up(link->ctx);
+    if (link->config.topology == NULL || !link->was_up) {
+        become_up(link);
+        return;
+    }
+    link->restoring =
+        hg_topology_start(link->config.topology, link->conn, link->net->log, on_restored, link);
+    if (link->restoring == NULL) {
+        hg_link_reset(link, "out of memory while declaring the topology");
+    }
 }
 
 static void on_amqp_close(void *ctx, const struct hg_amqp_close *why)
@@ -69,6 +94,8 @@ static void on_amqp_close(void *ctx, const struct hg_amqp_close *why)
     }
     link->is_up = false;
     link->is_closed = true;
+    hg_topology_lost(link->restoring);
+    link->restoring = NULL;
     link->is_polite = why->code != 0 || why->status == HG_CLOSED;
     hg_net_defer(link->net, &link->reaper);
     link->ops->on_down(link->ctx, why);
@@ -181,9 +208,9 @@ static void on_stream_read(void *ctx, struct hg_bytes in)
 {
     struct hg_link *link = ctx;
     if (link->conn != NULL && !link->is_closed) {
-        bool was_up = link->is_up;
+        bool was_open = hg_amqp_conn_is_open(link->conn);
         hg_amqp_conn_feed(link->conn, in, hg_clock_ms());
-        if (!was_up && link->is_up) {
+        if (!was_open && hg_amqp_conn_is_open(link->conn)) {
             tick(link); /* the heartbeat interval is known now */
         }
     }
@@ -317,6 +344,8 @@ void hg_link_close(struct hg_link *link)
     hg_timer_stop(&link->timer);
     hg_net_undefer(&link->flush);
     hg_net_undefer(&link->reaper);
+    hg_topology_cancel(link->restoring);
+    link->restoring = NULL;
     hg_amqp_conn_free(link->conn);
     link->conn = NULL;
     if (link->stream != NULL) {

@@ -9,6 +9,8 @@
 #include "stream/net.h"
 
 struct hg_upstream_metrics;
+struct hg_topology_spec;
+struct hg_topology_run;
 
 struct hg_endpoint {
     const char *host;
@@ -23,11 +25,13 @@ struct hg_link_config {
     size_t endpoints_n;
     uint64_t heartbeat_ms, connect_timeout_ms;
     uint64_t max_body_bytes;
+    /* declared again on every reconnect before the link is up; borrowed, may be NULL */
+    const struct hg_topology_spec *topology;
     struct hg_upstream_metrics *metrics; /* may be NULL */
 };
 
 struct hg_link_ops {
-    void (*on_up)(void *ctx); /* open: channels may be opened */
+    void (*on_up)(void *ctx); /* open, the topology is there: channels may be opened */
     void (*on_down)(void *ctx,
                     const struct hg_amqp_close
                         *why); /* every channel is gone; also after an attempt that failed */
@@ -42,12 +46,13 @@ struct hg_link {
     char name[96];            /* shown in RabbitMQ and in log lines */
     struct hg_stream *stream; /* NULL: between attempts */
     struct hg_amqp_conn *conn;
-    struct hg_timer timer;  /* tick while connected, next attempt otherwise */
-    struct hg_defer flush;  /* output -> stream */
-    struct hg_defer reaper; /* frees a connection outside of its own events */
-    size_t endpoint;        /* index of the present or next attempt */
-    unsigned failures_n;    /* attempts in a row without success */
-    bool is_up, is_stopping;
+    struct hg_timer timer;             /* tick while connected, next attempt otherwise */
+    struct hg_defer flush;             /* output -> stream */
+    struct hg_defer reaper;            /* frees a connection outside of its own events */
+    size_t endpoint;                   /* index of the present or next attempt */
+    unsigned failures_n;               /* attempts in a row without success */
+    struct hg_topology_run *restoring; /* under way after a reconnect */
+    bool is_up, was_up, is_stopping;
     bool was_open;  /* the present attempt's stream got connected */
     bool is_closed; /* the connection has ended and waits for the reaper */
     bool is_polite; /* what is queued still goes out before the stream closes */

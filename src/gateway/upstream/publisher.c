@@ -395,24 +395,9 @@ static enum hg_status exchange_for(struct hg_publisher *p, struct hg_bytes name,
 
 /* ---- The link ---- */
 
-static void on_restored(void *ctx, unsigned refused_n)
-{
-    struct hg_publisher *p = ctx;
-    p->restoring = NULL;
-    if (refused_n > 0) {
-        HG_LOG(p->config.log, HG_LOG_ERROR, "topology.incomplete", HG_F_UINT("refused", refused_n));
-    }
-}
-
 static void on_link_up(void *ctx)
 {
     struct hg_publisher *p = ctx;
-    p->is_blocked = false;
-    if (p->config.topology != NULL && p->was_up) {
-        p->restoring = hg_topology_start(p->config.topology, hg_link_conn(&p->link), p->config.log,
-                                         on_restored, p);
-    }
-    p->was_up = true;
     HG_LIST_FOREACH (it, &p->exchanges) {
         struct pub_exchange *x = HG_LIST_ENTRY(it, struct pub_exchange, link);
         x->missing_until_ms = 0;
@@ -427,8 +412,7 @@ static void on_link_down(void *ctx, const struct hg_amqp_close *why)
 {
     struct hg_publisher *p = ctx;
     (void)why;
-    hg_topology_lost(p->restoring);
-    p->restoring = NULL;
+    p->is_blocked = false;
     HG_LIST_FOREACH (it, &p->exchanges) {
         struct pub_exchange *x = HG_LIST_ENTRY(it, struct pub_exchange, link);
         x->channel = NULL; /* gone with the connection */
@@ -538,7 +522,6 @@ void hg_publisher_close(struct hg_publisher *p)
         }
         free_exchange(x);
     }
-    hg_topology_cancel(p->restoring);
     hg_link_close(&p->link);
     hg_net_undefer(&p->sending);
     hg_net_undefer(&p->room);

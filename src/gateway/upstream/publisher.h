@@ -9,7 +9,6 @@
 #include "amqp/amqp_channel.h"
 #include "base/map.h"
 #include "upstream/link.h"
-#include "upstream/topology.h"
 
 struct hg_upstream_metrics;
 
@@ -31,8 +30,6 @@ struct hg_publisher_config {
     uint32_t window_n;     /* unconfirmed messages at most */
     uint64_t window_bytes; /* bytes held for them at most */
     uint64_t timeout_ms;   /* a publish without an answer ends after this */
-    /* restored on every reconnect; NULL: not by this publisher */
-    const struct hg_topology_spec *topology;
     struct hg_log *log;
     struct hg_upstream_metrics *metrics;
 };
@@ -52,9 +49,8 @@ struct hg_publisher {
     struct hg_list dirty; /* exchanges with something new to send at the end of the turn */
     struct hg_timer deadlines;
     struct hg_defer sending, room;
-    struct hg_topology_run *restoring; /* under way after a reconnect; may be NULL */
-    unsigned telling_n;                /* depth of on_settled calls */
-    bool wants_room, is_blocked, was_up;
+    unsigned telling_n; /* depth of on_settled calls */
+    bool wants_room, is_blocked;
 };
 
 /* One publish to be made. The message is consumed whatever is returned. */
