@@ -233,6 +233,7 @@ static void open_upstream(struct hg_routing *r)
         .window_n = config->confirm_window,
         .window_bytes = config->buffer_bytes,
         .timeout_ms = config->publish_timeout_ms,
+        .away_timeout_ms = config->unavailable_timeout_ms,
         .log = w->log,
         .metrics = metrics,
     };

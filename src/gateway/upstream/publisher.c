@@ -19,9 +19,10 @@ struct outgoing {
     struct hg_message *message;
     void *owner; /* NULL: nobody is told */
     uint64_t id;
-    uint64_t deadline_ms;
-    bool is_written;  /* at least once: RabbitMQ may have it */
-    bool is_returned; /* basic.return came; the confirm follows */
+    uint64_t deadline_ms;      /* for an answer, once it is written */
+    uint64_t away_deadline_ms; /* for being written at all */
+    bool is_written;           /* at least once: RabbitMQ may have it */
+    bool is_returned;          /* basic.return came; the confirm follows */
     /* its outcome was told (time-out); waits for the channel to forget it, is never sent again */
     bool is_over;
 };
@@ -442,10 +443,10 @@ static void expire(struct hg_publisher *p, struct pub_exchange *x, uint64_t now)
 {
     HG_LIST_FOREACH_SAFE (it, &x->pending) {
         struct outgoing *out = HG_LIST_ENTRY(it, struct outgoing, link);
-        if (out->deadline_ms <= now) {
+        if ((out->is_written ? out->deadline_ms : out->away_deadline_ms) <= now) {
+            enum hg_status status = out->is_written ? HG_TIMED_OUT : HG_BROKER_AWAY;
             hg_count(&p->config.metrics->publish_timeouts, 1);
-            settle(p, out, out->is_written ? HG_TIMED_OUT : HG_BROKER_AWAY,
-                   hg_bytes_str(hg_status_text(out->is_written ? HG_TIMED_OUT : HG_BROKER_AWAY)));
+            settle(p, out, status, hg_bytes_str(hg_status_text(status)));
         }
     }
     HG_LIST_FOREACH (it, &x->sent) {
@@ -560,6 +561,8 @@ enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publ
     }
     *out = (struct outgoing){.message = message, .owner = order->owner, .id = order->id};
     out->deadline_ms = now + (order->timeout_ms != 0 ? order->timeout_ms : p->config.timeout_ms);
+    out->away_deadline_ms =
+        now + (order->timeout_ms != 0 ? order->timeout_ms : p->config.away_timeout_ms);
     hg_list_init(&out->owner_link);
     if (order->owner != NULL) {
         hg_list_add_last(order->owners, &out->owner_link);

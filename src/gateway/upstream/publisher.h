@@ -27,9 +27,10 @@ struct hg_publisher_config {
     struct hg_link_config link;
     const char *instance;
     unsigned worker;
-    uint32_t window_n;     /* unconfirmed messages at most */
-    uint64_t window_bytes; /* bytes held for them at most */
-    uint64_t timeout_ms;   /* a publish without an answer ends after this */
+    uint32_t window_n;        /* unconfirmed messages at most */
+    uint64_t window_bytes;    /* bytes held for them at most */
+    uint64_t timeout_ms;      /* a publish that was written and has no answer ends after this */
+    uint64_t away_timeout_ms; /* one that could not be written */
     struct hg_log *log;
     struct hg_upstream_metrics *metrics;
 };
@@ -59,7 +60,7 @@ struct hg_publish_order {
     void *owner;            /* NULL: nobody wants to know the outcome */
     struct hg_list *owners; /* the owner's list of publishes under way, for hg_publisher_forget */
     uint64_t id;
-    uint64_t timeout_ms; /* 0: the configuration's */
+    uint64_t timeout_ms; /* 0: the configuration's two */
 };
 
 /* Opens in place and starts connecting. */

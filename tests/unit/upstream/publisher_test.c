@@ -59,6 +59,7 @@ static struct bench *open_bench(void (*prepare)(struct broker *b))
         .window_n = 32,
         .window_bytes = 1 << 20,
         .timeout_ms = 10000,
+        .away_timeout_ms = 4000,
         .metrics = &t->metrics,
     };
     hg_publisher_open(&t->publisher, &t->sn.net, &config, &ops, t);
@@ -243,7 +244,9 @@ static void what_was_never_written_ends_as_away(void **state)
     seam_net_cut(&t->sn, seam_net_last(&t->sn));
     t->sn.is_refusing = true;
     assert_int_equal(publish(t, 0, "amq.topic", "a"), HG_OK);
-    seam_net_pass(&t->sn, 11000);
+    seam_net_pass(&t->sn, 3500);
+    assert_int_equal(t->told[0], 0);
+    seam_net_pass(&t->sn, 1000);
     assert_int_equal(t->outcomes[0], HG_BROKER_AWAY);
     close_bench(t);
 }
