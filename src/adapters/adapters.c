@@ -7,9 +7,5 @@
 #include "core/adapter.h"
 
 const struct hg_adapter *const hg_adapters[] = {
-    &hg_http_adapter,
-    &hg_admin_adapter,
-    &hg_mqtt_adapter,
-    &hg_stomp_adapter,
-    NULL,
+    &hg_http_adapter, &hg_admin_adapter, &hg_mqtt_adapter, &hg_stomp_adapter, NULL,
 };
