@@ -341,7 +341,7 @@ static void refuse_input(struct hg_http_session *s, struct hg_http_request *req,
     struct hg_worker *worker = s->base.worker;
     const char *peer = hg_conn_peer(s->base.conn);
     hg_count(&worker->metrics.proto[HG_PROTO_HTTP].errors, 1);
-    HG_LOG_LIMITED(worker->log, HG_LOG_INFO, "http.refused", hg_bytes_str(peer),
+    HG_LOG_LIMITED(worker->log, HG_LOG_INFO, "http.refused", hg_bytes_str(err->rule),
                    HG_F_UINT("conn", hg_conn_id(s->base.conn)), HG_F_STR("peer", peer),
                    HG_F_UINT("status", req->in.refusal), HG_F_STR("rule", err->rule),
                    HG_F_UINT("at", err->at));
