@@ -367,15 +367,15 @@ class SignsOfLife(Shipped):
     """Everything here takes seconds by nature, so it happens at once."""
 
     def setUp(self):
-        self.gw = self.shipped("stomp.heartbeat=1s")
+        self.gw = self.shipped("stomp.heartbeat=2s")
 
     def test_clients_with_nothing_to_say_stay_and_silent_ones_go(self):
         pings = []
         mosquitto = self.sub("idle", options=["-k", "5"])  # the least it takes
-        paho = self.mqtt(keepalive=1)
+        paho = self.mqtt(keepalive=4)  # it looks once a second, and six seconds of silence are too many
         paho.client.on_log = lambda c, u, level, text: pings.append(text)
         beats = []
-        stomp = self.stomp(heartbeats=(1000, 1000))
+        stomp = self.stomp(heartbeats=(2000, 2000))
         stomp.on_heartbeat = lambda: beats.append(1)
         silent_stomp = raw(self.gw.addresses["stomp"], b"CONNECT\naccept-version:1.2\nhost:/\nheart-beat:1000,0\n\n\x00")
         silent_mqtt = raw(self.gw.addresses["mqtt"], b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x01\x00\x01a")
@@ -383,10 +383,10 @@ class SignsOfLife(Shipped):
         watcher.subscribe("will/#")
         with silent_mqtt, silent_stomp:
             self.assertEqual(silent_mqtt.read_to_end(), b"\x20\x02\x00\x00")
-            self.assertIn(b"\nheart-beat:1000,1000\n", silent_stomp.read_until(b"\x00"))
+            self.assertIn(b"\nheart-beat:2000,2000\n", silent_stomp.read_until(b"\x00"))
             self.assertIn(b"heart-beat", silent_stomp.read_to_end())
-        eventually(lambda: sum("PINGRESP" in text for text in pings) >= 3)
-        eventually(lambda: len(beats) >= 3)
+        eventually(lambda: any("PINGRESP" in text for text in pings))
+        eventually(lambda: len(beats) >= 2)
         eventually(lambda: any(b"received PINGRESP" in line for line in mosquitto.output))
         watcher.publish("idle", b"still there")
         self.assertEqual(mosquitto.messages.take()[2], b"still there")
