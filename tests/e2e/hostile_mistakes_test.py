@@ -49,7 +49,7 @@ MQTT_AT_LOGIN = {
     "a packet that ends too soon": (wire.mqtt(0x10, STRING("MQTT") + b"\4"), b"", "a field reaches past the end of its packet"),
     "a packet with too much": (connect(rest=b"more"), b"", "the packet has bytes after its last field"),
     "a length of five bytes": (b"\x10\xff\xff\xff\xff\x01", b"", "the remaining length has more than 4 bytes"),
-    "a packet over the limit": (wire.mqtt(0x10, length=16 << 20), b"", "the packet exceeds the limit on packets"),
+    "a packet over the limit": (wire.mqtt(0x10, length=17000), b"", "the packet exceeds the limit on packets"),
 }
 # What is sent after CONNECT, and the rule.
 MQTT_AFTER_LOGIN = {

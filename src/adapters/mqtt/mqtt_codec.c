@@ -54,7 +54,7 @@ static uint8_t read_u8(struct cursor *c)
 static uint16_t read_u16(struct cursor *c)
 {
     struct hg_bytes b = take(c, 2);
-    return b.n == 0 ? 0 : (uint16_t)(b.p[0] << 8 | b.p[1]);
+    return (uint16_t)(b.n == 0 ? 0 : b.p[0] << 8 | b.p[1]);
 }
 
 static struct hg_bytes read_binary(struct cursor *c)
@@ -108,7 +108,7 @@ static void read_connect_flags(struct cursor *c, struct hg_mqtt_connect *out)
     uint8_t flags = read_u8(c);
     out->is_clean = (flags & CLEAN) != 0;
     out->has_will = (flags & WILL) != 0;
-    out->will_qos = (flags & WILL_QOS) >> 3;
+    out->will_qos = (uint8_t)((flags & WILL_QOS) >> 3);
     out->will_retain = (flags & WILL_RETAIN) != 0;
     out->has_user = (flags & USER) != 0;
     out->has_password = (flags & PASSWORD) != 0;
@@ -259,7 +259,11 @@ bool hg_mqtt_next_filter(struct hg_bytes *rest, enum hg_mqtt_type type, struct h
 
 /* ---- The packet as a whole ---- */
 
-enum { ANY = -1 };
+enum {
+    ANY = -1,
+    /* Five strings and what is before them (section 3.1): a stranger gets no more memory. */
+    CONNECT_MAX_BYTES = 12 + 5 * (2 + UINT16_MAX)
+};
 
 struct form { /* what a packet's fixed header must say, and who reads the rest */
     void (*decode)(struct cursor *c, struct hg_mqtt_packet *packet); /* NULL: no client sends it */
@@ -366,6 +370,9 @@ ssize_t hg_mqtt_decode(struct hg_mqtt_decoder *dec, const struct hg_mqtt_limits 
     const struct form *form = &forms[type];
     if (form->remaining != ANY && remaining != (size_t)form->remaining) {
         return refuse(dec, err, HG_MALFORMED, form->remaining_rule, 1);
+    }
+    if (type == HG_MQTT_CONNECT && remaining > CONNECT_MAX_BYTES) {
+        return refuse(dec, err, HG_TOO_LARGE, "CONNECT is larger than its fields can be", 1);
     }
     if (remaining + (size_t)head_n > limits->max_packet_bytes) {
         return refuse(dec, err, HG_TOO_LARGE, "the packet exceeds the limit on packets", 1);

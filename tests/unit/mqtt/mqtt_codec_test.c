@@ -298,6 +298,20 @@ static void the_limit_holds_to_the_byte(void **state)
     assert_int_equal(err.status, HG_TOO_LARGE);
 }
 
+static void a_stranger_gets_memory_for_one_connect_only(void **state)
+{
+    const struct hg_mqtt_limits wide = {.max_packet_bytes = 16 * 1024 * 1024};
+    uint8_t in[] = {0x10, 0x91, 0x80, 0x14}; /* 12 + 5 * 65537 bytes are to come */
+    struct hg_mqtt_decoder dec = {0};
+    struct hg_mqtt_packet packet;
+    struct hg_error err;
+    (void)state;
+    assert_int_equal(hg_mqtt_decode(&dec, &wide, hg_bytes(in, 4), &packet, &err), 0);
+    in[1]++;
+    assert_true(hg_mqtt_decode(&dec, &wide, hg_bytes(in, 4), &packet, &err) < 0);
+    assert_int_equal(err.status, HG_TOO_LARGE);
+}
+
 /* ---- Writing -------------------------------------------------------------------------------------------------------- */
 
 static void assert_hex(struct hg_bytes got, const char *want)
@@ -433,6 +447,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wire_cases_read_the_same_at_every_split),
         cmocka_unit_test(the_limit_holds_to_the_byte),
+        cmocka_unit_test(a_stranger_gets_memory_for_one_connect_only),
         cmocka_unit_test(small_packets_are_as_specified),
         cmocka_unit_test(suback_has_a_code_for_each_filter),
         cmocka_unit_test(publishes_read_back),
