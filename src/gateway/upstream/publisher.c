@@ -8,7 +8,7 @@
 
 enum {
     EXCHANGES_MAX = 1024,  /* channels of the link in use at once; RabbitMQ allows 2047 */
-    MISSING_FOR_MS = 1000, /* how long "no such exchange" is believed without asking again */
+    REFUSED_FOR_MS = 1000, /* RabbitMQ's no to an exchange is believed for so long */
     DEADLINES_EVERY_MS = 256
 };
 
@@ -35,7 +35,8 @@ struct pub_exchange {
     struct hg_amqp_channel *channel; /* NULL: closed */
     struct hg_window window;         /* of the channel's delivery tags */
     struct hg_list pending, sent;    /* struct outgoing, oldest first */
-    uint64_t missing_until_ms;       /* 0: not known to be missing */
+    uint64_t refused_until_ms;       /* 0: RabbitMQ takes publishes to it, as far as is known */
+    enum hg_status refused_as;       /* until then: NO_EXCHANGE, NOT_ALLOWED … */
     size_t replay_n;                 /* so many of `pending`, from its head, go one at a time */
     bool is_ready;                   /* confirm.select answered */
     bool is_replaying;               /* what was sent last was a replay */
@@ -262,6 +263,22 @@ static enum hg_status refusal(const struct hg_amqp_close *why)
     return why->code == 403 ? HG_NOT_ALLOWED : HG_REFUSED;
 }
 
+/* The only refusal of a publish that is one of every publish to the exchange. */
+static bool is_internal(const struct hg_amqp_close *why)
+{
+    static const char internal[] = "internal exchange";
+    return why->code == 403 &&
+           memmem(why->text.p, why->text.n, internal, sizeof(internal) - 1) != NULL;
+}
+
+static void refuse(struct pub_exchange *x, enum hg_status status, struct hg_bytes reason)
+{
+    x->refused_until_ms = hg_clock_ms() + REFUSED_FOR_MS;
+    x->refused_as = status;
+    x->is_replaying = false;
+    settle_pending(x, status, reason);
+}
+
 static void on_channel_close(void *ctx, const struct hg_amqp_close *why)
 {
     struct pub_exchange *x = ctx;
@@ -278,11 +295,14 @@ static void on_channel_close(void *ctx, const struct hg_amqp_close *why)
         enum hg_status status = why->code == 404   ? HG_NO_EXCHANGE
                                 : why->code == 403 ? HG_NOT_ALLOWED
                                                    : HG_REFUSED;
-        x->missing_until_ms = hg_clock_ms() + MISSING_FOR_MS;
-        settle_pending(x, status, why->text);
+        refuse(x, status, why->text);
         return;
     }
     size_t unconfirmed_n = take_back(x);
+    if (is_internal(why)) {
+        refuse(x, HG_NOT_ALLOWED, why->text);
+        return;
+    }
     if (was_alone && unconfirmed_n == 1 && why->code != 404) {
         settle(p, HG_LIST_ENTRY(x->pending.next, struct outgoing, link), refusal(why), why->text);
         unconfirmed_n = 0;
@@ -401,7 +421,7 @@ static void on_link_up(void *ctx)
     struct hg_publisher *p = ctx;
     HG_LIST_FOREACH (it, &p->exchanges) {
         struct pub_exchange *x = HG_LIST_ENTRY(it, struct pub_exchange, link);
-        x->missing_until_ms = 0;
+        x->refused_until_ms = 0;
         if (!hg_list_is_empty(&x->pending)) {
             start(x);
         }
@@ -441,14 +461,19 @@ static const struct hg_link_ops link_ops = {
 
 static void expire(struct hg_publisher *p, struct pub_exchange *x, uint64_t now)
 {
+    size_t replays_n = 0; /* of the x->replay_n at the head, those that stay */
+    size_t at = 0;
     HG_LIST_FOREACH_SAFE (it, &x->pending) {
         struct outgoing *out = HG_LIST_ENTRY(it, struct outgoing, link);
-        if ((out->is_written ? out->deadline_ms : out->away_deadline_ms) <= now) {
+        bool is_over = (out->is_written ? out->deadline_ms : out->away_deadline_ms) <= now;
+        replays_n += at++ < x->replay_n && !is_over;
+        if (is_over) {
             enum hg_status status = out->is_written ? HG_TIMED_OUT : HG_BROKER_AWAY;
             hg_count(&p->config.metrics->publish_timeouts, 1);
             settle(p, out, status, hg_bytes_str(hg_status_text(status)));
         }
     }
+    x->replay_n = replays_n;
     HG_LIST_FOREACH (it, &x->sent) {
         struct outgoing *out = HG_LIST_ENTRY(it, struct outgoing, link);
         if (out->deadline_ms <= now && !out->is_over) {
@@ -551,8 +576,8 @@ enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publ
     uint64_t now = hg_clock_ms();
     struct pub_exchange *x = NULL;
     enum hg_status status = exchange_for(p, hg_message_exchange(message), &x);
-    if (status == HG_OK && x->missing_until_ms > now) {
-        status = HG_NO_EXCHANGE;
+    if (status == HG_OK && x->refused_until_ms > now) {
+        status = x->refused_as;
     }
     struct outgoing *out = status == HG_OK ? hg_pool_get(&p->pool) : NULL;
     if (out == NULL) {
@@ -567,7 +592,7 @@ enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publ
     if (order->owner != NULL) {
         hg_list_add_last(order->owners, &out->owner_link);
     }
-    x->missing_until_ms = 0;
+    x->refused_until_ms = 0;
     hg_list_add_last(&x->pending, &out->link);
     size_t cost = hg_message_cost_bytes(message);
     p->held_n++;

@@ -74,8 +74,8 @@ void hg_publisher_close(struct hg_publisher *p);
  * asking again. */
 bool hg_publisher_admits(struct hg_publisher *p, size_t cost_bytes);
 bool hg_publisher_is_available(const struct hg_publisher *p); /* link up and not blocked */
-/* OK: on_settled follows, from the loop. NO_EXCHANGE (known to be missing), NO_MEMORY, BUSY (too
- * many exchanges in use): refused. */
+/* OK: on_settled follows, from the loop. Else refused: NO_EXCHANGE, NOT_ALLOWED, REFUSED (RabbitMQ
+ * said so of this exchange a moment ago), NO_MEMORY, BUSY (too many exchanges in use). */
 enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publish_order *order);
 /* The owner of these publishes is gone: they go on, nobody is told. */
 void hg_publisher_forget(struct hg_list *owners);

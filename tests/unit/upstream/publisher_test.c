@@ -309,6 +309,60 @@ static void the_culprit_of_a_closed_channel_is_found_and_the_others_notice_nothi
     }
 }
 
+static bool close_as_internal(void *ctx, struct broker *b, const struct broker_method *method)
+{
+    (void)ctx;
+    if (method->id == AMQP_BASIC_PUBLISH_METHOD) {
+        broker_close_channel(
+            b, method->channel, 403,
+            "ACCESS_REFUSED - cannot publish to internal exchange 'x' in vhost '/'", method->id);
+    }
+    return method->id == AMQP_BASIC_PUBLISH_METHOD;
+}
+
+static void internal(struct broker *b)
+{
+    b->on_method = close_as_internal;
+}
+
+static void an_internal_exchange_is_not_tried_again_for_a_second(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(internal);
+    publish_all(t, "x", 3);
+    expect_outcomes(t, 3, (enum hg_status[]){HG_NOT_ALLOWED, HG_NOT_ALLOWED, HG_NOT_ALLOWED});
+    assert_int_equal(hg_counted(&t->metrics.upstream_channel_closes), 1);
+    assert_int_equal(publish(t, 3, "x", "again"), HG_NOT_ALLOWED);
+    seam_net_pass(&t->sn, 1100);
+    assert_int_equal(publish(t, 4, "x", "later"), HG_OK);
+    seam_net_run(&t->sn);
+    assert_int_equal(t->outcomes[4], HG_NOT_ALLOWED);
+    close_bench(t);
+}
+
+static void replays_that_time_out_do_not_slow_down_those_after_them(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    struct broker *b = rig_broker(&t->sn);
+    publish_all(t, "amq.topic", 3);
+    broker_close_channel(b, b->publishes[0].channel, 406, "PRECONDITION_FAILED - whatever", 0);
+    broker_forget(b);
+    seam_net_run(&t->sn);
+    assert_int_equal(b->publishes_n, 1); /* the first again, alone */
+    seam_net_pass(&t->sn, 11000);
+    expect_outcomes(t, 3, (enum hg_status[]){HG_TIMED_OUT, HG_TIMED_OUT, HG_TIMED_OUT});
+    broker_ack(b, b->publishes[0].channel, 1, false);
+    broker_forget(b);
+    for (unsigned i = 3; i < 6; i++) {
+        assert_int_equal(publish(t, i, "amq.topic", "new"), HG_OK);
+    }
+    seam_net_run(&t->sn);
+    char text[64];
+    assert_string_equal(bodies(b, text, sizeof(text)), "new new new");
+    close_bench(t);
+}
+
 /* ---- Limits and owners ---- */
 
 static void a_full_window_admits_nobody_until_an_eighth_is_free(void **state)
@@ -375,6 +429,8 @@ int main(void)
         cmocka_unit_test(what_was_never_written_ends_as_away),
         cmocka_unit_test(nothing_is_sent_while_rabbitmq_says_blocked),
         cmocka_unit_test(the_culprit_of_a_closed_channel_is_found_and_the_others_notice_nothing),
+        cmocka_unit_test(an_internal_exchange_is_not_tried_again_for_a_second),
+        cmocka_unit_test(replays_that_time_out_do_not_slow_down_those_after_them),
         cmocka_unit_test(a_full_window_admits_nobody_until_an_eighth_is_free),
         cmocka_unit_test(an_owner_that_is_gone_is_not_told),
         cmocka_unit_test(no_failed_allocation_costs_an_outcome_or_a_byte),
