@@ -193,3 +193,20 @@ class Cuts(E2E):
             self.assertEqual(subscriber.ends.all(), [])
             self.assertGreaterEqual(gw.metric("headgate_upstream_disconnects_total"), n // share - 1)
             gw.stop()
+
+    def test_a_new_connection_cut_anywhere_in_its_handshake_is_only_a_delay(self):
+        print(f"        seed {SEED}")
+        rng = random.Random(SEED)
+        with Proxy(("127.0.0.1", self.broker.port)) as proxy:
+            gw = self.gateway(workers=1, amqp=self.amqp_by(proxy))
+            client = self.open(Mqtt(gw.addresses["mqtt"]))
+            client.subscribe("again/#")
+            for direction, most in (("up", 900), ("down", 1500)) * 3:  # what a handshake and what follows it take
+                proxy.cut()
+                proxy.cut_at(direction, rng.randrange(1, most))
+                mid = client.send("again/a", b"again")
+                proxy.wait_cut()
+                client.acked(mid)
+                client.messages.take()
+            self.assertEqual(client.ends.all(), [])
+            gw.stop()
