@@ -91,7 +91,7 @@ static enum hg_status publish(struct bench *t, uint64_t id, const char *exchange
 
 static void publish_all(struct bench *t, const char *exchange, unsigned n)
 {
-    char body[8];
+    char body[16];
     for (unsigned i = 0; i < n; i++) {
         snprintf(body, sizeof(body), "%u", i);
         assert_int_equal(publish(t, i, exchange, body), HG_OK);
