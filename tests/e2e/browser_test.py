@@ -14,6 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 STOMP_JS = HERE / "node_modules" / "@stomp" / "stompjs" / "bundles" / "stomp.umd.min.js"
 CHAT = HERE.parents[1] / "examples" / "chat" / "public"
 EVERY_BYTE = bytes(range(256))
+EMPTY_PAGE = '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><script src="stomp.js"></script>'
 RULES = "".join(f"""
 [[exchange]]
 name = "{name}"
@@ -33,7 +34,7 @@ class Browser(E2E):
         self.addCleanup(site.cleanup)
         root = pathlib.Path(site.name)
         if folder is None:
-            (root / "index.html").write_text('<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><script src="stomp.js"></script>')
+            (root / "index.html").write_text(EMPTY_PAGE)
         else:
             shutil.copytree(folder, root, dirs_exist_ok=True)
         shutil.copy(STOMP_JS, root / "stomp.js")
@@ -53,8 +54,8 @@ class Browser(E2E):
         return pool.submit(browser.run, script, **args)
 
     def curl(self, path, body):
-        done = subprocess.run(["curl", "-sS", "--fail-with-body", "--data-binary", "@-", "-H", "Content-Type: text/plain", self.url + path], input=body,
-                              capture_output=True, check=True, timeout=LIMIT_S)
+        command = ["curl", "-sS", "--fail-with-body", "--data-binary", "@-", "-H", "Content-Type: text/plain", self.url + path]
+        done = subprocess.run(command, input=body, capture_output=True, check=True, timeout=LIMIT_S)
         self.assertIn(b'"exchange"', done.stdout)
 
     def test_a_page_mosquitto_curl_and_amqp_meet_in_one_exchange(self):
@@ -64,7 +65,7 @@ class Browser(E2E):
         pika.bind("meet", "meet.room")
         page = self.start("meet", url=self.url, destination="/meet/room", text="by the page ✓", expected=5)
         by_page = ["by the page ✓".encode(), EVERY_BYTE]
-        self.assertEqual([mosquitto.messages.take() for _ in range(2)], [("meet/room", qos, body) for qos, body in zip((1, 0), by_page)])
+        self.assertEqual(mosquitto.messages.take_n(2), [("meet/room", 1, by_page[0]), ("meet/room", 0, by_page[1])])
         method, properties, body = pika.take()
         self.assertEqual((method.routing_key, properties.content_type, properties.delivery_mode, properties.headers, body),
                          ("meet.room", "text/plain", 2, {"x-from": "the page"}, by_page[0]))
@@ -86,15 +87,18 @@ class Browser(E2E):
         gw = self.serve(CHAT)
         phone = self.open(MosquittoSub(gw.addresses["mqtt"], "chat/lobby"))
         # HEADGATE_TEST_SCREENSHOT=FILE keeps a picture of the page.
-        pages = self.start("chat", url=self.url + "#lobby", expected=4, screenshot=os.environ.get("HEADGATE_TEST_SCREENSHOT"))
+        picture = os.environ.get("HEADGATE_TEST_SCREENSHOT")
+        pages = self.start("chat", url=self.url + "#lobby", expected=4, screenshot=picture)
         said = [phone.messages.take()[2].decode() for _ in range(2)]
         self.assertEqual(said, ['{"from":"Anna","text":"Hello Ben, <b>grüße</b> ✓"}', '{"from":"Ben","text":"Hello Anna"}'])
         mosquitto_pub(gw.addresses["mqtt"], "chat/lobby", b"hello from a phone")
         self.curl("v1/topics/chat/lobby", b'{"from": "curl", "text": "hello from a script"}')
         got = pages.result()
-        lines = [("Anna", "Hello Ben, <b>grüße</b> ✓"), ("Ben", "Hello Anna"), ("Somebody", "hello from a phone"), ("curl", "hello from a script")]
+        lines = [("Anna", "Hello Ben, <b>grüße</b> ✓"), ("Ben", "Hello Anna"), ("Somebody", "hello from a phone"),
+                 ("curl", "hello from a script")]
         for person, name in (("anna", "Anna"), ("ben", "Ben")):
-            self.assertEqual([(m["by"], m["text"], m["isMine"]) for m in got[person]], [(by, text, by == name) for by, text in lines])
+            self.assertEqual([(m["by"], m["text"], m["isMine"]) for m in got[person]],
+                             [(by, text, by == name) for by, text in lines])
         self.assertEqual(got["notice"], "")
 
     def test_the_chat_page_comes_back_to_a_gateway_that_was_away(self):

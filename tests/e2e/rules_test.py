@@ -2,7 +2,8 @@
 """Rules as a whole: every type of exchange behind one, what they select, and each message once."""
 from harness import Consumer, E2E, Mqtt, Stomp, eventually, http, mosquitto_pub
 
-EXCHANGES = "".join(f'[[exchange]]\nname = "by.{kind}"\ntype = "{kind}"\n' for kind in ("topic", "direct", "fanout", "headers"))
+KINDS = ("topic", "direct", "fanout", "headers")
+EXCHANGES = "".join(f'[[exchange]]\nname = "by.{kind}"\ntype = "{kind}"\n' for kind in KINDS)
 
 
 def rule(name, topic, exchange, key="", more=""):
@@ -29,8 +30,8 @@ class Rules(E2E):
             self.assertEqual([x.topic for x in c.messages.take_n(1)], ["the/end"])
 
     def test_every_type_of_exchange_delivers_just_what_a_filter_matches(self):
-        self.start("".join(rule(kind, f"by {kind}/{{x}}", f"by.{kind}", f"{kind}.{{x}}") for kind in ("topic", "direct", "fanout", "headers")))
-        for kind in ("topic", "direct", "fanout", "headers"):
+        self.start("".join(rule(kind, f"by {kind}/{{x}}", f"by.{kind}", f"{kind}.{{x}}") for kind in KINDS))
+        for kind in KINDS:
             with self.subTest(kind):
                 one, other = self.mqtt(), self.mqtt()
                 self.assertEqual(one.subscribe(f"by {kind}/a"), [1])
@@ -65,7 +66,8 @@ class Rules(E2E):
                 self.gw.stop()
 
     def test_each_protocol_may_have_an_address_of_its_own(self):
-        self.start('[[rule]]\nname = "own"\nmqtt = "dev/{id}/up"\nstomp = "devices/{id}"\nhttp = "/d/{id}"\nexchange = "by.topic"\nkey = "d.{id}"\n')
+        self.start('[[rule]]\nname = "own"\nmqtt = "dev/{id}/up"\nstomp = "devices/{id}"\nhttp = "/d/{id}"\n'
+                   'exchange = "by.topic"\nkey = "d.{id}"\n')
         c = self.open(Consumer(self.amqp))
         c.bind("by.topic")
         self.m.subscribe("dev/+/up")
@@ -75,10 +77,12 @@ class Rules(E2E):
         self.assertEqual(http(self.gw.addresses["web"], "POST", "/d/3", b"")[0], 202)
         self.assertEqual([x[0].routing_key for x in c.take_n(3)], ["d.1", "d.2", "d.3"])
         self.assertEqual(self.topics(self.m, 3), ["dev/1/up", "dev/2/up", "dev/3/up"])
-        self.assertEqual([self.s.messages.take().headers["destination"] for _ in range(3)], ["/devices/1", "/devices/2", "/devices/3"])
+        self.assertEqual([self.s.messages.take().headers["destination"] for _ in range(3)],
+                         ["/devices/1", "/devices/2", "/devices/3"])
 
     def test_an_address_that_no_key_can_hold_travels_in_a_header(self):
-        self.start(rule("long", "long/{rest...}", "by.topic", "long.{rest...}", 'overlong = "hash"') + rule("short", "short/{rest...}", "by.topic", "short.{rest...}"))
+        self.start(rule("long", "long/{rest...}", "by.topic", "long.{rest...}", 'overlong = "hash"')
+                   + rule("short", "short/{rest...}", "by.topic", "short.{rest...}"))
         address = "long/" + "/".join(str(i) * 50 for i in range(9))
         other = self.mqtt()
         self.m.subscribe(address)
@@ -87,7 +91,7 @@ class Rules(E2E):
         mosquitto_pub(self.gw.addresses["mqtt"], address, b"x")
         self.assertEqual(self.topics(self.m, 1) + self.topics(other, 1), [address] * 2)
         self.assertEqual(self.s.messages.take().headers["destination"], "/" + address)
-        status, _, answer = http(self.gw.addresses["web"], "POST", "/v1/topics/" + address.replace("long", "short", 1), b"x")
+        status, _, answer = http(self.gw.addresses["web"], "POST", "/v1/topics/short" + address.removeprefix("long"), b"x")
         self.assertEqual((status, b"KEY_TOO_LONG" in answer), (414, True), answer)
 
     def test_an_exchange_bound_to_anothers_is_mapped_back_by_via(self):
@@ -110,7 +114,8 @@ class Rules(E2E):
         self.assertEqual(self.topics(self.m, 8), [f"wide/{i}" for i in range(8)])
         self.assertEqual(self.s.messages.take().headers["destination"], "/wide/7")
         keys = self.broker.ctl("list_bindings", "-p", self.vhost, "source_name", "routing_key").splitlines()
-        self.assertEqual(sorted(k.split("\t")[1] for k in keys if k.startswith("by.topic\t")), ["wide.*", "wide.0", "wide.1", "wide.2"])
+        self.assertEqual(sorted(k.split("\t")[1] for k in keys if k.startswith("by.topic\t")),
+                         ["wide.*", "wide.0", "wide.1", "wide.2"])
 
     def test_no_binding_outlives_its_last_subscriber(self):
         self.start(rule("t", "t/{x}", "by.topic", "t.{x}"), workers=1)
@@ -150,3 +155,61 @@ class Rules(E2E):
         while len(got) < len(sent):
             got.append(self.s.messages.take().body)
         self.assertEqual(sum(got.count(body) - 1 for body in set(got)), 0, "messages shown twice")
+
+
+class Queues(E2E):
+    RULES = """
+[[exchange]]
+name = "by.headers"
+type = "headers"
+[[queue]]
+name = "work"
+[[rule]]
+name = "headers"
+topic = "h/{what}"
+exchange = "by.headers"
+key = "h.{what}"
+[[rule]]
+name = "work"
+topic = "work"
+queue = "work"
+"""
+
+    def test_a_headers_exchange_behind_a_rule_gives_each_subscriber_a_queue(self):
+        gw = self.gateway(self.RULES)
+        s, m = self.open(Stomp(gw.addresses["stomp"])), self.open(Mqtt(gw.addresses["mqtt"]))
+        other = self.open(Consumer(self.amqp))
+        s.subscribe("/h/a")
+        m.subscribe("h/+")
+        other.bind("by.headers", "")
+        s.send("/h/a", b"1", colour="red")
+        m.publish("h/b", b"2")
+        self.assertEqual((s.messages.take().body, [x.payload for x in m.messages.take_n(2)]), (b"1", [b"1", b"2"]))
+        self.assertEqual([x[1].headers for x in other.take_n(2)], [{"colour": "red"}, None])
+        s.unsubscribe()
+        m.publish("h/a", b"3")
+        self.assertEqual(m.messages.take().payload, b"3")
+        self.assertEqual(s.messages.all(), [])
+        eventually(lambda: self.broker.ctl("list_queues", "-p", self.vhost, "name").count("headgate.own.") == 1)
+
+    def test_a_rules_queue_is_shared_by_subscribers_of_every_protocol(self):
+        gw = self.gateway(self.RULES)
+        s = self.open(Stomp(gw.addresses["stomp"]))
+        m, n = (self.open(Mqtt(gw.addresses["mqtt"])) for _ in range(2))
+        s.subscribe("/work")
+        m.subscribe("work")
+        publisher = self.open(Consumer(self.amqp))
+        for i in range(4):
+            http(gw.addresses["web"], "POST", "/v1/topics/work", b"http %d" % i)
+            mosquitto_pub(gw.addresses["mqtt"], "work", b"mqtt %d" % i)
+            publisher.publish("", "work", b"amqp %d" % i, delivery_mode=2)
+        sent = sorted(b"%s %d" % (p, i) for p in (b"http", b"mqtt", b"amqp") for i in range(4))
+        eventually(lambda: len(s.messages.all()) + len(m.messages.all()) == 12)
+        frames, packets = s.messages.take_n(6), m.messages.take_n(6)
+        self.assertEqual(sorted([f.body for f in frames] + [p.payload for p in packets]), sent)
+        self.assertEqual({f.headers["destination"] for f in frames} | {"/" + p.topic for p in packets}, {"/work"})
+        s.unsubscribe()
+        m.unsubscribe("work")
+        publisher.publish("", "work", b"waits")
+        n.subscribe("work")
+        self.assertEqual(n.messages.take().payload, b"waits")

@@ -59,7 +59,8 @@ class Workers(E2E):
                         got = s.take()
                         self.assertEqual((got.where, got.body), (s.where(place), body))
         ports = {c["peer"].rpartition(":")[2]: c["worker"] for c in connections(gw)}
-        self.assertEqual([ports[str(end.port)] for _, end in publishers + subscribers], [w for w, _ in publishers + subscribers])
+        everybody = publishers + subscribers
+        self.assertEqual([ports[str(end.port)] for _, end in everybody], [w for w, _ in everybody])
 
     def test_a_queue_is_shared_by_subscribers_of_both_workers(self):
         gw = self.gateway(RULES, workers=2)
@@ -101,6 +102,6 @@ class Workers(E2E):
         m.subscribe("a", "b")
         told = {c["protocol"]: c for c in connections(gw)}
         self.assertEqual({p: told[p]["subscriptions"] for p in ("stomp", "mqtt")}, {"stomp": 1, "mqtt": 2})
-        self.assertEqual((told["mqtt"]["client_id"], told["mqtt"]["version"], told["stomp"]["version"], told["stomp"]["user"]),
-                         ("named", "3.1.1", "1.2", "guest"))
+        self.assertEqual([told["mqtt"][k] for k in ("client_id", "version")], ["named", "3.1.1"])
+        self.assertEqual([told["stomp"][k] for k in ("user", "version")], ["guest", "1.2"])
         self.assertEqual(gw.metric("headgate_connections", protocol="mqtt"), 1)
