@@ -55,6 +55,7 @@ class PrivateRabbitMQ:
             "HOME": str(f),  # the Erlang cookie
             "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_INETRC": str(f / "inetrc"),
             "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_DIST_PORT": str(self.dist_port),
             "RABBITMQ_CONF_ENV_FILE": str(f / "none"),
@@ -82,6 +83,8 @@ class PrivateRabbitMQ:
         ]
         (self.folder / "rabbitmq.conf").write_text("\n".join(settings) + "\n")
         (self.folder / "advanced.config").write_text("[].\n")
+        # What localhost is, whatever /etc/hosts says or whether there is one.
+        (self.folder / "inetrc").write_text('{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n')
         (self.folder / "enabled_plugins").write_text("[" + ",".join(self.plugins) + "].\n")
 
     def start(self):
