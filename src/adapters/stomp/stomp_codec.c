@@ -159,16 +159,14 @@ static int unescape(struct hg_bytes *text, enum hg_stomp_version version, size_t
     for (size_t i = 0; i < text->n; i++) {
         uint8_t c = text->p[i];
         if (c == '\\') {
-            switch (i + 1 < text->n ? text->p[i + 1] : 0) {
-            case 'n': c = '\n'; break;
-            case 'c': c = ':'; break;
-            case '\\': break;
-            case 'r':
-                if (version >= HG_STOMP_V12) {
-                    c = '\r';
-                    break;
-                } /* fall through */
-            default:
+            uint8_t escaped = i + 1 < text->n ? text->p[i + 1] : 0;
+            if (escaped == 'n') {
+                c = '\n';
+            } else if (escaped == 'c') {
+                c = ':';
+            } else if (escaped == 'r' && version >= HG_STOMP_V12) {
+                c = '\r';
+            } else if (escaped != '\\') {
                 return hg_error_set(err, HG_MALFORMED, "a header has an escape that is not defined",
                                     at + i);
             }
