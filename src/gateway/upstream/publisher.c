@@ -232,11 +232,11 @@ static bool is_same(const struct hg_message *a, const struct hg_message *b)
            hg_bytes_eq(p->message_id, q->message_id) &&
            hg_bytes_eq(p->correlation_id, q->correlation_id) &&
            hg_bytes_eq(p->reply_to, q->reply_to) && hg_bytes_eq(p->content_type, q->content_type) &&
-           hg_bytes_eq(p->type, q->type) && hg_bytes_eq(p->expiration, q->expiration) &&
-           hg_bytes_eq(p->app_id, q->app_id) && p->has_timestamp == q->has_timestamp &&
-           p->timestamp_s == q->timestamp_s && p->has_priority == q->has_priority &&
-           p->priority == q->priority && p->delivery_mode == q->delivery_mode &&
-           p->headers_n == q->headers_n;
+           hg_bytes_eq(p->content_encoding, q->content_encoding) && hg_bytes_eq(p->type, q->type) &&
+           hg_bytes_eq(p->expiration, q->expiration) && hg_bytes_eq(p->app_id, q->app_id) &&
+           p->has_timestamp == q->has_timestamp && p->timestamp_s == q->timestamp_s &&
+           p->has_priority == q->has_priority && p->priority == q->priority &&
+           p->delivery_mode == q->delivery_mode && p->headers_n == q->headers_n;
 }
 
 static void on_return(void *ctx, const struct hg_amqp_return *ret)
