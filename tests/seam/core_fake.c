@@ -510,7 +510,9 @@ static void feed(struct hg_conn *c)
     struct hg_bytes in = hg_writer_view(&c->input);
     uint8_t *block = malloc(in.n + 1); /* of exactly its size: reading past it is found */
     assert_non_null(block);
-    memcpy(block, in.p, in.n);
+    if (in.n > 0) {
+        memcpy(block, in.p, in.n);
+    }
     c->is_feeding = true;
     ssize_t used = c->session->ops->feed(c->session, hg_bytes(block, in.n), &err);
     c->is_feeding = false;
