@@ -132,7 +132,7 @@ STOMP_AFTER_LOGIN = {
     "CONNECT again": (STOMP_CONNECT, "CONNECT came a second time"),
     "no such command": (wire.stomp("PUBLISH"), "the frame does not start with a STOMP command"),
     "a server's frame": (wire.stomp("MESSAGE", {"destination": "/topic/a"}), "this frame is only for servers to send"),
-    "no destination": (wire.stomp("SEND"), "a header that this frame needs is missing"),
+    "no destination": (wire.stomp("SEND"), "the header destination is missing"),
     "an empty destination": (wire.stomp("SEND", {"destination": ""}), "the destination cannot be read"),
     "an address with a wildcard": (wire.stomp("SEND", {"destination": "/a/#"}), "holds a wildcard (+ or #)"),
     "a long address": (wire.stomp("SEND", {"destination": "/" + "a" * 101}), "is too long"),

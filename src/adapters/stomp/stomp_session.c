@@ -139,11 +139,10 @@ static void send_error(struct hg_stomp_session *s, const struct hg_stomp_failure
 
 void hg_stomp_end(struct hg_stomp_session *s, const struct hg_stomp_failure *f)
 {
-    const char *peer = hg_conn_peer(s->base.conn);
-    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_INFO, "stomp.ended", hg_bytes_str(peer),
-                   HG_F_STR("peer", peer), HG_F_STR("user", s->user_own),
-                   HG_F_STR("why", f->rule != NULL ? f->rule : hg_status_text(f->status)),
-                   HG_F_BYTES("reason", f->reason));
+    const char *why = f->rule != NULL ? f->rule : hg_status_text(f->status);
+    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_INFO, "stomp.ended", hg_bytes_str(why),
+                   HG_F_STR("peer", hg_conn_peer(s->base.conn)), HG_F_STR("user", s->user_own),
+                   HG_F_STR("why", why), HG_F_BYTES("reason", f->reason));
     send_error(s, f);
     hg_conn_finish(s->base.conn, f->status);
 }
@@ -384,23 +383,24 @@ typedef enum hg_stomp_verdict frame_fn(struct hg_stomp_session *s,
 
 /* What a client may send. A handler returns HELD to be called again with the same frame, having
  * done nothing. */
+#define NEEDS(header) header, "the header " header " is missing"
 /* clang-format off */
 static const struct frame_rule {
     enum hg_stomp_state allowed_in;
-    const char *needs[2]; /* headers, of every version */
-    frame_fn *handler;    /* NULL: a server's frame */
+    const char *needs, *missing; /* a header, in every version, and what to say without it */
+    frame_fn *handler;           /* NULL: a server's frame */
 } frame_rules[HG_STOMP_COMMAND_N] = {
-    [HG_STOMP_CONNECT]     = {HG_STOMP_NEW,  {NULL},               on_connect},
-    [HG_STOMP_STOMP]       = {HG_STOMP_NEW,  {NULL},               on_connect},
-    [HG_STOMP_SEND]        = {HG_STOMP_OPEN, {"destination"},      hg_stomp_on_send},
-    [HG_STOMP_SUBSCRIBE]   = {HG_STOMP_OPEN, {"destination"},      hg_stomp_on_subscribe},
-    [HG_STOMP_UNSUBSCRIBE] = {HG_STOMP_OPEN, {NULL},               hg_stomp_on_unsubscribe},
-    [HG_STOMP_DISCONNECT]  = {HG_STOMP_OPEN, {NULL},               on_disconnect},
-    [HG_STOMP_ACK]         = {HG_STOMP_OPEN, {NULL},               on_ack},
-    [HG_STOMP_NACK]        = {HG_STOMP_OPEN, {NULL},               on_ack},
-    [HG_STOMP_BEGIN]       = {HG_STOMP_OPEN, {"transaction"},      on_transaction},
-    [HG_STOMP_COMMIT]      = {HG_STOMP_OPEN, {"transaction"},      on_transaction},
-    [HG_STOMP_ABORT]       = {HG_STOMP_OPEN, {"transaction"},      on_transaction},
+    [HG_STOMP_CONNECT]     = {HG_STOMP_NEW,  NULL, NULL,           on_connect},
+    [HG_STOMP_STOMP]       = {HG_STOMP_NEW,  NULL, NULL,           on_connect},
+    [HG_STOMP_SEND]        = {HG_STOMP_OPEN, NEEDS("destination"), hg_stomp_on_send},
+    [HG_STOMP_SUBSCRIBE]   = {HG_STOMP_OPEN, NEEDS("destination"), hg_stomp_on_subscribe},
+    [HG_STOMP_UNSUBSCRIBE] = {HG_STOMP_OPEN, NULL, NULL,           hg_stomp_on_unsubscribe},
+    [HG_STOMP_DISCONNECT]  = {HG_STOMP_OPEN, NULL, NULL,           on_disconnect},
+    [HG_STOMP_ACK]         = {HG_STOMP_OPEN, NULL, NULL,           on_ack},
+    [HG_STOMP_NACK]        = {HG_STOMP_OPEN, NULL, NULL,           on_ack},
+    [HG_STOMP_BEGIN]       = {HG_STOMP_OPEN, NEEDS("transaction"), on_transaction},
+    [HG_STOMP_COMMIT]      = {HG_STOMP_OPEN, NEEDS("transaction"), on_transaction},
+    [HG_STOMP_ABORT]       = {HG_STOMP_OPEN, NEEDS("transaction"), on_transaction},
 };
 /* clang-format on */
 
@@ -420,12 +420,8 @@ static enum hg_stomp_verdict take(struct hg_stomp_session *s, const struct hg_st
                               s->state == HG_STOMP_NEW ? "the first frame is not CONNECT or STOMP"
                                                        : "CONNECT came a second time");
     }
-    for (size_t i = 0; i < sizeof(rule->needs) / sizeof(rule->needs[0]); i++) {
-        if (rule->needs[i] != NULL && hg_stomp_find(frame, rule->needs[i]) == NULL) {
-            f->detail = rule->needs[i];
-            return hg_stomp_fails(f, HG_PROTOCOL_ERROR,
-                                  "a header that this frame needs is missing");
-        }
+    if (rule->needs != NULL && hg_stomp_find(frame, rule->needs) == NULL) {
+        return hg_stomp_fails(f, HG_PROTOCOL_ERROR, rule->missing);
     }
     const char *wrong = hg_stomp_check_receipt(frame);
     if (wrong != NULL) {

@@ -152,8 +152,8 @@ static const struct core_script scripts[] = {
         ERROR_END("the header priority is not a number from 0 to 255", "BAD_PROPERTY")}},
     {"send needs a destination", by_hand, {
         OPENED, {SEND_TEXT, "SEND\nreceipt:1\n\n^@"},
-        {EXPECT_LIKE, "ERROR\nmessage:a header that this frame needs is missing\nreceipt-id:1\n…\n\n"
-                      "a header that this frame needs is missing: destination\n…^@"},
+        {EXPECT_LIKE, "ERROR\nmessage:the header destination is missing\nreceipt-id:1\n…\n\n"
+                      "the header destination is missing\n…^@"},
         {CLOSED, "PROTOCOL_ERROR"}}},
     {"a destination that is neither is explained", by_hand, {
         OPENED, {SEND_TEXT, "SEND\ndestination:/queue/a/b\n\n^@"},
