@@ -41,7 +41,6 @@ def mqtt_login(n):
     return wire.mqtt_connect(f"hostile-{n:05}", 0x2E, rest=will), wire.MQTT_CONNACK
 
 
-
 STOMP_CHUNKS = [
     wire.stomp("SUBSCRIBE", {"id": "0", "destination": "/hostile/*", "ack": "auto", "receipt": "1"}),
     wire.stomp("SEND", {"destination": "/hostile/a", "content-type": "text/plain", "content-length": 3, "receipt": "2"}, b"one"),
