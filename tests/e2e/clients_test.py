@@ -93,6 +93,13 @@ class RabbitMqDestinations(Shipped):
             self.assertIn(b"absent", error.body)
             c.ends.take()
 
+    def test_a_message_for_a_queue_that_was_deleted_since_is_not_confirmed(self):
+        c = self.stomp()
+        c.send("/queue/short.lived", b"kept")
+        self.open(Consumer(self.amqp)).channel.queue_delete("short.lived")
+        c.connection.send("/queue/short.lived", "lost", headers={"receipt": "r"})
+        self.assertEqual(c.errors.take().headers["receipt-id"], "r")
+
     def test_a_queue_is_declared_durable_and_shared_by_its_subscribers(self):
         sender = self.stomp()
         for destination in ("/queue/jobs", "bare.jobs"):

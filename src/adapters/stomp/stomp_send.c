@@ -223,6 +223,8 @@ static enum hg_stomp_verdict publish(struct hg_stomp_session *s, const struct hg
         .user = hg_bytes_str(s->user_own),
         .id = s->publishes,
         .is_direct = dest->kind != HG_STOMP_DEST_ADDRESS,
+        /* It was declared once in this session; that it has been deleted since must not be silent. */
+        .is_mandatory = dest->kind == HG_STOMP_DEST_QUEUE,
         .wants_outcome = true, /* also without a receipt: DISCONNECT waits for it */
     };
     const char *why = NULL;

@@ -108,7 +108,7 @@ static const struct core_script scripts[] = {
         OPENED,
         {SEND_TEXT, "SEND\ndestination:/queue/q\nx-message-ttl:60\n\n1^@SEND\ndestination:q\n\n2^@SEND\ndestination:/a\n\n3^@"},
         {CALLS, " declare name=q durable x-message-ttl:60"}, {DECLARED, ""},
-        {CALLS, "publish  q x-message-ttl:60 [1]; publish  q [2]; publish a [3]"}}},
+        {CALLS, "publish  q x-message-ttl:60 mandatory [1]; publish  q mandatory [2]; publish a [3]"}}},
     {"a queue's arguments are numbers where they should be", by_hand, {
         OPENED, {SEND_TEXT, "SEND\ndestination:/queue/q\nx-message-ttl:soon\n\n^@"},
         ERROR_END("a header that says how to declare the queue is not a number", "BAD_PROPERTY")}},
