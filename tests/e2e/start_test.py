@@ -78,6 +78,16 @@ bindings = [{ exchange = "made", key = "a.*" }]
             gw.signal(number)
             self.assertEqual(gw.wait(), 0)
 
+    def test_sigterm_ends_it_with_zero_while_it_still_waits_for_rabbitmq(self):
+        with socket.socket() as nobody:  # bound, never listening: refused at once
+            nobody.bind(("127.0.0.1", 0))
+            gw = Gateway(config_text(f"amqp://127.0.0.1:{nobody.getsockname()[1]}"), must_exit=None)
+            self.addCleanup(gw.stop)
+            gw.start(wait=False)
+            gw.wait_log("rabbitmq.unreachable")
+            gw.signal(signal.SIGTERM)
+            self.assertEqual(gw.wait(), 0)
+
     def test_the_admin_listener_says_ready_once_everything_is(self):
         gw = self.gateway()
         self.assertEqual(gw.admin("/healthz")[0], 200)

@@ -6,8 +6,8 @@
 
 #include "core/worker.h"
 
-/* Declares the configured topology and waits for it, before any worker starts. 0, or the process's
- * exit code (logged). */
+/* Declares the configured topology and waits for it, before any worker starts. 0; the process's
+ * exit code (logged); or HG_TOPOLOGY_STOPPED. */
 int hg_routing_declare(const struct hg_config *config, struct hg_log *log);
 
 /* Makes w->routing and w->upstream and starts connecting; on the worker's thread. False when there

@@ -253,6 +253,10 @@ int hg_supervisor_run(const struct hg_config *config, const struct hg_adapter *c
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN); /* until the loop takes it */
     int code = hg_routing_declare(config, log);
+    if (code == HG_TOPOLOGY_STOPPED) {
+        HG_LOG(log, HG_LOG_INFO, "stopped", HG_F_INT("code", EXIT_OK));
+        return EXIT_OK;
+    }
     if (code != EXIT_OK) {
         return code;
     }

@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#include <stdio.h>
+#include <signal.h>
 
 /* One declaration; the plan is a list of them, sent one after another so that a refusal names its
  * culprit. */
@@ -229,13 +229,22 @@ struct declaring {
     struct hg_net net;
     struct hg_wheel wheel;
     uv_loop_t loop;
+    uv_signal_t signals[2];
     int result; /* -1 while open */
 };
 
 static void finish(struct declaring *d, int result)
 {
-    d->result = result;
-    hg_link_stop(&d->link);
+    if (d->result == -1) {
+        d->result = result;
+        hg_link_stop(&d->link);
+    }
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    (void)number;
+    finish(handle->data, HG_TOPOLOGY_STOPPED);
 }
 
 static void on_declared(void *ctx, unsigned refused_n)
@@ -268,12 +277,21 @@ static const struct hg_link_ops link_ops = {.on_up = on_link_up, .on_down = on_l
 
 static int run_loop(struct declaring *d, const struct hg_link_config *link_config)
 {
+    static const int numbers[] = {SIGTERM, SIGINT};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        uv_signal_init(&d->loop, &d->signals[i]);
+        d->signals[i].data = d;
+        uv_signal_start(&d->signals[i], on_signal, numbers[i]);
+    }
     hg_link_open(&d->link, &d->net, link_config, "start", 0, "topology", &link_ops, d);
     while (d->result == -1 || !hg_link_is_stopped(&d->link)) {
         uv_run(&d->loop, UV_RUN_ONCE);
     }
     hg_link_close(&d->link);
     hg_net_close(&d->net);
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        uv_close((uv_handle_t *)&d->signals[i], NULL);
+    }
     uv_run(&d->loop, UV_RUN_DEFAULT);
     hg_net_free(&d->net);
     return d->result;
