@@ -13,7 +13,6 @@ struct hg_sub_link {
     struct hg_feed_wait wait;
     uint32_t rule;       /* of the plan, or SOURCE */
     bool is_waiting;     /* RabbitMQ has not answered yet */
-    bool is_exact;       /* counted in rule_bindings.exact_n if it is the last reference */
     bool is_whole_queue; /* consumes a queue as it is: whatever is in it, is for the subscriber */
 };
 
@@ -113,9 +112,7 @@ static void on_consumer_delivery(void *ctx, struct hg_message *m, bool is_redeli
         link->sub->next_match = NULL;
         s->ops->deliver(s, &d, link->sub);
     }
-    for (size_t i = 0; i < HG_DELIVERY_CACHES; i++) {
-        hg_buf_unref(d.cache[i]);
-    }
+    hg_routing_end_delivery(&d);
     hg_writer_close(&filter);
 }
 
@@ -133,21 +130,16 @@ static const struct hg_consumer_ops consumer_ops = {
 /* ---- Making and giving back links ---- */
 
 static bool add_binding(struct hg_sub *sub, struct hg_bytes exchange, struct hg_bytes key,
-                        uint32_t rule, bool is_exact)
+                        uint32_t rule, uint32_t *made_n)
 {
     struct hg_routing *r = routing_of(sub->session);
     struct hg_sub_link *link = &sub->links[sub->links_n];
-    *link =
-        (struct hg_sub_link){.sub = sub, .rule = rule, .is_waiting = true, .is_exact = is_exact};
+    *link = (struct hg_sub_link){.sub = sub, .rule = rule, .is_waiting = true};
     hg_list_init(&link->wait.link);
     link->wait.on_bound = on_bound;
-    bool is_first = false;
-    link->binding = hg_feed_bind(&r->feed, exchange, key, &link->wait, &is_first);
+    link->binding = hg_feed_bind(&r->feed, exchange, key, &link->wait, made_n);
     if (link->binding == NULL) {
         return false;
-    }
-    if (is_exact && is_first) {
-        r->by_rule[rule].exact_n++;
     }
     sub->links_n++;
     sub->waiting_n++;
@@ -174,8 +166,8 @@ static void give_back(struct hg_routing *r, struct hg_sub_link *link)
 {
     hg_feed_cancel(&link->wait);
     hg_consumer_close(link->consumer);
-    if (link->binding != NULL && hg_feed_unbind(&r->feed, link->binding) && link->is_exact) {
-        r->by_rule[link->rule].exact_n--;
+    if (link->binding != NULL) {
+        hg_feed_unbind(&r->feed, link->binding);
     }
 }
 
@@ -252,13 +244,13 @@ static bool bind_plan(struct hg_sub *sub, const struct hg_binding_plan *plan)
     bool is_wide = plan->is_widenable && (plan->scope == HG_SCOPE_WIDE || of_rule->wide != NULL ||
                                           of_rule->exact_n >= s->worker->config->widen_after);
     if (!is_wide) {
-        return add_binding(sub, plan->exchange, plan->key, (uint32_t)plan->rule, true);
+        return add_binding(sub, plan->exchange, plan->key, (uint32_t)plan->rule, &of_rule->exact_n);
     }
     if (of_rule->wide == NULL) {
         of_rule->wide = hg_feed_bind(&r->feed, plan->exchange, plan->wide_key, NULL, NULL);
         hg_count(&s->worker->metrics.upstream.widened, 1);
     }
-    return add_binding(sub, plan->exchange, plan->wide_key, (uint32_t)plan->rule, false);
+    return add_binding(sub, plan->exchange, plan->wide_key, (uint32_t)plan->rule, NULL);
 }
 
 static bool has_own_address(const struct hg_session *s, struct hg_bytes queue)
@@ -414,7 +406,7 @@ static enum hg_status subscribe_exchange(struct hg_sub *sub, const struct hg_sou
         return HG_NO_MEMORY;
     }
     struct hg_bytes key = type == HG_EXCHANGE_FANOUT ? HG_BYTES("") : source->key;
-    return add_binding(sub, source->exchange, key, SOURCE, false) ? HG_OK : HG_NO_MEMORY;
+    return add_binding(sub, source->exchange, key, SOURCE, NULL) ? HG_OK : HG_NO_MEMORY;
 }
 
 static enum hg_status subscribe_queue(struct hg_sub *sub, const struct hg_source *source)

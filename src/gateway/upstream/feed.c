@@ -15,6 +15,7 @@ enum { INFLIGHT_MAX = 256 };
 struct hg_feed_binding {
     struct hg_list link;  /* in todo or inflight, or in none */
     struct hg_list waits; /* struct hg_feed_wait */
+    uint32_t *made_n;     /* counts it while refs > 0; NULL: nobody counts */
     uint32_t refs;
     bool is_bound;   /* RabbitMQ said so on this connection */
     bool is_binding; /* the method in flight is a bind, not an unbind */
@@ -449,9 +450,16 @@ void hg_feed_close(struct hg_feed *f)
     hg_map_close(&f->bindings);
 }
 
+static void count_made(const struct hg_feed_binding *b, int change)
+{
+    if (b->made_n != NULL) {
+        *b->made_n += (uint32_t)change;
+    }
+}
+
 struct hg_feed_binding *hg_feed_bind(struct hg_feed *f, struct hg_bytes exchange,
                                      struct hg_bytes key, struct hg_feed_wait *wait,
-                                     bool *is_first_out)
+                                     uint32_t *made_n)
 {
     uint8_t names[256 + 1 + 256];
     size_t names_n = exchange.n + 1 + key.n;
@@ -478,8 +486,9 @@ struct hg_feed_binding *hg_feed_bind(struct hg_feed *f, struct hg_bytes exchange
         }
         hg_count(&f->config.metrics->bindings, 1);
     }
-    if (is_first_out != NULL) {
-        *is_first_out = b->refs == 0;
+    if (b->refs == 0) {
+        b->made_n = made_n;
+        count_made(b, 1);
     }
     b->refs++;
     if (wait != NULL) {
@@ -489,15 +498,14 @@ struct hg_feed_binding *hg_feed_bind(struct hg_feed *f, struct hg_bytes exchange
     return b;
 }
 
-bool hg_feed_unbind(struct hg_feed *f, struct hg_feed_binding *binding)
+void hg_feed_unbind(struct hg_feed *f, struct hg_feed_binding *binding)
 {
     HG_CHECK(binding->refs > 0);
     binding->refs--;
-    if (binding->refs > 0) {
-        return false;
+    if (binding->refs == 0) {
+        count_made(binding, -1);
+        review(f, binding);
     }
-    review(f, binding);
-    return true;
 }
 
 void hg_feed_cancel(struct hg_feed_wait *wait)

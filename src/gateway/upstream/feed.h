@@ -71,13 +71,14 @@ void hg_feed_stop(struct hg_feed *f);
 /* Frees everything; no wait is told any more. */
 void hg_feed_close(struct hg_feed *f);
 
-/* A reference to the binding of the feed's queue to exchange with key, made if it is the first
- * (*is_first_out, may be NULL). `wait` may be NULL. NULL when there is no memory. */
+/* A reference to the binding of the feed's queue to exchange with key. If it is the first, the
+ * binding is made and counted in *made_n (may be NULL; must outlive it) until the last reference is
+ * given back, whoever gives it. `wait` may be NULL. NULL when there is no memory. */
 struct hg_feed_binding *hg_feed_bind(struct hg_feed *f, struct hg_bytes exchange,
                                      struct hg_bytes key, struct hg_feed_wait *wait,
-                                     bool *is_first_out);
-/* Gives a reference back; true if it was the last one: the binding goes. */
-bool hg_feed_unbind(struct hg_feed *f, struct hg_feed_binding *binding);
+                                     uint32_t *made_n);
+/* Gives a reference back; with the last one the binding goes. */
+void hg_feed_unbind(struct hg_feed *f, struct hg_feed_binding *binding);
 /* The wait is not told any more. Safe on one that was told. */
 void hg_feed_cancel(struct hg_feed_wait *wait);
 

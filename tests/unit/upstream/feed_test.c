@@ -17,6 +17,7 @@ struct bench {
     struct hg_upstream_metrics metrics;
     struct wait waits[WAITS];
     unsigned deliveries_n, redelivered_n;
+    uint32_t made_n; /* bindings that want() made */
     bool is_up;
 };
 
@@ -78,7 +79,7 @@ static struct hg_feed_binding *want(struct bench *t, size_t wait, const char *ex
                                     const char *key)
 {
     return hg_feed_bind(&t->feed, hg_bytes_str(exchange), hg_bytes_str(key), &t->waits[wait].wait,
-                        NULL);
+                        &t->made_n);
 }
 
 static void equal_subscriptions_cost_one_binding(void **state)
@@ -97,11 +98,13 @@ static void equal_subscriptions_cost_one_binding(void **state)
     assert_int_equal(t->waits[2].told_n, 0);
     seam_net_run(&t->sn);
     assert_int_equal(t->waits[2].status, HG_OK);
-    assert_false(hg_feed_unbind(&t->feed, a));
-    assert_false(hg_feed_unbind(&t->feed, a));
+    hg_feed_unbind(&t->feed, a);
+    hg_feed_unbind(&t->feed, a);
+    assert_int_equal(t->made_n, 1);
     seam_net_run(&t->sn);
     assert_int_equal(rig_asked(&t->sn, "queue.unbind"), 0);
-    assert_true(hg_feed_unbind(&t->feed, a));
+    hg_feed_unbind(&t->feed, a);
+    assert_int_equal(t->made_n, 0);
     seam_net_run(&t->sn);
     assert_int_equal(rig_asked(&t->sn, "queue.unbind"), 1);
     assert_int_equal(hg_counted(&t->metrics.bindings), 0);
@@ -124,9 +127,26 @@ static void a_refused_binding_fails_its_own_subscribers_only(void **state)
     assert_int_equal(t->waits[0].status, HG_OK);
     assert_int_equal(t->waits[1].status, HG_NO_EXCHANGE);
     assert_int_equal(t->waits[2].status, HG_OK);
-    assert_true(hg_feed_unbind(&t->feed, refused));
+    assert_int_equal(t->made_n, 3);
+    hg_feed_unbind(&t->feed, refused);
+    assert_int_equal(t->made_n, 2);
     seam_net_run(&t->sn);
     assert_int_equal(hg_counted(&t->metrics.bindings), 2);
+    close_bench(t);
+}
+
+static void a_binding_leaves_the_count_that_it_was_made_in_whoever_leaves_last(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    uint32_t other_n = 0;
+    struct hg_feed_binding *b = want(t, 0, "x", "k");
+    assert_ptr_equal(hg_feed_bind(&t->feed, HG_BYTES("x"), HG_BYTES("k"), NULL, &other_n), b);
+    hg_feed_unbind(&t->feed, b);
+    assert_int_equal(t->made_n, 1);
+    hg_feed_unbind(&t->feed, b);
+    assert_int_equal(t->made_n, 0);
+    assert_int_equal(other_n, 0);
     close_bench(t);
 }
 
@@ -266,6 +286,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_subscriptions_cost_one_binding),
         cmocka_unit_test(a_refused_binding_fails_its_own_subscribers_only),
+        cmocka_unit_test(a_binding_leaves_the_count_that_it_was_made_in_whoever_leaves_last),
         cmocka_unit_test(a_change_of_mind_in_flight_is_carried_out),
         cmocka_unit_test(after_a_cut_the_same_queue_is_consumed_and_bound_again),
         cmocka_unit_test(a_queue_that_expired_is_followed_by_a_new_generation),
