@@ -49,6 +49,8 @@ struct hg_routing {
     struct hg_writer text;
 };
 
+/* A delivery is over: drops the encodings that subscribers shared. */
+void hg_routing_end_delivery(struct hg_delivery *d);
 /* Wakes the held clients, all of them or only those past the limit. */
 void hg_session_release_held(struct hg_routing *r, bool only_overdue);
 /* A publish of this session has its outcome. */

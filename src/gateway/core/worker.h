@@ -13,7 +13,6 @@
 
 #include <uv.h>
 
-struct hg_upstream;
 struct hg_routing;
 struct hg_worker;
 
@@ -64,7 +63,6 @@ struct hg_worker {
     struct hg_net net; /* drives `wheel` */
     struct hg_metrics metrics;
     struct hg_mailbox *mailbox;
-    struct hg_upstream *upstream;
     struct hg_routing *routing;    /* subscription indexes and deliveries, core/session.c */
     struct hg_acceptor *acceptors; /* one per [[listener]], in its order */
     struct hg_list conns;
