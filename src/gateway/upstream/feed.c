@@ -64,18 +64,40 @@ static void tell_bound(struct hg_feed *f, struct hg_feed_binding *b)
     }
 }
 
+static void take_ref(struct hg_feed_binding *b, uint32_t *made_n)
+{
+    if (b->refs++ == 0) {
+        b->made_n = made_n;
+        if (made_n != NULL) {
+            ++*made_n;
+        }
+    }
+}
+
+/* True if it was the last. */
+static bool drop_ref(struct hg_feed_binding *b)
+{
+    if (--b->refs > 0) {
+        return false;
+    }
+    if (b->made_n != NULL) {
+        --*b->made_n;
+    }
+    return true;
+}
+
 static void tell_refused(struct hg_feed_binding *b, enum hg_status status, struct hg_bytes reason)
 {
     struct hg_list waits;
     hg_list_init(&waits);
     hg_list_take_all(&waits, &b->waits);
-    b->refs++; /* the waits' owners give theirs back meanwhile */
+    take_ref(b, NULL); /* the waits' owners give theirs back meanwhile */
     while (!hg_list_is_empty(&waits)) {
         struct hg_feed_wait *wait = HG_LIST_ENTRY(waits.next, struct hg_feed_wait, link);
         hg_list_remove(&wait->link);
         wait->on_bound(wait, status, reason);
     }
-    b->refs--;
+    (void)drop_ref(b); /* the caller looks whether anybody is left */
 }
 
 static bool needs_method(const struct hg_feed_binding *b)
@@ -450,13 +472,6 @@ void hg_feed_close(struct hg_feed *f)
     hg_map_close(&f->bindings);
 }
 
-static void count_made(const struct hg_feed_binding *b, int change)
-{
-    if (b->made_n != NULL) {
-        *b->made_n += (uint32_t)change;
-    }
-}
-
 struct hg_feed_binding *hg_feed_bind(struct hg_feed *f, struct hg_bytes exchange,
                                      struct hg_bytes key, struct hg_feed_wait *wait,
                                      uint32_t *made_n)
@@ -486,11 +501,7 @@ struct hg_feed_binding *hg_feed_bind(struct hg_feed *f, struct hg_bytes exchange
         }
         hg_count(&f->config.metrics->bindings, 1);
     }
-    if (b->refs == 0) {
-        b->made_n = made_n;
-        count_made(b, 1);
-    }
-    b->refs++;
+    take_ref(b, made_n);
     if (wait != NULL) {
         hg_list_add_last(&b->waits, &wait->link);
     }
@@ -501,9 +512,7 @@ struct hg_feed_binding *hg_feed_bind(struct hg_feed *f, struct hg_bytes exchange
 void hg_feed_unbind(struct hg_feed *f, struct hg_feed_binding *binding)
 {
     HG_CHECK(binding->refs > 0);
-    binding->refs--;
-    if (binding->refs == 0) {
-        count_made(binding, -1);
+    if (drop_ref(binding)) {
         review(f, binding);
     }
 }

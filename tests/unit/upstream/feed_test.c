@@ -150,6 +150,35 @@ static void a_binding_leaves_the_count_that_it_was_made_in_whoever_leaves_last(v
     close_bench(t);
 }
 
+/* Gives its binding back at once when it is refused, as a subscription does. */
+struct leaver {
+    struct hg_feed_wait wait;
+    struct hg_feed *feed;
+    struct hg_feed_binding *binding;
+};
+
+static void leave(struct hg_feed_wait *wait, enum hg_status status, struct hg_bytes reason)
+{
+    struct leaver *l = HG_CONTAINER_OF(wait, struct leaver, wait);
+    (void)reason;
+    assert_int_equal(status, HG_NO_EXCHANGE);
+    hg_feed_unbind(l->feed, l->binding);
+}
+
+static void a_refused_binding_leaves_its_count(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(miss);
+    struct leaver l = {.wait.on_bound = leave, .feed = &t->feed};
+    hg_list_init(&l.wait.link);
+    l.binding = hg_feed_bind(&t->feed, HG_BYTES("nowhere"), HG_BYTES("k"), &l.wait, &t->made_n);
+    assert_int_equal(t->made_n, 1);
+    seam_net_run(&t->sn);
+    assert_int_equal(t->made_n, 0);
+    assert_int_equal(hg_counted(&t->metrics.bindings), 0);
+    close_bench(t);
+}
+
 static bool keep_bind_waiting(void *ctx, struct broker *b, const struct broker_method *method)
 {
     (void)ctx;
@@ -287,6 +316,7 @@ int main(void)
         cmocka_unit_test(equal_subscriptions_cost_one_binding),
         cmocka_unit_test(a_refused_binding_fails_its_own_subscribers_only),
         cmocka_unit_test(a_binding_leaves_the_count_that_it_was_made_in_whoever_leaves_last),
+        cmocka_unit_test(a_refused_binding_leaves_its_count),
         cmocka_unit_test(a_change_of_mind_in_flight_is_carried_out),
         cmocka_unit_test(after_a_cut_the_same_queue_is_consumed_and_bound_again),
         cmocka_unit_test(a_queue_that_expired_is_followed_by_a_new_generation),
