@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* MQTT control packets <-> bytes, sans-I/O, from the server's side: 3.1 and 3.1.1 whole. Of 5.0,
- * CONNECT is recognised and can be refused in 5.0's own words; packets have a place for its
- * properties. Sections are those of MQTT 3.1.1 unless they say 5.0. */
+/* MQTT control packets <-> bytes, sans-I/O, from the server's side: 3.1, 3.1.1 and 5.0 whole.
+ * Sections are those of MQTT 3.1.1 unless they say 5.0. */
 #ifndef HG_MQTT_CODEC_H
 #define HG_MQTT_CODEC_H
 
@@ -60,7 +59,7 @@ struct hg_mqtt_connect {
 };
 
 struct hg_mqtt_publish {
-    struct hg_bytes topic; /* not empty, no wildcard */
+    struct hg_bytes topic; /* no wildcard; empty only in 5.0 beside a topic alias */
     struct hg_bytes payload;
     struct hg_bytes properties;
     uint16_t packet_id; /* 0 with QoS 0 */
@@ -75,8 +74,11 @@ struct hg_mqtt_ack { /* PUBACK, PUBREC, PUBREL, PUBCOMP */
 };
 
 struct hg_mqtt_filter {
-    struct hg_bytes filter; /* well-formed: section 4.7.1 */
+    struct hg_bytes filter; /* well-formed: section 4.7.1; $share included (5.0, section 4.8.2) */
     uint8_t qos;            /* asked for; 0 in UNSUBSCRIBE */
+    /* 5.0, section 3.8.3.1; 0 below */
+    bool is_no_local, is_retain_as_published;
+    uint8_t retain_handling;
 };
 struct hg_mqtt_subscribe { /* SUBSCRIBE, UNSUBSCRIBE */
     uint16_t packet_id;
@@ -85,13 +87,19 @@ struct hg_mqtt_subscribe { /* SUBSCRIBE, UNSUBSCRIBE */
     size_t filters_n;        /* at least 1 */
 };
 
+struct hg_mqtt_end { /* DISCONNECT, AUTH */
+    uint8_t reason;  /* 0 below 5.0 */
+    struct hg_bytes properties;
+};
+
 struct hg_mqtt_packet {
     enum hg_mqtt_type type;
-    union { /* PINGREQ and DISCONNECT have nothing */
+    union { /* PINGREQ has nothing */
         struct hg_mqtt_connect connect;
         struct hg_mqtt_publish publish;
         struct hg_mqtt_ack ack;
         struct hg_mqtt_subscribe subscribe;
+        struct hg_mqtt_end end;
     } u;
 };
 
@@ -118,31 +126,30 @@ bool hg_mqtt_next_filter(struct hg_bytes *rest, enum hg_mqtt_type type, struct h
 
 /* ---- Encoding: small packets into `out`, the result lies in it ---- */
 
-/* The form is that of `level`: 5.0 has properties, everything else looks like 3.1.1. */
-struct hg_bytes hg_mqtt_encode_connack(uint8_t out[HG_MQTT_SMALL_MAX], uint8_t level,
-                                       bool is_session_present, uint8_t code);
-/* type: PUBACK, PUBREC, PUBREL, PUBCOMP, UNSUBACK. */
-struct hg_bytes hg_mqtt_encode_ack(uint8_t out[HG_MQTT_SMALL_MAX], enum hg_mqtt_type type,
-                                   uint16_t packet_id);
+/* type: PUBACK, PUBREC, PUBREL, PUBCOMP, and below 5.0 UNSUBACK. In 5.0 with a reason other than 0 a
+ * byte longer. */
+struct hg_bytes hg_mqtt_encode_ack(uint8_t out[HG_MQTT_SMALL_MAX], uint8_t level,
+                                   enum hg_mqtt_type type, uint16_t packet_id, uint8_t reason);
 struct hg_bytes hg_mqtt_encode_pingresp(uint8_t out[HG_MQTT_SMALL_MAX]);
 
-/* codes: a byte for each filter, in the order of the SUBSCRIBE. */
-void hg_mqtt_write_suback(struct hg_writer *w, uint16_t packet_id, struct hg_bytes codes);
-/* Writes nothing and returns false for a topic over 65,535 bytes or a packet over the protocol's
- * 256 MiB. */
-bool hg_mqtt_write_publish(struct hg_writer *w, const struct hg_mqtt_publish *p);
+/* ---- Encoding: appended. `properties`: as mqtt_property.h writes them, without their length;
+ * ignored below 5.0. The form is that of `level`: 5.0 has properties, everything else looks like
+ * 3.1.1. ---- */
 
-/* ---- One encoding for many subscribers ---- */
-
-/* Where the parts of an encoded QoS 0 PUBLISH are, which every QoS has in common. */
-struct hg_mqtt_shared {
-    struct hg_bytes topic; /* with its length */
-    struct hg_bytes payload;
-};
-struct hg_mqtt_shared hg_mqtt_share(struct hg_bytes packet);
-/* The fixed header of the same PUBLISH with a packet identifier (qos > 0), which goes between topic
- * and payload. False when the two bytes more are too many. */
-bool hg_mqtt_encode_head(uint8_t out[HG_MQTT_HEAD_MAX], const struct hg_mqtt_shared *shared,
-                         uint8_t qos, bool is_dup, struct hg_bytes *head_out);
+void hg_mqtt_write_connack(struct hg_writer *w, uint8_t level, bool is_session_present,
+                           uint8_t code, struct hg_bytes properties);
+/* As hg_mqtt_encode_ack, 5.0 only, with properties. */
+void hg_mqtt_write_ack(struct hg_writer *w, enum hg_mqtt_type type, uint16_t packet_id,
+                       uint8_t reason, struct hg_bytes properties);
+/* type: SUBACK, UNSUBACK. codes: a byte for each filter, in the order of the request; none in an
+ * UNSUBACK below 5.0. */
+void hg_mqtt_write_suback(struct hg_writer *w, uint8_t level, enum hg_mqtt_type type,
+                          uint16_t packet_id, struct hg_bytes codes, struct hg_bytes properties);
+/* 5.0 only. type: DISCONNECT, AUTH. */
+void hg_mqtt_write_end(struct hg_writer *w, enum hg_mqtt_type type, uint8_t reason,
+                       struct hg_bytes properties);
+/* p->properties likewise without their length. Writes nothing and returns false for a topic over
+ * 65,535 bytes or a packet over the protocol's 256 MiB. */
+bool hg_mqtt_write_publish(struct hg_writer *w, uint8_t level, const struct hg_mqtt_publish *p);
 
 #endif

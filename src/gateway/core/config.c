@@ -116,6 +116,8 @@ static void check_listener(struct hg_config_reader *r, const struct hg_config_no
 
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
+static const char *const queue_types[] = {"classic", "quorum", NULL};
+static const char *const denials[] = {"acknowledge", "close", NULL};
 static const char *const serves[] = {"web", "mqtt", "stomp", "admin", NULL};
 
 /* clang-format off */
@@ -165,6 +167,24 @@ static const struct hg_config_field mqtt_fields[] = {
     {.key = "connect_timeout", .kind = HG_READ_DURATION, CONFIG(mqtt_connect_timeout_ms), .preset = "10s", .min = 100, .max = MS_PER_HOUR},
     {.key = "max_inflight",    .kind = HG_READ_NUMBER,   CONFIG(mqtt_max_inflight), .preset = "64", .min = 1, .max = 65535},
     {.key = "max_queued",      .kind = HG_READ_NUMBER,   CONFIG(mqtt_max_queued), .preset = "1000", .max = 1000000},
+    {.key = "receive_max",        .kind = HG_READ_NUMBER,   CONFIG(mqtt_receive_max), .preset = "1024", .min = 1, .max = 65535},
+    {.key = "topic_alias_max",    .kind = HG_READ_NUMBER,   CONFIG(mqtt_topic_alias_max), .preset = "16", .max = 65535},
+    {.key = "max_keepalive",      .kind = HG_READ_DURATION, CONFIG(mqtt_max_keepalive_ms), .preset = "0s", .max = 65535000},
+    {.key = "max_session_expiry", .kind = HG_READ_DURATION, CONFIG(mqtt_max_session_expiry_ms), .preset = "24h", .max = 49 * 24 * MS_PER_HOUR},
+    {.key = "session_queue",      .kind = HG_READ_WORD,     CONFIG(mqtt_session_queue_is_quorum), .words = queue_types, .preset = "classic"},
+    {.key = "shared_expires",     .kind = HG_READ_DURATION, CONFIG(mqtt_shared_expires_ms), .preset = "1h", .min = 1000, .max = 49 * 24 * MS_PER_HOUR},
+    {.key = "sys_interval",       .kind = HG_READ_DURATION, CONFIG(mqtt_sys_interval_ms), .preset = "10s", .max = MS_PER_HOUR},
+    {.key = "denied",             .kind = HG_READ_WORD,     CONFIG(mqtt_denied_is_close), .words = denials, .preset = "acknowledge"},
+    {.key = "park_queue",         .kind = HG_READ_TEXT,     CONFIG(mqtt_park_queue), .preset = "headgate.parked", .min = 1, .max = 255},
+    {.key = NULL},
+};
+
+static const struct hg_config_field state_fields[] = {
+    {.key = "log",          .kind = HG_READ_TEXT,     CONFIG(state_log), .preset = "headgate.state", .min = 1, .max = 255},
+    {.key = "required",     .kind = HG_READ_BOOLEAN,  CONFIG(state_required), .preset = "false"},
+    {.key = "max_bytes",    .kind = HG_READ_SIZE,     CONFIG(state_max_bytes), .preset = "256MiB", .min = MIB, .max = 64 * GIB},
+    {.key = "max_retained", .kind = HG_READ_NUMBER,   CONFIG(state_max_retained), .preset = "200000", .min = 1, .max = 100000000},
+    {.key = "dead_after",   .kind = HG_READ_DURATION, CONFIG(state_dead_after_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
     {.key = NULL},
 };
 
@@ -213,7 +233,7 @@ const struct hg_config_field hg_config_schema[] = {
     {.key = "exchange", TABLES(exchanges, hg_exchange_decl), .fields = hg_config_schema_exchange, .check = hg_config_schema_check_exchange},
     {.key = "queue",    TABLES(queues, hg_queue_decl), .fields = hg_config_schema_queue, .check = hg_config_schema_check_queue},
     {.key = "rule",     TABLES(rules, hg_rule_spec), .fields = hg_config_schema_rule, .check = hg_config_schema_check_rule},
-    {.key = "state",    .kind = HG_READ_LATER},
+    {.key = "state",    .kind = HG_READ_TABLE, .fields = state_fields},
     {.key = "vhost",    .kind = HG_READ_LATER},
     {.key = "user",     .kind = HG_READ_LATER},
     {.key = "users",    .kind = HG_READ_LATER},

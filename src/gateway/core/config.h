@@ -52,9 +52,24 @@ struct hg_config {
     /* [mqtt] */
     uint64_t mqtt_max_packet_bytes;
     uint64_t mqtt_connect_timeout_ms;
-    uint32_t mqtt_max_inflight; /* QoS 1 deliveries unacknowledged per client */
-    /* QoS 1 deliveries waiting for room in it, per client; past it the client is closed */
+    uint32_t mqtt_max_inflight; /* QoS 1 and 2 deliveries unacknowledged per client */
+    /* QoS 1 and 2 deliveries waiting for room in it, per client; past it the client is closed */
     uint32_t mqtt_max_queued;
+    uint16_t mqtt_receive_max;      /* publishes with QoS > 0 that a client may have under way */
+    uint16_t mqtt_topic_alias_max;  /* both ways; 0: none */
+    uint64_t mqtt_max_keepalive_ms; /* longer ones are shortened; 0: any, also none */
+    uint64_t mqtt_max_session_expiry_ms; /* longer ones are shortened; 0: no session is kept */
+    bool mqtt_session_queue_is_quorum;
+    uint64_t mqtt_shared_expires_ms; /* x-expires of a shared subscription's queue */
+    uint64_t mqtt_sys_interval_ms;   /* between values of $SYS; 0: there are none */
+    bool mqtt_denied_is_close;       /* 3.1.1: a publish that is not permitted ends the client */
+    const char *mqtt_park_queue;     /* where on_reject = "park" puts what RabbitMQ rejected */
+    /* [state] */
+    const char *state_log; /* the stream's name, or "off" */
+    bool state_required;
+    uint64_t state_max_bytes;     /* x-max-length-bytes of the stream */
+    uint32_t state_max_retained;  /* messages */
+    uint64_t state_dead_after_ms; /* an instance that was not there for so long has died */
     /* [stomp] */
     bool stomp_rabbitmq_destinations;
     uint64_t stomp_max_frame_bytes, stomp_max_header_bytes;

@@ -25,6 +25,7 @@ struct hg_claim { /* inside the session that claims; stays in place until hg_cla
     struct hg_worker *worker;
     const struct hg_claim_ops *ops;
     struct hg_claim_record *record; /* the directory's own; NULL: not claimed */
+    uint64_t epoch;                 /* differs from that of every other claim of this process */
 };
 
 /* NULL when there is no memory. */
@@ -37,6 +38,13 @@ bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_b
                    const struct hg_claim_ops *ops);
 /* Gives it up, granted or not; no callback comes any more. Safe on a zeroed claim. */
 void hg_claim_close(struct hg_claim *claim);
+/* Another process has the client now: local claims of it with this epoch are lost. Any thread. */
+void hg_directory_evict(struct hg_directory *d, struct hg_bytes client_id, uint64_t epoch);
+/* A client with this identifier connected to another process at wall_ms (since 1970): local claims
+ * that were opened before are lost; at the same time, those of the process whose name comes first.
+ * Any thread. */
+void hg_directory_evict_older(struct hg_directory *d, struct hg_bytes client_id, uint64_t wall_ms,
+                              bool is_ours_first);
 /* For the worker's mailbox: HG_MAIL_CLAIM came. */
 void hg_claim_on_mail(struct hg_mail *mail);
 

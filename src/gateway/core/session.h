@@ -11,10 +11,12 @@
 #include "message/message.h"
 #include "rules/rules.h"
 #include "stream/stream.h"
+#include "upstream/ticket.h"
 
 #include <sys/types.h>
 
 struct hg_conn;
+struct hg_queue;
 struct hg_worker;
 struct hg_session;
 struct hg_sub;
@@ -30,6 +32,10 @@ struct hg_delivery {
     bool must_keep;
     /* QoS 0 and ack:auto are not shown these; the gateway takes care of that */
     bool is_redelivered;
+    bool is_retained; /* kept from before, and served because of a new subscription */
+    /* Not NULL: from a queue of the session's own, to be answered with hg_queue_ack or _nack. */
+    struct hg_queue *queue;
+    struct hg_ticket ticket;
     /* Encodings made for one subscriber and used for the next: an adapter stores a buffer under a
      * slot of its own choosing (slots are per protocol), the gateway drops the reference when the
      * delivery is over. */
@@ -49,7 +55,7 @@ struct hg_session_ops {
      * having used the packet that was held: the same bytes come again later. */
     ssize_t (*feed)(struct hg_session *s, struct hg_bytes in, struct hg_error *err);
     /* A message for subscriptions of this session: a list joined by hg_sub.next_match, at least
-     * one. Never blocks, never closes synchronously (use hg_conn_finish). */
+     * one; none (NULL) from a queue whose options named no subscription. Never blocks, never closes synchronously (use hg_conn_finish). */
     void (*deliver)(struct hg_session *s, struct hg_delivery *d, struct hg_sub *matches);
     /* Publish `id` has its one outcome: OK (confirmed), UNROUTABLE, REJECTED, NO_EXCHANGE,
      * TIMED_OUT, BROKER_AWAY, …; reason is text for people (RabbitMQ's own where there is one),
@@ -64,6 +70,8 @@ struct hg_session_ops {
     /* hg_declare_queue `id` is done. NULL where never used. */
     void (*declared)(struct hg_session *s, uint64_t id, enum hg_status outcome,
                      struct hg_bytes reason);
+    /* Whether retained messages may go on coming; NULL: as long as the connection has room. */
+    bool (*wants_more)(struct hg_session *s);
     /* Output fell below the low watermark again after having been above the high one. May be
      * NULL. */
     void (*drained)(struct hg_session *s);
@@ -83,6 +91,7 @@ struct hg_session { /* first member of an adapter's session */
     struct hg_list subs;      /* hg_sub.session_link */
     struct hg_list publishes; /* under way, see upstream/publisher.h */
     struct hg_list declares;  /* under way */
+    struct hg_list servings;  /* retained messages on their way; core/retain.c's own */
     struct hg_held *held;     /* while it waits for room towards RabbitMQ; core/session.c's own */
     uint32_t match_at;        /* fan-out's scratch during one delivery */
     uint32_t subs_n;
@@ -125,7 +134,13 @@ struct hg_publish_args {
     uint64_t id;                     /* given back by settled() */
     /* longest wait for the outcome; 0: the configuration's. After it TIMED_OUT */
     uint64_t timeout_ms;
+    /* a client identifier that travels in x-headgate-from, for subscribers who do not want their own
+     * messages; empty: none */
+    struct hg_bytes sender;
     bool is_direct;
+    /* kept as the last value of its exchange and key as well (an empty body clears it); settled()
+     * then waits until this process has it */
+    bool is_retained;
     bool is_mandatory;  /* or by the rule */
     bool wants_outcome; /* false (QoS 0, no receipt): settled() is not called */
     bool never_held;    /* false: HELD while there is no room; true: BUSY or BROKER_AWAY instead */

@@ -14,6 +14,8 @@
 #include <uv.h>
 
 struct hg_routing;
+struct hg_state;
+struct hg_state_port;
 struct hg_worker;
 
 struct hg_listener_state { /* of one [[listener]], for all workers */
@@ -26,6 +28,7 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     const struct hg_adapter *const *adapters;
     struct hg_log *log;                  /* thread-safe */
     struct hg_directory *directory;      /* locked */
+    struct hg_state *state;              /* locked; NULL: [state] log = "off" */
     struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
     struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
     struct hg_worker **workers;
@@ -63,8 +66,9 @@ struct hg_worker {
     struct hg_net net; /* drives `wheel` */
     struct hg_metrics metrics;
     struct hg_mailbox *mailbox;
-    struct hg_routing *routing;    /* subscription indexes and deliveries, core/session.c */
-    struct hg_acceptor *acceptors; /* one per [[listener]], in its order */
+    struct hg_routing *routing;       /* subscription indexes and deliveries, core/session.c */
+    struct hg_state_port *state_port; /* NULL: no state */
+    struct hg_acceptor *acceptors;    /* one per [[listener]], in its order */
     struct hg_list conns;
     size_t conns_n;
     struct hg_pool conn_pool;

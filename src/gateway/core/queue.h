@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A queue in RabbitMQ that one session consumes and acknowledges by itself: an MQTT persistent
+ * session's, a shared subscription's, a client-acknowledged one. Its deliveries come through
+ * hg_session_ops.deliver with `queue` and `ticket` set; everything from the loop, never from inside
+ * a call. */
+#ifndef HG_CORE_QUEUE_H
+#define HG_CORE_QUEUE_H
+
+#include "core/session.h"
+#include "upstream/consumers.h"
+
+struct hg_queue;
+
+struct hg_queue_ops {
+    /* OK: it is consumed; told again after a lost link, when every ticket from before is stale and
+     * what it stood for will come again. Else it has ended and the handle is invalid: NOT_ALLOWED
+     * (somebody else consumed it exclusively for longer than the patience), NO_QUEUE (deleted by
+     * others), … `has_existed`: it was there before. */
+    void (*on_state)(void *ctx, enum hg_status status, bool has_existed, struct hg_bytes reason);
+};
+
+struct hg_queue_options { /* copied */
+    struct hg_bytes name;
+    /* how to declare it, durable, if it is not there; one that is there is taken as it is */
+    const struct hg_header *arguments;
+    size_t arguments_n;
+    uint16_t prefetch;    /* deliveries without an answer at most; 0: no limit */
+    bool is_fresh;        /* one that is there is deleted first */
+    bool is_exclusive;    /* nobody else may consume it meanwhile */
+    uint64_t patience_ms; /* with is_exclusive: how long somebody else may still have it */
+    struct hg_sub *sub;   /* what its deliveries are for; NULL: the session finds out */
+};
+
+/* NULL when there is no memory. ops->on_state follows. */
+struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_options *options,
+                               const struct hg_queue_ops *ops, void *ctx);
+
+/* Answers one delivery. STALE: its link was lost since, the message comes again. */
+enum hg_status hg_queue_ack(struct hg_queue *q, struct hg_ticket ticket);
+enum hg_status hg_queue_nack(struct hg_queue *q, struct hg_ticket ticket, bool is_requeue);
+
+enum hg_queue_end {
+    HG_QUEUE_KEEP,          /* with its bindings */
+    HG_QUEUE_DELETE,        /* with what is in it */
+    HG_QUEUE_DELETE_IF_IDLE /* only if nobody else consumes it and nothing is in it */
+};
+/* Ends it: what has no answer yet goes back into the queue. Bindings made for subscriptions that
+ * live on are kept with the queue. NULL is fine. */
+void hg_queue_close(struct hg_queue *q, enum hg_queue_end how);
+
+/* As hg_subscribe_filter, but what would be bound to the feed is bound to `q`, and the subscription
+ * is in no index: the session matches q's deliveries itself (or they are all for options.sub).
+ * hg_unsubscribe takes the bindings away again while the queue is open. */
+enum hg_status hg_subscribe_queue_filter(struct hg_session *s, struct hg_sub *sub,
+                                         struct hg_bytes filter, struct hg_queue *q,
+                                         const char **why_out);
+
+#endif
