@@ -2,11 +2,12 @@
 """What end-to-end tests are made of. tests/e2e/README.md says how to write one."""
 from . import browser, sessions, wire
 from .case import E2E
-from .clients import Consumer, Mqtt, MosquittoSub, Stomp, WebSocket, http, mosquitto_pub, raw
+from .clients import Consumer, Mqtt, Mqtt5, MosquittoSub, Stomp, WebSocket, http, mosquitto_pub, raw
 from .controls import Controls
 from .gateway import Gateway, headgate
 from .proxy import Proxy
+from .swarm import Swarm
 from .wait import Mailbox, eventually
 
-__all__ = ["E2E", "browser", "Consumer", "Controls", "Gateway", "Mailbox", "MosquittoSub", "Mqtt", "Proxy", "Stomp", "WebSocket",
+__all__ = ["E2E", "browser", "Consumer", "Controls", "Gateway", "Mailbox", "MosquittoSub", "Mqtt", "Mqtt5", "Proxy", "Stomp", "Swarm", "WebSocket",
            "eventually", "headgate", "http", "mosquitto_pub", "raw", "sessions", "wire"]

@@ -11,6 +11,9 @@ import subprocess
 import threading
 
 import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 import pika
 import stomp
 from stomp.connect import BaseConnection
@@ -118,6 +121,68 @@ class Mqtt:
 
     def close(self):
         self.client.disconnect()
+        self.client.loop_stop()
+
+    def drop(self):
+        """The TCP connection ends without a DISCONNECT."""
+        self.client.socket().shutdown(socket.SHUT_RDWR)
+        self.client.loop_stop()
+
+
+class Mqtt5:
+    """An MQTT 5.0 session of paho; ended, it stays so. messages: paho's own, with .properties; ends: reason codes as numbers, those of
+    the server's DISCONNECT or paho's own."""
+
+    def __init__(self, address, client_id="", clean=True, expiry_s=0, keepalive=60, will=None, will_delay_s=0, connect=None):
+        self.messages = Mailbox("MQTT message")
+        self.ends = Mailbox("MQTT disconnect")
+        self.answers = Mailbox("MQTT answer")
+        self.client = paho.Client(client_id=client_id, protocol=paho.MQTTv5, reconnect_on_failure=False)
+        self.client.max_inflight_messages_set(0)
+        self.client.max_queued_messages_set(0)
+        self.client.on_connect = lambda c, u, flags, rc, p: self.answers.put(("connack", rc.value, flags, p))
+        self.client.on_subscribe = lambda c, u, mid, granted, p: self.answers.put(("suback", mid, [g.value for g in granted]))
+        self.client.on_unsubscribe = lambda c, u, mid, p, codes: self.answers.put(("unsuback", mid))
+        self.client.on_publish = lambda c, u, mid: self.answers.put(("puback", mid))
+        self.client.on_message = lambda c, u, message: self.messages.put(message)
+        self.client.on_disconnect = lambda c, u, rc, p=None: self.ends.put(getattr(rc, "value", rc))
+        wanted = Properties(PacketTypes.CONNECT)
+        wanted.SessionExpiryInterval = expiry_s
+        for name, value in (connect or {}).items():
+            setattr(wanted, name, value)
+        if will is not None:
+            about = Properties(PacketTypes.WILLMESSAGE)
+            about.WillDelayInterval = will_delay_s
+            self.client.will_set(*will, properties=about)
+        self.client.connect(*address, keepalive=keepalive, clean_start=clean, properties=wanted)
+        self.client.loop_start()
+        _, self.connack, flags, self.properties = self.answers.take(lambda a: a[0] == "connack")
+        self.is_present = bool(flags["session present"])
+
+    def subscribe(self, topic_filter, qos=1, identifier=None, **options):
+        """The reason code. options: paho's SubscribeOptions."""
+        about = Properties(PacketTypes.SUBSCRIBE)
+        if identifier is not None:
+            about.SubscriptionIdentifier = identifier
+        _, mid = self.client.subscribe([(topic_filter, SubscribeOptions(qos, **options))], properties=about)
+        return self.answers.take(lambda a: a[:2] == ("suback", mid))[2][0]
+
+    def send(self, topic, body, qos=1, retain=False, **properties):
+        about = Properties(PacketTypes.PUBLISH)
+        for name, value in properties.items():
+            setattr(about, name, value)
+        return self.client.publish(topic, body, qos, retain, about).mid
+
+    def publish(self, topic, body, qos=1, retain=False, **properties):
+        """And waits, as Mqtt does."""
+        mid = self.send(topic, body, qos, retain, **properties)
+        self.answers.take(lambda a: a == ("puback", mid))
+
+    def close(self, expiry_s=None):
+        about = Properties(PacketTypes.DISCONNECT)
+        if expiry_s is not None:
+            about.SessionExpiryInterval = expiry_s
+        self.client.disconnect(properties=about)
         self.client.loop_stop()
 
     def drop(self):
