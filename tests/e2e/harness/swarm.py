@@ -24,6 +24,7 @@ class Member:
         self.is_connected = self.is_present = self.has_ended = False
         self.code = None  # of the CONNACK
         self.answered = set()  # (packet type, packet identifier)
+        self.at_answer = {}  # what to do when one of those comes
         self.next_id = 1
 
 
@@ -117,7 +118,9 @@ class Swarm:
                 m.acks_n = None if m.acks_n is None else m.acks_n - 1
                 m.socket.sendall(wire.mqtt_ack(0x40, packet_id))
         else:
-            m.answered.add((kind, struct.unpack_from("!H", body)[0] if len(body) >= 2 else 0))
+            answer = kind, struct.unpack_from("!H", body)[0] if len(body) >= 2 else 0
+            m.answered.add(answer)
+            m.at_answer.pop(answer, lambda: None)()
 
     def leave(self, m):
         """The TCP connection ends, whoever ended it."""
