@@ -14,6 +14,7 @@ import pathlib
 import platform
 import re
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,7 @@ KEY = "bench.load"
 QUEUE = "bench"
 READY_SECONDS = 30
 SETTLE_SECONDS = 3
+IDLE_SECONDS = 10
 
 CONFIG = """
 [gateway]
@@ -50,6 +52,22 @@ topic = "bench/{{path...}}"
 exchange = "amq.topic"
 key = "bench.{{path...}}"
 """
+
+
+def pss_bytes(pid):
+    """Proportional set size of a process."""
+    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss:\s+(\d+) kB", text, re.M).group(1)) * 1024
+
+
+def broker_pss_bytes(broker):
+    """Of RabbitMQ and what it has started: its process group."""
+    total = 0
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, AttributeError):
+            if int(stat.read_text().rpartition(")")[2].split()[2]) == broker.server.pid:
+                total += pss_bytes(stat.parent.name)
+    return total
 
 
 class Gateway:
@@ -89,8 +107,11 @@ class Gateway:
         self.log.close()
 
     def pss_bytes(self):
-        text = pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
-        return int(re.search(r"^Pss:\s+(\d+) kB", text, re.M).group(1)) * 1024
+        return pss_bytes(self.process.pid)
+
+    def status(self):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/api/status", timeout=10) as answer:
+            return json.load(answer)
 
     def cpu_seconds(self):
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -159,29 +180,90 @@ def bench_publish(bench, turns):
     return results
 
 
+class Mosquitto:
+    """mosquitto, ended when the `with` is left."""
+
+    def __init__(self, folder):
+        self.mqtt, = free_ports(1)
+        self.config = pathlib.Path(folder) / "mosquitto.conf"
+        self.config.write_text(f"listener {self.mqtt} 127.0.0.1\nallow_anonymous true\nlog_type error\nmax_connections -1\n")
+
+    def __enter__(self):
+        self.process = subprocess.Popen(["/usr/sbin/mosquitto", "-c", str(self.config)], stdin=subprocess.DEVNULL)
+        wait_for_port(self.mqtt)
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+    def pss_bytes(self):
+        return pss_bytes(self.process.pid)
+
+
+class Plugin:
+    """RabbitMQ's own MQTT plugin, in a RabbitMQ of its own."""
+
+    def __init__(self, folder):
+        self.mqtt, = free_ports(1)
+        settings = (f"mqtt.listeners.tcp.1 = 127.0.0.1:{self.mqtt}", "mqtt.allow_anonymous = true")
+        self.broker = PrivateRabbitMQ(pathlib.Path(folder) / "rabbitmq-mqtt", plugins=["rabbitmq_mqtt"], settings=settings)
+
+    def __enter__(self):
+        self.broker.__enter__()
+        wait_for_port(self.mqtt)
+        return self
+
+    def __exit__(self, *args):
+        self.broker.__exit__(*args)
+
+    def pss_bytes(self):
+        return broker_pss_bytes(self.broker)
+
+
+def wait_for_port(port):
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"nobody listens on port {port}")
+        time.sleep(0.05)
+
+
+def measure_idle(bench, server, n, same):
+    """Growth of a server over n connections, each with one QoS 0 subscription; what its RabbitMQ grows by, beside."""
+    bench.load("publish", server, "--messages", 2000, "--n", 10)
+    time.sleep(SETTLE_SECONDS)
+    before, broker_before = server.pss_bytes(), broker_pss_bytes(bench.broker)
+    holder = subprocess.Popen(
+        [str(bench.programs / "load"), "idle", "--port", str(server.mqtt), "--topic", TOPIC, "--n", str(n), "--same", str(same)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    line = holder.stdout.readline()
+    if not line:
+        raise RuntimeError("the idle connections did not all come up")
+    time.sleep(IDLE_SECONDS)
+    held, broker_held = server.pss_bytes(), broker_pss_bytes(bench.broker)
+    holder.stdin.close()
+    if holder.wait(timeout=120) != 0:
+        raise RuntimeError("idle connections were lost")
+    return {**json.loads(line), "idle_pss_bytes": before, "held_pss_bytes": held,
+            "bytes_per_connection": round((held - before) / n),
+            "broker_bytes_per_connection": round((broker_held - broker_before) / n)}
+
+
 def bench_memory(bench, n):
-    """Proportional set size of the gateway before and after n connections, each with one subscription."""
+    """The same idle connections at the gateway, at mosquitto and at RabbitMQ's plugin."""
+    cases = (("gateway, a topic each", bench.gateway, 0), ("gateway, one topic for all", bench.gateway, 1),
+             ("mosquitto, a topic each", lambda: Mosquitto(bench.folder), 0),
+             ("RabbitMQ's plugin, a topic each", lambda: Plugin(bench.folder), 0))
     results = []
-    for same in (0, 1):
-        with bench.gateway() as gateway:
-            bench.load("publish", gateway, "--messages", 2000, "--n", 10)
-            time.sleep(SETTLE_SECONDS)
-            before = gateway.pss_bytes()
-            holder = subprocess.Popen(
-                [str(bench.programs / "load"), "idle", "--port", str(gateway.mqtt), "--topic", TOPIC, "--n", str(n),
-                 "--same", str(same)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            line = holder.stdout.readline()
-            if not line:
-                raise RuntimeError("the idle connections did not all come up")
-            time.sleep(SETTLE_SECONDS)
-            held = gateway.pss_bytes()
-            holder.stdin.close()
-            if holder.wait(timeout=60) != 0:
-                raise RuntimeError("idle connections were lost")
-            time.sleep(SETTLE_SECONDS)
-            results.append({"case": "one topic for all" if same else "a topic each", **json.loads(line),
-                            "idle_pss_bytes": before, "held_pss_bytes": held, "after_pss_bytes": gateway.pss_bytes(),
-                            "bytes_per_connection": round((held - before) / n)})
+    for name, open_server, same in cases:
+        with open_server() as server:
+            row = measure_idle(bench, server, n, same)
+        if not name.startswith("gateway"):
+            row["broker_bytes_per_connection"] = 0
+        results.append({"case": name, **row})
     return results
 
 
@@ -207,6 +289,79 @@ def bench_fanout(bench, subscribers):
     return results
 
 
+class Retainer:
+    """A bare MQTT 3.1.1 client: publishes and counts retained messages as fast as Python can."""
+
+    def __init__(self, port, name):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=300)
+        self.buffer = bytearray()
+        body = b"\x00\x04MQTT\x04\x02\x00\x00" + len(name).to_bytes(2, "big") + name
+        self.socket.sendall(bytes([0x10, len(body)]) + body)
+        self.take(0x20, 1)
+
+    def take(self, kind, n):
+        """Reads until n packets of this type have come."""
+        while n > 0:
+            piece = self.socket.recv(1 << 20)
+            if not piece:
+                raise RuntimeError("the gateway closed the connection")
+            self.buffer += piece
+            at = 0
+            while at + 2 <= len(self.buffer):
+                length = self.buffer[at + 1]
+                head = 2
+                if length & 0x80:
+                    if at + 3 > len(self.buffer):
+                        break
+                    length, head = length & 0x7F | self.buffer[at + 2] << 7, 3
+                if at + head + length > len(self.buffer):
+                    break
+                n -= self.buffer[at] & 0xF0 == kind
+                at += head + length
+            del self.buffer[:at]
+
+    def retain(self, topics, body, window=1000):
+        waiting = 0
+        for start in range(0, len(topics), window):
+            packets = bytearray()
+            for i, topic in enumerate(topics[start:start + window]):
+                rest = len(topic).to_bytes(2, "big") + topic + (i + 1).to_bytes(2, "big") + body
+                packets += bytes([0x33]) + (bytes([len(rest)]) if len(rest) < 128 else bytes([len(rest) & 0x7F | 0x80, len(rest) >> 7]))
+                packets += rest
+                waiting += 1
+            self.socket.sendall(packets)
+            self.take(0x40, waiting)
+            waiting = 0
+
+    def subscribe(self, topic_filter, n):
+        """Seconds until n retained messages have come."""
+        rest = b"\x00\x01" + len(topic_filter).to_bytes(2, "big") + topic_filter + b"\x00"
+        started = time.monotonic()
+        self.socket.sendall(bytes([0x82, len(rest)]) + rest)
+        self.take(0x30, n)
+        return time.monotonic() - started
+
+
+def bench_retained(bench, n):
+    """n retained topics: publishing them, a gateway that starts with them, a subscriber to all, the memory."""
+    topics = [b"bench/retained/%d/%d" % (i % 1000, i) for i in range(n)]
+    with bench.gateway() as gateway:
+        time.sleep(SETTLE_SECONDS)
+        before = gateway.pss_bytes()
+        started = time.monotonic()
+        Retainer(gateway.mqtt, b"retainer").retain(topics, b"x" * 32)
+        publishing = time.monotonic() - started
+    with bench.gateway() as gateway:
+        time.sleep(SETTLE_SECONDS)
+        state = gateway.status()["state"]
+        held = gateway.pss_bytes()
+        seconds = Retainer(gateway.mqtt, b"reader").subscribe(b"bench/retained/#", n)
+        some = Retainer(gateway.mqtt, b"reader").subscribe(b"bench/retained/7/+", n // 1000)
+    return [{"case": f"{n:,} retained topics", "published_per_s": round(n / publishing),
+             "replay_ms": state["replay_ms"], "all_served_per_s": round(n / seconds),
+             "some_served_ms": round(some * 1000, 1), "bytes_each": round((held - before) / n)}]
+
+
 def bench_index(bench):
     """The subscription index alone."""
     return bench.run("fanout_bench")
@@ -229,15 +384,29 @@ def print_results(results):
     if "memory" in results:
         print_table("Memory of an idle MQTT connection with one subscription", (
             ("", "{case}"), ("connections", "{connections:,}"), ("bytes each", "{bytes_per_connection:,}"),
-            ("connects/s", "{connects_per_s:,.0f}")), results["memory"])
+            ("in RabbitMQ", "{broker_bytes_per_connection:,}"), ("connects/s", "{connects_per_s:,.0f}")), results["memory"])
     if "fanout" in results:
         print_table(f"Fan-out to {results['fanout'][0]['subscribers']:,} subscribers", (
             ("", "{case}"), ("deliveries/s", "{deliveries_per_s:,.0f}"), ("lost", "{lost:,}"), ("p50", "{p50_ms:.1f} ms"),
             ("p99", "{p99_ms:.1f} ms"), ("CPU/delivery", "{cpu_us_per_delivery:.2f} µs")), results["fanout"])
+    if "retained" in results:
+        print_table("Retained messages, 32 B bodies", (
+            ("", "{case}"), ("published/s", "{published_per_s:,}"), ("replay at start", "{replay_ms:,} ms"),
+            ("served to #", "{all_served_per_s:,}/s"), ("100 of them", "{some_served_ms} ms"),
+            ("memory each", "{bytes_each:,} B")), results["retained"])
     if "index" in results:
         rows = [row for row in results["index"] if "ns_per_match" in row]
         print_table("Subscription index, 100,000 subscriptions", (
             ("", "{case}"), ("matching", "{matching:,}"), ("ns a match", "{ns_per_match:,.0f}")), rows)
+
+
+def allow_files(n):
+    """As many open files as that, or as may be."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(n, hard), max(n, hard)))
+    except (ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def machine():
@@ -250,16 +419,16 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, required=True, help="build folder of the release")
-    parser.add_argument("--only", choices=("publish", "memory", "fanout", "index"), action="append")
+    parser.add_argument("--only", choices=("publish", "memory", "fanout", "retained", "index"), action="append")
     parser.add_argument("--turns", type=int, default=3, help="publish: times that each side has its turn")
     parser.add_argument("--scale", type=float, default=1, help="factor for the numbers of messages")
-    parser.add_argument("--connections", type=int, default=10000, help="memory: idle connections")
+    parser.add_argument("--connections", type=int, default=20000, help="memory: idle connections")
     parser.add_argument("--subscribers", type=int, default=1000, help="fanout: subscribers")
+    parser.add_argument("--retained", type=int, default=100000, help="retained: topics")
     parser.add_argument("--output", type=pathlib.Path, help="where the JSON goes; a partial run writes none by default")
     args = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    wanted = args.only or ["publish", "memory", "fanout", "index"]
+    allow_files(args.connections + 1000)
+    wanted = args.only or ["publish", "memory", "fanout", "retained", "index"]
     if args.output is None and args.only is None:
         args.output = ROOT / "docs" / "benchmarks" / "latest.json"
     with contextlib.ExitStack() as stack:
@@ -268,7 +437,8 @@ def main():
         bench = Bench(args.build.resolve(), broker, folder, args.scale)
         measures = {"publish": lambda: bench_publish(bench, args.turns),
                     "memory": lambda: bench_memory(bench, args.connections),
-                    "fanout": lambda: bench_fanout(bench, args.subscribers), "index": lambda: bench_index(bench)}
+                    "fanout": lambda: bench_fanout(bench, args.subscribers),
+                    "retained": lambda: bench_retained(bench, args.retained), "index": lambda: bench_index(bench)}
         results = {"machine": machine(), **{name: measures[name]() for name in wanted}}
     print_results(results)
     if args.output is not None:
