@@ -245,3 +245,50 @@ class Retained(Instances):
         swarm.run(lambda: not any(True for _ in stale()))
         self.assertEqual(list(stale()), [])
         self.assert_equal_indexes(*gateways)
+
+
+class Compaction(Instances):
+    """The log is as small as allowed, and what was written only once has to be copied on and on."""
+    LIMIT = 4 << 20
+    SMALL = f'[state]\nmax_bytes = "{LIMIT >> 20}MiB"\ndead_after = "1s"\n'
+    LASTING, CHANGING, BODY_N = 50, 50, 2000
+
+    def log_bytes(self):
+        folders = (self.broker.folder / "data").rglob("stream/*headgate*")
+        return sum(f.stat().st_size for folder in folders for f in folder.rglob("*.segment"))
+
+    def test_keeps_the_log_bounded_and_all_indexes_equal(self):
+        one, two = self.pair(self.SMALL)
+        lasting = self.open(Mqtt(one.addresses["mqtt"]))
+        for i in range(self.LASTING):
+            lasting.publish(f"lasting/{i}", b"%d" % i, retain=True)
+        writers = self.open(Swarm(["w0", "w1"]))
+        writers.connect([one.addresses["mqtt"], two.addresses["mqtt"]], is_clean=True)
+
+        def write_rounds(n, members):
+            """A third of the log's limit a round and writer."""
+            for round_number in range(n):
+                for m in members:
+                    for _ in range(self.LIMIT // self.BODY_N // self.CHANGING // 3):
+                        ids = [writers.publish(m, f"changing/{m.name}/{i}", b"%06d" % round_number + b"." * self.BODY_N, retain=True)
+                               for i in range(self.CHANGING)]
+                        writers.run(lambda ids=ids, m=m: all((4, i) in m.answered for i in ids))
+                        m.answered.clear()
+                        m.next_id = 1 if m.next_id > 60_000 else m.next_id
+
+        write_rounds(6, writers.members)
+        leader, other = (one, two) if self.state(one)["leader"] else (two, one)
+        self.assertTrue(self.state(leader)["leader"])
+        leader.must_exit = None
+        left = writers.members[1] if leader is one else writers.members[0]
+        leader.signal(signal.SIGKILL)
+        eventually(lambda: self.state(other)["leader"])
+        write_rounds(12, [left])
+        third = self.gateway(self.SMALL, "--set", "gateway.name=three")
+        self.assert_equal_indexes(other, third)
+        reader = self.open(Mqtt(third.addresses["mqtt"]))
+        reader.subscribe("lasting/+")
+        got = {m.topic: bytes(m.payload) for m in reader.messages.take_n(self.LASTING)}
+        self.assertEqual(got, {f"lasting/{i}": b"%d" % i for i in range(self.LASTING)})
+        self.assertLess(self.log_bytes(), 3 * self.LIMIT)
+        self.assertGreater(self.state(other)["last_offset"], 1000)
