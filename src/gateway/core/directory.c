@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Per client identifier a ring of claims, oldest first. Only the last may be alive: every claim
- * that is not the last has been told that it is lost. The first one owns the identifier; the last
- * is granted it when it has become the first. */
+ * that is not the last has been told that it is lost; the last one, too, where another process has
+ * the client. The first one owns the identifier; the last is granted it when it has become the
+ * first. */
 #include "core/directory.h"
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "core/worker.h"
@@ -14,6 +16,7 @@ struct hg_claim_record {
     struct hg_claim *claim; /* NULL: closed while mail was under way */
     struct hg_worker *worker;
     struct hg_list link;            /* the ring; no head: the map knows the first */
+    uint64_t epoch, opened_ms;      /* since 1970 */
     bool is_granted, is_lost;       /* decided */
     bool knows_granted, knows_lost; /* told */
     uint16_t id_n;
@@ -23,6 +26,7 @@ struct hg_claim_record {
 struct hg_directory {
     uv_mutex_t lock;
     struct hg_map firsts; /* identifier -> the first record of its ring, whose id is the key */
+    uint64_t epochs;      /* the last one given out */
 };
 
 struct hg_directory *hg_directory_new(void)
@@ -68,13 +72,18 @@ static void notify(struct hg_claim_record *r)
     hg_mailbox_send(r->worker->mailbox, &r->mail);
 }
 
+static void lose(struct hg_claim_record *r)
+{
+    if (!r->is_lost) {
+        r->is_lost = true;
+        notify(r);
+    }
+}
+
 static void settle(struct hg_claim_record *first)
 {
     for (struct hg_claim_record *r = first; next_of(r) != first; r = next_of(r)) {
-        if (!r->is_lost) {
-            r->is_lost = true;
-            notify(r);
-        }
+        lose(r);
     }
     if (!first->is_lost && !first->is_granted) {
         first->is_granted = true;
@@ -131,14 +140,16 @@ bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_b
     r->mail.kind = HG_MAIL_CLAIM;
     r->claim = claim;
     r->worker = worker;
+    r->opened_ms = hg_clock_wall_ms();
     uv_mutex_lock(&d->lock);
+    uint64_t epoch = r->epoch = ++d->epochs;
     bool is_added = add(d, r);
     uv_mutex_unlock(&d->lock);
     if (!is_added) {
         hg_free(r);
         return false;
     }
-    *claim = (struct hg_claim){.worker = worker, .ops = ops, .record = r};
+    *claim = (struct hg_claim){.worker = worker, .ops = ops, .record = r, .epoch = epoch};
     return true;
 }
 
@@ -182,4 +193,66 @@ void hg_claim_on_mail(struct hg_mail *mail)
     } else if (tells_granted) {
         claim->ops->on_granted(claim);
     }
+}
+
+/* ---- From any thread ---- */
+
+uint64_t hg_directory_epoch(struct hg_directory *d)
+{
+    uv_mutex_lock(&d->lock);
+    uint64_t epoch = ++d->epochs;
+    uv_mutex_unlock(&d->lock);
+    return epoch;
+}
+
+uint64_t hg_directory_claimed_ms(struct hg_directory *d, struct hg_bytes client_id)
+{
+    uv_mutex_lock(&d->lock);
+    const struct hg_claim_record *first = hg_map_find(&d->firsts, client_id);
+    uint64_t opened_ms =
+        first == NULL ? 0
+                      : HG_LIST_ENTRY(first->link.prev, struct hg_claim_record, link)->opened_ms;
+    uv_mutex_unlock(&d->lock);
+    return opened_ms;
+}
+
+struct eviction {
+    uint64_t epoch;   /* 0: by time */
+    uint64_t wall_ms; /* claims made before it, or at it, are meant */
+    bool is_inclusive;
+};
+
+static bool concerns(const struct eviction *e, const struct hg_claim_record *r)
+{
+    if (e->epoch != 0) {
+        return r->epoch == e->epoch;
+    }
+    return r->opened_ms < e->wall_ms || (r->opened_ms == e->wall_ms && e->is_inclusive);
+}
+
+static void evict(struct hg_directory *d, struct hg_bytes client_id, const struct eviction *e)
+{
+    uv_mutex_lock(&d->lock);
+    struct hg_claim_record *first = hg_map_find(&d->firsts, client_id);
+    struct hg_claim_record *r = first;
+    while (r != NULL) {
+        if (concerns(e, r)) {
+            lose(r);
+        }
+        r = next_of(r) == first ? NULL : next_of(r);
+    }
+    uv_mutex_unlock(&d->lock);
+}
+
+void hg_directory_evict(struct hg_directory *d, struct hg_bytes client_id, uint64_t epoch)
+{
+    const struct eviction e = {.epoch = epoch};
+    evict(d, client_id, &e);
+}
+
+void hg_directory_evict_older(struct hg_directory *d, struct hg_bytes client_id, uint64_t wall_ms,
+                              bool is_ours_first)
+{
+    const struct eviction e = {.wall_ms = wall_ms, .is_inclusive = is_ours_first};
+    evict(d, client_id, &e);
 }

@@ -38,6 +38,11 @@ bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_b
                    const struct hg_claim_ops *ops);
 /* Gives it up, granted or not; no callback comes any more. Safe on a zeroed claim. */
 void hg_claim_close(struct hg_claim *claim);
+/* A number that no claim has or will have. Any thread. */
+uint64_t hg_directory_epoch(struct hg_directory *d);
+/* When (ms since 1970) the latest claim of this client that is still open was made; 0: none is. Any
+ * thread. */
+uint64_t hg_directory_claimed_ms(struct hg_directory *d, struct hg_bytes client_id);
 /* Another process has the client now: local claims of it with this epoch are lost. Any thread. */
 void hg_directory_evict(struct hg_directory *d, struct hg_bytes client_id, uint64_t epoch);
 /* A client with this identifier connected to another process at wall_ms (since 1970): local claims

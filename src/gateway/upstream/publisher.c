@@ -18,6 +18,7 @@ struct outgoing {
     struct hg_list owner_link; /* in the owner's list */
     struct hg_message *message;
     void *owner; /* NULL: nobody is told */
+    void (*on_settled)(void *owner, uint64_t id, enum hg_status outcome, struct hg_bytes reason);
     uint64_t id;
     uint64_t deadline_ms;      /* for an answer, once it is written */
     uint64_t away_deadline_ms; /* for being written at all */
@@ -75,7 +76,7 @@ static void tell(struct hg_publisher *p, struct outgoing *out, enum hg_status ou
         void *owner = out->owner;
         out->owner = NULL;
         p->telling_n++; /* the owner may publish: no exchange is let go meanwhile */
-        p->ops->on_settled(owner, out->id, outcome, reason);
+        out->on_settled(owner, out->id, outcome, reason);
         p->telling_n--;
     }
 }
@@ -585,6 +586,7 @@ enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publ
         return status == HG_OK ? HG_NO_MEMORY : status;
     }
     *out = (struct outgoing){.message = message, .owner = order->owner, .id = order->id};
+    out->on_settled = order->on_settled != NULL ? order->on_settled : p->ops->on_settled;
     out->deadline_ms = now + (order->timeout_ms != 0 ? order->timeout_ms : p->config.timeout_ms);
     out->away_deadline_ms =
         now + (order->timeout_ms != 0 ? order->timeout_ms : p->config.away_timeout_ms);

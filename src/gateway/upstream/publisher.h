@@ -60,6 +60,8 @@ struct hg_publish_order {
     void *owner;            /* NULL: nobody wants to know the outcome */
     struct hg_list *owners; /* the owner's list of publishes under way, for hg_publisher_forget */
     uint64_t id;
+    /* who is told instead of hg_publisher_ops.on_settled, for owners of another kind; may be NULL */
+    void (*on_settled)(void *owner, uint64_t id, enum hg_status outcome, struct hg_bytes reason);
     uint64_t timeout_ms; /* 0: the configuration's two */
 };
 

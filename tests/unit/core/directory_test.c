@@ -195,6 +195,77 @@ static void a_cancelled_claim_changes_nothing_for_the_others(void **state)
     bench_close(&b);
 }
 
+/* ---- Other processes ---- */
+
+static void another_process_takes_exactly_the_claim_it_names(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct client a = {0}, other = {0}, next = {0};
+    bench_open(&b);
+    claim(&b, 0, &a, "id");
+    claim(&b, 1, &other, "other");
+    settle(&b);
+    uint64_t epoch = a.claim.epoch;
+    assert_int_not_equal(epoch, other.claim.epoch);
+    hg_directory_evict(b.gateway.directory, HG_BYTES("id"), other.claim.epoch);
+    hg_directory_evict(b.gateway.directory, HG_BYTES("nobody"), epoch);
+    settle(&b);
+    ASSERT_HEARD(a, 1, 0);
+    hg_directory_evict(b.gateway.directory, HG_BYTES("id"), epoch);
+    hg_directory_evict(b.gateway.directory, HG_BYTES("id"), epoch);
+    settle(&b);
+    ASSERT_HEARD(a, 1, 1);
+    ASSERT_HEARD(other, 1, 0);
+    claim(&b, 0, &next, "id"); /* the way is free */
+    hg_directory_evict(b.gateway.directory, HG_BYTES("id"), epoch);
+    settle(&b);
+    ASSERT_HEARD(next, 1, 0);
+    hg_claim_close(&next.claim);
+    hg_claim_close(&other.claim);
+    bench_close(&b);
+}
+
+static void a_claim_before_it_is_granted_can_be_taken_too(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct client first = {.keeps = true}, second = {0};
+    bench_open(&b);
+    claim(&b, 0, &first, "id");
+    claim(&b, 1, &second, "id");
+    hg_directory_evict(b.gateway.directory, HG_BYTES("id"), second.claim.epoch);
+    settle(&b);
+    ASSERT_HEARD(second, 0, 1);
+    hg_claim_close(&first.claim);
+    bench_close(&b);
+}
+
+static void the_older_claim_gives_way(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t later_ms; /* the other process's claim, seen from ours */
+        bool is_ours_first;
+        unsigned lost_n;
+    } cases[] = {{1, false, 1}, {0, true, 1}, {0, false, 0}, {-1, true, 0}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct bench b;
+        struct client c = {0};
+        bench_open(&b);
+        claim(&b, 0, &c, "id");
+        settle(&b);
+        uint64_t claimed_ms = hg_directory_claimed_ms(b.gateway.directory, HG_BYTES("id"));
+        hg_directory_evict_older(b.gateway.directory, HG_BYTES("id"),
+                                 claimed_ms + (uint64_t)cases[i].later_ms, cases[i].is_ours_first);
+        settle(&b);
+        ASSERT_HEARD(c, 1, cases[i].lost_n);
+        hg_claim_close(&c.claim);
+        assert_int_equal(hg_directory_claimed_ms(b.gateway.directory, HG_BYTES("id")), 0);
+        bench_close(&b);
+    }
+}
+
 /* ---- Four threads that take one identifier from each other ---- */
 
 enum { ROUNDS = 300 };
@@ -381,6 +452,9 @@ int main(void)
         cmocka_unit_test(the_later_claim_waits_until_the_earlier_is_closed),
         cmocka_unit_test(only_the_last_of_many_is_granted),
         cmocka_unit_test(a_cancelled_claim_changes_nothing_for_the_others),
+        cmocka_unit_test(another_process_takes_exactly_the_claim_it_names),
+        cmocka_unit_test(a_claim_before_it_is_granted_can_be_taken_too),
+        cmocka_unit_test(the_older_claim_gives_way),
         cmocka_unit_test(at_most_one_owns_it_and_everybody_gets_on),
         cmocka_unit_test(answers_come_joined_in_the_workers_order),
         cmocka_unit_test(a_cancelled_question_is_not_answered),
