@@ -25,9 +25,10 @@ struct hg_mqtt_client {
     uint8_t text[];
 };
 
-struct hg_mqtt_will;    /* mqtt_connect.c */
-struct hg_mqtt_persist; /* mqtt_persist.c: of a session that outlives its connection */
-struct hg_mqtt_aliases; /* topic aliases of one direction */
+struct hg_mqtt_will;      /* mqtt_connect.c */
+struct hg_mqtt_persist;   /* mqtt_persist.c: of a session that outlives its connection */
+struct hg_mqtt_aliases;   /* the client's topic aliases; mqtt_publish.c */
+struct hg_mqtt_alias_out; /* those towards it; mqtt_alias.h */
 
 enum { HG_MQTT_REPLIES = 64 };
 
@@ -39,7 +40,8 @@ struct hg_mqtt_v5 {
     uint32_t session_expiry_s;
     uint32_t no_local_n; /* subscriptions that do not want their own messages */
     bool wants_problem_information;
-    struct hg_mqtt_aliases *in, *out; /* NULL until one is used */
+    struct hg_mqtt_aliases *in; /* NULL until one is used, as is the next */
+    struct hg_mqtt_alias_out *out;
     /* reply queues shown to this client as `$reply/<n>`, n counting up, the last HG_MQTT_REPLIES of
      * them; NULL until the first */
     struct hg_buf **replies;
@@ -48,16 +50,25 @@ struct hg_mqtt_v5 {
 
 struct hg_mqtt_sub {
     struct hg_sub base;
-    struct hg_queue *shared;  /* of a shared subscription; else NULL */
+    union {
+        struct hg_queue
+            *queue; /* is_shared: the group's, consumed for this subscription; or NULL */
+        /* else: of the same filter, bound in another place; ended when this one is live */
+        struct hg_mqtt_sub *replaces;
+    } u;
     uint32_t subscription_id; /* 0: none */
-    uint8_t qos;              /* granted */
-    uint8_t retain_handling;
-    bool is_no_local, is_retain_as_published;
-    bool is_granted;  /* a SUBACK said so */
-    bool is_on_queue; /* bound to the persistent session's queue, not to the feed */
+    uint32_t waiting_n;       /* places in SUBSCRIBEs that wait with it */
     uint16_t filter_n;
-    uint32_t waiting_n; /* places in SUBSCRIBEs that wait for it */
-    uint8_t filter[];   /* as the client wrote it, $share/… included */
+    uint8_t qos; /* granted */
+    uint8_t retain_handling;
+    bool is_no_local : 1, is_retain_as_published : 1;
+    bool is_shared : 1;
+    bool is_sys : 1;      /* values of this process, nothing in RabbitMQ */
+    bool is_on_queue : 1; /* bound to the kept session's queue, not to the feed */
+    bool is_granted : 1;  /* a SUBACK said so */
+    bool is_restored : 1; /* came back with its session, and RabbitMQ has not answered yet */
+    bool is_served : 1;   /* the queue of a shared one is consumed */
+    uint8_t filter[];     /* as the client wrote it, $share/… included */
 };
 
 enum hg_mqtt_state { HG_MQTT_NEW, HG_MQTT_CLAIMING, HG_MQTT_CONNECTED };
