@@ -223,14 +223,20 @@ int hg_routing_declare(const struct hg_config *config, struct hg_log *log)
     return hg_topology_declare(&spec, &link, log);
 }
 
+struct hg_link_config hg_routing_link(struct hg_routing *r)
+{
+    struct hg_link_config link = link_config(r->worker->config, &r->worker->metrics.upstream);
+    link.topology = &r->topology;
+    return link;
+}
+
 static void open_upstream(struct hg_routing *r)
 {
     struct hg_worker *w = r->worker;
     const struct hg_config *config = w->config;
     struct hg_upstream_metrics *metrics = &w->metrics.upstream;
-    struct hg_link_config link = link_config(config, metrics);
     r->topology = topology_of(config);
-    link.topology = &r->topology;
+    struct hg_link_config link = hg_routing_link(r);
     const struct hg_publisher_config publisher = {
         .link = link,
         .instance = config->name,

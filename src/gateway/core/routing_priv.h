@@ -49,6 +49,8 @@ struct hg_routing {
     struct hg_writer text;
 };
 
+/* How this worker's links reach RabbitMQ. */
+struct hg_link_config hg_routing_link(struct hg_routing *r);
 /* A delivery is over: drops the encodings that subscribers shared. */
 void hg_routing_end_delivery(struct hg_delivery *d);
 /* Wakes the held clients, all of them or only those past the limit. */

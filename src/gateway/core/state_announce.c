@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Broadcasts among the gateways of one RabbitMQ: which clients have connected where, and when. The
+ * body, numbers big-endian: version (1 byte), boot id (8), length of the instance's name (2) and
+ * the name, then for each client: ms since 1970 (8), length of its identifier (2), the identifier.
+ * Another version is left alone. */
+#include "base/clock.h"
+#include "core/routing_priv.h"
+#include "core/state_priv.h"
+
+enum { VERSION = 1 };
+
+static void begin(struct hg_writer *out, const struct hg_gateway *g)
+{
+    struct hg_bytes name = hg_bytes_str(g->config->name);
+    hg_writer_u8(out, VERSION);
+    hg_writer_u64(out, g->boot_id);
+    hg_writer_u16(out, (uint16_t)name.n);
+    hg_writer_bytes(out, name);
+}
+
+void hg_state_announce(struct hg_worker *w, struct hg_bytes client_id)
+{
+    struct hg_state_port *port = w->state_port;
+    if (port == NULL || !hg_state_is_enabled(w->gateway)) {
+        return;
+    }
+    struct hg_writer *out = &port->announcement;
+    if (hg_writer_n(out) == 0) {
+        begin(out, w->gateway);
+    }
+    /* The claim's own time: two gateways must agree on which of two claims is the later one. */
+    uint64_t claimed_ms = hg_directory_claimed_ms(w->gateway->directory, client_id);
+    hg_writer_u64(out, claimed_ms != 0 ? claimed_ms : hg_clock_wall_ms());
+    hg_writer_u16(out, (uint16_t)client_id.n);
+    hg_writer_bytes(out, client_id);
+    hg_net_defer(&w->net, &port->announce);
+}
+
+void hg_state_send_announcement(struct hg_state_port *port)
+{
+    struct hg_publisher *p = &port->worker->routing->publisher;
+    struct hg_message_parts parts = {.exchange = HG_BYTES(HG_STATE_GATEWAYS)};
+    struct hg_message *message = NULL;
+    if (!port->announcement.failed) {
+        parts.body = hg_writer_view(&port->announcement);
+        message = hg_message_new(&parts);
+    }
+    enum hg_status status = HG_NO_MEMORY;
+    if (message != NULL && !hg_publisher_admits(p, hg_message_cost_bytes(message))) {
+        hg_message_unref(message);
+        status = HG_BUSY;
+    } else if (message != NULL) {
+        const struct hg_publish_order order = {.message_own = &message};
+        status = hg_publisher_publish(p, &order);
+    }
+    if (status != HG_OK) {
+        HG_LOG_LIMITED(port->worker->log, HG_LOG_WARN, "state.announcement_lost",
+                       HG_BYTES(HG_STATE_GATEWAYS), HG_F_STR("reason", hg_status_text(status)));
+    }
+    hg_writer_close(&port->announcement);
+    port->announcement = (struct hg_writer){0};
+}
+
+/* ---- Reading one ---- */
+
+/* The next n bytes; false, and *in empty, if there are fewer. */
+static bool take(struct hg_bytes *in, size_t n, struct hg_bytes *out)
+{
+    if (in->n < n) {
+        *in = HG_BYTES("");
+        return false;
+    }
+    *out = hg_bytes(in->p, n);
+    *in = hg_bytes_skip(*in, n);
+    return true;
+}
+
+static bool take_number(struct hg_bytes *in, size_t n, uint64_t *out)
+{
+    struct hg_bytes b;
+    if (!take(in, n, &b)) {
+        return false;
+    }
+    *out = 0;
+    for (size_t i = 0; i < n; i++) {
+        *out = *out << 8 | b.p[i];
+    }
+    return true;
+}
+
+static bool take_text(struct hg_bytes *in, struct hg_bytes *out)
+{
+    uint64_t n;
+    return take_number(in, 2, &n) && take(in, (size_t)n, out);
+}
+
+/* Which of two processes gives way to the other where their clients came in the same millisecond:
+ * by name, and by boot id where somebody has given two the same name. */
+static bool is_ours_first(const struct hg_gateway *g, struct hg_bytes name, uint64_t boot_id)
+{
+    struct hg_bytes ours = hg_bytes_str(g->config->name);
+    size_t n = ours.n < name.n ? ours.n : name.n;
+    int order = n == 0 ? 0 : memcmp(ours.p, name.p, n);
+    if (order == 0 && ours.n != name.n) {
+        order = ours.n < name.n ? -1 : 1;
+    }
+    return order != 0 ? order < 0 : g->boot_id < boot_id;
+}
+
+void hg_state_on_broadcast(struct hg_state *state, struct hg_bytes body)
+{
+    const struct hg_gateway *g = state->gateway;
+    uint64_t version, boot_id, wall_ms;
+    struct hg_bytes name, client_id;
+    if (!take_number(&body, 1, &version) || version != VERSION ||
+        !take_number(&body, 8, &boot_id) || boot_id == g->boot_id || !take_text(&body, &name)) {
+        return;
+    }
+    bool gives_way = is_ours_first(g, name, boot_id);
+    while (take_number(&body, 8, &wall_ms) && take_text(&body, &client_id)) {
+        hg_directory_evict_older(g->directory, client_id, wall_ms, gives_way);
+    }
+}
