@@ -44,7 +44,7 @@ LIBRARIES = {
     "wslay/": ["gateway/stream", "gateway/version.c"],
     "amqp.h": ["gateway/amqp", "gateway/version.c"],
     "amqp_framing.h": ["gateway/amqp"],
-    "mosquitto.h": ["gateway/message/topic.c", "gateway/version.c"],
+    "mosquitto.h": ["gateway/message/topic.c", "gateway/version.c", "adapters/mqtt/mqtt_property.c"],
     "mqtt_protocol.h": ["gateway/message/topic.c"],
     "llhttp.h": ["adapters/http", "gateway/version.c"],
     "toml++/": ["gateway/core/config_toml.cc"],

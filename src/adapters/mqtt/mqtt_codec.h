@@ -69,7 +69,7 @@ struct hg_mqtt_publish {
 
 struct hg_mqtt_ack { /* PUBACK, PUBREC, PUBREL, PUBCOMP */
     uint16_t packet_id;
-    uint8_t reason; /* 0 below 5.0 */
+    uint8_t reason; /* one that a client may send; 0 below 5.0 */
     struct hg_bytes properties;
 };
 
@@ -109,7 +109,7 @@ struct hg_mqtt_limits {
 
 /* What one connection's decoder remembers. Zero is a new connection. */
 struct hg_mqtt_decoder {
-    uint8_t level; /* 0 until CONNECT */
+    uint8_t level; /* 0 until CONNECT; a refused CONNECT sets it as well, if it came to that */
     bool has_failed;
 };
 

@@ -8,8 +8,11 @@
 /* clang-format off */
 enum hg_mqtt_reason {
     HG_MQTT_SUCCESS = 0x00, /* also: normal disconnection, granted QoS 0 */
+    HG_MQTT_DISCONNECT_WITH_WILL = 0x04,
     HG_MQTT_NO_MATCHING_SUBSCRIBERS = 0x10,
     HG_MQTT_NO_SUBSCRIPTION_EXISTED = 0x11,
+    HG_MQTT_CONTINUE_AUTHENTICATION = 0x18,
+    HG_MQTT_RE_AUTHENTICATE = 0x19,
     HG_MQTT_UNSPECIFIED = 0x80,
     HG_MQTT_MALFORMED_PACKET = 0x81,
     HG_MQTT_PROTOCOL_ERROR = 0x82,
@@ -42,9 +45,12 @@ enum hg_mqtt_reason {
 /* Whether a server may send the code in this packet (CONNACK, PUBACK, PUBREC, PUBREL, PUBCOMP,
  * SUBACK, UNSUBACK, DISCONNECT, AUTH): the specification's tables. */
 bool hg_mqtt_reason_is_allowed(enum hg_mqtt_type type, uint8_t reason);
+/* Whether a client may (PUBACK, PUBREC, PUBREL, PUBCOMP, DISCONNECT, AUTH). */
+bool hg_mqtt_reason_is_from_client(enum hg_mqtt_type type, uint8_t reason);
 /* "Packet Identifier in use"; NULL for a code that does not exist. */
 const char *hg_mqtt_reason_text(uint8_t reason);
-/* The code for an outcome in a packet of this type: always one that is allowed there. */
+/* The code for an outcome in a packet of this type: always one that is allowed there, Unspecified
+ * error where there is no better one. */
 uint8_t hg_mqtt_reason_for(enum hg_mqtt_type type, enum hg_status status);
 
 #endif

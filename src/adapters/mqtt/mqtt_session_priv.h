@@ -187,7 +187,13 @@ void hg_mqtt_drained(struct hg_session *base);
 
 bool hg_mqtt_sys_is_filter(struct hg_bytes filter); /* can only match $SYS topics */
 bool hg_mqtt_sys_is_topic(struct hg_bytes topic);
-/* Starts and stops values for a subscription to $SYS; the first ones come at once, retained. */
-enum hg_status hg_mqtt_sys_subscribe(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub);
+/* Puts a subscription whose filter is one of $SYS in this worker's index and nowhere else: it is
+ * live with OK, subscribed() is not called, hg_unsubscribe ends it. Values follow through
+ * hg_mqtt_deliver every mqtt.sys_interval. */
+enum hg_status hg_mqtt_sys_subscribe(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub,
+                                     const char **why_out);
+/* The present values to this one, as retained messages; to be called where hg_retained_serve is
+ * for others, when SUBACK is on its way. */
+void hg_mqtt_sys_serve(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub);
 
 #endif

@@ -29,11 +29,14 @@
     X(TAKEN_OVER,      0,    0,    0,    0x8e, 409, "another connection uses the same client id")   \
     X(BAD_FILTER,      0,    0,    0x8f, 0x8f, 400, "filter not valid")                             \
     X(BAD_ADDRESS,     0x90, 0x90, 0,    0x90, 400, "address not valid")                            \
+    X(BAD_ALIAS,       0,    0,    0,    0x94, 400, "topic alias not valid")                        \
+    X(BAD_PAYLOAD,     0x99, 0x99, 0,    0x99, 400, "the body is not what its format says")         \
     X(NO_RULE,         0x90, 0x90, 0x8f, 0x90, 404, "no rule takes this address")                   \
     X(KEY_TOO_LONG,    0x90, 0x90, 0x8f, 0x90, 414, "the routing key would exceed 255 bytes")       \
     X(NO_WILDCARD,     0,    0,    0x83, 0x83, 400, "the exchange cannot express this wildcard")    \
     X(TOO_LARGE,       0x95, 0x97, 0x97, 0x95, 413, "larger than the limit")                        \
     X(TOO_MANY,        0x97, 0x97, 0x97, 0x97, 429, "a limit of the gateway is reached")            \
+    X(TOO_MANY_INFLIGHT, 0,  0,    0,    0x93, 429, "more unacknowledged than was agreed")          \
     X(UNROUTABLE,      0,    0x10, 0,    0,    404, "no queue takes this message")                  \
     X(REJECTED,        0x97, 0x97, 0,    0x97, 429, "RabbitMQ rejected the message")                \
     X(NO_EXCHANGE,     0x83, 0x83, 0x83, 0x83, 404, "no such exchange")                             \
