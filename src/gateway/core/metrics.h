@@ -26,7 +26,23 @@
     X(keepalive_timeouts, counter, "Connections ended by silence") \
     X(held,               counter, "Times a client was held for room towards RabbitMQ")
 
+/* A worker's part in the state log. */
+#define HG_STATE_METRICS(X) \
+    X(state_records,      counter, "Messages read from the state log") \
+    X(state_barriers,     counter, "Barriers written to the state log") \
+    X(state_writes,       counter, "Session records written to the state log") \
+    X(state_copies,       counter, "Records written again for the log's truncation") \
+    X(state_announced,    counter, "Clients announced to the other gateways") \
+    X(state_wills,        counter, "Wills published for sessions without a connection") \
+    X(retained_refused,   counter, "Retained messages refused: the quota is used up")
+
 /* clang-format on */
+
+struct hg_state_metrics {
+#define X(name, type, help) hg_counter name;
+    HG_STATE_METRICS(X)
+#undef X
+};
 
 struct hg_proto_metrics {
 #define X(name, type, help) hg_counter name;
@@ -37,6 +53,7 @@ struct hg_proto_metrics {
 struct hg_metrics {
     struct hg_proto_metrics proto[HG_PROTO_N];
     struct hg_upstream_metrics upstream;
+    struct hg_state_metrics state;
     hg_counter *rule_in;  /* by rule index: publishes that the rule took */
     hg_counter *rule_out; /* deliveries that the rule mapped back */
 };

@@ -32,7 +32,10 @@ void hg_state_on_mail(struct hg_worker *w, struct hg_mail *mail);
 bool hg_state_is_enabled(const struct hg_gateway *gateway);
 /* The log has been replayed, and its link is up: any thread. */
 bool hg_state_is_ready(const struct hg_gateway *gateway);
-/* NULL where it is not enabled. */
+/* It is decided whether it is enabled, and if it is, the log was replayed once: clients may come.
+ * Any thread. */
+bool hg_state_is_settled(const struct hg_gateway *gateway);
+/* NULL where it is not enabled. Looked up anew for each use: it is replaced where the log was lost. */
 struct hg_state_index *hg_state_index_of(const struct hg_gateway *gateway);
 
 /* Someone who waits; inside its owner, zero-initialised but for `done`, in place until it was told
@@ -48,7 +51,7 @@ struct hg_state_wait {
 };
 
 /* Done when everything that was confirmed before this call, by anybody, is in this process's
- * index. */
+ * index. Only where there is a state. */
 void hg_state_barrier(struct hg_worker *w, struct hg_state_wait *wait);
 /* Writes a session record (all of it is encoded before this returns), then a barrier. `wait` may be
  * NULL. OK: done follows; else NO_MEMORY, TOO_LARGE, BROKER_AWAY, and it does not. */
@@ -64,5 +67,13 @@ void hg_state_announce(struct hg_worker *w, struct hg_bytes client_id);
 /* Whether messages to this exchange are retained by one publish (its key `headgate.retain`, or the
  * log's name for the default exchange, in BCC); false: by two. */
 bool hg_state_is_bound(const struct hg_gateway *gateway, struct hg_bytes exchange);
+
+struct hg_state_stats {
+    struct hg_state_index_stats index;
+    uint64_t replay_ms; /* what the last replay took, connecting included */
+    bool is_enabled, is_ready, is_leader;
+};
+/* For the metrics and /api/status: any thread. */
+void hg_state_stats(const struct hg_gateway *gateway, struct hg_state_stats *out);
 
 #endif

@@ -33,6 +33,7 @@ void hg_state_announce(struct hg_worker *w, struct hg_bytes client_id)
     hg_writer_u64(out, claimed_ms != 0 ? claimed_ms : hg_clock_wall_ms());
     hg_writer_u16(out, (uint16_t)client_id.n);
     hg_writer_bytes(out, client_id);
+    hg_count(&w->metrics.state.state_announced, 1);
     hg_net_defer(&w->net, &port->announce);
 }
 

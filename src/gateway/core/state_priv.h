@@ -36,7 +36,8 @@ struct hg_state {
     /* Barriers: one is under way where in_flight; a number counts once it was asked of RabbitMQ, so
      * a wait that begins when n were sent is ended by number n + 1. */
     _Atomic uint64_t sent, done, wanted;
-    _Atomic bool is_refused, is_ready, is_leader;
+    /* is_settled: was ready once, or was refused */
+    _Atomic bool is_refused, is_ready, is_settled, is_leader;
     _Atomic unsigned ports_n; /* open ones */
     _Atomic uint64_t replay_ms;
     /* The first worker's own. */
@@ -45,19 +46,20 @@ struct hg_state {
     struct hg_janitor *janitor;
     struct hg_timer watch;
     struct hg_list barriers; /* the barrier's publish, for hg_publisher_forget */
-    uint64_t ready_number;   /* the log has been read up to now once this barrier is back */
-    uint64_t opened_ms, up_ms, confirmed_ms, record_ms;
-    uint64_t records_n;
-    bool in_flight, is_confirmed, is_up, was_ready;
+    uint64_t ready_number; /* the log has been read up to now once this barrier is back; 0: none */
+    uint64_t reading_ms;   /* since when: up, or the last record; for `watch` */
+    uint64_t started_ms;   /* of the replay */
+    uint64_t records_n;    /* of the replay */
+    uint64_t down_ms;      /* since when the log is not read; 0: it is */
+    uint64_t swept_ms;
+    bool in_flight, is_confirmed, is_up;
     struct hg_state_port ports[]; /* one per worker */
 };
 
-/* Publishes to the default exchange with the log's name as key; the message is consumed. As
- * hg_publisher_publish. */
-enum hg_status hg_state_publish(struct hg_worker *w, struct hg_message *message_own, void *owner,
-                                struct hg_list *owners,
-                                void (*on_settled)(void *owner, uint64_t id,
-                                                   enum hg_status outcome, struct hg_bytes reason));
+/* Publishes a message of the log, which is consumed; what else the order says but the message is
+ * the caller's. As hg_publisher_publish. */
+enum hg_status hg_state_publish(struct hg_worker *w, struct hg_message *message_own,
+                                struct hg_publish_order order);
 
 /* Broadcasts what the port has collected. */
 void hg_state_send_announcement(struct hg_state_port *port);

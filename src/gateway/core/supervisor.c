@@ -8,6 +8,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "core/routing.h"
+#include "core/state.h"
 #include "core/worker.h"
 
 #include <signal.h>
@@ -16,8 +17,9 @@
 enum { EXIT_OK = 0, EXIT_GIVEN = 1, EXIT_RUNNING = 2 };
 
 enum phase {
-    PHASE_STARTING, /* the first worker opens its listeners and learns their ports */
-    PHASE_JOINING,  /* the others open theirs on the same ports */
+    PHASE_REPLAYING, /* the state log is read, or found to be unavailable */
+    PHASE_STARTING,  /* the first worker opens its listeners and learns their ports */
+    PHASE_JOINING,   /* the others open theirs on the same ports */
     PHASE_RUNNING,
     PHASE_DRAINING,
     PHASE_STOPPING,
@@ -156,6 +158,10 @@ static void on_report(void *ctx, struct hg_mail *mail)
         stop_all(s);
         return;
     }
+    if (s->phase == PHASE_REPLAYING && hg_state_is_settled(&s->gateway)) {
+        s->phase = PHASE_STARTING;
+        order_listen(s, 0, 1);
+    }
     if (s->phase == PHASE_STARTING &&
         atomic_load(&s->gateway.workers[0]->state) == HG_WORKER_READY) {
         s->phase = PHASE_JOINING;
@@ -183,11 +189,13 @@ static bool open_gateway(struct supervisor *s, const struct hg_config *config,
     g->started_wall_ms = hg_clock_wall_ms();
     atomic_store(&g->next_conn_id, 1);
     g->directory = hg_directory_new();
+    bool has_state = strcmp(config->state_log, "off") != 0;
+    g->state = has_state ? hg_state_new(g) : NULL;
     g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));
     g->workers = hg_zalloc(config->workers * sizeof(struct hg_worker *));
     g->supervisor = hg_mailbox_new(&s->loop, on_report, s);
-    if (g->directory == NULL || g->listeners == NULL || g->workers == NULL ||
-        g->supervisor == NULL) {
+    if (g->directory == NULL || (has_state && g->state == NULL) || g->listeners == NULL ||
+        g->workers == NULL || g->supervisor == NULL) {
         return false;
     }
     for (; g->workers_n < config->workers; g->workers_n++) {
@@ -223,7 +231,7 @@ static void supervise(struct supervisor *s)
     uv_timer_init(&s->loop, &s->drain_limit);
     s->drain_limit.data = s;
     if (start_workers(s)) {
-        order_listen(s, 0, 1);
+        hg_mailbox_send(s->gateway.supervisor, &s->gateway.workers[0]->report_mail);
     } else {
         HG_LOG(s->gateway.log, HG_LOG_ERROR, "start.failed", HG_F_STR("reason", "no thread"));
         s->exit_code = EXIT_RUNNING;
@@ -241,6 +249,7 @@ static void close_gateway(struct supervisor *s)
     for (unsigned i = 0; i < g->workers_n; i++) {
         hg_worker_free(g->workers[i]);
     }
+    hg_state_free(g->state);
     hg_mailbox_free(g->supervisor);
     hg_directory_free(g->directory);
     hg_free(g->workers);

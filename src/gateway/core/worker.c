@@ -7,10 +7,11 @@
 #include "base/mem.h"
 #include "core/conn.h"
 #include "core/routing.h"
+#include "core/state.h"
 
 enum { BACKLOG = 1024, DRAIN_EVERY_MS = 64 };
 
-static void report(struct hg_worker *w, enum hg_worker_state state)
+void hg_worker_report(struct hg_worker *w, enum hg_worker_state state)
 {
     atomic_store(&w->state, state);
     hg_mailbox_send(w->gateway->supervisor, &w->report_mail);
@@ -65,11 +66,11 @@ static void open_listeners(struct hg_worker *w)
 {
     for (size_t i = 0; i < w->config->listeners_n; i++) {
         if (!listen_on(w, &w->acceptors[i], &w->gateway->listeners[i])) {
-            report(w, HG_WORKER_FAILED);
+            hg_worker_report(w, HG_WORKER_FAILED);
             return;
         }
     }
-    report(w, HG_WORKER_READY);
+    hg_worker_report(w, HG_WORKER_READY);
 }
 
 static void close_listeners(struct hg_worker *w)
@@ -80,17 +81,22 @@ static void close_listeners(struct hg_worker *w)
     }
 }
 
-/* ---- Draining: listeners, then clients, then what RabbitMQ still owes us, then the links ---- */
+/* ---- Draining: listeners, then clients, then what RabbitMQ still owes us, then the links: the
+ * state's first, since what sessions wrote at their end is read back over it ---- */
 
 static void on_links_closed(struct hg_worker *w)
 {
-    report(w, HG_WORKER_DRAINED);
+    hg_worker_report(w, HG_WORKER_DRAINED);
 }
 
 static void fire_drain(struct hg_timer *timer)
 {
     struct hg_worker *w = HG_CONTAINER_OF(timer, struct hg_worker, drain_timer);
-    if (w->conns_n == 0 && hg_routing_is_idle(w)) {
+    bool is_idle = w->conns_n == 0 && hg_routing_is_idle(w) && hg_state_is_idle(w);
+    if (is_idle) {
+        hg_state_stop(w);
+    }
+    if (is_idle && hg_state_is_stopped(w)) {
         hg_routing_drain(w, on_links_closed);
     } else {
         hg_worker_timer(w, timer, DRAIN_EVERY_MS);
@@ -100,7 +106,7 @@ static void fire_drain(struct hg_timer *timer)
 static void drain(struct hg_worker *w)
 {
     close_listeners(w);
-    report(w, HG_WORKER_DRAINING);
+    hg_worker_report(w, HG_WORKER_DRAINING);
     hg_conn_drain_all(w);
     hg_worker_timer(w, &w->drain_timer, 0);
 }
@@ -115,6 +121,8 @@ static void on_mail(void *ctx, struct hg_mail *mail)
     case HG_MAIL_CLAIM: hg_claim_on_mail(mail); break;
     case HG_MAIL_GATHER_ASK: hg_gather_on_ask(w, mail); break;
     case HG_MAIL_GATHER_DONE: hg_gather_on_done(mail); break;
+    case HG_MAIL_STATE_ASK:
+    case HG_MAIL_STATE_DONE: hg_state_on_mail(w, mail); break;
     case HG_MAIL_LISTEN:
         if (is_running) {
             open_listeners(w);
@@ -148,6 +156,7 @@ static void stop(struct hg_worker *w)
     while (w->conns_n > 0) {
         uv_run(&w->loop, UV_RUN_ONCE);
     }
+    hg_state_close(w);
     hg_routing_close(w);
     close_handles(w);
 }
@@ -155,14 +164,14 @@ static void stop(struct hg_worker *w)
 static void run(void *arg)
 {
     struct hg_worker *w = arg;
-    if (!hg_routing_open(w)) {
+    if (!hg_routing_open(w) || !hg_state_open(w)) {
         HG_LOG(w->log, HG_LOG_ERROR, "worker.failed", HG_F_UINT("worker", w->index),
                HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
-        report(w, HG_WORKER_FAILED);
+        hg_worker_report(w, HG_WORKER_FAILED);
     }
     uv_run(&w->loop, UV_RUN_DEFAULT); /* the mailbox keeps it going until HG_MAIL_STOP */
     stop(w);
-    report(w, HG_WORKER_STOPPED);
+    hg_worker_report(w, HG_WORKER_STOPPED);
 }
 
 bool hg_worker_start(struct hg_worker *w)

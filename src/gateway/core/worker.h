@@ -91,6 +91,8 @@ void hg_worker_join(struct hg_worker *w);
 /* After every worker has been joined. NULL is fine. */
 void hg_worker_free(struct hg_worker *w);
 
+/* Sets its state and tells the supervisor. On its thread. */
+void hg_worker_report(struct hg_worker *w, enum hg_worker_state state);
 /* Sets t to fire in delay_ms from now. */
 void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms);
 

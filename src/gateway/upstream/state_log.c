@@ -245,9 +245,15 @@ static void on_record(void *ctx, const struct hg_amqp_delivery *delivery)
     l->is_resuming = false;
     l->unacked_tag = delivery->delivery_tag;
     hg_net_defer(l->net, &l->ack);
-    if (l->next_offset == UINT64_MAX || offset >= l->next_offset) {
+    if (l->next_offset != UINT64_MAX && offset < l->next_offset) {
+        return;
+    }
+    if (l->ops->on_record(l->ctx, delivery->message, offset)) {
         l->next_offset = offset + 1;
-        l->ops->on_record(l->ctx, delivery->message, offset);
+    } else {
+        l->step = HG_STATE_LOG_DECLARING;
+        drop_channel(&l->reading);
+        become_down(l); /* `retry` goes on from here */
     }
 }
 

@@ -38,8 +38,8 @@ struct hg_state_log_ops {
     /* The log is read from its first message again: it has lost messages that were not read. Before
      * on_up. */
     void (*on_restart)(void *ctx);
-    /* Borrowed message. */
-    void (*on_record)(void *ctx, struct hg_message *message, uint64_t offset);
+    /* Borrowed message. False: no memory; it comes again, after on_down and on_up. */
+    bool (*on_record)(void *ctx, struct hg_message *message, uint64_t offset);
     void (*on_broadcast)(void *ctx, struct hg_message *message);
     /* Exchange `index` is bound, or is not. */
     void (*on_bound)(void *ctx, size_t index, bool is_bound);

@@ -1,0 +1,638 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The first worker reads the log into the index and sends barriers round; every worker's port
+ * collects who waits for one. */
+#include "core/state.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/janitor.h"
+#include "core/routing_priv.h"
+#include "core/state_priv.h"
+
+enum {
+    OVERDUE_EVERY_MS = 256,
+    WATCH_EVERY_MS = 1000,
+    SWEEP_EVERY_MS = 10000,
+    STUCK_MS = 15000 /* without a record although a barrier was confirmed */
+};
+
+/* ---- What anybody may ask ---- */
+
+bool hg_state_is_enabled(const struct hg_gateway *gateway)
+{
+    return gateway->state != NULL && !atomic_load(&gateway->state->is_refused);
+}
+
+bool hg_state_is_ready(const struct hg_gateway *gateway)
+{
+    return gateway->state != NULL && atomic_load(&gateway->state->is_ready);
+}
+
+bool hg_state_is_settled(const struct hg_gateway *gateway)
+{
+    return gateway->state == NULL || atomic_load(&gateway->state->is_settled);
+}
+
+struct hg_state_index *hg_state_index_of(const struct hg_gateway *gateway)
+{
+    return hg_state_is_enabled(gateway) ? atomic_load(&gateway->state->index) : NULL;
+}
+
+bool hg_state_is_bound(const struct hg_gateway *gateway, struct hg_bytes exchange)
+{
+    const struct hg_state *s = gateway->state;
+    for (size_t i = 0; s != NULL && i < s->exchanges_n; i++) {
+        if (hg_bytes_eq(exchange, hg_bytes_str(s->exchanges[i]))) {
+            return atomic_load(&s->is_bound[i]);
+        }
+    }
+    return exchange.n == 0;
+}
+
+void hg_state_stats(const struct hg_gateway *gateway, struct hg_state_stats *out)
+{
+    struct hg_state_index *index = hg_state_index_of(gateway);
+    *out = (struct hg_state_stats){.is_enabled = index != NULL};
+    if (index != NULL) {
+        hg_state_index_stats(index, &out->index);
+        out->replay_ms = atomic_load(&gateway->state->replay_ms);
+        out->is_ready = atomic_load(&gateway->state->is_ready);
+        out->is_leader = atomic_load(&gateway->state->is_leader);
+    }
+}
+
+/* ---- Barriers, on the first worker ---- */
+
+enum hg_status hg_state_publish(struct hg_worker *w, struct hg_message *message_own,
+                                struct hg_publish_order order)
+{
+    order.message_own = &message_own;
+    return hg_publisher_publish(&w->routing->publisher, &order);
+}
+
+static void on_barrier_settled(void *owner, uint64_t number, enum hg_status outcome,
+                               struct hg_bytes reason)
+{
+    struct hg_state *s = owner;
+    (void)reason;
+    if (number == atomic_load(&s->sent) && s->in_flight) {
+        s->is_confirmed = outcome == HG_OK;
+        s->in_flight = s->is_confirmed; /* else `watch` sends another */
+    }
+}
+
+/* Sends the next barrier if somebody waits for one and none is under way. */
+static void pump(struct hg_state *s)
+{
+    if (s->in_flight || atomic_load(&s->wanted) <= atomic_load(&s->done)) {
+        return;
+    }
+    /* Counted before it is sent: whoever sees the old number gets a barrier sent after that. */
+    uint64_t number = atomic_load(&s->sent) + 1;
+    atomic_store(&s->sent, number);
+    struct hg_message *message = hg_state_index_barrier(atomic_load(&s->index), number);
+    const struct hg_publish_order order = {
+        .owner = s, .owners = &s->barriers, .id = number, .on_settled = on_barrier_settled};
+    s->is_confirmed = false;
+    s->in_flight = message != NULL && hg_state_publish(s->home, message, order) == HG_OK;
+    hg_count(&s->home->metrics.state.state_barriers, s->in_flight);
+}
+
+static void want(struct hg_state *s, uint64_t number)
+{
+    uint64_t wanted = atomic_load(&s->wanted);
+    while (wanted < number && !atomic_compare_exchange_weak(&s->wanted, &wanted, number)) {
+    }
+}
+
+static void end_waits(struct hg_state_port *port);
+
+static void tell_ports(struct hg_state *s)
+{
+    const struct hg_gateway *g = s->gateway;
+    uint64_t done = atomic_load(&s->done);
+    for (unsigned i = 0; i < g->workers_n; i++) {
+        struct hg_state_port *port = &s->ports[i];
+        if (atomic_load(&port->asked) <= port->told || port->told == done) {
+            continue;
+        }
+        port->told = done;
+        if (g->workers[i] == s->home) {
+            end_waits(port);
+        } else {
+            hg_mailbox_send(g->workers[i]->mailbox, &port->done_mail);
+        }
+    }
+}
+
+static void become_ready(struct hg_state *s);
+
+static void on_barrier(struct hg_state *s, uint64_t number)
+{
+    if (number > atomic_load(&s->done)) {
+        atomic_store(&s->done, number);
+    }
+    if (number == atomic_load(&s->sent)) {
+        s->in_flight = false;
+    }
+    if (s->is_up && s->ready_number != 0 && number >= s->ready_number) {
+        become_ready(s);
+    }
+    tell_ports(s);
+    pump(s);
+}
+
+/* ---- Waits, on any worker ---- */
+
+static void end_waits(struct hg_state_port *port)
+{
+    uint64_t done = atomic_load(&port->state->done);
+    while (!hg_list_is_empty(&port->waits)) {
+        struct hg_state_wait *wait = HG_LIST_ENTRY(port->waits.next, struct hg_state_wait, link);
+        if (wait->number > done) {
+            return;
+        }
+        hg_list_remove(&wait->link);
+        wait->done(wait, HG_OK);
+    }
+}
+
+static void fire_overdue(struct hg_timer *timer)
+{
+    struct hg_state_port *port = HG_CONTAINER_OF(timer, struct hg_state_port, overdue);
+    struct hg_worker *w = port->worker;
+    uint64_t patience_ms = hg_state_is_enabled(w->gateway) ? w->config->unavailable_timeout_ms : 0;
+    uint64_t now = hg_clock_ms();
+    while (!hg_list_is_empty(&port->waits)) {
+        struct hg_state_wait *wait = HG_LIST_ENTRY(port->waits.next, struct hg_state_wait, link);
+        if (now - wait->since_ms < patience_ms) {
+            hg_worker_timer(w, timer, OVERDUE_EVERY_MS);
+            return;
+        }
+        hg_list_remove(&wait->link);
+        wait->done(wait, HG_BROKER_AWAY);
+    }
+}
+
+static void run_ask(struct hg_defer *defer)
+{
+    struct hg_state_port *port = HG_CONTAINER_OF(defer, struct hg_state_port, ask);
+    struct hg_state *s = port->state;
+    want(s, atomic_load(&port->asked));
+    if (port->worker == s->home) {
+        pump(s);
+        tell_ports(s); /* the barrier may have come back before it was asked for */
+    } else {
+        hg_mailbox_send(s->gateway->workers[0]->mailbox, &port->ask_mail);
+    }
+}
+
+void hg_state_on_mail(struct hg_worker *w, struct hg_mail *mail)
+{
+    struct hg_state_port *port = w->state_port;
+    if (port == NULL || !port->is_open) {
+        return;
+    }
+    if (mail->kind == HG_MAIL_STATE_ASK) {
+        pump(port->state);
+        tell_ports(port->state);
+    } else {
+        end_waits(port);
+    }
+}
+
+void hg_state_barrier(struct hg_worker *w, struct hg_state_wait *wait)
+{
+    struct hg_state_port *port = w->state_port;
+    hg_list_init(&wait->publishes);
+    hg_list_init(&wait->link);
+    wait->worker = w;
+    wait->since_ms = hg_clock_ms();
+    wait->number = atomic_load(&port->state->sent) + 1;
+    hg_list_add_last(&port->waits, &wait->link);
+    atomic_store(&port->asked, wait->number);
+    hg_net_defer(&w->net, &port->ask);
+    if (port->overdue.due_ms == 0) {
+        hg_worker_timer(w, &port->overdue, OVERDUE_EVERY_MS);
+    }
+}
+
+static void on_written(void *owner, uint64_t id, enum hg_status outcome, struct hg_bytes reason)
+{
+    struct hg_state_wait *wait = owner;
+    (void)id;
+    (void)reason;
+    hg_list_remove(&wait->link);
+    if (outcome == HG_OK) {
+        hg_state_barrier(wait->worker, wait);
+    } else {
+        wait->done(wait, outcome);
+    }
+}
+
+enum hg_status hg_state_write(struct hg_worker *w, enum hg_session_act act,
+                              const struct hg_session_record *record, struct hg_state_wait *wait)
+{
+    struct hg_state_port *port = w->state_port;
+    struct hg_state_index *index = hg_state_index_of(w->gateway);
+    if (port == NULL || index == NULL) {
+        return HG_BROKER_AWAY;
+    }
+    struct hg_message *message = hg_state_index_session(index, act, record);
+    if (message == NULL) {
+        return HG_NO_MEMORY;
+    }
+    if (hg_message_cost_bytes(message) > w->config->buffer_bytes) {
+        hg_message_unref(message);
+        return HG_TOO_LARGE;
+    }
+    struct hg_publish_order order = {0};
+    if (wait != NULL) {
+        wait->worker = w;
+        hg_list_init(&wait->publishes);
+        hg_list_init(&wait->link);
+        order = (struct hg_publish_order){
+            .owner = wait, .owners = &wait->publishes, .on_settled = on_written};
+    }
+    enum hg_status status = hg_state_publish(w, message, order);
+    if (status == HG_OK && wait != NULL) {
+        hg_list_add_last(&port->writes, &wait->link);
+    }
+    hg_count(&w->metrics.state.state_writes, status == HG_OK);
+    return status;
+}
+
+void hg_state_cancel(struct hg_state_wait *wait)
+{
+    if (wait->link.next != NULL) {
+        hg_list_remove(&wait->link);
+        hg_publisher_forget(&wait->publishes);
+    }
+}
+
+/* ---- Reading, on the first worker ---- */
+
+/* This process was taken for dead while it could not be seen: sessions that others think without a
+ * connection have to come again. */
+static void evict_if_disconnected(void *ctx, const struct hg_session_record *r)
+{
+    const struct hg_gateway *g = ctx;
+    if (r->boot_id == g->boot_id && r->disconnected_ms != 0) {
+        hg_directory_evict(g->directory, r->client_id, r->epoch); /* nobody's, as a rule */
+    }
+}
+
+static void settle(struct hg_state *s)
+{
+    if (!atomic_exchange(&s->is_settled, true)) {
+        hg_worker_report(s->home, (enum hg_worker_state)atomic_load(&s->home->state));
+    }
+}
+
+static void become_ready(struct hg_state *s)
+{
+    struct hg_state_stats stats;
+    s->ready_number = 0;
+    atomic_store(&s->replay_ms, hg_clock_ms() - s->started_ms);
+    atomic_store(&s->is_ready, true);
+    hg_state_stats(s->gateway, &stats);
+    HG_LOG(s->home->log, HG_LOG_INFO, "state.ready", HG_F_UINT("records", s->records_n),
+           HG_F_UINT("replay_ms", stats.replay_ms), HG_F_UINT("retained", stats.index.retained_n),
+           HG_F_UINT("sessions", stats.index.sessions_n));
+    hg_state_index_each_session(atomic_load(&s->index), evict_if_disconnected, s->gateway);
+    settle(s);
+    hg_janitor_wake(s->janitor);
+}
+
+static void on_up(void *ctx)
+{
+    struct hg_state *s = ctx;
+    s->is_up = true;
+    s->reading_ms = hg_clock_ms();
+    s->ready_number = atomic_load(&s->sent) + 1;
+    want(s, s->ready_number);
+    pump(s);
+}
+
+static void on_down(void *ctx)
+{
+    struct hg_state *s = ctx;
+    s->is_up = false;
+    s->ready_number = 0;
+    s->records_n = 0;
+    s->started_ms = hg_clock_ms();
+    if (atomic_exchange(&s->is_ready, false)) {
+        HG_LOG(s->home->log, s->log.link.is_stopping ? HG_LOG_DEBUG : HG_LOG_WARN, "state.lost",
+               HG_F_STR("log", s->gateway->config->state_log));
+    }
+}
+
+static void on_refused(void *ctx, struct hg_bytes reason)
+{
+    struct hg_state *s = ctx;
+    bool is_required = s->gateway->config->state_required;
+    HG_LOG(s->home->log, is_required ? HG_LOG_ERROR : HG_LOG_WARN, "state.unavailable",
+           HG_F_STR("log", s->gateway->config->state_log), HG_F_BYTES("rabbitmq_says", reason),
+           HG_F_STR("effect", is_required
+                                  ? "state.required is set: the gateway does not start"
+                                  : "no retained messages, no session outlives its connection"));
+    atomic_store(&s->is_ready, false);
+    atomic_store(&s->is_refused, true);
+    if (is_required && !atomic_load(&s->is_settled)) {
+        hg_worker_report(s->home, HG_WORKER_FAILED);
+    } else {
+        settle(s);
+    }
+}
+
+static struct hg_state_index *new_index(const struct hg_gateway *g)
+{
+    const struct hg_config *c = g->config;
+    const struct hg_state_limits limits = {
+        .log_bytes = c->state_max_bytes,
+        .retained_n = c->state_max_retained,
+        .topic_bytes_max = (size_t)c->max_topic_bytes,
+        .topic_levels_max = (size_t)c->max_topic_levels,
+    };
+    return hg_state_index_new(c->table, c->state_log, &limits, g->boot_id);
+}
+
+static void on_restart(void *ctx)
+{
+    struct hg_state *s = ctx;
+    struct hg_state_index *fresh = new_index(s->gateway);
+    s->started_ms = hg_clock_ms();
+    s->records_n = 0;
+    if (fresh == NULL) {
+        HG_LOG(s->home->log, HG_LOG_ERROR, "state.restart_failed",
+               HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
+        return; /* what it knows is better than nothing */
+    }
+    hg_state_index_free(s->retired);
+    s->retired = atomic_exchange(&s->index, fresh);
+}
+
+static bool on_record(void *ctx, struct hg_message *message, uint64_t offset)
+{
+    struct hg_state *s = ctx;
+    struct hg_state_index *index = atomic_load(&s->index);
+    struct hg_state_change change = {.kind = HG_STATE_NOTHING};
+    hg_state_index_apply(index, message, offset, hg_clock_wall_ms(), &change);
+    if (change.has_failed) {
+        HG_LOG_LIMITED(s->home->log, HG_LOG_ERROR, "state.record_failed", HG_BYTES(""),
+                       HG_F_UINT("offset", offset),
+                       HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
+        return false;
+    }
+    s->records_n++;
+    s->reading_ms = hg_clock_ms();
+    hg_count(&s->home->metrics.state.state_records, 1);
+    if (change.has_lost) {
+        hg_directory_evict(s->gateway->directory, change.client_id, change.lost_epoch);
+    }
+    if (atomic_load(&s->is_leader)) {
+        hg_janitor_on_change(s->janitor, &change);
+    }
+    if (change.kind == HG_STATE_BARRIER && change.boot_id == s->gateway->boot_id) {
+        on_barrier(s, change.number);
+    }
+    return true;
+}
+
+static void on_broadcast(void *ctx, struct hg_message *message)
+{
+    hg_state_on_broadcast(ctx, hg_message_body(message));
+}
+
+static void on_bound(void *ctx, size_t index, bool is_bound)
+{
+    struct hg_state *s = ctx;
+    atomic_store(&s->is_bound[index], is_bound);
+}
+
+static void on_leader(void *ctx, bool is_leader)
+{
+    struct hg_state *s = ctx;
+    atomic_store(&s->is_leader, is_leader);
+    HG_LOG(s->home->log, HG_LOG_INFO, is_leader ? "state.leader" : "state.leader_lost",
+           HG_F_STR("instance", s->gateway->config->name));
+    hg_janitor_lead(s->janitor, is_leader);
+}
+
+static const struct hg_state_log_ops log_ops = {
+    .on_up = on_up,
+    .on_down = on_down,
+    .on_refused = on_refused,
+    .on_restart = on_restart,
+    .on_record = on_record,
+    .on_broadcast = on_broadcast,
+    .on_bound = on_bound,
+    .on_leader = on_leader,
+};
+
+static void fire_watch(struct hg_timer *timer)
+{
+    struct hg_state *s = HG_CONTAINER_OF(timer, struct hg_state, watch);
+    uint64_t now = hg_clock_ms();
+    hg_worker_timer(s->home, timer, WATCH_EVERY_MS);
+    if (s->is_up && s->in_flight && s->is_confirmed && now - s->reading_ms >= STUCK_MS) {
+        /* As after the stream was deleted and made again: it counts from 0, we wait for more. */
+        HG_LOG(s->home->log, HG_LOG_ERROR, "state.stuck",
+               HG_F_UINT("next_offset", s->log.next_offset));
+        s->in_flight = false;
+        hg_state_log_restart(&s->log);
+    }
+    if (now - s->swept_ms >= SWEEP_EVERY_MS) {
+        s->swept_ms = now;
+        hg_state_index_sweep(atomic_load(&s->index), hg_clock_wall_ms());
+    }
+    pump(s);
+}
+
+/* ---- Life ---- */
+
+/* The rules' exchanges that a binding key can be used on, each once. */
+static bool find_exchanges(struct hg_state *s)
+{
+    const struct hg_rules *rules = s->gateway->config->table;
+    size_t n = hg_rules_n(rules);
+    s->exchanges = hg_zalloc((n + 1) * sizeof(*s->exchanges));
+    s->is_bound = hg_zalloc((n + 1) * sizeof(*s->is_bound));
+    if (s->exchanges == NULL || s->is_bound == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const char *name = hg_rules_spec(rules, i)->exchange;
+        bool is_known = name != NULL;
+        enum hg_exchange_type type =
+            is_known ? hg_rules_exchange_type(rules, hg_bytes_str(name), &is_known)
+                     : HG_EXCHANGE_OTHER;
+        bool is_new = is_known && (type == HG_EXCHANGE_TOPIC || type == HG_EXCHANGE_DIRECT);
+        for (size_t j = 0; is_new && j < s->exchanges_n; j++) {
+            is_new = strcmp(s->exchanges[j], name) != 0;
+        }
+        if (is_new) {
+            s->exchanges[s->exchanges_n++] = name;
+        }
+    }
+    return true;
+}
+
+struct hg_state *hg_state_new(struct hg_gateway *gateway)
+{
+    size_t ports_n = gateway->config->workers;
+    struct hg_state *s = hg_zalloc(sizeof(*s) + ports_n * sizeof(s->ports[0]));
+    if (s == NULL) {
+        return NULL;
+    }
+    s->gateway = gateway;
+    atomic_store(&s->index, new_index(gateway));
+    if (atomic_load(&s->index) == NULL || !find_exchanges(s)) {
+        hg_state_free(s);
+        return NULL;
+    }
+    for (size_t i = 0; i < ports_n; i++) {
+        struct hg_state_port *port = &s->ports[i];
+        port->state = s;
+        port->ask_mail.kind = HG_MAIL_STATE_ASK;
+        port->done_mail.kind = HG_MAIL_STATE_DONE;
+    }
+    return s;
+}
+
+void hg_state_free(struct hg_state *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    hg_state_index_free(s->retired);
+    hg_state_index_free(atomic_load(&s->index));
+    hg_free(s->exchanges);
+    hg_free(s->is_bound);
+    hg_free(s);
+}
+
+static bool open_home(struct hg_state *s, struct hg_worker *w)
+{
+    const struct hg_config *config = w->config;
+    s->home = w;
+    hg_list_init(&s->barriers);
+    hg_timer_init(&s->watch, fire_watch);
+    s->janitor = hg_janitor_new(s);
+    if (s->janitor == NULL) {
+        return false;
+    }
+    const struct hg_state_log_config log = {
+        .link = hg_routing_link(w->routing),
+        .instance = config->name,
+        .boot_id = w->gateway->boot_id,
+        .name = config->state_log,
+        .max_bytes = config->state_max_bytes,
+        .exchanges = s->exchanges,
+        .exchanges_n = s->exchanges_n,
+        .log = w->log,
+        .metrics = &w->metrics.upstream,
+    };
+    s->started_ms = s->swept_ms = hg_clock_ms();
+    hg_state_log_open(&s->log, &w->net, &log, &log_ops, s);
+    hg_worker_timer(w, &s->watch, WATCH_EVERY_MS);
+    return true;
+}
+
+static void run_announce(struct hg_defer *defer)
+{
+    hg_state_send_announcement(HG_CONTAINER_OF(defer, struct hg_state_port, announce));
+}
+
+bool hg_state_open(struct hg_worker *w)
+{
+    struct hg_state *s = w->gateway->state;
+    if (s == NULL) {
+        return true;
+    }
+    struct hg_state_port *port = &s->ports[w->index];
+    port->worker = w;
+    hg_list_init(&port->writes);
+    hg_list_init(&port->waits);
+    hg_timer_init(&port->overdue, fire_overdue);
+    port->ask.run = run_ask;
+    port->announce.run = run_announce;
+    if (w->index == 0 && !open_home(s, w)) {
+        return false;
+    }
+    w->state_port = port;
+    port->is_open = true;
+    atomic_fetch_add(&s->ports_n, 1);
+    return true;
+}
+
+static bool is_home(const struct hg_worker *w)
+{
+    return w->state_port != NULL && w->index == 0;
+}
+
+bool hg_state_is_idle(const struct hg_worker *w)
+{
+    const struct hg_state_port *port = w->state_port;
+    if (port == NULL) {
+        return true;
+    }
+    /* The others' barriers go through the first worker. */
+    bool is_needed = is_home(w) && atomic_load(&port->state->ports_n) > 1;
+    return !is_needed && hg_list_is_empty(&port->writes) && hg_list_is_empty(&port->waits) &&
+           !port->ask.is_set && !port->announce.is_set;
+}
+
+void hg_state_stop(struct hg_worker *w)
+{
+    struct hg_state_port *port = w->state_port;
+    if (port == NULL || port->is_stopped) {
+        return;
+    }
+    port->is_stopped = true;
+    if (is_home(w)) {
+        hg_janitor_stop(port->state->janitor);
+        hg_timer_stop(&port->state->watch);
+        hg_state_log_stop(&port->state->log);
+    } else {
+        atomic_fetch_sub(&port->state->ports_n, 1);
+    }
+}
+
+bool hg_state_is_stopped(const struct hg_worker *w)
+{
+    return w->state_port == NULL ||
+           (w->state_port->is_stopped &&
+            (!is_home(w) || hg_link_is_stopped(&w->state_port->state->log.link)));
+}
+
+static void forget_all(struct hg_list *waits)
+{
+    while (!hg_list_is_empty(waits)) {
+        hg_state_cancel(HG_LIST_ENTRY(waits->next, struct hg_state_wait, link));
+    }
+}
+
+void hg_state_close(struct hg_worker *w)
+{
+    struct hg_state_port *port = w->state_port;
+    if (port == NULL) {
+        return;
+    }
+    hg_state_stop(w);
+    port->is_open = false;
+    w->state_port = NULL;
+    forget_all(&port->writes);
+    forget_all(&port->waits);
+    hg_timer_stop(&port->overdue);
+    hg_net_undefer(&port->ask);
+    hg_net_undefer(&port->announce);
+    hg_writer_close(&port->announcement);
+    if (w->index == 0) {
+        struct hg_state *s = port->state;
+        hg_janitor_free(s->janitor);
+        hg_state_log_close(&s->log);
+        hg_publisher_forget(&s->barriers);
+    }
+}
