@@ -238,7 +238,7 @@ const struct hg_config_field hg_config_schema[] = {
     {.key = "user",     .kind = HG_READ_LATER},
     {.key = "users",    .kind = HG_READ_LATER},
     {.key = "webhook",  .kind = HG_READ_LATER},
-    {.key = "bridge",   .kind = HG_READ_LATER},
+    {.key = "bridge",   TABLES(bridges, hg_bridge_spec), .fields = hg_config_schema_bridge, .check = hg_config_schema_check_bridge},
     {.key = NULL},
 };
 /* clang-format on */
@@ -379,6 +379,7 @@ static void check_together(struct hg_config_reader *r, const struct hg_config_no
     refuse_twice(r, root, "exchange", "name");
     refuse_twice(r, root, "queue", "name");
     refuse_twice(r, root, "rule", "name");
+    refuse_twice(r, root, "bridge", "name");
     if (c->outbound_low_bytes >= c->outbound_high_bytes && r->problems_n == 0) {
         hg_config_read_error(r, &hg_config_tree_find(root, "limits")->at,
                              "outbound_low must be less than outbound_high");

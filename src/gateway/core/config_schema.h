@@ -10,6 +10,7 @@ extern const struct hg_config_field hg_config_schema[];          /* fills struct
 extern const struct hg_config_field hg_config_schema_exchange[]; /* struct hg_exchange_decl */
 extern const struct hg_config_field hg_config_schema_queue[];    /* struct hg_queue_decl */
 extern const struct hg_config_field hg_config_schema_rule[];     /* struct hg_rule_spec */
+extern const struct hg_config_field hg_config_schema_bridge[];   /* struct hg_bridge_spec */
 
 /* What the fields alone cannot say about an element. */
 void hg_config_schema_check_exchange(struct hg_config_reader *r,
@@ -18,6 +19,9 @@ void hg_config_schema_check_queue(struct hg_config_reader *r, const struct hg_co
                                   void *into);
 void hg_config_schema_check_rule(struct hg_config_reader *r, const struct hg_config_node *element,
                                  void *into);
+
+void hg_config_schema_check_bridge(struct hg_config_reader *r,
+                                   const struct hg_config_node *element, void *into);
 
 /* The last rule of every table: what RabbitMQ's plugins do. */
 extern const struct hg_rule_spec hg_config_schema_builtin_rule;

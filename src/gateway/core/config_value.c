@@ -265,6 +265,29 @@ const char *hg_config_value_endpoint(struct hg_config_arena *a, const char *url,
     return problem != NULL ? problem : read_query(query, out);
 }
 
+const char *hg_config_value_site(struct hg_config_arena *a, const char *url, const char **host_out,
+                                 uint16_t *port_out, bool *is_tls_out)
+{
+    struct hg_bytes rest = hg_bytes_str(url);
+    bool is_tls = hg_bytes_starts(rest, HG_BYTES("mqtts://"));
+    *is_tls_out = is_tls;
+    *port_out = is_tls ? 8883 : 1883;
+    if (!is_tls && !hg_bytes_starts(rest, HG_BYTES("mqtt://"))) {
+        return "must be an address such as \"mqtt://host:1883\" or \"mqtts://host:8883\"";
+    }
+    rest = hg_bytes_skip(rest, strlen(is_tls ? "mqtts://" : "mqtt://"));
+    if (hg_bytes_index(rest, '@') < rest.n) {
+        return "must not hold a user: say username and password";
+    }
+    if (hg_bytes_index(rest, '/') < rest.n || hg_bytes_index(rest, '?') < rest.n) {
+        return "ends with the host or its port";
+    }
+    if (!read_host_port(a, rest, host_out, port_out)) {
+        return "has a host or port that cannot be read; an IPv6 address stands in [ ]";
+    }
+    return *port_out == 0 ? "has port 0, which cannot be connected to" : NULL;
+}
+
 const char *hg_config_value_bind(struct hg_config_arena *a, const char *text, const char **host_out,
                                  uint16_t *port_out)
 {

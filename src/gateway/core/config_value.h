@@ -25,6 +25,9 @@ const char *hg_config_value_expand(struct hg_config_arena *a, const char *text, 
  * quoting a password. */
 const char *hg_config_value_endpoint(struct hg_config_arena *a, const char *url,
                                      struct hg_endpoint *out);
+/* mqtt://host:port or mqtts://host:port, port 1883 or 8883 where absent. NULL, or what is wrong. */
+const char *hg_config_value_site(struct hg_config_arena *a, const char *url, const char **host_out,
+                                 uint16_t *port_out, bool *is_tls_out);
 /* "host:port", "[v6]:port"; port 0 lets the system choose. NULL, or what is wrong. */
 const char *hg_config_value_bind(struct hg_config_arena *a, const char *text, const char **host_out,
                                  uint16_t *port_out);

@@ -66,6 +66,9 @@ struct mistake {
     const char *error; /* after "FILE:" and before the newline */
 };
 
+#define BRIDGE       "[[bridge]]\nname='b'\n" /* lines 4 and 5 */
+#define BRIDGE_PLAIN BRIDGE "address='mqtt://site'\n"
+
 static void a_mistake_is_named_with_its_place(void **state)
 {
     static const struct mistake rows[] = {
@@ -110,7 +113,6 @@ static void a_mistake_is_named_with_its_place(void **state)
         {LISTENER "proxy_protocol = true", "4:1: proxy_protocol is not supported by this version"},
         {LISTENER "cors_origins = ['*']",
          "4:1: cors_origins belongs to a listener that serves \"web\""},
-        {LISTENER "[state]\nlog = 'off'", "4:2: state is not supported by this version"},
         {LISTENER "[[vhost]]\nname = '/'", "4:3: vhost is not supported by this version"},
         {LISTENER "[[webhook]]", "4:3: webhook is not supported by this version"},
         {LISTENER "[[listener]]\nserve='web'\nbind='127.0.0.1:80'\n"
@@ -138,6 +140,47 @@ static void a_mistake_is_named_with_its_place(void **state)
          "6:14: an argument cannot be a date"},
         {LISTENER "[[queue]]\nname='q'\nbindings=[{key='k'}]", "6:11: exchange is missing"},
         {LISTENER "[[rule]]\ntopic='a'\nexchange='amq.topic'", "4:1: name is missing"},
+        {LISTENER BRIDGE "out=[{filter='#'}]", "4:1: address is missing"},
+        {LISTENER BRIDGE "out=[{filter='#'}]\naddress='tcp://site'",
+         "7:9: address must be an address such as \"mqtt://host:1883\" or \"mqtts://host:8883\""},
+        {LISTENER BRIDGE "out=[{filter='#'}]\naddress='mqtt://u:p@site'",
+         "7:9: address must not hold a user: say username and password"},
+        {LISTENER BRIDGE "out=[{filter='#'}]\naddress='mqtt://site/x'",
+         "7:9: address ends with the host or its port"},
+        {LISTENER BRIDGE "out=[{filter='#'}]\naddress='mqtt://site:70000'",
+         "7:9: address has a host or port that cannot be read; an IPv6 address stands in [ ]"},
+        {LISTENER BRIDGE_PLAIN, "4:1: the bridge carries nothing: give it in or out"},
+        {LISTENER BRIDGE_PLAIN "in=[{filter='#/a'}]",
+         "7:13: filter has a wildcard that is not alone in its level, or # before the end"},
+        {LISTENER BRIDGE_PLAIN "in=[{filter='#', local_prefix='p'}]",
+         "7:31: local_prefix and filter make \"p#\", which has a wildcard that is not alone in its level, or # before the end"},
+        {LISTENER BRIDGE_PLAIN "out=[{filter='a', remote_prefix='+/'}]",
+         "7:33: remote_prefix must not hold + or #"},
+        {LISTENER BRIDGE_PLAIN "in=[{filter='$SYS/#'}]",
+         "7:5: addresses here that begin with $ are Headgate's own; give them a local_prefix"},
+        {LISTENER BRIDGE_PLAIN "in=[{filter='$share/g/a', local_prefix='p/'}]",
+         "7:5: a bridge cannot carry a shared subscription"},
+        {LISTENER BRIDGE_PLAIN "in=[{filter='a', qos=3}]", "7:22: qos must be between 0 and 2"},
+        {LISTENER BRIDGE_PLAIN "in=[{qos=1}]", "7:5: filter is missing"},
+        {LISTENER BRIDGE_PLAIN "in=[{filter='a'}]\ntls={ca='/'}",
+         "8:1: tls belongs to an address that begins with mqtts://"},
+        {LISTENER BRIDGE "address='mqtts://site'\nin=[{filter='a'}]\ntls={cert='/'}",
+         "8:5: cert and key go together"},
+        {LISTENER BRIDGE "address='mqtts://site'\nin=[{filter='a'}]\ntls={ca='no-such-file'}",
+         "8:9: ca: \"no-such-file\" cannot be read"},
+        {LISTENER BRIDGE_PLAIN "in=[{filter='a'}]\npassword='p'",
+         "8:1: a password needs a username"},
+        {LISTENER BRIDGE_PLAIN "in=[{filter='a'}]\nkeepalive='5500ms'",
+         "8:11: keepalive is a number of whole seconds"},
+        {LISTENER BRIDGE_PLAIN "in=[{filter='a'}]\nwill={payload='gone'}", "8:6: topic is missing"},
+        {LISTENER BRIDGE_PLAIN "in=[{filter='a'}]\nwill={topic='a/+'}",
+         "8:13: topic holds a wildcard (+ or #)"},
+        {LISTENER BRIDGE_PLAIN "in=[{filter='a'}]\nclient_id=\"a\\u0001\"",
+         "8:11: client_id holds control characters"},
+        {LISTENER "[[bridge]]\nname='a b'\naddress='mqtt://site'\nin=[{filter='a'}]",
+         "5:6: name holds letters, digits, and . _ - only"},
+        {LISTENER BRIDGE_PLAIN "in=[{filter='a'}]\n" BRIDGE_PLAIN "in=[{filter='a'}]",
+         "9:6: name \"b\" is taken already at FILE:5:6"},
         {LISTENER "[[rule]]\nname='a'\nexchange='amq.topic'",
          "4:1: the rule needs an address: topic, or mqtt, stomp, http"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'", "4:1: the rule needs an exchange or a queue"},
@@ -388,6 +431,54 @@ static void a_rule_reads_as_written_and_the_builtin_one_is_last(void **state)
     hg_config_free(c);
 }
 
+static void a_bridge_is_read(void **state)
+{
+    (void)state;
+    struct hg_config *c = load_good(
+        LISTENER BRIDGE "address='mqtts://[::1]:8884'\nusername='u'\npassword='p'\n"
+                        "will={topic='w', qos=2, retain=true}\nversion='3.1.1'\n"
+                        "in=[{filter='a/#', qos=2, local_prefix='l/', remote_prefix='r/'}]\n"
+                        "out=[{filter='b'}, {filter='c'}]\n"
+                        "[[bridge]]\nname='c'\naddress='mqtt://site'\nout=[{filter='#'}]",
+        NULL, 0);
+    assert_int_equal(c->bridges_n, 2);
+    const struct hg_bridge_spec *b = &c->bridges[0];
+    assert_string_equal(b->host, "::1");
+    assert_int_equal(b->port, 8884);
+    assert_true(b->is_tls);
+    assert_false(b->is_v5);
+    assert_string_equal(b->will_topic, "w");
+    assert_string_equal(b->will_payload, "");
+    assert_int_equal(b->will_qos, 2);
+    assert_true(b->will_is_retained);
+    assert_int_equal(b->in_n, 1);
+    assert_int_equal(b->in[0].qos, 2);
+    assert_string_equal(b->in[0].local_filter, "l/a/#");
+    assert_string_equal(b->in[0].remote_filter, "r/a/#");
+    assert_int_equal(b->out_n, 2);
+    assert_int_equal(b->out[1].qos, 1);
+    b = &c->bridges[1];
+    assert_int_equal(b->port, 1883);
+    assert_true(b->is_v5);
+    assert_false(b->is_clean);
+    assert_string_equal(b->client_id, "headgate.c");
+    assert_int_equal(b->keepalive_ms, 60000);
+    assert_int_equal(b->window, 100);
+    assert_null(b->will_topic);
+    hg_config_free(c);
+}
+
+static bool is_equal(const struct hg_config_field *f, const char *a, const char *b)
+{
+    if (f->kind != HG_READ_TEXT) {
+        return memcmp(a, b, f->bytes) == 0;
+    }
+    const char *a_text, *b_text;
+    memcpy(&a_text, a, sizeof a_text);
+    memcpy(&b_text, b, sizeof b_text);
+    return a_text == NULL || b_text == NULL ? a_text == b_text : strcmp(a_text, b_text) == 0;
+}
+
 /* Everything that the field tables fill in, from the first member of [rabbitmq] to the last of [http]. */
 static void the_shipped_file_documents_the_real_defaults(void **state)
 {
@@ -404,8 +495,7 @@ static void the_shipped_file_documents_the_real_defaults(void **state)
          section++) {
         for (const struct hg_config_field *f = section->fields;
              section->kind == HG_READ_TABLE && f->key != NULL; f++) {
-            if (memcmp((const char *)shipped + f->offset, (const char *)bare + f->offset,
-                       f->bytes) != 0) {
+            if (!is_equal(f, (const char *)shipped + f->offset, (const char *)bare + f->offset)) {
                 fail_msg("%s.%s has another default than documented", section->key, f->key);
             }
         }
@@ -434,34 +524,39 @@ static bool is_documented(const char *text, const char *key)
     return false;
 }
 
-static void assert_documented(const char *text, const struct hg_config_field *fields)
+/* `without`: the text less the sections whose keys a refused one may share a name with. */
+static void assert_documented(const char *text, const char *without,
+                              const struct hg_config_field *fields)
 {
     for (const struct hg_config_field *f = fields; f->key != NULL; f++) {
         char header[64];
-        snprintf(header, sizeof header, "%s%s%s", f->kind == HG_READ_TABLE ? "\n[" : "\n[[", f->key,
+        snprintf(header, sizeof header, "%s%s%s", f->kind == HG_READ_TABLE ? "[" : "[[", f->key,
                  f->kind == HG_READ_TABLE ? "]" : "]]");
         if (f->kind != HG_READ_LATER && !is_documented(text, f->key) &&
             strstr(text, header) == NULL) {
             fail_msg("%s is not documented", f->key);
         }
-        if (f->kind == HG_READ_LATER && is_documented(text, f->key)) {
+        if (f->kind == HG_READ_LATER && is_documented(without, f->key)) {
             fail_msg("%s is documented, and refused", f->key);
         }
         if (f->fields != NULL) {
-            assert_documented(text, f->fields);
+            assert_documented(text, without, f->fields);
         }
     }
 }
 
 static void every_key_is_documented_in_the_shipped_file(void **state)
 {
-    static char text[64 * 1024];
+    static char text[64 * 1024], without[sizeof text];
     (void)state;
     FILE *f = fopen(HG_SHIPPED_CONFIG, "r");
     assert_non_null(f);
     assert_in_range(fread(text, 1, sizeof text - 1, f), 1, sizeof text - 2);
     fclose(f);
-    assert_documented(text, hg_config_schema);
+    const char *bridges = strstr(text, "# ---- Bridges");
+    assert_non_null(bridges);
+    memcpy(without, text, (size_t)(bridges - text));
+    assert_documented(text, without, hg_config_schema);
 }
 
 static void no_allocation_that_fails_crashes_or_leaks(void **state)
@@ -521,6 +616,7 @@ int main(void)
         cmocka_unit_test(the_environment_is_put_in),
         cmocka_unit_test(arguments_keep_their_types),
         cmocka_unit_test(a_rule_reads_as_written_and_the_builtin_one_is_last),
+        cmocka_unit_test(a_bridge_is_read),
         cmocka_unit_test(the_shipped_file_documents_the_real_defaults),
         cmocka_unit_test(every_key_is_documented_in_the_shipped_file),
         cmocka_unit_test(no_allocation_that_fails_crashes_or_leaks),
