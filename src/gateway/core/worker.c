@@ -92,7 +92,8 @@ static void on_links_closed(struct hg_worker *w)
 static void fire_drain(struct hg_timer *timer)
 {
     struct hg_worker *w = HG_CONTAINER_OF(timer, struct hg_worker, drain_timer);
-    bool is_idle = w->conns_n == 0 && hg_routing_is_idle(w) && hg_state_is_idle(w);
+    bool is_idle = w->conns_n == 0 && hg_list_is_empty(&w->leavers) && hg_routing_is_idle(w) &&
+                   hg_state_is_idle(w);
     if (is_idle) {
         hg_state_stop(w);
     }
@@ -155,6 +156,10 @@ static void stop(struct hg_worker *w)
     hg_conn_close_all(w, HG_SHUTTING_DOWN);
     while (w->conns_n > 0) {
         uv_run(&w->loop, UV_RUN_ONCE);
+    }
+    while (!hg_list_is_empty(&w->leavers)) {
+        struct hg_leaver *leaver = HG_LIST_ENTRY(w->leavers.next, struct hg_leaver, link);
+        leaver->abandon(leaver);
     }
     hg_state_close(w);
     hg_routing_close(w);
@@ -226,6 +231,7 @@ struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index)
     w->stop_mail.kind = HG_MAIL_STOP;
     w->report_mail.kind = HG_MAIL_REPORT;
     hg_list_init(&w->conns);
+    hg_list_init(&w->leavers);
     hg_conn_pool_open(&w->conn_pool);
     hg_wheel_open(&w->wheel, hg_clock_ms());
     hg_timer_init(&w->drain_timer, fire_drain);

@@ -31,6 +31,7 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     struct hg_state *state;              /* locked; NULL: [state] log = "off" */
     struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
     struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
+    struct hg_bridge_metrics *bridges;   /* likewise; each is counted by the worker that runs it */
     struct hg_worker **workers;
     unsigned workers_n;
     uint64_t boot_id; /* random */
@@ -55,6 +56,14 @@ struct hg_acceptor { /* a listener of one worker */
     struct hg_listener *listener; /* NULL: not open */
 };
 
+/* What stays for a moment after its connection has gone, until RabbitMQ has heard the last of it.
+ * Draining waits for it. */
+struct hg_leaver {
+    struct hg_list link;
+    /* The loop ends: it closes and frees what it has, and leaves the list. */
+    void (*abandon)(struct hg_leaver *leaver);
+};
+
 struct hg_worker {
     struct hg_gateway *gateway;
     const struct hg_config *config;
@@ -69,8 +78,10 @@ struct hg_worker {
     struct hg_routing *routing;       /* subscription indexes and deliveries, core/session.c */
     struct hg_state_port *state_port; /* NULL: no state */
     struct hg_acceptor *acceptors;    /* one per [[listener]], in its order */
+    struct hg_list services; /* struct hg_service */
     struct hg_list conns;
     size_t conns_n;
+    struct hg_list leavers;
     struct hg_pool conn_pool;
     struct hg_timer drain_timer;
     struct hg_mail listen_mail, drain_mail, stop_mail; /* the supervisor's orders */
