@@ -25,7 +25,16 @@ struct hg_mqtt_client {
     uint8_t text[];
 };
 
-struct hg_mqtt_will;      /* mqtt_connect.c */
+/* Topic, properties (as on the wire) and payload stand behind each other. */
+struct hg_mqtt_will {
+    uint32_t properties_n, payload_n, delay_s;
+    uint16_t topic_n;
+    uint8_t qos;
+    bool is_retained;
+    uint8_t text[];
+};
+
+struct hg_mqtt_inbound;
 struct hg_mqtt_persist;   /* mqtt_persist.c: of a session that outlives its connection */
 struct hg_mqtt_aliases;   /* the client's topic aliases; mqtt_publish.c */
 struct hg_mqtt_alias_out; /* those towards it; mqtt_alias.h */
@@ -37,8 +46,8 @@ struct hg_mqtt_v5 {
     uint16_t receive_maximum;  /* the client's: deliveries with QoS > 0 in flight at most */
     uint16_t alias_max_out;    /* topic aliases that the client takes */
     uint32_t max_packet_bytes; /* that the client takes; UINT32_MAX: any */
-    uint32_t session_expiry_s;
-    uint32_t no_local_n; /* subscriptions that do not want their own messages */
+    uint32_t session_expiry_s; /* as CONNECT, or DISCONNECT, asked for */
+    uint32_t no_local_n;       /* subscriptions that do not want their own messages */
     bool wants_problem_information;
     struct hg_mqtt_aliases *in; /* NULL until one is used, as is the next */
     struct hg_mqtt_alias_out *out;
@@ -71,7 +80,12 @@ struct hg_mqtt_sub {
     uint8_t filter[];     /* as the client wrote it, $share/… included */
 };
 
-enum hg_mqtt_state { HG_MQTT_NEW, HG_MQTT_CLAIMING, HG_MQTT_CONNECTED };
+enum hg_mqtt_state {
+    HG_MQTT_NEW,
+    HG_MQTT_CLAIMING,
+    HG_MQTT_CONNECTED,
+    HG_MQTT_LEAVING /* the connection is gone (no conn), the session writes down where it stood */
+};
 
 struct hg_mqtt_session {
     struct hg_session base;
@@ -108,6 +122,10 @@ struct hg_proto_metrics *hg_mqtt_metrics(const struct hg_mqtt_session *s);
 void hg_mqtt_send(struct hg_mqtt_session *s, struct hg_bytes packet);
 /* Sends what a writer holds, and closes it. */
 void hg_mqtt_send_written(struct hg_mqtt_session *s, struct hg_writer *w_own);
+/* The time until the client must be heard starts anew. */
+void hg_mqtt_start_keep_alive(struct hg_mqtt_session *s);
+/* Frees the session, which no connection has any more. */
+void hg_mqtt_free(struct hg_mqtt_session *s);
 /* Ends the connection: to a 5.0 client with DISCONNECT, `reason` (0: the one for `why`) and a
  * reason string (NULL: none). The will is published unless it is forgotten. */
 void hg_mqtt_end(struct hg_mqtt_session *s, uint8_t reason, enum hg_status why, const char *text);
@@ -120,12 +138,37 @@ void hg_mqtt_send_ack(struct hg_mqtt_session *s, enum hg_mqtt_type type, uint16_
 /* HELD: nothing was used; else anything but OK ends the connection, and *rule says why. */
 enum hg_status hg_mqtt_on_connect(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
                                   const char **rule);
+/* CONNACK with success: the client may begin. */
+void hg_mqtt_accept(struct hg_mqtt_session *s, bool is_present);
+/* CONNACK with the code for `status`, then the end; text is for people, NULL: the status's. */
+void hg_mqtt_refuse(struct hg_mqtt_session *s, enum hg_status status, const char *text);
 void hg_mqtt_forget_will(struct hg_mqtt_session *s);
-/* The connection has ended: publishes the will if there is one, or leaves it to the record. */
+/* The connection has ended: publishes the will if there is one. */
 void hg_mqtt_publish_will(struct hg_mqtt_session *s);
+/* The will for the record; slices borrow from the session and from *scratch. False: there is none. */
+bool hg_mqtt_will_for_record(const struct hg_mqtt_session *s, struct hg_mqtt_inbound *scratch,
+                             struct hg_session_will *out);
 
 /* ---- mqtt_persist.c ---- */
 
+/* How long the session is kept after its connection, as the configuration has it. 3.x:
+ * asked_s is 0 or UINT32_MAX. */
+uint32_t hg_mqtt_expiry_s(const struct hg_mqtt_session *s, uint32_t asked_s);
+/* For CONNECT: this session goes on from an earlier one, or is kept after its connection, or both.
+ * False when there is no memory. */
+bool hg_mqtt_persist_open(struct hg_mqtt_session *s, uint32_t expiry_s, bool is_clean);
+/* The client identifier is ours: finds, claims and opens what is kept, then accepts or refuses. */
+void hg_mqtt_persist_start(struct hg_mqtt_session *s);
+/* DISCONNECT changed it. */
+void hg_mqtt_persist_set_expiry(struct hg_mqtt_session *s, uint32_t expiry_s);
+/* The connection is gone. True: the session stays, and frees itself when RabbitMQ has its record.
+ * Decides about the will. */
+bool hg_mqtt_persist_leave(struct hg_mqtt_session *s);
+/* Of a leaving session: nothing of what the client published is under way any more. */
+void hg_mqtt_persist_settled(struct hg_mqtt_session *s);
+/* A delivery that came before CONNACK waits for it: true. */
+bool hg_mqtt_persist_keeps(struct hg_mqtt_session *s, const struct hg_delivery *d);
+void hg_mqtt_persist_free(struct hg_mqtt_session *s);
 /* The session's queue; NULL where it has none. */
 struct hg_queue *hg_mqtt_queue(const struct hg_mqtt_session *s);
 /* Its subscriptions have changed: writes its record (once per turn). Returns the number that
@@ -140,6 +183,11 @@ enum hg_status hg_mqtt_on_pubrel(struct hg_mqtt_session *s, const struct hg_mqtt
                                  const char **rule);
 void hg_mqtt_settled(struct hg_session *base, uint64_t id, enum hg_status outcome,
                      struct hg_bytes reason);
+/* Of this client's publishes none is under way. */
+bool hg_mqtt_is_settled(const struct hg_mqtt_session *s);
+void hg_mqtt_forget_publishes(struct hg_mqtt_session *s); /* frees s->in and its aliases */
+void hg_mqtt_log_refused(struct hg_mqtt_session *s, struct hg_bytes topic, uint16_t packet_id,
+                         enum hg_status status, struct hg_bytes reason);
 
 /* ---- mqtt_subscribe.c ---- */
 
@@ -156,6 +204,9 @@ enum hg_status hg_mqtt_restore_filters(struct hg_mqtt_session *s,
  * memory. */
 bool hg_mqtt_list_filters(struct hg_mqtt_session *s, struct hg_session_filter **out_own,
                           size_t *n_out);
+/* The connection is gone, and the session is kept: ends and frees what waits for an answer and the
+ * subscriptions that are not on its queue. */
+void hg_mqtt_unsubscribe_fed(struct hg_mqtt_session *s);
 /* Ends and frees all subscriptions and what waits for them. */
 void hg_mqtt_unsubscribe_all(struct hg_mqtt_session *s);
 /* As in struct hg_session_ops. */
@@ -177,6 +228,8 @@ bool hg_mqtt_list_deliveries(const struct hg_mqtt_session *s, struct hg_session_
                              size_t *n_out);
 /* The session's queue was consumed anew: tickets from before are stale. */
 void hg_mqtt_deliveries_are_stale(struct hg_mqtt_session *s, struct hg_queue *queue);
+/* The queue of a shared subscription is given up: what is not answered goes to others. */
+void hg_mqtt_forget_queue(struct hg_mqtt_session *s, struct hg_queue *queue);
 void hg_mqtt_forget_deliveries(struct hg_mqtt_session *s); /* frees s->out and out aliases */
 /* As in struct hg_session_ops. */
 void hg_mqtt_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches);
