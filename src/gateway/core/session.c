@@ -191,7 +191,8 @@ static bool build_properties(struct hg_session *s, const struct hg_publish_args 
     struct hg_routing *r = s->worker->routing;
     const struct hg_rule_spec *rule =
         args->is_direct ? NULL : hg_rules_spec(s->worker->rules, pub->route.rule);
-    size_t most_n = args->properties.headers_n + (rule == NULL ? 0 : rule->headers_n) + 1;
+    size_t most_n =
+        args->properties.headers_n + args->marks_n + (rule == NULL ? 0 : rule->headers_n) + 1;
     if (!has_room_for_headers(r, most_n)) {
         return false;
     }
@@ -201,6 +202,9 @@ static bool build_properties(struct hg_session *s, const struct hg_publish_args 
         if (!hg_header_is_reserved(h->name) && !is_rule_header(rule, h->name)) {
             r->headers[n++] = *h;
         }
+    }
+    for (size_t i = 0; i < args->marks_n; i++) {
+        r->headers[n++] = args->marks[i];
     }
     *out = args->properties;
     out->user_id = HG_BYTES("");

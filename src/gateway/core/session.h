@@ -137,6 +137,9 @@ struct hg_publish_args {
     /* a client identifier that travels in x-headgate-from, for subscribers who do not want their own
      * messages; empty: none */
     struct hg_bytes sender;
+    const struct hg_header
+        *marks; /* more headers, of the gateway's own making: reserved names stay */
+    size_t marks_n;
     bool is_direct;
     /* kept as the last value of its exchange and key as well (an empty body clears it); settled()
      * then waits until this process has it */
