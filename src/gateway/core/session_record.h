@@ -39,10 +39,13 @@ struct hg_session_will {
 
 struct hg_session_record { /* texts are borrowed from whoever made it */
     struct hg_bytes client_id, user, instance;
-    uint64_t boot_id, epoch;  /* its owner; epochs of one boot differ */
+    uint64_t boot_id, epoch;  /* its owner; epochs of one boot differ, and keep to 63 bits */
     uint64_t expiry_ms;       /* after the end of its connection; UINT64_MAX: never */
     uint64_t disconnected_ms; /* since 1970; 0: connected */
     uint64_t will_at_ms;      /* since 1970: when the will is due; 0: not yet decided */
+    /* Of a claim: filters, rx and tx are those of the record that it replaces in the log (none if
+     * that has ended), so that nothing written in between is lost. Those given are ignored. */
+    bool inherits;
     bool has_will;
     struct hg_session_will will;
     const struct hg_session_filter *filters;
@@ -53,10 +56,16 @@ struct hg_session_record { /* texts are borrowed from whoever made it */
     size_t tx_n;
 };
 
+/* The session's queue, as RabbitMQ's MQTT plugin names it: `mqtt-subscription-`, the client
+ * identifier, `qos1`; in place of an identifier too long for that, its SHA-256. Written to `out`. */
+enum { HG_SESSION_QUEUE_NAME_MAX = 255 };
+struct hg_bytes hg_session_record_queue_name(struct hg_bytes client_id,
+                                             uint8_t out[HG_SESSION_QUEUE_NAME_MAX]);
+
 /* The body as JSON, appended to `out`. */
 void hg_session_record_write(const struct hg_session_record *r, struct hg_writer *out);
-/* A record with texts and arrays of its own, from a body; NULL: no memory, or it is none (*why_out:
- * static text). client_id, boot_id and epoch come from the message's headers. */
+/* A record with texts and arrays of its own, from a body; NULL: it is none (*why_out: static text),
+ * or there is no memory (*why_out: NULL). client_id, boot_id and epoch come from the message's headers. */
 struct hg_session_record *hg_session_record_read(struct hg_bytes body, const char **why_out);
 struct hg_session_record *hg_session_record_copy(const struct hg_session_record *r);
 void hg_session_record_free(

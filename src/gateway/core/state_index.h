@@ -37,10 +37,17 @@ struct hg_state_change {
     struct hg_bytes client_id;
     uint64_t lost_epoch;
     bool has_lost;
-    /* a copy came back whose key is gone: it has to be cleared again (hg_state_index_write_gone) */
+    /* something came too late for a key that is gone: it has to be cleared again
+     * (hg_state_index_gone), by the leader, for the sake of who reads the log only from here */
     bool must_clear;
+    struct hg_bytes exchange, key; /* of a retained message */
+    uint64_t version;              /* that the key has now */
+    /* Out of memory, and nothing was done: this message has to be applied again, before any that
+     * follows it. */
+    bool has_failed;
 };
-/* The next message of the log. now_ms: since 1970, for tombstones. */
+/* The next message of the log; one whose offset was seen before means nothing. now_ms: since 1970,
+ * for tombstones. */
 void hg_state_index_apply(struct hg_state_index *x, const struct hg_message *m, uint64_t offset,
                           uint64_t now_ms, struct hg_state_change *out);
 
