@@ -21,6 +21,13 @@ struct hg_adapter {
      * stream or where none was. NULL when there is no memory. */
     struct hg_session *(*open)(struct hg_worker *worker, struct hg_conn *conn,
                                const struct hg_listener_spec *listener, const char *subprotocol);
+    /* Once per process, before there are workers and after they are gone. False ends the start.
+     * NULL: nothing to do. */
+    bool (*prepare)(void);
+    void (*release)(void);
+    /* On each worker, once its listeners are open: adds what it runs there to worker->services
+     * (service.h). False when there is no memory. NULL: runs nothing. */
+    bool (*start)(struct hg_worker *worker);
 };
 
 /* NULL-terminated; defined in adapters/adapters.c, given to the gateway by main. */

@@ -143,6 +143,26 @@ static void write_rules(const struct hg_gateway *g, struct hg_writer *out, bool 
     }
 }
 
+static const struct metric bridge_metrics[] = {
+#define X(name, type, help) {#name, #type, help, offsetof(struct hg_bridge_metrics, name)},
+    HG_BRIDGE_METRICS(X)
+#undef X
+};
+
+static void write_bridges(const struct hg_gateway *g, struct hg_writer *out)
+{
+    size_t metrics_n = sizeof(bridge_metrics) / sizeof(bridge_metrics[0]);
+    for (size_t i = 0; i < metrics_n && g->config->bridges_n > 0; i++) {
+        const struct metric *m = &bridge_metrics[i];
+        write_head(out, m);
+        for (size_t b = 0; b < g->config->bridges_n; b++) {
+            const char *at = (const char *)&g->bridges[b] + m->at;
+            write_value(out, m, "bridge", g->config->bridges[b].name,
+                        hg_counted((const hg_counter *)(const void *)at));
+        }
+    }
+}
+
 static void write_process(const struct hg_gateway *g, struct hg_writer *out)
 {
     static const struct metric build = {"build_info", "gauge", "Always 1; the version is the label",
@@ -168,4 +188,5 @@ void hg_metrics_write(const struct hg_gateway *g, struct hg_writer *out)
     }
     write_rules(g, out, true);
     write_rules(g, out, false);
+    write_bridges(g, out);
 }

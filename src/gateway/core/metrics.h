@@ -36,7 +36,28 @@
     X(state_wills,        counter, "Wills published for sessions without a connection") \
     X(retained_refused,   counter, "Retained messages refused: the quota is used up")
 
+/* Of one bridge. */
+#define HG_BRIDGE_METRICS(X) \
+    X(bridge_active,       gauge,   "1: this gateway runs the bridge; 0: another one may") \
+    X(bridge_connected,    gauge,   "1: the site is connected") \
+    X(bridge_messages_in,  counter, "Messages taken from the site") \
+    X(bridge_messages_out, counter, "Messages handed to the site") \
+    X(bridge_bytes_in,     counter, "Body bytes taken from the site") \
+    X(bridge_bytes_out,    counter, "Body bytes handed to the site") \
+    X(bridge_window_in,    gauge,   "Messages of the site that RabbitMQ has not confirmed") \
+    X(bridge_window_out,   gauge,   "Messages to the site that it has not acknowledged") \
+    X(bridge_connects,     counter, "Connections to the site that it accepted") \
+    X(bridge_failures,     counter, "Connections to the site that failed or were lost") \
+    X(bridge_refused,      counter, "Messages that the site or RabbitMQ refused, dropped") \
+    X(bridge_echoes,       counter, "Messages of the bridge's own that came back, dropped")
+
 /* clang-format on */
+
+struct hg_bridge_metrics {
+#define X(name, type, help) hg_counter name;
+    HG_BRIDGE_METRICS(X)
+#undef X
+};
 
 struct hg_state_metrics {
 #define X(name, type, help) hg_counter name;

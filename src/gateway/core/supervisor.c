@@ -178,6 +178,25 @@ static void on_report(void *ctx, struct hg_mail *mail)
 
 /* ---- Start and end ---- */
 
+static bool prepare_adapters(const struct hg_gateway *g)
+{
+    for (const struct hg_adapter *const *a = g->adapters; *a != NULL; a++) {
+        if ((*a)->prepare != NULL && !(*a)->prepare()) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void release_adapters(const struct hg_gateway *g)
+{
+    for (const struct hg_adapter *const *a = g->adapters; *a != NULL; a++) {
+        if ((*a)->release != NULL) {
+            (*a)->release();
+        }
+    }
+}
+
 static bool open_gateway(struct supervisor *s, const struct hg_config *config,
                          const struct hg_adapter *const *adapters, struct hg_log *log)
 {
@@ -192,10 +211,11 @@ static bool open_gateway(struct supervisor *s, const struct hg_config *config,
     bool has_state = strcmp(config->state_log, "off") != 0;
     g->state = has_state ? hg_state_new(g) : NULL;
     g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));
+    g->bridges = hg_zalloc((config->bridges_n + 1) * sizeof(*g->bridges));
     g->workers = hg_zalloc(config->workers * sizeof(struct hg_worker *));
     g->supervisor = hg_mailbox_new(&s->loop, on_report, s);
     if (g->directory == NULL || (has_state && g->state == NULL) || g->listeners == NULL ||
-        g->workers == NULL || g->supervisor == NULL) {
+        g->bridges == NULL || g->workers == NULL || g->supervisor == NULL || !prepare_adapters(g)) {
         return false;
     }
     for (; g->workers_n < config->workers; g->workers_n++) {
@@ -249,10 +269,12 @@ static void close_gateway(struct supervisor *s)
     for (unsigned i = 0; i < g->workers_n; i++) {
         hg_worker_free(g->workers[i]);
     }
+    release_adapters(g);
     hg_state_free(g->state);
     hg_mailbox_free(g->supervisor);
     hg_directory_free(g->directory);
     hg_free(g->workers);
+    hg_free(g->bridges);
     hg_free(g->listeners);
 }
 

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "core/conn.h"
 #include "core/routing.h"
+#include "core/service.h"
 #include "core/state.h"
 
 enum { BACKLOG = 1024, DRAIN_EVERY_MS = 64 };
@@ -15,6 +16,50 @@ void hg_worker_report(struct hg_worker *w, enum hg_worker_state state)
 {
     atomic_store(&w->state, state);
     hg_mailbox_send(w->gateway->supervisor, &w->report_mail);
+}
+
+/* ---- Services ---- */
+
+static bool start_services(struct hg_worker *w)
+{
+    for (const struct hg_adapter *const *a = w->gateway->adapters; *a != NULL; a++) {
+        if ((*a)->start != NULL && !(*a)->start(w)) {
+            HG_LOG(w->log, HG_LOG_ERROR, "worker.failed", HG_F_UINT("worker", w->index),
+                   HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
+            return false;
+        }
+    }
+    return true;
+}
+
+static void drain_services(struct hg_worker *w)
+{
+    HG_LIST_FOREACH (it, &w->services) {
+        struct hg_service *s = HG_LIST_ENTRY(it, struct hg_service, link);
+        s->ops->drain(s);
+    }
+}
+
+static bool services_are_idle(const struct hg_worker *w)
+{
+    HG_LIST_FOREACH (it, &w->services) {
+        const struct hg_service *s = HG_LIST_ENTRY(it, struct hg_service, link);
+        if (!s->ops->is_idle(s)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void close_services(struct hg_worker *w)
+{
+    HG_LIST_FOREACH_SAFE (it, &w->services) {
+        struct hg_service *s = HG_LIST_ENTRY(it, struct hg_service, link);
+        s->ops->close(s);
+    }
+    while (!hg_list_is_empty(&w->services)) {
+        uv_run(&w->loop, UV_RUN_ONCE);
+    }
 }
 
 /* ---- Listeners ---- */
@@ -70,7 +115,7 @@ static void open_listeners(struct hg_worker *w)
             return;
         }
     }
-    hg_worker_report(w, HG_WORKER_READY);
+    hg_worker_report(w, start_services(w) ? HG_WORKER_READY : HG_WORKER_FAILED);
 }
 
 static void close_listeners(struct hg_worker *w)
@@ -92,8 +137,8 @@ static void on_links_closed(struct hg_worker *w)
 static void fire_drain(struct hg_timer *timer)
 {
     struct hg_worker *w = HG_CONTAINER_OF(timer, struct hg_worker, drain_timer);
-    bool is_idle = w->conns_n == 0 && hg_list_is_empty(&w->leavers) && hg_routing_is_idle(w) &&
-                   hg_state_is_idle(w);
+    bool is_idle = w->conns_n == 0 && hg_list_is_empty(&w->leavers) && services_are_idle(w) &&
+                   hg_routing_is_idle(w) && hg_state_is_idle(w);
     if (is_idle) {
         hg_state_stop(w);
     }
@@ -109,6 +154,7 @@ static void drain(struct hg_worker *w)
     close_listeners(w);
     hg_worker_report(w, HG_WORKER_DRAINING);
     hg_conn_drain_all(w);
+    drain_services(w);
     hg_worker_timer(w, &w->drain_timer, 0);
 }
 
@@ -153,6 +199,7 @@ static void stop(struct hg_worker *w)
     atomic_store(&w->state, HG_WORKER_DRAINING); /* late orders are passed over */
     close_listeners(w);
     hg_timer_stop(&w->drain_timer);
+    close_services(w);
     hg_conn_close_all(w, HG_SHUTTING_DOWN);
     while (w->conns_n > 0) {
         uv_run(&w->loop, UV_RUN_ONCE);
@@ -231,6 +278,7 @@ struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index)
     w->stop_mail.kind = HG_MAIL_STOP;
     w->report_mail.kind = HG_MAIL_REPORT;
     hg_list_init(&w->conns);
+    hg_list_init(&w->services);
     hg_list_init(&w->leavers);
     hg_conn_pool_open(&w->conn_pool);
     hg_wheel_open(&w->wheel, hg_clock_ms());
