@@ -77,6 +77,7 @@ struct hg_mqtt_sub {
     bool is_granted : 1;  /* a SUBACK said so */
     bool is_restored : 1; /* came back with its session, and RabbitMQ has not answered yet */
     bool is_served : 1;   /* the queue of a shared one is consumed */
+    bool is_replaced : 1; /* another one with this filter is to take its place */
     uint8_t filter[];     /* as the client wrote it, $share/… included */
 };
 
@@ -214,6 +215,9 @@ void hg_mqtt_subscribed(struct hg_session *base, struct hg_sub *sub, enum hg_sta
                         struct hg_bytes reason);
 
 /* ---- mqtt_deliver.c ---- */
+
+/* Deliveries with QoS > 0 that may be in flight: the prefetch of the session's queues. At least 1. */
+uint16_t hg_mqtt_inflight_max(const struct hg_mqtt_session *s);
 
 /* PUBACK, PUBREC, PUBCOMP. OK, or what ends the connection, and *rule says why. */
 enum hg_status hg_mqtt_on_ack(struct hg_mqtt_session *s, enum hg_mqtt_type type,

@@ -1,23 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Subscribing and delivering. Sections are those of MQTT 3.1.1. */
+/* Subscribing. Sections are those of MQTT 5.0. */
+#include "adapters/mqtt/mqtt_group.h"
 #include "adapters/mqtt/mqtt_session_priv.h"
 #include "base/mem.h"
-#include "message/topic.h"
+#include "core/retain.h"
 
 enum {
-    QOS_MAX = 1,     /* what is granted at most */
     FEW_SUBS = 16,   /* up to so many are found by looking at each */
-    SUBACKS_MAX = 16 /* SUBSCRIBEs without an answer; then the client is held */
+    PENDING_MAX = 16 /* SUBSCRIBEs and UNSUBSCRIBEs without an answer; then the client is held */
 };
 
-/* A SUBSCRIBE whose subscriptions RabbitMQ has not all answered. */
-struct suback {
+struct place {               /* of one filter in a SUBSCRIBE or UNSUBSCRIBE */
+    struct hg_mqtt_sub *sub; /* NULL: the code is final, and nothing is to be done for it */
+    uint8_t code;
+    bool is_waiting;     /* for RabbitMQ's answer */
+    bool wants_retained; /* once it is answered */
+};
+
+/* A packet whose answer waits: for RabbitMQ, then for the session's record. */
+struct pending {
     struct hg_list link; /* in hg_mqtt_session.subacks */
+    const char *why;     /* static text about the first refusal, or NULL */
+    enum hg_mqtt_type answer;
     uint16_t packet_id;
+    bool must_save;  /* the session's subscriptions have changed */
+    uint32_t number; /* of hg_mqtt_save; 0: not asked yet */
     uint32_t n, waiting_n;
-    uint32_t first;             /* nothing before it waits */
-    uint8_t *codes;             /* n, behind subs */
-    struct hg_mqtt_sub *subs[]; /* n; NULL where the code is final */
+    uint32_t first; /* nothing before it waits */
+    struct place places[];
 };
 
 static struct hg_mqtt_sub *sub_of(struct hg_sub *base)
@@ -30,6 +40,12 @@ static struct hg_bytes filter_of(const struct hg_mqtt_sub *sub)
     return hg_bytes(sub->filter, sub->filter_n);
 }
 
+static uint8_t code_for(const struct hg_mqtt_session *s, enum hg_status status)
+{
+    return s->v5 == NULL ? (uint8_t)HG_MQTT_SUBACK_FAILURE
+                         : hg_mqtt_reason_for(HG_MQTT_SUBACK, status);
+}
+
 /* ---- The client's subscriptions by filter ---- */
 
 static struct hg_mqtt_sub *find_sub(struct hg_mqtt_session *s, struct hg_bytes filter)
@@ -39,7 +55,7 @@ static struct hg_mqtt_sub *find_sub(struct hg_mqtt_session *s, struct hg_bytes f
     }
     HG_LIST_FOREACH (it, &s->base.subs) {
         struct hg_mqtt_sub *sub = sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link));
-        if (hg_bytes_eq(filter_of(sub), filter)) {
+        if (!sub->is_replaced && hg_bytes_eq(filter_of(sub), filter)) {
             return sub;
         }
     }
@@ -68,7 +84,7 @@ static bool has_room_in_map(struct hg_mqtt_session *s)
     hg_map_open(s->by_filter);
     HG_LIST_FOREACH (it, &s->base.subs) {
         struct hg_mqtt_sub *sub = sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link));
-        if (!hg_map_put(s->by_filter, filter_of(sub), sub)) {
+        if (!sub->is_replaced && !hg_map_put(s->by_filter, filter_of(sub), sub)) {
             free_map(s);
             return false;
         }
@@ -76,10 +92,220 @@ static bool has_room_in_map(struct hg_mqtt_session *s)
     return true;
 }
 
-/* Of a subscription that has been ended. */
-static void free_sub(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
+/* The map borrows its key from the subscription. */
+static bool put_in_map(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
 {
-    if (s->by_filter != NULL) {
+    if (s->by_filter == NULL) {
+        return true;
+    }
+    hg_map_remove(s->by_filter, filter_of(sub));
+    return hg_map_put(s->by_filter, filter_of(sub), sub);
+}
+
+/* ---- Answers: SUBACK, UNSUBACK ---- */
+
+static bool write_answer(struct hg_mqtt_session *s, const struct pending *p, struct hg_writer *w)
+{
+    struct hg_writer codes = {0};
+    struct hg_writer properties = {0};
+    bool has_codes = p->answer == HG_MQTT_SUBACK || s->v5 != NULL;
+    for (uint32_t i = 0; i < p->n && has_codes; i++) {
+        hg_writer_u8(&codes, p->places[i].code);
+    }
+    if (s->v5 != NULL && s->v5->wants_problem_information && p->why != NULL) {
+        hg_mqtt_property_bytes(&properties, HG_MQTT_REASON_STRING, hg_bytes_str(p->why));
+    }
+    bool is_ok = !codes.failed && !properties.failed;
+    size_t size = hg_writer_n(&codes) + hg_writer_n(&properties) + 16;
+    if (s->v5 != NULL && size > s->v5->max_packet_bytes) { /* [MQTT-3.9.2-1] */
+        hg_writer_reset(&properties);
+    }
+    if (is_ok) {
+        hg_mqtt_write_suback(w, s->decoder.level, p->answer, p->packet_id, hg_writer_view(&codes),
+                             hg_writer_view(&properties));
+    }
+    hg_writer_close(&codes);
+    hg_writer_close(&properties);
+    return is_ok && !w->failed;
+}
+
+static void serve_retained(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
+{
+    if (sub->is_sys) {
+        hg_mqtt_sys_serve(s, sub);
+    } else if (hg_retained_serve(&s->base, &sub->base, filter_of(sub)) != HG_OK) {
+        hg_conn_close(s->base.conn, HG_NO_MEMORY);
+    }
+}
+
+/* Whether it is still in the list; the session may have ended meanwhile. */
+static void free_pending(struct hg_mqtt_session *s, struct pending *p)
+{
+    hg_list_remove(&p->link);
+    hg_free(p);
+    if (s->subacks_n-- == PENDING_MAX && !s->is_draining) {
+        hg_conn_release(s->base.conn, HG_HOLD_SESSION);
+    }
+}
+
+static void answer(struct hg_mqtt_session *s, struct pending *p)
+{
+    struct hg_writer w = {0};
+    if (write_answer(s, p, &w)) {
+        hg_mqtt_send(s, hg_writer_view(&w));
+    } else {
+        hg_conn_close(s->base.conn, HG_NO_MEMORY);
+    }
+    hg_writer_close(&w);
+    for (uint32_t i = 0; i < p->n; i++) {
+        struct hg_mqtt_sub *sub = p->places[i].sub;
+        if (sub != NULL) {
+            sub->waiting_n--;
+        }
+        if (sub != NULL && p->places[i].wants_retained && !hg_conn_is_closing(s->base.conn)) {
+            serve_retained(s, sub);
+        }
+    }
+    free_pending(s, p);
+}
+
+/* RabbitMQ has answered for all of its filters. */
+static void complete(struct hg_mqtt_session *s, struct pending *p)
+{
+    if (p->must_save && p->number == 0) {
+        p->number = hg_mqtt_save(s);
+    }
+    if (p->number == 0) {
+        answer(s, p);
+    }
+}
+
+void hg_mqtt_saved(struct hg_mqtt_session *s, uint32_t number, enum hg_status status)
+{
+    if (status !=
+        HG_OK) { /* what was promised would be forgotten: the client had better ask again */
+        hg_mqtt_end(s, 0, status, "the session's subscriptions cannot be saved");
+        return;
+    }
+    HG_LIST_FOREACH_SAFE (it, &s->subacks) {
+        struct pending *p = HG_LIST_ENTRY(it, struct pending, link);
+        if (p->number != 0 && (int32_t)(p->number - number) <= 0) {
+            answer(s, p);
+        }
+    }
+}
+
+static struct pending *new_pending(struct hg_mqtt_session *s, enum hg_mqtt_type type,
+                                   const struct hg_mqtt_subscribe *packet)
+{
+    struct pending *p = hg_zalloc(sizeof(*p) + packet->filters_n * sizeof(p->places[0]));
+    if (p != NULL) {
+        p->answer = type;
+        p->packet_id = packet->packet_id;
+        p->n = (uint32_t)packet->filters_n;
+        hg_list_add_last(&s->subacks, &p->link);
+        s->subacks_n++;
+    }
+    return p;
+}
+
+/* ---- Places that wait for a subscription ---- */
+
+static void resolve_place(struct hg_mqtt_session *s, struct pending *p, struct place *place,
+                          enum hg_status outcome)
+{
+    place->is_waiting = false;
+    p->waiting_n--;
+    if (outcome == HG_OK) {
+        p->must_save = true;
+        return;
+    }
+    place->code = code_for(s, outcome);
+    place->sub->waiting_n--;
+    place->sub = NULL;
+    p->why = p->why != NULL ? p->why : hg_status_text(outcome);
+}
+
+/* places_n: how many know the subscription, in this packet and those after it. */
+static void resolve_in(struct hg_mqtt_session *s, struct pending *p, struct hg_mqtt_sub *sub,
+                       enum hg_status outcome, uint32_t *places_n)
+{
+    for (uint32_t i = p->first; i<p->n && * places_n> 0; i++) {
+        struct place *place = &p->places[i];
+        if (place->sub == sub) {
+            --*places_n;
+        }
+        if (place->sub == sub && place->is_waiting) {
+            resolve_place(s, p, place, outcome);
+        }
+    }
+    while (p->first < p->n && !p->places[p->first].is_waiting) {
+        p->first++; /* RabbitMQ answers in order: the next is found at once */
+    }
+}
+
+/* Every place that waits for this subscription learns its outcome. */
+static void resolve(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, enum hg_status outcome)
+{
+    uint32_t places_n = sub->waiting_n;
+    HG_LIST_FOREACH_SAFE (it, &s->subacks) {
+        struct pending *p = HG_LIST_ENTRY(it, struct pending, link);
+        if (p->waiting_n == 0) {
+            continue;
+        }
+        resolve_in(s, p, sub, outcome, &places_n);
+        if (p->waiting_n == 0) {
+            complete(s, p);
+        }
+    }
+}
+
+/* No place knows it any more (or all of them know `heir` instead). */
+static void pass_places(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub,
+                        struct hg_mqtt_sub *heir)
+{
+    HG_LIST_FOREACH (it, &s->subacks) {
+        struct pending *p = HG_LIST_ENTRY(it, struct pending, link);
+        for (uint32_t i = 0; i < p->n && sub->waiting_n > 0; i++) {
+            if (p->places[i].sub == sub) {
+                p->places[i].sub = heir;
+                sub->waiting_n--;
+                if (heir != NULL) {
+                    heir->waiting_n++;
+                }
+            }
+        }
+    }
+}
+
+/* ---- The end of a subscription ---- */
+
+static void count_no_local(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, bool is_no_local)
+{
+    if (s->v5 != NULL && sub->is_no_local != is_no_local) {
+        s->v5->no_local_n += is_no_local ? 1u : (uint32_t)-1;
+    }
+    sub->is_no_local = is_no_local;
+}
+
+static void close_shared(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, enum hg_queue_end how)
+{
+    struct hg_queue *queue = sub->is_shared ? sub->u.queue : NULL;
+    if (queue != NULL) {
+        sub->u.queue = NULL;
+        hg_mqtt_forget_queue(s, queue);
+        hg_queue_close(queue, how);
+    }
+}
+
+/* how: a group's queue. */
+static void free_sub(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, enum hg_queue_end how)
+{
+    close_shared(s, sub, how); /* before its bindings go, which are the group's */
+    hg_unsubscribe(&sub->base);
+    count_no_local(s, sub, false);
+    pass_places(s, sub, NULL);
+    if (s->by_filter != NULL && hg_map_find(s->by_filter, filter_of(sub)) == sub) {
         hg_map_remove(s->by_filter, filter_of(sub));
     }
     if (s->base.subs_n == 0) {
@@ -88,50 +314,13 @@ static void free_sub(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
     hg_free(sub);
 }
 
-/* ---- SUBSCRIBE (section 3.8) ---- */
-
-static void answer(struct hg_mqtt_session *s, struct suback *a)
+/* With what it was to replace. */
+static void end_sub(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
 {
-    struct hg_writer w = {0};
-    hg_mqtt_write_suback(&w, a->packet_id, hg_bytes(a->codes, a->n));
-    if (w.failed) {
-        hg_conn_close(s->base.conn, HG_NO_MEMORY);
-    } else {
-        hg_mqtt_send(s, hg_writer_view(&w));
-    }
-    hg_writer_close(&w);
-    hg_list_remove(&a->link);
-    hg_free(a);
-    if (s->subacks_n-- == SUBACKS_MAX && !s->is_draining) {
-        hg_conn_release(s->base.conn, HG_HOLD_SESSION);
-    }
-}
-
-/* The places of one SUBSCRIBE that wait for this subscription learn its outcome. */
-static void resolve_in(struct suback *a, struct hg_mqtt_sub *sub, bool is_ok)
-{
-    for (uint32_t i = a->first; i < a->n && sub->waiting_n > 0; i++) {
-        if (a->subs[i] == sub) {
-            a->subs[i] = NULL;
-            a->codes[i] = is_ok ? a->codes[i] : HG_MQTT_SUBACK_FAILURE;
-            a->waiting_n--;
-            sub->waiting_n--;
-        }
-    }
-    while (a->first < a->n && a->subs[a->first] == NULL) {
-        a->first++; /* RabbitMQ answers in order: the next is found at once */
-    }
-}
-
-/* And those of all; afterwards none knows it, and it may be freed. */
-static void resolve(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, bool is_ok)
-{
-    HG_LIST_FOREACH_SAFE (it, &s->subacks) {
-        struct suback *a = HG_LIST_ENTRY(it, struct suback, link);
-        resolve_in(a, sub, is_ok);
-        if (a->waiting_n == 0) {
-            answer(s, a);
-        }
+    while (sub != NULL) {
+        struct hg_mqtt_sub *replaced = sub->is_shared ? NULL : sub->u.replaces;
+        free_sub(s, sub, HG_QUEUE_DELETE_IF_IDLE);
+        sub = replaced;
     }
 }
 
@@ -144,289 +333,407 @@ static void log_refused(struct hg_mqtt_session *s, struct hg_bytes filter, enum 
                    HG_F_STR("status", hg_status_text(status)), HG_F_BYTES("reason", reason));
 }
 
+/* ---- RabbitMQ's answers ---- */
+
+static void on_live(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
+{
+    sub->is_granted = true;
+    sub->is_restored = false;
+    if (!sub->is_shared && sub->u.replaces != NULL) {
+        struct hg_mqtt_sub *replaced = sub->u.replaces;
+        sub->u.replaces = NULL;
+        end_sub(s, replaced);
+    }
+    resolve(s, sub, HG_OK);
+}
+
+/* RabbitMQ has refused it, or has ended it. */
+static void on_failed(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, enum hg_status outcome,
+                      struct hg_bytes reason)
+{
+    bool was_granted = sub->is_granted;
+    bool was_restored = sub->is_restored;
+    struct hg_mqtt_sub *replaced = sub->is_shared ? NULL : sub->u.replaces;
+    log_refused(s, filter_of(sub), outcome, reason);
+    resolve(s, sub, outcome);
+    free_sub(s, sub, HG_QUEUE_DELETE_IF_IDLE);
+    if (replaced != NULL) { /* the client keeps what it had */
+        replaced->is_replaced = false;
+        if (!put_in_map(s, replaced)) {
+            hg_conn_close(s->base.conn, HG_NO_MEMORY);
+        }
+    }
+    if (was_granted) { /* there is no other word for a subscription that is lost */
+        hg_mqtt_end(s, 0, outcome, "a subscription was ended");
+    } else if (was_restored) {
+        (void)hg_mqtt_save(s);
+    }
+}
+
 void hg_mqtt_subscribed(struct hg_session *base, struct hg_sub *sub, enum hg_status outcome,
                         struct hg_bytes reason)
 {
     struct hg_mqtt_session *s = hg_mqtt_session_of(base);
     struct hg_mqtt_sub *mine = sub_of(sub);
-    resolve(s, mine, outcome == HG_OK);
-    if (outcome == HG_OK) {
-        mine->is_granted = true;
+    if (outcome != HG_OK) {
+        on_failed(s, mine, outcome, reason);
+    } else if (!mine->is_shared || mine->is_served) {
+        on_live(s, mine);
+    }
+}
+
+/* Of a shared subscription's queue. */
+static void on_queue_state(void *ctx, enum hg_status status, bool has_existed,
+                           struct hg_bytes reason)
+{
+    struct hg_mqtt_sub *sub = ctx;
+    struct hg_mqtt_session *s = hg_mqtt_session_of(sub->base.session);
+    (void)has_existed;
+    if (status != HG_OK) {
+        hg_mqtt_forget_queue(s, sub->u.queue);
+        sub->u.queue = NULL; /* it has ended by itself */
+        on_failed(s, sub, status, reason);
         return;
     }
-    log_refused(s, filter_of(mine), outcome, reason);
-    if (mine->is_granted) { /* 3.1.1 cannot tell the client that it has lost it, but for this */
-        hg_conn_finish(base->conn, outcome);
+    if (sub->is_served) {
+        hg_mqtt_deliveries_are_stale(s, sub->u.queue);
+        return;
     }
-    free_sub(s, mine);
+    sub->is_served = true;
+    if (sub->base.is_live) {
+        on_live(s, sub);
+    }
 }
 
-static void grant(struct hg_mqtt_sub *sub, uint8_t qos)
+static const struct hg_queue_ops shared_ops = {.on_state = on_queue_state};
+
+/* ---- The beginning of a subscription ---- */
+
+static enum hg_status open_shared(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub,
+                                  const char **why)
 {
-    sub->qos = qos;
-    sub->base.takes_redelivered = qos > 0;
+    struct hg_mqtt_group group;
+    uint8_t name[HG_MQTT_GROUP_QUEUE_MAX];
+    if (!hg_mqtt_group_read(filter_of(sub), &group)) {
+        *why = "a shared subscription is $share/NAME/FILTER"; /* section 4.8.2 */
+        return HG_BAD_FILTER;
+    }
+    const struct hg_config *config = s->base.worker->config;
+    const struct hg_header arguments[] = {
+        {HG_BYTES("x-queue-type"), {HG_VALUE_STRING, {.bytes = HG_BYTES("classic")}}},
+        {HG_BYTES("x-expires"), {HG_VALUE_INT, {.i = (int64_t)config->mqtt_shared_expires_ms}}},
+    };
+    const struct hg_queue_options options = {
+        .name = hg_mqtt_group_queue(&group, name),
+        .arguments = arguments,
+        .arguments_n = sizeof(arguments) / sizeof(arguments[0]),
+        .prefetch = hg_mqtt_inflight_max(s),
+        .sub = &sub->base,
+    };
+    sub->u.queue = hg_queue_open(&s->base, &options, &shared_ops, sub);
+    if (sub->u.queue == NULL) {
+        return HG_NO_MEMORY;
+    }
+    return hg_subscribe_queue_filter(&s->base, &sub->base, group.filter, sub->u.queue, why);
 }
 
-static struct hg_mqtt_sub *new_sub(struct hg_bytes filter, uint8_t qos)
+static enum hg_status start(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, const char **why)
 {
-    struct hg_mqtt_sub *sub = hg_zalloc(sizeof(*sub) + filter.n);
+    if (sub->is_sys) {
+        return hg_mqtt_sys_subscribe(s, sub, why);
+    }
+    if (sub->is_shared) {
+        return open_shared(s, sub, why);
+    }
+    if (sub->is_on_queue) {
+        return hg_subscribe_queue_filter(&s->base, &sub->base, filter_of(sub), hg_mqtt_queue(s),
+                                         why);
+    }
+    return hg_subscribe_filter(&s->base, &sub->base, filter_of(sub), why);
+}
+
+/* What SUBSCRIBE says besides the filter. */
+static void set_options(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub,
+                        const struct hg_session_filter *f)
+{
+    sub->qos = f->qos;
+    sub->base.takes_redelivered = f->qos > 0;
+    sub->subscription_id = f->subscription_id;
+    sub->retain_handling = f->retain_handling;
+    sub->is_retain_as_published = f->is_retain_as_published;
+    count_no_local(s, sub, f->is_no_local);
+}
+
+static bool belongs_on_queue(const struct hg_mqtt_session *s, const struct hg_mqtt_sub *sub,
+                             uint8_t qos)
+{
+    return !sub->is_shared && !sub->is_sys && qos > 0 && hg_mqtt_queue(s) != NULL;
+}
+
+static struct hg_mqtt_sub *new_sub(struct hg_mqtt_session *s, const struct hg_session_filter *f)
+{
+    struct hg_mqtt_sub *sub = hg_zalloc(sizeof(*sub) + f->filter.n);
     if (sub != NULL) {
-        grant(sub, qos);
-        sub->filter_n = (uint16_t)filter.n;
-        memcpy(sub->filter, filter.p, filter.n);
+        sub->filter_n = (uint16_t)f->filter.n;
+        memcpy(sub->filter, f->filter.p, f->filter.n);
+        sub->is_shared = hg_mqtt_group_is(f->filter);
+        sub->is_sys = hg_mqtt_sys_is_filter(f->filter);
+        sub->is_on_queue = belongs_on_queue(s, sub, f->qos);
+        set_options(s, sub, f);
     }
     return sub;
 }
 
-/* The subscription for a filter, new or already there (then only its QoS changes [MQTT-3.8.4-3]).
- * NULL: refused. */
-static struct hg_mqtt_sub *subscribe(struct hg_mqtt_session *s, struct hg_bytes filter, uint8_t qos)
+/* A subscription under way. *out gets it with OK. */
+static enum hg_status add_sub(struct hg_mqtt_session *s, const struct hg_session_filter *f,
+                              struct hg_mqtt_sub **out, const char **why)
 {
-    struct hg_mqtt_sub *sub = find_sub(s, filter);
-    if (sub != NULL) {
-        grant(sub, qos);
-        return sub;
+    struct hg_mqtt_sub *sub = has_room_in_map(s) ? new_sub(s, f) : NULL;
+    if (sub == NULL) {
+        return HG_NO_MEMORY;
     }
-    const char *why = NULL;
-    enum hg_status status = HG_NO_MEMORY;
-    sub = has_room_in_map(s) ? new_sub(filter, qos) : NULL;
-    if (sub != NULL) {
-        status = hg_subscribe_filter(&s->base, &sub->base, filter, &why);
-    }
-    if (status == HG_OK && s->by_filter != NULL && !hg_map_put(s->by_filter, filter_of(sub), sub)) {
-        hg_unsubscribe(&sub->base);
+    enum hg_status status = start(s, sub, why);
+    if (status == HG_OK && !put_in_map(s, sub)) {
         status = HG_NO_MEMORY;
     }
     if (status != HG_OK) {
-        log_refused(s, filter, status, hg_bytes_str(why));
-        hg_free(sub);
-        return NULL;
+        free_sub(s, sub, HG_QUEUE_DELETE_IF_IDLE);
+        return status;
     }
-    return sub;
+    sub->is_granted = sub->is_sys;
+    *out = sub;
+    return HG_OK;
+}
+
+/* The same filter from another place: the old one goes when the new one is live, so that nothing is
+ * lost in between [MQTT-3.8.4-4]. */
+static enum hg_status move_sub(struct hg_mqtt_session *s, struct hg_mqtt_sub *old,
+                               const struct hg_session_filter *f, struct hg_mqtt_sub **out,
+                               const char **why)
+{
+    old->is_replaced = true;
+    enum hg_status status = add_sub(s, f, out, why);
+    if (status != HG_OK) {
+        old->is_replaced = false;
+        return put_in_map(s, old) ? status : HG_NO_MEMORY;
+    }
+    (*out)->u.replaces = old;
+    pass_places(s, old, *out);
+    return HG_OK;
+}
+
+/* Such a move has not come to its end, and the subscription is wanted where it was. */
+static struct hg_mqtt_sub *move_back(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub,
+                                     const struct hg_session_filter *f)
+{
+    struct hg_mqtt_sub *old = sub->u.replaces;
+    sub->u.replaces = NULL;
+    pass_places(s, sub, old);
+    free_sub(s, sub, HG_QUEUE_KEEP);
+    old->is_replaced = false;
+    set_options(s, old, f);
+    if (!put_in_map(s, old)) {
+        hg_conn_close(s->base.conn, HG_NO_MEMORY);
+    }
+    if (old->is_granted) {
+        resolve(s, old, HG_OK);
+    }
+    return old;
+}
+
+/* A filter of a SUBSCRIBE: a new subscription, or what is there changes [MQTT-3.8.4-3]. */
+static enum hg_status subscribe(struct hg_mqtt_session *s, const struct hg_session_filter *f,
+                                struct place *place, const char **why)
+{
+    struct hg_mqtt_sub *sub = find_sub(s, f->filter);
+    bool is_new = sub == NULL;
+    enum hg_status status = HG_OK;
+    if (is_new) {
+        status = add_sub(s, f, &sub, why);
+    } else if (belongs_on_queue(s, sub, f->qos) == sub->is_on_queue) {
+        set_options(s, sub, f);
+    } else if (!sub->is_shared && sub->u.replaces != NULL) {
+        sub = move_back(s, sub, f);
+    } else {
+        status = move_sub(s, sub, f, &sub, why);
+    }
+    if (status != HG_OK) {
+        return status;
+    }
+    place->sub = sub;
+    place->is_waiting = !sub->is_granted;
+    place->wants_retained =
+        !sub->is_shared && (f->retain_handling == 0 || (f->retain_handling == 1 && is_new));
+    sub->waiting_n++;
+    return HG_OK;
+}
+
+/* ---- SUBSCRIBE (section 3.8), UNSUBSCRIBE (section 3.10) ---- */
+
+/* HELD: too many wait for an answer. */
+static enum hg_status check_room(struct hg_mqtt_session *s)
+{
+    if (s->subacks_n == PENDING_MAX) {
+        hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
+        return HG_HELD;
+    }
+    return HG_OK;
+}
+
+static const char *check_subscribe(const struct hg_mqtt_subscribe *packet)
+{
+    struct hg_bytes rest = packet->filters;
+    struct hg_mqtt_filter f;
+    while (hg_mqtt_next_filter(&rest, HG_MQTT_SUBSCRIBE, &f)) {
+        if (f.is_no_local && hg_mqtt_group_is(f.filter)) { /* [MQTT-3.8.3-4] */
+            return "a shared subscription must not ask for no-local";
+        }
+    }
+    return NULL;
+}
+
+static void subscribe_place(struct hg_mqtt_session *s, struct pending *p, struct place *place,
+                            const struct hg_session_filter *f)
+{
+    const char *why = NULL;
+    enum hg_status status = subscribe(s, f, place, &why);
+    place->code = status == HG_OK ? f->qos : code_for(s, status);
+    p->waiting_n += place->is_waiting;
+    if (status == HG_OK) {
+        p->must_save = p->must_save || !place->is_waiting;
+        return;
+    }
+    why = why != NULL ? why : hg_status_text(status);
+    p->why = p->why != NULL ? p->why : why;
+    log_refused(s, f->filter, status, hg_bytes_str(why));
 }
 
 enum hg_status hg_mqtt_on_subscribe(struct hg_mqtt_session *s,
                                     const struct hg_mqtt_subscribe *packet, const char **rule)
 {
-    size_t n = packet->filters_n;
-    if (n > s->base.worker->config->max_subscriptions) {
+    if (packet->filters_n > s->base.worker->config->max_subscriptions) {
         *rule = "SUBSCRIBE has more topic filters than [limits] max_subscriptions allows";
         return HG_TOO_MANY;
     }
-    if (s->subacks_n == SUBACKS_MAX) {
-        hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
-        return HG_HELD;
+    *rule = check_subscribe(packet);
+    enum hg_status status = *rule != NULL ? HG_PROTOCOL_ERROR : check_room(s);
+    if (status != HG_OK) {
+        return status;
     }
-    struct suback *a = hg_zalloc(sizeof(*a) + n * (sizeof(a->subs[0]) + 1));
-    if (a == NULL) {
+    struct hg_mqtt_properties properties = {0};
+    if (s->v5 != NULL) {
+        hg_mqtt_property_read(packet->properties, &properties);
+    }
+    struct pending *p = new_pending(s, HG_MQTT_SUBACK, packet);
+    if (p == NULL) {
         return HG_NO_MEMORY;
     }
-    a->packet_id = packet->packet_id;
-    a->n = (uint32_t)n;
-    a->codes = (uint8_t *)&a->subs[n];
-    hg_list_add_last(&s->subacks, &a->link);
-    s->subacks_n++;
     struct hg_bytes rest = packet->filters;
     struct hg_mqtt_filter f;
     for (size_t i = 0; hg_mqtt_next_filter(&rest, HG_MQTT_SUBSCRIBE, &f); i++) {
-        uint8_t qos = f.qos > QOS_MAX ? QOS_MAX : f.qos;
-        struct hg_mqtt_sub *sub = subscribe(s, f.filter, qos);
-        a->codes[i] = sub == NULL ? HG_MQTT_SUBACK_FAILURE : qos;
-        if (sub != NULL && !sub->is_granted) {
-            a->subs[i] = sub;
-            a->waiting_n++;
-            sub->waiting_n++;
-        }
+        const struct hg_session_filter wanted = {
+            .filter = f.filter,
+            .subscription_id = properties.subscription_id,
+            .qos = f.qos,
+            .retain_handling = f.retain_handling,
+            .is_no_local = f.is_no_local,
+            .is_retain_as_published = f.is_retain_as_published,
+        };
+        subscribe_place(s, p, &p->places[i], &wanted);
     }
-    if (a->waiting_n == 0) {
-        answer(s, a);
+    if (p->waiting_n == 0) {
+        complete(s, p);
     }
     return HG_OK;
 }
 
-/* Section 3.10. */
-void hg_mqtt_on_unsubscribe(struct hg_mqtt_session *s, const struct hg_mqtt_subscribe *packet)
+enum hg_status hg_mqtt_on_unsubscribe(struct hg_mqtt_session *s,
+                                      const struct hg_mqtt_subscribe *packet, const char **rule)
 {
+    (void)rule;
+    enum hg_status status = check_room(s);
+    if (status != HG_OK) {
+        return status;
+    }
+    struct pending *p = new_pending(s, HG_MQTT_UNSUBACK, packet);
+    if (p == NULL) {
+        return HG_NO_MEMORY;
+    }
     struct hg_bytes rest = packet->filters;
     struct hg_mqtt_filter f;
-    while (hg_mqtt_next_filter(&rest, HG_MQTT_UNSUBSCRIBE, &f)) {
+    for (size_t i = 0; hg_mqtt_next_filter(&rest, HG_MQTT_UNSUBSCRIBE, &f); i++) {
         struct hg_mqtt_sub *sub = find_sub(s, f.filter);
+        p->places[i].code = sub == NULL ? HG_MQTT_NO_SUBSCRIPTION_EXISTED : HG_MQTT_SUCCESS;
         if (sub != NULL) {
-            hg_unsubscribe(&sub->base);
-            resolve(s, sub, false); /* a SUBSCRIBE still waiting for it */
-            free_sub(s, sub);
+            resolve(s, sub, HG_CLOSED); /* a SUBSCRIBE still waiting for it */
+            end_sub(s, sub);
+            p->must_save = true;
         }
     }
-    uint8_t out[HG_MQTT_SMALL_MAX];
-    hg_mqtt_send(s, hg_mqtt_encode_ack(out, HG_MQTT_UNSUBACK, packet->packet_id));
+    complete(s, p);
+    return HG_OK;
+}
+
+/* ---- Sessions that are kept ---- */
+
+enum hg_status hg_mqtt_restore_filters(struct hg_mqtt_session *s,
+                                       const struct hg_session_filter *filters, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct hg_mqtt_sub *sub = NULL;
+        const char *why = NULL;
+        enum hg_status status =
+            find_sub(s, filters[i].filter) != NULL ? HG_OK : add_sub(s, &filters[i], &sub, &why);
+        if (status == HG_NO_MEMORY) {
+            return status;
+        }
+        if (status != HG_OK) { /* the rules have changed meanwhile */
+            log_refused(s, filters[i].filter, status, hg_bytes_str(why));
+        } else if (sub != NULL) {
+            sub->is_restored = !sub->is_granted;
+        }
+    }
+    return HG_OK;
+}
+
+bool hg_mqtt_list_filters(struct hg_mqtt_session *s, struct hg_session_filter **out_own,
+                          size_t *n_out)
+{
+    *n_out = 0;
+    *out_own = s->base.subs_n == 0 ? NULL : hg_alloc(s->base.subs_n * sizeof(**out_own));
+    if (s->base.subs_n > 0 && *out_own == NULL) {
+        return false;
+    }
+    HG_LIST_FOREACH (it, &s->base.subs) {
+        const struct hg_mqtt_sub *sub = sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link));
+        bool is_kept = sub->is_granted || sub->is_restored;
+        if (is_kept) {
+            (*out_own)[(*n_out)++] = (struct hg_session_filter){
+                .filter = filter_of(sub),
+                .subscription_id = sub->subscription_id,
+                .qos = sub->qos,
+                .retain_handling = sub->retain_handling,
+                .is_no_local = sub->is_no_local,
+                .is_retain_as_published = sub->is_retain_as_published,
+            };
+        }
+    }
+    return true;
 }
 
 void hg_mqtt_unsubscribe_all(struct hg_mqtt_session *s)
 {
+    /* a member that will be back leaves the group's queue as it is */
+    enum hg_queue_end how = s->persist != NULL ? HG_QUEUE_KEEP : HG_QUEUE_DELETE_IF_IDLE;
     free_map(s);
-    HG_LIST_FOREACH_SAFE (it, &s->base.subs) {
-        struct hg_sub *sub = HG_LIST_ENTRY(it, struct hg_sub, session_link);
-        hg_unsubscribe(sub);
-        hg_free(sub_of(sub));
-    }
     HG_LIST_FOREACH_SAFE (it, &s->subacks) {
-        struct suback *a = HG_LIST_ENTRY(it, struct suback, link);
-        hg_list_remove(&a->link);
-        hg_free(a);
+        struct pending *p = HG_LIST_ENTRY(it, struct pending, link);
+        hg_list_remove(&p->link);
+        hg_free(p);
     }
-}
-
-/* ---- Delivering (section 3.3) ---- */
-
-/* Whether MQTT can show this address: another AMQP publisher may have used any bytes. */
-static bool is_showable(struct hg_bytes address)
-{
-    return address.n > 0 && address.n <= HG_TOPIC_MAX_BYTES && hg_utf8_is_clean(address) &&
-           !hg_topic_has_wildcard(address);
-}
-
-/* The QoS 0 PUBLISH, which every subscriber of a delivery shares, whatever its QoS. NULL: no
- * memory. */
-static struct hg_buf *shared_packet(struct hg_delivery *d)
-{
-    if (d->cache[0] == NULL) {
-        struct hg_writer w = {0};
-        const struct hg_mqtt_publish publish = {.topic = d->address,
-                                                .payload = hg_message_body(d->message)};
-        if (hg_mqtt_write_publish(&w, &publish)) {
-            d->cache[0] = hg_writer_take(&w);
-        }
-        hg_writer_close(&w);
-    }
-    return d->cache[0];
-}
-
-static void count_out(struct hg_mqtt_session *s, size_t body_n)
-{
-    hg_count(&hg_mqtt_metrics(s)->messages_out, 1);
-    hg_count(&hg_mqtt_metrics(s)->bytes_out, body_n);
-}
-
-static void close_slow(struct hg_mqtt_session *s)
-{
-    hg_count(&hg_mqtt_metrics(s)->slow_closed, 1);
-    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_WARN, "mqtt.too_slow", hg_mqtt_client_id(s),
-                   HG_F_BYTES("client", hg_mqtt_client_id(s)),
-                   HG_F_STR("peer", hg_conn_peer(s->base.conn)),
-                   HG_F_UINT("pending_bytes", hg_conn_pending(s->base.conn)),
-                   HG_F_UINT("unacknowledged", s->out->sent_n),
-                   HG_F_UINT("waiting", s->out->n - s->out->sent_n));
-    hg_conn_close(s->base.conn, HG_TOO_SLOW);
-}
-
-static void deliver_qos0(struct hg_mqtt_session *s, struct hg_delivery *d, struct hg_buf *packet)
-{
-    bool is_full = !d->must_keep && hg_conn_is_full(s->base.conn, packet->n);
-    if (is_full || hg_conn_send_buf(s->base.conn, packet) != HG_OK) {
-        hg_count(&hg_mqtt_metrics(s)->dropped, 1);
-    } else {
-        count_out(s, hg_message_body(d->message).n);
-    }
-}
-
-/* The shared packet's topic and payload, with a fixed header and a packet identifier of this
- * subscriber's own. */
-static void send_qos1(struct hg_mqtt_session *s, const struct hg_mqtt_out_entry *entry,
-                      uint16_t packet_id)
-{
-    const uint8_t id[2] = {(uint8_t)(packet_id >> 8), (uint8_t)packet_id};
-    struct hg_mqtt_shared shared = hg_mqtt_share(hg_buf_bytes(entry->packet));
-    uint8_t out[HG_MQTT_HEAD_MAX];
-    struct hg_bytes head;
-    enum hg_status status = HG_TOO_LARGE;
-    if (hg_mqtt_encode_head(out, &shared, 1, entry->is_dup, &head)) {
-        const struct hg_part parts[] = {{NULL, head},
-                                        {entry->packet, shared.topic},
-                                        {NULL, hg_bytes(id, 2)},
-                                        {entry->packet, shared.payload}};
-        status = hg_conn_send(s->base.conn, parts, sizeof(parts) / sizeof(parts[0]));
-    }
-    if (status == HG_OK) {
-        count_out(s, shared.payload.n);
-    } else {
-        hg_conn_close(s->base.conn, status); /* QoS 1 is never dropped */
-    }
-}
-
-static struct hg_mqtt_out_limits out_limits(const struct hg_mqtt_session *s)
-{
-    const struct hg_config *config = s->base.worker->config;
-    return (struct hg_mqtt_out_limits){config->mqtt_max_inflight, config->mqtt_max_queued};
-}
-
-static void send_waiting(struct hg_mqtt_session *s)
-{
-    const struct hg_mqtt_out_limits limits = out_limits(s);
-    struct hg_mqtt_out_entry entry;
-    uint16_t packet_id = 0;
-    while (hg_mqtt_out_next(s->out, &limits, &entry, &packet_id)) {
-        send_qos1(s, &entry, packet_id);
-        hg_buf_unref(entry.packet);
-    }
-}
-
-static void deliver_qos1(struct hg_mqtt_session *s, struct hg_delivery *d, struct hg_buf *packet)
-{
-    if (s->out == NULL) {
-        s->out = hg_zalloc(sizeof(*s->out));
-    }
-    if (s->out == NULL) {
-        hg_conn_close(s->base.conn, HG_NO_MEMORY);
-        return;
-    }
-    const struct hg_mqtt_out_limits limits = out_limits(s);
-    bool is_full =
-        !d->must_keep && hg_conn_is_full(s->base.conn, s->out->waiting_bytes + packet->n);
-    enum hg_status status =
-        is_full ? HG_TOO_MANY : hg_mqtt_out_push(s->out, &limits, packet, d->is_redelivered);
-    if (status == HG_OK) {
-        send_waiting(s);
-    } else if (status == HG_TOO_MANY) {
-        close_slow(s);
-    } else {
-        hg_conn_close(s->base.conn, status);
-    }
-}
-
-void hg_mqtt_on_puback(struct hg_mqtt_session *s, uint16_t packet_id)
-{
-    /* One of nothing that is in flight is harmless. */
-    if (s->out != NULL && hg_mqtt_out_ack(s->out, packet_id)) {
-        send_waiting(s);
-    }
-}
-
-void hg_mqtt_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches)
-{
-    struct hg_mqtt_session *s = hg_mqtt_session_of(base);
-    uint8_t qos = 0;
-    for (struct hg_sub *sub = matches; sub != NULL; sub = sub->next_match) {
-        qos = sub_of(sub)->qos > qos ? sub_of(sub)->qos : qos;
-    }
-    /* What was published as transient is QoS 0, as RabbitMQ's plugin has it. */
-    if (hg_message_properties(d->message)->delivery_mode != 2) {
-        qos = 0;
-    }
-    if (qos == 0 && d->is_redelivered && !d->must_keep) {
-        return; /* at most once */
-    }
-    if (d->cache[0] == NULL && !is_showable(d->address)) {
-        hg_count(&base->worker->metrics.upstream.unmapped, 1);
-        return;
-    }
-    struct hg_buf *packet = shared_packet(d);
-    if (packet == NULL && qos > 0) {
-        hg_conn_close(base->conn, HG_NO_MEMORY);
-    } else if (packet == NULL) {
-        hg_count(&hg_mqtt_metrics(s)->dropped, 1);
-    } else if (qos == 0) {
-        deliver_qos0(s, d, packet);
-    } else {
-        deliver_qos1(s, d, packet);
+    HG_LIST_FOREACH_SAFE (it, &s->base.subs) {
+        struct hg_mqtt_sub *sub = sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link));
+        sub->waiting_n = 0;
+        free_sub(s, sub, how);
     }
 }
