@@ -6,6 +6,7 @@
 #include "adapters/http/http_server.h"
 #include "base/clock.h"
 #include "core/conn.h"
+#include "core/state.h"
 #include "core/worker.h"
 
 static const struct hg_gateway *gateway_of(const struct hg_http_request *req)
@@ -94,6 +95,10 @@ static bool get_readyz(struct hg_http_request *req)
             add_reason(&reasons, i, "RabbitMQ is not connected");
         }
     }
+    if (hg_state_is_enabled(g) && !hg_state_is_ready(g)) {
+        hg_writer_printf(&reasons, "%s\"the state log is not read up to its end\"",
+                         hg_writer_n(&reasons) == 0 ? "" : ",");
+    }
     bool is_ready = hg_writer_n(&reasons) == 0;
     hg_writer_printf(&body, "{\"ready\":%s,\"reasons\":[", is_ready ? "true" : "false");
     hg_writer_bytes(&body, hg_writer_view(&reasons));
@@ -137,6 +142,46 @@ static void write_worker(struct hg_writer *w, const struct hg_worker *worker)
     hg_writer_str(w, "}}");
 }
 
+static void write_bridge(struct hg_writer *w, const struct hg_bridge_spec *spec,
+                         const struct hg_bridge_metrics *m)
+{
+    hg_writer_str(w, "{\"name\":");
+    write_string(w, spec->name);
+    hg_writer_str(w, ",\"site\":");
+    write_string(w, spec->host);
+    hg_writer_printf(w,
+                     ",\"port\":%u,\"active\":%s,\"connected\":%s,\"messages_in\":%llu,"
+                     "\"messages_out\":%llu,\"window_in\":%llu,\"window_out\":%llu}",
+                     spec->port, hg_counted(&m->bridge_active) != 0 ? "true" : "false",
+                     hg_counted(&m->bridge_connected) != 0 ? "true" : "false",
+                     (unsigned long long)hg_counted(&m->bridge_messages_in),
+                     (unsigned long long)hg_counted(&m->bridge_messages_out),
+                     (unsigned long long)hg_counted(&m->bridge_window_in),
+                     (unsigned long long)hg_counted(&m->bridge_window_out));
+}
+
+static void write_state(struct hg_writer *w, const struct hg_gateway *g)
+{
+    struct hg_state_stats stats;
+    struct hg_state_index *index = hg_state_index_of(g);
+    hg_state_stats(g, &stats);
+    if (index == NULL) {
+        hg_writer_str(w, "null");
+        return;
+    }
+    hg_writer_str(w, "{\"log\":");
+    write_string(w, g->config->state_log);
+    hg_writer_printf(
+        w,
+        ",\"ready\":%s,\"leader\":%s,\"offset\":%llu,\"replay_ms\":%llu,\"retained\":%llu,"
+        "\"sessions\":%llu,\"sessions_connected\":%llu,\"digest\":\"%016llx\"}",
+        stats.is_ready ? "true" : "false", stats.is_leader ? "true" : "false",
+        (unsigned long long)stats.index.last_offset, (unsigned long long)stats.replay_ms,
+        (unsigned long long)stats.index.retained_n, (unsigned long long)stats.index.sessions_n,
+        (unsigned long long)stats.index.sessions_connected_n,
+        (unsigned long long)hg_state_index_digest(index));
+}
+
 static bool get_status(struct hg_http_request *req)
 {
     const struct hg_gateway *g = gateway_of(req);
@@ -151,6 +196,11 @@ static bool get_status(struct hg_http_request *req)
     for (unsigned i = 0; i < g->workers_n; i++) {
         hg_writer_str(&body, i == 0 ? "" : ",");
         write_worker(&body, g->workers[i]);
+    }
+    hg_writer_str(&body, "],\"bridges\":[");
+    for (size_t i = 0; i < g->config->bridges_n; i++) {
+        hg_writer_str(&body, i == 0 ? "" : ",");
+        write_bridge(&body, &g->config->bridges[i], &g->bridges[i]);
     }
     hg_writer_str(&body, "]}");
     answer_json(req, &body);

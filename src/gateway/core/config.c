@@ -399,6 +399,41 @@ static void append_builtin_rule(struct hg_config_reader *r, struct hg_config *c)
     }
 }
 
+/* The queue that a rule with on_reject = "park" fills; [[queue]] may declare it otherwise. */
+static void append_park_queue(struct hg_config_reader *r, struct hg_config *c)
+{
+    const struct hg_rule_spec *parking = NULL;
+    for (size_t i = 0; i < c->rules_n && parking == NULL; i++) {
+        parking = c->rules[i].on_reject == HG_REJECT_PARK ? &c->rules[i] : NULL;
+    }
+    for (size_t i = 0; i < c->queues_n && parking != NULL; i++) {
+        if (strcmp(c->queues[i].name, c->mqtt_park_queue) == 0) {
+            return;
+        }
+    }
+    if (parking == NULL) {
+        return;
+    }
+    struct hg_header *type = hg_config_arena_get(&r->arena, sizeof *type);
+    struct hg_queue_decl *queues =
+        hg_config_arena_get(&r->arena, (c->queues_n + 1) * sizeof(struct hg_queue_decl));
+    if (type == NULL || queues == NULL) {
+        return;
+    }
+    *type = (struct hg_header){HG_BYTES("x-queue-type"),
+                               {.kind = HG_VALUE_STRING, .u.bytes = HG_BYTES("classic")}};
+    if (c->queues_n > 0) {
+        memcpy(queues, c->queues, c->queues_n * sizeof *queues);
+    }
+    queues[c->queues_n++] = (struct hg_queue_decl){.where = parking->where,
+                                                   .name = c->mqtt_park_queue,
+                                                   .type = "classic",
+                                                   .is_durable = true,
+                                                   .arguments = type,
+                                                   .arguments_n = 1};
+    c->queues = queues;
+}
+
 static void make_table(struct hg_config_reader *r, struct hg_config *c,
                        struct hg_writer *errors_out)
 {
@@ -428,6 +463,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         c->workers = c->workers == 0 ? uv_available_parallelism() : c->workers;
         append_builtin_rule(&r, c);
         if (r.problems_n == 0 && !r.arena.is_exhausted) {
+            append_park_queue(&r, c);
             make_table(&r, c, errors_out);
         }
     }

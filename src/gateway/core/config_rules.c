@@ -122,8 +122,4 @@ void hg_config_schema_check_rule(struct hg_config_reader *r, const struct hg_con
         hg_config_read_error(r, &key->key_at,
                              "a rule with a queue has no key: the queue's name is the key");
     }
-    if (spec->on_reject == HG_REJECT_PARK) {
-        hg_config_read_error(r, &hg_config_tree_find(element, "on_reject")->at,
-                             "on_reject = \"park\" is not supported by this version");
-    }
 }

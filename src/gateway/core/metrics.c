@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/state.h"
 #include "core/worker.h"
 
 bool hg_metrics_open(struct hg_metrics *m, size_t rules_n)
@@ -89,6 +90,7 @@ static uint64_t sum(const struct hg_gateway *g, size_t at)
 
 #define AT_PROTO(field)    (offsetof(struct hg_proto_metrics, field))
 #define AT_UPSTREAM(field) (offsetof(struct hg_worker, metrics.upstream.field))
+#define AT_STATE(field)    (offsetof(struct hg_worker, metrics.state.field))
 #define AT_NET(field)      (offsetof(struct hg_worker, net.counters.field))
 
 static const struct metric proto_metrics[] = {
@@ -100,6 +102,9 @@ static const struct metric proto_metrics[] = {
 static const struct metric worker_metrics[] = {
 #define X(name, type, help) {#name, #type, help, AT_UPSTREAM(name)},
     HG_UPSTREAM_METRICS(X)
+#undef X
+#define X(name, type, help) {#name, #type, help, AT_STATE(name)},
+        HG_STATE_METRICS(X)
 #undef X
     /* clang-format off */
     {"net_bytes_in",      "counter", "Bytes read from all sockets",                       AT_NET(bytes_in)},
@@ -177,9 +182,38 @@ static void write_process(const struct hg_gateway *g, struct hg_writer *out)
     write_value(out, &uptime, NULL, NULL, (hg_clock_wall_ms() - g->started_wall_ms) / 1000);
 }
 
+static void write_state(const struct hg_gateway *g, struct hg_writer *out)
+{
+    struct hg_state_stats stats;
+    hg_state_stats(g, &stats);
+    /* clang-format off */
+    const struct {
+        struct metric metric;
+        uint64_t value;
+    } rows[] = {
+        {{"state_enabled",   "gauge", "1: there is a state log",                                      0}, stats.is_enabled},
+        {{"state_ready",     "gauge", "1: the state log is read up to its end",                       0}, stats.is_ready},
+        {{"state_leader",    "gauge", "1: this instance cleans up for all",                           0}, stats.is_leader},
+        {{"state_offset",    "gauge", "Offset of the last message read from the state log",           0}, stats.index.last_offset},
+        {{"state_replay_ms", "gauge", "What reading the state log up to its end took",                0}, stats.replay_ms},
+        {{"state_bytes",     "gauge", "Bytes of live records in the state log",                       0}, stats.index.live_bytes},
+        {{"state_tombstones", "gauge", "Cleared or ended keys that are still remembered",             0}, stats.index.tombstones_n},
+        {{"retained_messages", "gauge", "Retained messages",                                          0}, stats.index.retained_n},
+        {{"retained_bytes",  "gauge", "Bytes of retained messages",                                   0}, stats.index.retained_bytes},
+        {{"sessions",        "gauge", "Kept sessions, on all instances",                              0}, stats.index.sessions_n},
+        {{"sessions_connected", "gauge", "Kept sessions that have a connection, on all instances",    0}, stats.index.sessions_connected_n},
+    };
+    /* clang-format on */
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        write_head(out, &rows[i].metric);
+        write_value(out, &rows[i].metric, NULL, NULL, rows[i].value);
+    }
+}
+
 void hg_metrics_write(const struct hg_gateway *g, struct hg_writer *out)
 {
     write_process(g, out);
+    write_state(g, out);
     write_protocols(g, out);
     for (size_t i = 0; i < sizeof(worker_metrics) / sizeof(worker_metrics[0]); i++) {
         const struct metric *m = &worker_metrics[i];

@@ -190,8 +190,6 @@ static void a_mistake_is_named_with_its_place(void **state)
          "8:1: a rule with a queue has no key: the queue's name is the key"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nallow={publish=['x']}",
          "8:1: allow is not supported by this version"},
-        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\non_reject='park'",
-         "8:11: on_reject = \"park\" is not supported by this version"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nheaders={CC='x'}",
          "8:10: the header CC is RabbitMQ's or Headgate's own, a rule cannot set it"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nexchange='e'",
@@ -359,6 +357,25 @@ static void the_environment_is_put_in(void **state)
     struct hg_config *c = load_good(
         LISTENER "[gateway]\nname = '<${HEADGATE_TEST_A}${HEADGATE_TEST_EMPTY}$x$${y}>'", NULL, 0);
     assert_string_equal(c->name, "<a${b}$x${y}>");
+    hg_config_free(c);
+}
+
+static void a_rule_that_parks_brings_its_queue(void **state)
+{
+    (void)state;
+#define PARKING LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\non_reject='park'\n"
+    struct hg_config *c = load_good(PARKING "[[queue]]\nname='q'", NULL, 0);
+    assert_int_equal(c->queues_n, 2);
+    assert_string_equal(c->queues[1].name, "headgate.parked");
+    assert_true(c->queues[1].is_durable);
+    assert_non_null(c->queues[1].where);
+    hg_config_free(c);
+    c = load_good(PARKING "[mqtt]\npark_queue='p'\n[[queue]]\nname='p'\ntype='quorum'", NULL, 0);
+    assert_int_equal(c->queues_n, 1); /* declared as the user wants it */
+    assert_string_equal(c->queues[0].type, "quorum");
+    hg_config_free(c);
+    c = load_good(LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'", NULL, 0);
+    assert_int_equal(c->queues_n, 0);
     hg_config_free(c);
 }
 
@@ -614,6 +631,7 @@ int main(void)
         cmocka_unit_test(an_override_beats_the_file),
         cmocka_unit_test(a_wrong_override_is_refused),
         cmocka_unit_test(the_environment_is_put_in),
+        cmocka_unit_test(a_rule_that_parks_brings_its_queue),
         cmocka_unit_test(arguments_keep_their_types),
         cmocka_unit_test(a_rule_reads_as_written_and_the_builtin_one_is_last),
         cmocka_unit_test(a_bridge_is_read),
