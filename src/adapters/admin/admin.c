@@ -202,7 +202,9 @@ static bool get_status(struct hg_http_request *req)
         hg_writer_str(&body, i == 0 ? "" : ",");
         write_bridge(&body, &g->config->bridges[i], &g->bridges[i]);
     }
-    hg_writer_str(&body, "]}");
+    hg_writer_str(&body, "],\"state\":");
+    write_state(&body, g);
+    hg_writer_str(&body, "}");
     answer_json(req, &body);
     return true;
 }
