@@ -9,22 +9,27 @@
 #include "rules/rules.h"
 
 /* AMQP properties from MQTT ones; slices borrow from both arguments and from itself. */
-enum { HG_MQTT_HEADERS_MAX = 64 }; /* User Properties kept of one packet; more are refused */
+enum {
+    HG_MQTT_USERS_MAX = 64,      /* User Properties of one packet; more are refused */
+    HG_MQTT_HEADERS_MAX = 64 + 5 /* with what has no AMQP property of its own */
+};
 struct hg_mqtt_inbound {
     struct hg_properties properties;
-    struct hg_header headers[HG_MQTT_HEADERS_MAX + 4];
+    struct hg_header headers[HG_MQTT_HEADERS_MAX];
     char expiration[16];
     struct hg_route reply; /* where the Response Topic leads */
 };
-/* OK; BAD_ADDRESS, NO_RULE: the Response Topic; TOO_MANY: User Properties; PROTOCOL_ERROR: a payload
- * that is said to be UTF-8 and is not (0x99: *reason_out). `raw`: the packet's properties. */
+/* `raw`: the packet's properties, empty below 5.0. OK; BAD_ADDRESS, NO_RULE, KEY_TOO_LONG: the
+ * Response Topic leads nowhere; TOO_MANY: User Properties; BAD_PROPERTY: one whose name exceeds 255
+ * bytes; BAD_PAYLOAD: is said to be UTF-8 and is not. *why_out: static text. */
 enum hg_status hg_mqtt_message_in(struct hg_mqtt_inbound *out, const struct hg_rules *rules,
                                   struct hg_bytes raw, struct hg_bytes payload, uint8_t qos,
                                   const char **why_out);
 
 /* The properties of a delivery, appended in MQTT's form, all but topic alias and subscription
  * identifiers. left_s: of its expiry, UINT32_MAX: none. `reply_topic`: text for a reply_to that no
- * rule explains ("$reply/3"); empty: left out. */
+ * rule explains ("$reply/3"); empty: left out. Characters that MQTT clients may refuse (section
+ * 1.5.4) become U+FFFD; what exceeds 65,535 bytes is left out. */
 void hg_mqtt_message_out(struct hg_writer *w, const struct hg_rules *rules,
                          const struct hg_message *m, uint32_t left_s, struct hg_bytes reply_topic);
 /* Whether the message has a reply_to that no rule explains (then the session finds a topic). */
