@@ -223,6 +223,14 @@ static void the_admin_site_tells_how_it_is(void **state)
     assert_has(out, "{\"name\":\"gw-test\",\"version\":\"");
     assert_has(out, "\"uptime_s\":5,\"draining\":false,\"rules\":2,\"workers\":[{\"worker\":0,"
                     "\"state\":\"ready\",\"upstream_up\":true,\"window_messages\":0,");
+    assert_has(out, "\"state\":null}");
+    world.state = (struct hg_state_stats){
+        .is_enabled = true, .is_ready = true, .index = {.last_offset = 7, .retained_n = 3}};
+    world.config.state_log = "headgate.state";
+    assert_has(ask_admin("/api/status"),
+               "\"state\":{\"log\":\"headgate.state\",\"ready\":true,\"leader\":false,\"offset\":7,"
+               "\"replay_ms\":0,\"retained\":3,\"sessions\":0,\"sessions_connected\":0,"
+               "\"digest\":\"0000000000000abc\"}");
     out = ask_admin("/api/rules");
     assert_has(out, "[{\"name\":\"orders\",\"patterns\":{\"mqtt\":null,\"stomp\":null,"
                     "\"http\":\"/orders/{id}\"},\"exchange\":\"shop\",\"queue\":null,");
@@ -245,6 +253,12 @@ static void readiness_says_what_is_missing(void **state)
     assert_has(out, "503 Service Unavailable");
     assert_has(out, "{\"ready\":false,\"reasons\":[\"draining\","
                     "\"worker 0: RabbitMQ is not connected\"]}");
+    world.worker.is_upstream_up = true;
+    world.gateway.is_draining = false;
+    world.state.is_enabled = true;
+    assert_has(ask_admin("/readyz"), "[\"the state log is not read up to its end\"]}");
+    world.state.is_ready = true;
+    assert_has(ask_admin("/readyz"), "200 OK");
     world_close();
 }
 

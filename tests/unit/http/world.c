@@ -244,6 +244,36 @@ void hg_metrics_write(const struct hg_gateway *gateway, struct hg_writer *out)
     hg_writer_str(out, "headgate_connections 1\n");
 }
 
+bool hg_state_is_enabled(const struct hg_gateway *gateway)
+{
+    (void)gateway;
+    return world.state.is_enabled;
+}
+
+bool hg_state_is_ready(const struct hg_gateway *gateway)
+{
+    (void)gateway;
+    return world.state.is_ready;
+}
+
+struct hg_state_index *hg_state_index_of(const struct hg_gateway *gateway)
+{
+    (void)gateway;
+    return world.state.is_enabled ? (struct hg_state_index *)&world : NULL;
+}
+
+uint64_t hg_state_index_digest(struct hg_state_index *x)
+{
+    assert_ptr_equal(x, &world);
+    return 0xabc;
+}
+
+void hg_state_stats(const struct hg_gateway *gateway, struct hg_state_stats *out)
+{
+    (void)gateway;
+    *out = world.state;
+}
+
 /* ---- What tests call ---- */
 
 static const char *const stomp_protocols[] = {"v12.stomp", "v11.stomp", NULL};

@@ -5,6 +5,7 @@
 #define HG_TEST_HTTP_WORLD_H
 
 #include "core/conn.h"
+#include "core/state.h"
 #include "core/worker.h"
 
 enum { WORLD_PUBLISHES = 64 };
@@ -49,6 +50,7 @@ struct world {
     struct world_publish publishes[WORLD_PUBLISHES];
     size_t publishes_n;
     enum hg_status publish_status; /* what hg_publish returns; HELD holds the connection */
+    struct hg_state_stats state;   /* what hg_state_stats and its like say */
     hg_gather_ask_fn *gather_ask;  /* NULL: none under way */
     hg_gather_done_fn *gather_done;
     void *gather_ctx;
