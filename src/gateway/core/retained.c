@@ -27,12 +27,19 @@ enum { HAS_TIMESTAMP = 1, HAS_PRIORITY = 2 };
 
 /* ---- Packing ---- */
 
+/* What the gateway says about the message stays, what it says to the log does not. */
 static bool is_kept(struct hg_bytes header)
 {
-    return (!hg_header_is_reserved(header) || hg_bytes_eq(header, HG_BYTES("x-headgate-address")) ||
-            hg_bytes_eq(header, HG_BYTES("x-headgate-ms")) ||
-            hg_bytes_eq(header, HG_BYTES("x-headgate-from"))) &&
-           !hg_bytes_eq(header, HG_BYTES("x-stream-offset")) && header.n <= UINT8_MAX;
+    static const char *const to_log[] = {"x-headgate-kind",     "x-headgate-retain",
+                                         "x-headgate-exchange", "x-headgate-key",
+                                         "x-headgate-as-of",    "x-stream-offset"};
+    for (size_t i = 0; i < sizeof(to_log) / sizeof(to_log[0]); i++) {
+        if (hg_bytes_eq(header, hg_bytes_str(to_log[i]))) {
+            return false;
+        }
+    }
+    return header.n <= UINT8_MAX &&
+           (!hg_header_is_reserved(header) || hg_bytes_starts(header, HG_BYTES("x-headgate-")));
 }
 
 static void pack_short(struct hg_writer *w, struct hg_bytes text)
@@ -86,15 +93,15 @@ static uint16_t pack_properties(struct hg_writer *w, const struct hg_properties 
     return headers_n;
 }
 
-/* A message without a date never ends by itself: a process that reads the log later could not know
- * when it began. */
+/* As message/expiry.h counts; but without a date it never ends: a process that reads the log later
+ * could not know when it began. */
 static uint64_t ends_ms_of(const struct hg_message *m)
 {
     const struct hg_properties *p = hg_message_properties(m);
     const struct hg_value *sent = hg_message_header(m, HG_BYTES("x-headgate-ms"));
     uint64_t ttl_ms;
-    uint64_t sent_ms = p->timestamp_s < UINT64_MAX / 1000 ? p->timestamp_s * 1000 : 0;
-    bool is_dated = p->has_timestamp;
+    bool is_dated = p->has_timestamp && p->timestamp_s < INT64_MAX / 1000;
+    uint64_t sent_ms = is_dated ? p->timestamp_s * 1000 + 999 : 0;
     if (sent != NULL && sent->kind == HG_VALUE_INT && sent->u.i >= 0) {
         sent_ms = (uint64_t)sent->u.i;
         is_dated = true;
@@ -102,7 +109,7 @@ static uint64_t ends_ms_of(const struct hg_message *m)
     if (!is_dated || !hg_bytes_to_u64(p->expiration, UINT32_MAX, &ttl_ms)) {
         return UINT64_MAX;
     }
-    return sent_ms + ttl_ms;
+    return sent_ms + (ttl_ms == 0 ? 1 : ttl_ms);
 }
 
 struct hg_bytes hg_retained_name_of(struct hg_bytes exchange, struct hg_bytes key,

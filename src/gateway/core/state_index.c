@@ -347,7 +347,7 @@ static bool make_record(const struct hg_message *m, const struct hg_state_messag
         return why != NULL;
     }
     bool is_handover = what->act == HG_SESSION_HANDOVER;
-    bool inherits = what->act == HG_SESSION_CLAIM && read->inherits;
+    bool inherits = what->act == HG_SESSION_CLAIM && !what->is_copy && read->inherits;
     struct hg_session_record made = is_handover ? *there : *read;
     const struct hg_session_record none = {0};
     const struct hg_session_record *in_flight = !inherits ? read : there != NULL ? there : &none;
@@ -358,8 +358,8 @@ static bool make_record(const struct hg_message *m, const struct hg_state_messag
     if (inherits) {
         made.filters = in_flight->filters;
         made.filters_n = in_flight->filters_n;
-        made.inherits = false;
     }
+    made.inherits = false;
     if (!is_handover) {
         made.client_id = what->client_id;
         made.boot_id = what->owner.boot_id;
