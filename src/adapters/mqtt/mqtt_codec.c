@@ -175,7 +175,6 @@ static void decode_connect(struct cursor *c, struct hg_mqtt_packet *packet)
     out->is_supported = is_old ? out->level == HG_MQTT_V31
                                : out->level == HG_MQTT_V311 || out->level == HG_MQTT_V50;
     if (!out->is_supported) {
-        c->level = has_failed(c) ? 0 : out->level;
         c->rest.n = 0; /* laid out in a way that is not known here */
         return;
     }
@@ -456,11 +455,11 @@ static int refuse(struct hg_mqtt_decoder *dec, struct hg_error *err, enum hg_sta
 ssize_t hg_mqtt_decode(struct hg_mqtt_decoder *dec, const struct hg_mqtt_limits *limits,
                        struct hg_bytes in, struct hg_mqtt_packet *out, struct hg_error *err)
 {
-    if (dec->has_failed) {
-        return hg_error_set(err, HG_PROTOCOL_ERROR, "an earlier packet was refused", 0);
-    }
     if (in.n == 0) {
         return 0;
+    }
+    if (dec->has_failed) {
+        return hg_error_set(err, HG_PROTOCOL_ERROR, "an earlier packet was refused", 0);
     }
     enum hg_mqtt_type type = in.p[0] >> 4;
     uint8_t flags = in.p[0] & 0x0f;
@@ -510,6 +509,7 @@ ssize_t hg_mqtt_decode(struct hg_mqtt_decoder *dec, const struct hg_mqtt_limits 
     if (has_failed(&c)) {
         return refuse(dec, err, c.err.status, c.err.rule, c.err.at);
     }
+    dec->has_failed = dec->level == 0; /* a version of which nothing more is understood */
     return head_n + (ssize_t)remaining;
 }
 

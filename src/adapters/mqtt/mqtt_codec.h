@@ -49,7 +49,8 @@ enum hg_mqtt_connack { /* 3.1.1's return codes, section 3.2.2.3 */
 /* Strings are UTF-8 without control characters. `properties` is empty below 5.0. */
 struct hg_mqtt_connect {
     uint8_t level;
-    /* false: the level is none that the decoder knows, and what follows here is not filled in */
+    /* false: the level is none that the decoder knows: what follows here is not filled in, and
+     * no further packet is read */
     bool is_supported;
     bool is_clean, has_will, will_retain, has_user, has_password;
     uint8_t will_qos;

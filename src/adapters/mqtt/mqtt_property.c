@@ -257,26 +257,26 @@ bool hg_mqtt_property_next_user(struct hg_bytes *rest, struct hg_bytes *name_out
 
 void hg_mqtt_property_u8(struct hg_writer *w, enum hg_mqtt_property_id id, uint8_t v)
 {
-    hg_writer_u8(w, id);
+    hg_writer_u8(w, (uint8_t)id);
     hg_writer_u8(w, v);
 }
 
 void hg_mqtt_property_u16(struct hg_writer *w, enum hg_mqtt_property_id id, uint16_t v)
 {
-    hg_writer_u8(w, id);
+    hg_writer_u8(w, (uint8_t)id);
     hg_writer_u16(w, v);
 }
 
 void hg_mqtt_property_u32(struct hg_writer *w, enum hg_mqtt_property_id id, uint32_t v)
 {
-    hg_writer_u8(w, id);
+    hg_writer_u8(w, (uint8_t)id);
     hg_writer_u32(w, v);
 }
 
 void hg_mqtt_property_varint(struct hg_writer *w, enum hg_mqtt_property_id id, uint32_t v)
 {
     uint8_t digits[HG_MQTT_VARINT_MAX];
-    hg_writer_u8(w, id);
+    hg_writer_u8(w, (uint8_t)id);
     hg_writer_bytes(w, hg_bytes(digits, hg_mqtt_varint_encode(digits, v)));
 }
 
@@ -299,7 +299,7 @@ static struct hg_bytes cut(struct hg_bytes text)
 
 void hg_mqtt_property_bytes(struct hg_writer *w, enum hg_mqtt_property_id id, struct hg_bytes v)
 {
-    hg_writer_u8(w, id);
+    hg_writer_u8(w, (uint8_t)id);
     write_bytes(w, id == HG_MQTT_REASON_STRING ? cut(v) : v);
 }
 

@@ -46,6 +46,7 @@ static const struct wire_case wire_cases[] = {
     {"3.1: the remaining length wins over the user name flag", "10 0f 0006 4d5149736470 03 c2 0000 0001 63", HI31},
     {"3.1: and over the password flag", "10 12 0006 4d5149736470 03 c2 0000 0001 63 0001 75", "connect 3 clean ka=0 id=c user=u\n"},
     {"a level that nobody knows", "10 07 0004 4d515454 84", "connect 132 not supported\n"},
+    {"and nothing more is read from it", "10 07 0004 4d515454 84 c000", "connect 132 not supported\nPROTOCOL_ERROR 0: an earlier packet was refused\n"},
     {"MQTT with 3.1's level", "10 0d 0004 4d515454 03 02 0000 0001 63", "connect 3 not supported\n"},
     {"MQIsdp with 3.1.1's level", "10 0f 0006 4d5149736470 04 02 0000 0001 63", "connect 4 not supported\n"},
     {"another protocol name", "10 0d 0004 4d515455 04 02 0000 0001 63", "MALFORMED 4: the protocol name must be MQTT\n"},
