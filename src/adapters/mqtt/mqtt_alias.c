@@ -51,14 +51,14 @@ void hg_mqtt_alias_free(struct hg_mqtt_alias_out *a)
     hg_free(a);
 }
 
-/* Whether the topic was sent lately; it is noted. */
+/* Whether the topic was sent lately; if not, it is noted. */
 static bool was_seen(struct hg_mqtt_alias_out *a, struct hg_bytes topic)
 {
     uint64_t hash = hg_siphash(a->seed, topic);
     uint32_t *place = &a->seen[hash % SEEN_CAP];
     uint32_t mark = (uint32_t)(hash >> 32) | 1;
     bool is_same = *place == mark;
-    *place = mark;
+    *place = is_same ? 0 : mark;
     return is_same;
 }
 

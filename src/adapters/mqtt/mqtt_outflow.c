@@ -314,22 +314,21 @@ enum hg_mqtt_out_step hg_mqtt_out_next(struct hg_mqtt_out *out,
 
 /* ---- Answers ---- */
 
-/* The client has answered what RabbitMQ will deliver once more. Without memory it will get it once
- * more, too. */
-static void note_answered(struct hg_mqtt_out *out, const struct hg_mqtt_out_slot *slot)
+/* The client has answered what RabbitMQ will deliver once more. */
+static bool note_answered(struct hg_mqtt_out *out, struct hg_queue *queue, uint64_t fingerprint)
 {
     if (out->answered_n == out->answered_cap) {
         uint32_t cap = out->answered_cap == 0 ? FIRST_N : out->answered_cap * 2;
         void *answered = hg_realloc(out->answered, cap * sizeof(out->answered[0]));
         if (answered == NULL) {
-            return;
+            return false;
         }
         out->answered = answered;
         out->answered_cap = cap;
     }
-    out->answered[out->answered_n++] =
-        (struct hg_mqtt_out_answered){slot->queue, slot->fingerprint};
+    out->answered[out->answered_n++] = (struct hg_mqtt_out_answered){queue, fingerprint};
     out->awaited_n++;
+    return true;
 }
 
 static void drop_answered(struct hg_mqtt_out *out, uint32_t i)
@@ -348,7 +347,8 @@ static void settle(struct hg_mqtt_out *out, struct hg_mqtt_out_slot *slot,
                    struct hg_queue **queue_out, struct hg_ticket *ticket_out)
 {
     if (slot->is_stale) {
-        note_answered(out, slot);
+        /* without memory the client will get it once more, too */
+        (void)note_answered(out, slot->queue, slot->fingerprint);
     } else {
         *queue_out = slot->queue;
         *ticket_out = slot->ticket;
@@ -421,17 +421,18 @@ enum hg_status hg_mqtt_out_resume(struct hg_mqtt_out *out, struct hg_queue *queu
 {
     out->is_unclean = is_unclean;
     for (size_t i = 0; i < n; i++) {
-        if (tx[i].packet_id == 0) {
-            continue; /* a record that is none of ours */
-        }
-        if (!has_slots(out, tx[i].packet_id)) {
+        if (tx[i].packet_id == 0 ? !note_answered(out, queue, tx[i].fingerprint)
+                                 : !has_slots(out, tx[i].packet_id)) {
             return HG_NO_MEMORY;
+        }
+        if (tx[i].packet_id == 0) {
+            continue;
         }
         struct hg_mqtt_out_slot *slot = slot_of(out, tx[i].packet_id);
         set_state(out, slot, tx[i].is_released ? RELEASED : EXPECTED);
         slot->queue = tx[i].is_released ? NULL : queue;
         slot->fingerprint = tx[i].fingerprint;
-        slot->qos = 2; /* if it was less, clearing it does no harm */
+        set_doubtful(out, slot, true); /* its QoS is not known */
         slot->order = out->next_order++;
     }
     return HG_OK;
@@ -444,8 +445,7 @@ static bool list_slot(const struct hg_mqtt_out_slot *slot, const struct hg_queue
     bool comes_again = slot->queue != NULL && slot->queue == queue &&
                        (slot->state == SENT || slot->state == EXPECTED || slot->state == RESERVED);
     bool is_held = slot->state == RELEASED || slot->state == CLEARING ||
-                   (slot->state == SENT && slot->qos == 2) ||
-                   (slot->state == FREE && slot->is_doubtful);
+                   (slot->state == SENT && slot->qos == 2) || slot->is_doubtful;
     tx->fingerprint = comes_again ? slot->fingerprint : 0;
     tx->is_released = !comes_again;
     return comes_again || is_held;
@@ -466,13 +466,14 @@ bool hg_mqtt_out_list(const struct hg_mqtt_out *out, const struct hg_queue *queu
                       struct hg_session_tx **out_own, size_t *n_out)
 {
     uint32_t ids_n = out->is_unclean && id_max > out->slots_cap ? id_max : out->slots_cap;
+    size_t n_max = ids_n + out->answered_n;
     *out_own = NULL;
     *n_out = 0;
-    if (ids_n == 0) {
+    if (n_max == 0) {
         return true;
     }
-    struct listed *all = hg_alloc(ids_n * sizeof(*all));
-    struct hg_session_tx *tx = hg_alloc(ids_n * sizeof(*tx));
+    struct listed *all = hg_alloc(n_max * sizeof(*all));
+    struct hg_session_tx *tx = hg_alloc(n_max * sizeof(*tx));
     if (all == NULL || tx == NULL) {
         hg_free(all);
         hg_free(tx);
@@ -488,6 +489,12 @@ bool hg_mqtt_out_list(const struct hg_mqtt_out *out, const struct hg_queue *queu
     qsort(all, n, sizeof(*all), by_order);
     for (size_t i = 0; i < n; i++) {
         tx[i] = all[i].tx;
+    }
+    for (uint32_t i = 0; i < out->answered_n; i++) {
+        if (out->answered[i].queue == queue) {
+            tx[n++] = (struct hg_session_tx){.fingerprint = out->answered[i].fingerprint,
+                                             .is_released = true};
+        }
     }
     hg_free(all);
     *out_own = tx;

@@ -102,7 +102,8 @@ enum hg_mqtt_out_answer hg_mqtt_out_hear(struct hg_mqtt_out *out, enum hg_mqtt_t
 /* ---- A session that goes on, a link that was lost ---- */
 
 /* What was in flight when the client went, out of `queue`: nothing is in the ledger yet. The released
- * ones wait for PUBCOMP from now on: the caller sends PUBREL for each. OK, NO_MEMORY. */
+ * ones wait for PUBCOMP from now on: the caller sends PUBREL for each that has an identifier (0: the
+ * message will come again, and the client has answered it already). OK, NO_MEMORY. */
 enum hg_status hg_mqtt_out_resume(struct hg_mqtt_out *out, struct hg_queue *queue,
                                   const struct hg_session_tx *tx, size_t n, bool is_unclean);
 /* What has to be remembered when the client goes: deliveries out of `queue`, and identifiers up to
