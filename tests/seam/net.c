@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+static struct seam_net *the_net; /* that is open */
+
 static struct seam_link *link_of(const struct hg_stream *s)
 {
     return HG_CONTAINER_OF(s, struct seam_link, stream);
@@ -69,7 +71,8 @@ static const struct hg_stream_ops stream_ops = {
 struct hg_stream *hg_tcp_connect(struct hg_net *net, const char *host, uint16_t port,
                                  uint64_t timeout_ms, const struct hg_stream_user *user, void *ctx)
 {
-    struct seam_net *sn = HG_CONTAINER_OF(net, struct seam_net, net);
+    struct seam_net *sn = the_net;
+    (void)net;
     (void)host;
     (void)port;
     (void)timeout_ms;
@@ -135,6 +138,15 @@ void seam_net_open(struct seam_net *sn)
     hg_list_init(&sn->net.dirty);
     hg_wheel_open(&sn->wheel, hg_clock_ms());
     sn->net.wheel = &sn->wheel;
+    the_net = sn;
+}
+
+void seam_net_adopt(struct seam_net *sn, struct hg_net *net)
+{
+    HG_CHECK(sn->others_n < SEAM_NETS_MAX);
+    hg_list_init(&net->deferred);
+    hg_list_init(&net->dirty);
+    sn->others[sn->others_n++] = net;
 }
 
 void seam_net_close(struct seam_net *sn)
@@ -146,11 +158,11 @@ void seam_net_close(struct seam_net *sn)
     }
 }
 
-static bool run_deferred(struct seam_net *sn)
+static bool run_deferred(struct hg_net *net)
 {
     bool did = false;
-    while (!hg_list_is_empty(&sn->net.deferred)) {
-        struct hg_defer *defer = HG_LIST_ENTRY(sn->net.deferred.next, struct hg_defer, link);
+    while (!hg_list_is_empty(&net->deferred)) {
+        struct hg_defer *defer = HG_LIST_ENTRY(net->deferred.next, struct hg_defer, link);
         hg_net_undefer(defer);
         defer->run(defer);
         did = true;
@@ -201,7 +213,10 @@ void seam_net_run(struct seam_net *sn)
         for (size_t i = 0; i < sn->links_n; i++) {
             did = turn_link(sn, sn->links[i]) || did;
         }
-        did = run_deferred(sn) || did;
+        did = run_deferred(&sn->net) || did;
+        for (size_t i = 0; i < sn->others_n; i++) {
+            did = run_deferred(sn->others[i]) || did;
+        }
     }
 }
 
@@ -210,6 +225,9 @@ void seam_net_pass(struct seam_net *sn, uint64_t ms)
     for (uint64_t passed = 0; passed < ms; passed += HG_WHEEL_TICK_MS) {
         seam_now_ms += HG_WHEEL_TICK_MS;
         hg_wheel_advance(&sn->wheel, seam_now_ms);
+        for (size_t i = 0; i < sn->others_n; i++) {
+            hg_wheel_advance(sn->others[i]->wheel, seam_now_ms);
+        }
         seam_net_run(sn);
     }
 }

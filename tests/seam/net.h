@@ -7,7 +7,7 @@
 #include "seam/broker.h"
 #include "stream/net.h"
 
-enum { SEAM_LINKS_MAX = 32 };
+enum { SEAM_LINKS_MAX = 32, SEAM_NETS_MAX = 4 };
 
 /* One connection attempt and, once open, the broker at its other end. */
 struct seam_link {
@@ -21,6 +21,8 @@ struct seam_link {
 struct seam_net {
     struct hg_net net;
     struct hg_wheel wheel;
+    struct hg_net *others[SEAM_NETS_MAX]; /* that turn and pass time along with `net` */
+    size_t others_n;
     struct seam_link *links[SEAM_LINKS_MAX]; /* all since the start, oldest first */
     size_t links_n;
     size_t chunk_n;                    /* bytes handed to on_read at once; 0: all */
@@ -28,8 +30,10 @@ struct seam_net {
     void (*prepare)(struct broker *b); /* sets up each new broker; may be NULL */
 };
 
-/* One at a time: hg_tcp_connect finds it through its net. */
+/* One at a time. */
 void seam_net_open(struct seam_net *sn);
+/* One more net, somebody else's, for tests with several workers. Its wheel is set and open. */
+void seam_net_adopt(struct seam_net *sn, struct hg_net *net);
 void seam_net_close(struct seam_net *sn);
 /* Turns the loop until nothing happens any more. */
 void seam_net_run(struct seam_net *sn);
