@@ -28,6 +28,9 @@ struct item {            /* what both kinds of keys are to the log */
     uint64_t hash;
     uint32_t bytes; /* of its message in the log */
     bool is_retained, is_gone, is_copying;
+    /* Of what is gone: a copy came after it, and is not cleared yet. Who began to read the log in
+     * between believes that copy. */
+    bool is_haunted;
 };
 
 struct retained {
@@ -147,6 +150,7 @@ static void go_live(struct hg_state_index *x, struct item *item, uint64_t hash, 
 static void go(struct hg_state_index *x, struct item *item, uint64_t now_ms)
 {
     item->is_gone = true;
+    item->is_haunted = false;
     item->is_copying = false;
     item->bytes = 0;
     item->at = now_ms;
@@ -170,6 +174,7 @@ static void refuse_copy(struct hg_state_index *x, struct item *item, bool is_of_
 {
     copy_again(x, item);
     out->must_clear = item->is_gone && is_of_live;
+    item->is_haunted = item->is_haunted || out->must_clear;
     out->version = item->version;
 }
 
@@ -416,6 +421,12 @@ static void set_record(struct hg_state_index *x, struct session *s,
     if (moves) {
         take_out(x, &s->item);
         go_live(x, &s->item, hash, bytes);
+        if (s->item.is_haunted) { /* it is to be copied at once */
+            s->item.is_haunted = false;
+            s->item.at = x->read_bytes - x->limits.log_bytes;
+            hg_list_remove(&s->item.link);
+            hg_list_add_last(x->live.next, &s->item.link); /* in front */
+        }
         return;
     }
     x->digest -= digest_of(&s->item);
