@@ -17,12 +17,18 @@ enum {
     PEERS_MAX = 256 /* other instances that own a connected session */
 };
 
+enum job_kind {
+    JOB_DISCONNECT, /* its instance died */
+    JOB_WILL,       /* its will is due */
+    JOB_END         /* its time is over */
+};
+
 /* One session's turn. */
 struct job {
     struct hg_list link;
     struct hg_janitor *janitor;
     struct hg_session_record *record; /* its own copy */
-    enum { JOB_DISCONNECT, JOB_WILL, JOB_END } kind;
+    enum job_kind kind;
     struct hg_state_wait wait;
     struct hg_state_errand errand;
 };
@@ -351,7 +357,7 @@ struct looking {
 
 /* What there is to be done for a session now; false: nothing. */
 static bool needs_job(struct hg_janitor *j, const struct hg_session_record *r, uint64_t wall_ms,
-                      int *kind_out)
+                      enum job_kind *kind_out)
 {
     if (r->disconnected_ms == 0) {
         struct peer *peer = r->boot_id == j->worker->gateway->boot_id ? NULL : peer_of(j, r);
@@ -375,7 +381,7 @@ static void look_at(void *ctx, const struct hg_session_record *r)
 {
     struct looking *l = ctx;
     struct hg_janitor *j = l->janitor;
-    int kind = 0;
+    enum job_kind kind = JOB_WILL;
     if (!needs_job(j, r, l->wall_ms, &kind) || hg_map_find(&j->by_client, r->client_id) != NULL) {
         return;
     }
