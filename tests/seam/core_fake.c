@@ -4,7 +4,8 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "message/topic.h"
+#include "core/queue.h"
+#include "core/retain.h"
 #include "seam/hex.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
@@ -40,6 +41,23 @@ struct hg_sub_link { /* what a subscription holds: here, its source and place in
     struct hg_sub *sub;
     bool is_source;
     char *queue, *exchange, *key; /* of a source */
+    char *filter;                 /* of one that is bound to a session's queue */
+};
+
+struct hg_queue {
+    struct hg_list link;
+    struct hg_session *session;
+    const struct hg_queue_ops *ops;
+    void *ctx;
+    char *name;
+    struct hg_sub *sub;
+    bool has_state; /* it was told one */
+    uint64_t tag;   /* of its last delivery */
+};
+
+struct serving {
+    struct hg_list link;
+    struct hg_sub *sub;
 };
 
 struct declare {
@@ -153,6 +171,7 @@ void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enu
     hg_list_init(&s->subs);
     hg_list_init(&s->publishes);
     hg_list_init(&s->declares);
+    hg_list_init(&s->servings);
 }
 
 static void log_publish(struct core_fake *f, const struct hg_publish_args *args)
@@ -283,6 +302,23 @@ enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, str
     return HG_OK;
 }
 
+enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, struct hg_trie *index,
+                                  struct hg_bytes filter, const char **why_out)
+{
+    struct core_fake *f = core_of(s);
+    *why_out = NULL;
+    if (s->subs_n >= f->config.max_subscriptions) {
+        return HG_TOO_MANY;
+    }
+    if (index != NULL && !hg_trie_add(index, filter, &sub->entry)) {
+        return HG_NO_MEMORY;
+    }
+    sub->index = index;
+    begin_sub(s, sub);
+    sub->is_live = true;
+    return HG_OK;
+}
+
 static void log_queue(struct core_fake *f, const struct hg_queue_spec *spec)
 {
     hg_writer_str(&f->calls, " declare");
@@ -321,6 +357,17 @@ enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
     return HG_OK;
 }
 
+static void forget_servings(struct core_fake *f, const struct hg_sub *sub)
+{
+    HG_LIST_FOREACH_SAFE (it, &f->servings) {
+        struct serving *serving = HG_LIST_ENTRY(it, struct serving, link);
+        if (serving->sub == sub) {
+            hg_list_remove(it);
+            free(serving);
+        }
+    }
+}
+
 void hg_unsubscribe(struct hg_sub *sub)
 {
     struct hg_session *s = sub->session;
@@ -328,17 +375,24 @@ void hg_unsubscribe(struct hg_sub *sub)
         return;
     }
     struct core_fake *f = core_of(s);
-    begin_call(f, "unsubscribe");
-    if (sub->links->is_source) {
+    if (sub->index != NULL && sub->index != f->index) {
+        hg_trie_remove(sub->index, &sub->entry); /* hg_subscribe_index: nothing of RabbitMQ */
+    } else if (sub->links->is_source) {
+        begin_call(f, "unsubscribe");
         log_field(f, "queue", hg_bytes_str(sub->links->queue));
         log_field(f, "exchange", hg_bytes_str(sub->links->exchange));
         log_field(f, "key", hg_bytes_str(sub->links->key));
-    } else {
-        hg_writer_str(&f->calls, " ");
+    } else if (sub->links->filter != NULL) {
+        begin_call(f, "unsubscribe ");
+        log_text(f, hg_bytes_str(sub->links->filter));
+    } else if (sub->index != NULL) {
+        begin_call(f, "unsubscribe ");
         hg_trie_write_pattern(f->index, &sub->entry, &f->calls);
         hg_trie_remove(f->index, &sub->entry);
     }
+    forget_servings(f, sub);
     hg_list_remove(&sub->links->link);
+    free(sub->links->filter);
     free(sub->links->queue);
     free(sub->links->exchange);
     free(sub->links->key);
@@ -436,10 +490,136 @@ void hg_session_detach(struct hg_session *s)
     }
 }
 
+/* ---- core/queue.h ---- */
+
+struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_options *options,
+                               const struct hg_queue_ops *ops, void *ctx)
+{
+    struct core_fake *f = core_of(s);
+    struct hg_queue *q = calloc(1, sizeof(*q));
+    assert_non_null(q);
+    *q = (struct hg_queue){
+        .session = s, .ops = ops, .ctx = ctx, .name = text_of(options->name), .sub = options->sub};
+    hg_list_add_last(&f->queues, &q->link);
+    begin_call(f, "open ");
+    log_text(f, options->name);
+    hg_writer_printf(&f->calls, " prefetch=%u%s%s", options->prefetch,
+                     options->is_fresh ? " fresh" : "", options->is_exclusive ? " exclusive" : "");
+    const struct hg_properties arguments = {.headers = options->arguments,
+                                            .headers_n = options->arguments_n};
+    log_properties(f, arguments);
+    return q;
+}
+
+static enum hg_status log_answer(struct hg_queue *q, const char *what, struct hg_ticket ticket)
+{
+    struct core_fake *f = core_of(q->session);
+    begin_call(f, what);
+    hg_writer_printf(&f->calls, " %llu", (unsigned long long)ticket.tag);
+    return HG_OK;
+}
+
+enum hg_status hg_queue_ack(struct hg_queue *q, struct hg_ticket ticket)
+{
+    return log_answer(q, "ack", ticket);
+}
+
+enum hg_status hg_queue_nack(struct hg_queue *q, struct hg_ticket ticket, bool is_requeue)
+{
+    return log_answer(q, is_requeue ? "requeue" : "reject", ticket);
+}
+
+static void free_queue(struct hg_queue *q)
+{
+    hg_list_remove(&q->link);
+    free(q->name);
+    free(q);
+}
+
+void hg_queue_close(struct hg_queue *q, enum hg_queue_end how)
+{
+    static const char *const names[] = {"keep", "delete", "delete-if-idle"};
+    if (q != NULL) {
+        begin_call(core_of(q->session), "close ");
+        log_text(core_of(q->session), hg_bytes_str(q->name));
+        hg_writer_printf(&core_of(q->session)->calls, " %s", names[how]);
+        free_queue(q);
+    }
+}
+
+enum hg_status hg_subscribe_queue_filter(struct hg_session *s, struct hg_sub *sub,
+                                         struct hg_bytes filter, struct hg_queue *q,
+                                         const char **why_out)
+{
+    struct core_fake *f = core_of(s);
+    *why_out = NULL;
+    if (s->subs_n >= f->config.max_subscriptions) {
+        return HG_TOO_MANY;
+    }
+    if (f->subscribe_status != HG_OK) {
+        return f->subscribe_status;
+    }
+    begin_sub(s, sub);
+    sub->links->filter = text_of(filter);
+    begin_call(f, "subscribe ");
+    log_text(f, filter);
+    hg_writer_str(&f->calls, " on ");
+    log_text(f, hg_bytes_str(q->name));
+    return HG_OK;
+}
+
+static void tell_queue(struct hg_queue *q, enum hg_status status, const char *reason)
+{
+    struct hg_queue told = *q;
+    q->has_state = true;
+    if (status != HG_OK) {
+        told.name = NULL;
+        free_queue(q);
+    }
+    told.ops->on_state(told.ctx, status, core_of(told.session)->has_queues, hg_bytes_str(reason));
+}
+
+void core_queue_is(struct core_fake *f, size_t n, enum hg_status status, const char *reason)
+{
+    tell_queue(HG_LIST_ENTRY(nth(&f->queues, n), struct hg_queue, link), status, reason);
+}
+
+static struct hg_queue *queue_named(struct core_fake *f, const char *name, bool must_be_new)
+{
+    HG_LIST_FOREACH (it, &f->queues) {
+        struct hg_queue *q = HG_LIST_ENTRY(it, struct hg_queue, link);
+        if (must_be_new ? !q->has_state : strcmp(q->name, name) == 0) {
+            return q;
+        }
+    }
+    return NULL;
+}
+
+/* ---- core/retain.h ---- */
+
+enum hg_status hg_retained_serve(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter)
+{
+    struct serving *serving = calloc(1, sizeof(*serving));
+    assert_non_null(serving);
+    serving->sub = sub;
+    hg_list_add_last(&core_of(s)->servings, &serving->link);
+    begin_call(core_of(s), "serve ");
+    log_text(core_of(s), filter);
+    return HG_OK;
+}
+
+void hg_retained_resume(struct hg_session *s)
+{
+    (void)s;
+}
+
 /* ---- Deliveries ---- */
 
 static bool is_wanted(const struct hg_sub_link *link, const struct core_delivery *d)
 {
+    if (link->filter != NULL) {
+        return false; /* its queue brings it */
+    }
     if (d->is_redelivered && !d->must_keep && !link->sub->takes_redelivered) {
         return false;
     }
@@ -469,6 +649,39 @@ static void hand_over(struct hg_session *s, struct hg_delivery *d, struct hg_sub
     }
 }
 
+static void end_delivery(struct hg_delivery *d)
+{
+    for (size_t i = 0; i < HG_DELIVERY_CACHES; i++) {
+        hg_buf_unref(d->cache[i]);
+    }
+    hg_message_unref(d->message);
+}
+
+/* Out of a queue, or one that was retained. */
+static void deliver_to_one(struct core_fake *f, struct hg_delivery *delivery,
+                           const struct core_delivery *d)
+{
+    struct hg_sub *sub = NULL;
+    struct hg_session *s = core_session(f->conn);
+    if (d->from != NULL) {
+        delivery->queue = queue_named(f, d->from, false);
+        assert_non_null(delivery->queue);
+        delivery->ticket.tag = ++delivery->queue->tag;
+        sub = delivery->queue->sub;
+        s = delivery->queue->session;
+    } else {
+        assert_false(hg_list_is_empty(&f->servings));
+        sub = HG_LIST_ENTRY(f->servings.next, struct serving, link)->sub;
+    }
+    if (sub != NULL) {
+        sub->next_match = NULL;
+    }
+    if (s != NULL && !s->conn->is_closing) {
+        s->ops->deliver(s, delivery, sub);
+    }
+    end_delivery(delivery);
+}
+
 void core_deliver(struct core_fake *f, const struct core_delivery *d)
 {
     const struct hg_message_parts parts = {.exchange = hg_bytes_str(d->exchange),
@@ -482,7 +695,12 @@ void core_deliver(struct core_fake *f, const struct core_delivery *d)
     struct hg_delivery delivery = {.message = message,
                                    .address = hg_bytes_str(d->address),
                                    .must_keep = d->must_keep,
-                                   .is_redelivered = d->is_redelivered};
+                                   .is_redelivered = d->is_redelivered,
+                                   .is_retained = d->is_retained};
+    if (d->from != NULL || d->is_retained) {
+        deliver_to_one(f, &delivery, d);
+        return;
+    }
     for (size_t i = 0; i < CORE_CONNS_MAX && f->conns[i] != NULL; i++) {
         struct hg_sub *first = NULL;
         struct hg_sub **last = &first;
@@ -496,10 +714,7 @@ void core_deliver(struct core_fake *f, const struct core_delivery *d)
         }
         hand_over(f->conns[i]->session, &delivery, first);
     }
-    for (size_t i = 0; i < HG_DELIVERY_CACHES; i++) {
-        hg_buf_unref(delivery.cache[i]);
-    }
-    hg_message_unref(message);
+    end_delivery(&delivery);
 }
 
 /* ---- core/conn.h ---- */
@@ -754,6 +969,11 @@ void core_turn(struct core_fake *f)
             answer(waiting, HG_OK, "");
             has_happened = true;
         }
+        struct hg_queue *q = f->is_answering ? queue_named(f, NULL, true) : NULL;
+        if (q != NULL) {
+            tell_queue(q, HG_OK, "");
+            has_happened = true;
+        }
         if (f->is_answering && !hg_list_is_empty(&f->declares)) {
             core_declared(f, 0, HG_OK, "");
             has_happened = true;
@@ -790,6 +1010,10 @@ void core_open(struct core_fake *f)
         .mqtt_connect_timeout_ms = 10000,
         .mqtt_max_inflight = 64,
         .mqtt_max_queued = 1000,
+        .mqtt_receive_max = 1024,
+        .mqtt_topic_alias_max = 16,
+        .mqtt_max_session_expiry_ms = 86400000,
+        .mqtt_shared_expires_ms = 3600000,
         .stomp_rabbitmq_destinations = true,
         .stomp_max_frame_bytes = 16 << 20,
         .stomp_max_header_bytes = 100 << 10,
@@ -801,10 +1025,28 @@ void core_open(struct core_fake *f)
     f->worker.gateway = &f->gateway;
     hg_wheel_open(&f->worker.wheel, hg_clock_ms());
     hg_list_init(&f->worker.conns);
+    hg_list_init(&f->worker.services);
     hg_list_init(&f->publishes);
     hg_list_init(&f->subs);
     hg_list_init(&f->declares);
     hg_list_init(&f->claims);
+    hg_list_init(&f->queues);
+    hg_list_init(&f->servings);
+    static const struct hg_rule_spec builtin = {.where = "built-in",
+                                                .name = "built-in",
+                                                .pattern = {"{path...}", "{path...}", "{path...}"},
+                                                .exchange = "amq.topic",
+                                                .key = "{path...}",
+                                                .persistent = HG_UNSET,
+                                                .escape = HG_ESCAPE_PLAIN,
+                                                .is_builtin = true};
+    struct hg_writer problems = {0};
+    seam_spare(true);
+    f->rules = hg_rules_new(&builtin, 1, NULL, 0, &problems);
+    assert_non_null(f->rules);
+    seam_spare(false);
+    hg_writer_close(&problems);
+    f->worker.rules = f->rules;
     f->index = hg_trie_new(HG_TRIE_ADDRESS);
     assert_non_null(f->index);
 }
@@ -844,11 +1086,18 @@ void core_close(struct core_fake *f)
         free(f->conns[i]);
         f->conns[i] = NULL;
     }
+    HG_LIST_FOREACH_SAFE (it, &f->worker.services) {
+        struct hg_service *service = HG_LIST_ENTRY(it, struct hg_service, link);
+        service->ops->close(service);
+    }
+    assert_true(hg_list_is_empty(&f->worker.services));
     assert_true(hg_list_is_empty(&f->publishes));
     assert_true(hg_list_is_empty(&f->subs));
     assert_true(hg_list_is_empty(&f->claims));
+    assert_true(hg_list_is_empty(&f->queues));
     assert_int_equal(hg_wheel_next_ms(&f->worker.wheel, hg_clock_ms()), UINT64_MAX);
     hg_trie_free(f->index);
+    hg_rules_free(f->rules);
     hg_writer_close(&f->calls);
 }
 

@@ -48,8 +48,10 @@ enum core_step_kind {
     SUBSCRIBED, /* the same for the oldest subscription without an answer */
     DECLARED,   /* the same for a declaration */
     ENDED,      /* the oldest live subscription ends from outside, for the status given */
+    QUEUE_IS, /* the oldest queue that the session consumes is told its state: OK, or what is given */
     PUBLISH_IS, /* what hg_publish returns from now on; OK after HELD releases who was held */
     DELIVER, /* "address=a/b mode=2 body=hello world": to whoever subscribed; see core_delivery */
+    SERVE,   /* the same, as a retained message, to the oldest hg_retained_serve of f->conn */
 
     /* The rest of the world. */
     WAIT,  /* so many milliseconds pass */
@@ -85,7 +87,9 @@ struct core_fake {
     enum hg_status publish_status;   /* of hg_publish: OK at first */
     enum hg_status subscribe_status; /* of hg_subscribe_…: OK at first */
     enum hg_on_reject on_reject;     /* of the rule that takes publishes */
-    bool is_answering; /* subscriptions and declarations succeed by themselves, at the next turn */
+    /* subscriptions, declarations and queues succeed by themselves, at the next turn */
+    bool is_answering;
+    bool has_queues;            /* queues that are opened have existed */
     bool is_withholding_claims; /* client identifiers are not granted */
 
     /* The test's to look at. */
@@ -96,8 +100,9 @@ struct core_fake {
     /* Its own. */
     const struct hg_adapter *adapter;
     const char *subprotocol;
-    struct hg_list publishes, subs, declares, claims;
+    struct hg_list publishes, subs, declares, claims, queues, servings;
     struct hg_trie *index;
+    struct hg_rules *rules; /* the built-in rule */
 };
 
 void core_open(struct core_fake *f);
@@ -126,17 +131,23 @@ bool core_has_waiting(const struct core_fake *f); /* a subscription without an a
 void core_declared(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason);
 /* Ends a live subscription from outside: its queue is gone. */
 void core_end_sub(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason);
+/* A queue that a session has opened is told its state (again). */
+void core_queue_is(struct core_fake *f, size_t n, enum hg_status status, const char *reason);
 
-/* In a script: words NAME=VALUE, or NAME alone for the last two; `body` takes the rest of the
- * text. */
+/* In a script: words NAME=VALUE, or NAME alone for `redelivered` and `keep`; `body` takes the rest of
+ * the text. */
 struct core_delivery {
     const char *address;        /* to filters that match, and to them only; or: */
     const char *exchange, *key; /* to sources that match; or: */
     const char *queue;
-    /* delivery_mode is `mode` in a script; content_type, correlation_id, reply_to … by name */
+    /* with an address: out of this queue of a session's own, with tickets 1, 2, … */
+    const char *from;
+    /* delivery_mode is `mode` in a script; content_type, correlation_id, reply_to … by name; headers
+     * are words that begin with `x-`, values are integers, `true` or texts */
     struct hg_properties properties;
     struct hg_bytes body;
-    bool is_redelivered, must_keep; /* `redelivered`, `keep` */
+    bool is_redelivered, must_keep;
+    bool is_retained; /* SERVE */
 };
 void core_deliver(struct core_fake *f, const struct core_delivery *d);
 /* The property of that name ("content_type") if it is a string; NULL: none is. */

@@ -78,12 +78,49 @@ static enum hg_status read_outcome(const char *text, size_t *n_out)
     return word.n == 0 ? HG_OK : status_named(word);
 }
 
-static void deliver(struct core_fake *f, const char *text)
+enum { HEADERS_MAX = 4 };
+
+static struct hg_header header_of(struct hg_bytes name, struct hg_bytes value)
 {
-    enum { NAMES = 4 };
-    static const char *const names[NAMES] = {"address", "exchange", "key", "queue"};
+    struct hg_header header = {.name = name};
+    uint64_t n = 0;
+    if (hg_bytes_to_u64(value, INT64_MAX, &n)) {
+        header.value = (struct hg_value){HG_VALUE_INT, {.i = (int64_t)n}};
+    } else if (hg_bytes_eq(value, HG_BYTES("true"))) {
+        header.value = (struct hg_value){HG_VALUE_BOOL, {.b = true}};
+    } else {
+        header.value = (struct hg_value){HG_VALUE_STRING, {.bytes = value}};
+    }
+    return header;
+}
+
+/* A word that is no place. */
+static void read_property(struct core_delivery *d, struct hg_header *headers, struct hg_bytes name,
+                          struct hg_bytes value)
+{
+    if (hg_bytes_starts(name, HG_BYTES("x-"))) {
+        assert_in_range(d->properties.headers_n, 0, HEADERS_MAX - 1);
+        headers[d->properties.headers_n++] = header_of(name, value);
+    } else if (hg_bytes_eq(name, HG_BYTES("mode"))) {
+        d->properties.delivery_mode = (uint8_t)(value.p[0] - '0');
+    } else if (hg_bytes_eq(name, HG_BYTES("redelivered"))) {
+        d->is_redelivered = true;
+    } else if (hg_bytes_eq(name, HG_BYTES("keep"))) {
+        d->must_keep = true;
+    } else {
+        struct hg_bytes *property = core_property(&d->properties, name);
+        assert_non_null(property);
+        *property = value;
+    }
+}
+
+static void deliver(struct core_fake *f, const char *text, bool is_retained)
+{
+    enum { NAMES = 5 };
+    static const char *const names[NAMES] = {"address", "exchange", "key", "queue", "from"};
     char values[NAMES][128] = {{0}};
-    struct core_delivery d = {0};
+    struct hg_header headers[HEADERS_MAX];
+    struct core_delivery d = {.is_retained = is_retained, .properties = {.headers = headers}};
     struct hg_bytes rest = hg_bytes_str(text);
     for (struct hg_bytes word = next_word(&rest); word.n > 0; word = next_word(&rest)) {
         size_t name_n = hg_bytes_index(word, '=');
@@ -99,19 +136,11 @@ static void deliver(struct core_fake *f, const char *text)
         } else if (hg_bytes_eq(name, HG_BYTES("body"))) {
             d.body = hg_bytes(value.p, value.n + rest.n);
             rest.n = 0;
-        } else if (hg_bytes_eq(name, HG_BYTES("mode"))) {
-            d.properties.delivery_mode = (uint8_t)(value.p[0] - '0');
-        } else if (hg_bytes_eq(name, HG_BYTES("redelivered"))) {
-            d.is_redelivered = true;
-        } else if (hg_bytes_eq(name, HG_BYTES("keep"))) {
-            d.must_keep = true;
         } else {
-            struct hg_bytes *property = core_property(&d.properties, name);
-            assert_non_null(property);
-            *property = value;
+            read_property(&d, headers, name, value);
         }
     }
-    const char **places[NAMES] = {&d.address, &d.exchange, &d.key, &d.queue};
+    const char **places[NAMES] = {&d.address, &d.exchange, &d.key, &d.queue, &d.from};
     for (int i = 0; i < NAMES; i++) {
         *places[i] = values[i][0] == '\0' ? NULL : values[i];
     }
@@ -306,7 +335,12 @@ static void play_step(struct player *p, const struct core_step *step)
         core_end_sub(f, n, outcome, "as told");
         break;
     case PUBLISH_IS: set_publish(f, step->text); break;
-    case DELIVER: deliver(f, step->text); break;
+    case QUEUE_IS:
+        outcome = read_outcome(step->text, &n);
+        core_queue_is(f, n, outcome, "as told");
+        break;
+    case DELIVER: deliver(f, step->text, false); break;
+    case SERVE: deliver(f, step->text, true); break;
     case WAIT: core_pass(f, number(step->text)); break;
     case DRAIN: drain_all(f); break;
     case FULL: core_set_pending(f->conn, (size_t)number(step->text)); break;
