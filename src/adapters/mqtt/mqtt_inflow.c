@@ -6,6 +6,7 @@
 #include "base/mem.h"
 
 enum {
+    REFUSED = 0x80, /* reasons from here on: 5.0 section 2.4 */
     FIRST_N = 4,
     KEPT_N = 16 /* a ring up to this is not given back */
 };
@@ -93,6 +94,10 @@ static struct hg_mqtt_in_entry *entry_at(const struct hg_mqtt_in *in, uint32_t s
 
 void hg_mqtt_in_close(struct hg_mqtt_in *in)
 {
+    for (uint32_t seq = in->first; seq != in->next; seq++) {
+        hg_buf_unref(entry_at(in, seq)->text_own);
+        hg_message_unref(entry_at(in, seq)->spare_own);
+    }
     hg_free(in->entries);
     hg_free(in->ids);
     *in = (struct hg_mqtt_in){0};
@@ -141,7 +146,7 @@ bool hg_mqtt_in_pop(struct hg_mqtt_in *in, struct hg_mqtt_in_entry *out)
         return false;
     }
     *out = *entry_at(in, in->first++);
-    if (out->qos == 2 && out->state == HG_MQTT_IN_ACK) {
+    if (out->qos == 2 && out->state == HG_MQTT_IN_ACK && out->reason < REFUSED) {
         set_use(in, out->packet_id, HG_MQTT_RECEIVED);
     } else {
         free_id(in, out->packet_id);
@@ -159,4 +164,31 @@ void hg_mqtt_in_release(struct hg_mqtt_in *in, uint16_t packet_id)
     if (hg_mqtt_in_use(in, packet_id) == HG_MQTT_RECEIVED) {
         free_id(in, packet_id);
     }
+}
+
+/* ---- In: a session that goes on ---- */
+
+bool hg_mqtt_in_restore(struct hg_mqtt_in *in, uint16_t packet_id)
+{
+    if (!has_room_for_id(in)) {
+        return false;
+    }
+    set_use(in, packet_id, HG_MQTT_RECEIVED);
+    in->restored_n++;
+    return true;
+}
+
+bool hg_mqtt_in_list(const struct hg_mqtt_in *in, uint16_t **out_own, size_t *n_out)
+{
+    *n_out = 0;
+    *out_own = in->ids_n == 0 ? NULL : hg_alloc(in->ids_n * sizeof(**out_own));
+    if (*out_own == NULL) {
+        return in->ids_n == 0;
+    }
+    for (uint32_t i = 0; i < in->ids_cap; i++) {
+        if (in->ids[i] >> 16 == HG_MQTT_RECEIVED) {
+            (*out_own)[(*n_out)++] = id_at(in, i);
+        }
+    }
+    return true;
 }

@@ -22,6 +22,7 @@
  * other. */
 struct hg_mqtt_client {
     uint16_t id_n, user_n;
+    bool is_id_made; /* by the gateway: the client said none */
     uint8_t text[];
 };
 
@@ -49,6 +50,7 @@ struct hg_mqtt_v5 {
     uint32_t session_expiry_s; /* as CONNECT, or DISCONNECT, asked for */
     uint32_t no_local_n;       /* subscriptions that do not want their own messages */
     bool wants_problem_information;
+    bool is_keep_alive_ours;    /* shorter than what the client asked for */
     struct hg_mqtt_aliases *in; /* NULL until one is used, as is the next */
     struct hg_mqtt_alias_out *out;
     /* reply queues shown to this client as `$reply/<n>`, n counting up, the last HG_MQTT_REPLIES of
@@ -160,6 +162,9 @@ uint32_t hg_mqtt_expiry_s(const struct hg_mqtt_session *s, uint32_t asked_s);
 bool hg_mqtt_persist_open(struct hg_mqtt_session *s, uint32_t expiry_s, bool is_clean);
 /* The client identifier is ours: finds, claims and opens what is kept, then accepts or refuses. */
 void hg_mqtt_persist_start(struct hg_mqtt_session *s);
+/* A session that begins anew and ends with its connection: an earlier one that is kept goes first,
+ * and the client is accepted then. False: there is none. */
+bool hg_mqtt_persist_discard(struct hg_mqtt_session *s);
 /* DISCONNECT changed it. */
 void hg_mqtt_persist_set_expiry(struct hg_mqtt_session *s, uint32_t expiry_s);
 /* The connection is gone. True: the session stays, and frees itself when RabbitMQ has its record.

@@ -721,7 +721,8 @@ bool hg_mqtt_list_filters(struct hg_mqtt_session *s, struct hg_session_filter **
     return true;
 }
 
-void hg_mqtt_unsubscribe_all(struct hg_mqtt_session *s)
+/* fed_only: not those on the session's own queue. */
+static void end_subs(struct hg_mqtt_session *s, bool fed_only)
 {
     /* a member that will be back leaves the group's queue as it is */
     enum hg_queue_end how = s->persist != NULL ? HG_QUEUE_KEEP : HG_QUEUE_DELETE_IF_IDLE;
@@ -734,6 +735,18 @@ void hg_mqtt_unsubscribe_all(struct hg_mqtt_session *s)
     HG_LIST_FOREACH_SAFE (it, &s->base.subs) {
         struct hg_mqtt_sub *sub = sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link));
         sub->waiting_n = 0;
-        free_sub(s, sub, how);
+        if (!fed_only || !sub->is_on_queue) {
+            free_sub(s, sub, how);
+        }
     }
+}
+
+void hg_mqtt_unsubscribe_fed(struct hg_mqtt_session *s)
+{
+    end_subs(s, true);
+}
+
+void hg_mqtt_unsubscribe_all(struct hg_mqtt_session *s)
+{
+    end_subs(s, false);
 }

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CONNECT, its answer, and the will. Sections are those of MQTT 5.0. */
+#include "adapters/mqtt/mqtt_message.h"
+#include "adapters/mqtt/mqtt_session_priv.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "message/topic.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum {
+    CLIENT_ID_MAX_BYTES = 1024,
+    NEVER = UINT16_MAX, /* a Receive Maximum that is not said */
+    /* a Maximum Packet Size from here on says nothing: section 2.1.4 */
+    PACKET_MAX = HG_MQTT_REMAINING_MAX + HG_MQTT_HEAD_MAX
+};
+
+/* ---- CONNACK (section 3.2) ---- */
+
+static uint8_t code_of_3(enum hg_status status)
+{
+    switch (status) {
+    case HG_OK: return HG_MQTT_ACCEPTED;
+    case HG_BAD_VERSION: return HG_MQTT_BAD_VERSION;
+    case HG_BAD_CLIENT_ID: return HG_MQTT_BAD_CLIENT_ID;
+    case HG_BAD_LOGIN: return HG_MQTT_BAD_LOGIN;
+    case HG_NOT_ALLOWED:
+    case HG_NO_RULE:
+    case HG_BAD_ADDRESS: return HG_MQTT_NOT_ALLOWED;
+    default: return HG_MQTT_UNAVAILABLE;
+    }
+}
+
+static void send_connack(struct hg_mqtt_session *s, uint8_t level, bool is_present, uint8_t code,
+                         struct hg_writer *properties_own)
+{
+    struct hg_writer w = {0};
+    hg_mqtt_write_connack(&w, level, is_present, code, hg_writer_view(properties_own));
+    w.failed = w.failed || properties_own->failed;
+    hg_writer_close(properties_own);
+    hg_mqtt_send_written(s, &w);
+}
+
+void hg_mqtt_refuse(struct hg_mqtt_session *s, enum hg_status status, const char *text)
+{
+    struct hg_writer properties = {0};
+    uint8_t level = s->decoder.level;
+    uint8_t code = code_of_3(status);
+    if (level >= HG_MQTT_V50) {
+        level = HG_MQTT_V50; /* so much a client of the future understands */
+        code = hg_mqtt_reason_for(HG_MQTT_CONNACK, status);
+        if (s->v5 == NULL || s->v5->wants_problem_information) {
+            hg_mqtt_property_bytes(&properties, HG_MQTT_REASON_STRING,
+                                   hg_bytes_str(text != NULL ? text : hg_status_text(status)));
+        }
+    }
+    send_connack(s, level, false, code, &properties);
+    hg_conn_finish(s->base.conn, status);
+}
+
+/* What is not as the specification assumes it (section 3.2.2.3). */
+static void write_restrictions(const struct hg_mqtt_session *s, struct hg_writer *w)
+{
+    const struct hg_config *config = s->base.worker->config;
+    uint32_t expiry_s = hg_mqtt_expiry_s(s, s->v5->session_expiry_s);
+    if (expiry_s != s->v5->session_expiry_s) {
+        hg_mqtt_property_u32(w, HG_MQTT_SESSION_EXPIRY, expiry_s);
+    }
+    if (config->mqtt_receive_max < NEVER) {
+        hg_mqtt_property_u16(w, HG_MQTT_RECEIVE_MAXIMUM, config->mqtt_receive_max);
+    }
+    if (!hg_state_is_enabled(s->base.worker->gateway)) {
+        hg_mqtt_property_u8(w, HG_MQTT_RETAIN_AVAILABLE, 0);
+    }
+    if (config->mqtt_max_packet_bytes < PACKET_MAX) {
+        hg_mqtt_property_u32(w, HG_MQTT_MAXIMUM_PACKET_SIZE,
+                             (uint32_t)config->mqtt_max_packet_bytes);
+    }
+    if (s->client->is_id_made) {
+        hg_mqtt_property_bytes(w, HG_MQTT_ASSIGNED_CLIENT_ID, hg_mqtt_client_id(s));
+    }
+    if (config->mqtt_topic_alias_max > 0) {
+        hg_mqtt_property_u16(w, HG_MQTT_TOPIC_ALIAS_MAXIMUM, config->mqtt_topic_alias_max);
+    }
+    if (s->v5->is_keep_alive_ours) {
+        hg_mqtt_property_u16(w, HG_MQTT_SERVER_KEEP_ALIVE, s->keep_alive_s);
+    }
+}
+
+void hg_mqtt_accept(struct hg_mqtt_session *s, bool is_present)
+{
+    struct hg_writer properties = {0};
+    if (s->v5 != NULL) {
+        write_restrictions(s, &properties);
+    }
+    s->state = HG_MQTT_CONNECTED;
+    send_connack(s, s->decoder.level, is_present, HG_MQTT_ACCEPTED, &properties);
+    hg_mqtt_start_keep_alive(s);
+    if (!s->is_draining) {
+        hg_conn_release(s->base.conn, HG_HOLD_SESSION);
+    }
+}
+
+/* ---- The will (section 3.1.2.5) ---- */
+
+static void put(uint8_t **at, struct hg_bytes b)
+{
+    if (b.n > 0) {
+        memcpy(*at, b.p, b.n);
+        *at += b.n;
+    }
+}
+
+static struct hg_bytes will_topic(const struct hg_mqtt_will *will)
+{
+    return hg_bytes(will->text, will->topic_n);
+}
+
+static struct hg_bytes will_properties(const struct hg_mqtt_will *will)
+{
+    return hg_bytes(will->text + will->topic_n, will->properties_n);
+}
+
+static struct hg_bytes will_payload(const struct hg_mqtt_will *will)
+{
+    return hg_bytes(will->text + will->topic_n + will->properties_n, will->payload_n);
+}
+
+static bool keep_will(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
+{
+    if (!c->has_will) {
+        return true;
+    }
+    struct hg_mqtt_properties properties;
+    hg_mqtt_property_read(c->will_properties, &properties);
+    s->will =
+        hg_alloc(sizeof(*s->will) + c->will_topic.n + c->will_properties.n + c->will_payload.n);
+    if (s->will == NULL) {
+        return false;
+    }
+    *s->will = (struct hg_mqtt_will){.topic_n = (uint16_t)c->will_topic.n,
+                                     .properties_n = (uint32_t)c->will_properties.n,
+                                     .payload_n = (uint32_t)c->will_payload.n,
+                                     .delay_s = properties.will_delay_s,
+                                     .qos = c->will_qos,
+                                     .is_retained = c->will_retain};
+    uint8_t *at = s->will->text;
+    put(&at, c->will_topic);
+    put(&at, c->will_properties);
+    put(&at, c->will_payload);
+    return true;
+}
+
+void hg_mqtt_forget_will(struct hg_mqtt_session *s)
+{
+    hg_free(s->will);
+    s->will = NULL;
+}
+
+/* As of a PUBLISH. */
+static enum hg_status make_will(const struct hg_mqtt_session *s, struct hg_mqtt_inbound *out,
+                                const char **why)
+{
+    const struct hg_mqtt_will *will = s->will;
+    if (s->v5 == NULL) {
+        out->properties = (struct hg_properties){.delivery_mode = will->qos > 0 ? 2 : 1};
+        return HG_OK;
+    }
+    return hg_mqtt_message_in(out, s->base.worker->rules, will_properties(will), will_payload(will),
+                              will->qos, why);
+}
+
+bool hg_mqtt_will_for_record(const struct hg_mqtt_session *s, struct hg_mqtt_inbound *scratch,
+                             struct hg_session_will *out)
+{
+    const char *why = NULL;
+    if (s->will == NULL || make_will(s, scratch, &why) != HG_OK) {
+        return false;
+    }
+    *out = (struct hg_session_will){.topic = will_topic(s->will),
+                                    .payload = will_payload(s->will),
+                                    .properties = scratch->properties,
+                                    .is_retained = s->will->is_retained,
+                                    .delay_ms = (uint64_t)s->will->delay_s * 1000};
+    return true;
+}
+
+void hg_mqtt_publish_will(struct hg_mqtt_session *s)
+{
+    if (s->will == NULL) {
+        return;
+    }
+    struct hg_mqtt_inbound inbound;
+    const char *why = NULL;
+    enum hg_status status = make_will(s, &inbound, &why);
+    struct hg_publish_args args = {
+        .address = will_topic(s->will),
+        .properties = inbound.properties,
+        .body = will_payload(s->will),
+        .client_id = hg_mqtt_client_id(s),
+        .user = hg_mqtt_user(s),
+        .is_retained = s->will->is_retained && hg_state_is_enabled(s->base.worker->gateway),
+        .never_held = true,
+    };
+    if (s->v5 != NULL && s->v5->no_local_n > 0) {
+        args.sender = args.client_id;
+    }
+    if (status == HG_OK) {
+        status = hg_publish(&s->base, &args, NULL, &why);
+    }
+    if (status != HG_OK) {
+        hg_mqtt_log_refused(s, args.address, 0, status, hg_bytes_str(why));
+    }
+    hg_mqtt_forget_will(s);
+}
+
+/* Whether it could be published as things are. */
+static enum hg_status check_will(const struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
+                                 const char **why)
+{
+    const struct hg_worker *w = s->base.worker;
+    const struct hg_topic_limits limits = {.max_bytes = (size_t)w->config->max_topic_bytes,
+                                           .max_levels = (size_t)w->config->max_topic_levels};
+    if (!c->has_will) {
+        return HG_OK;
+    }
+    *why = hg_topic_check_address(c->will_topic, &limits);
+    if (*why != NULL) {
+        return HG_BAD_ADDRESS;
+    }
+    if (hg_mqtt_sys_is_topic(c->will_topic)) {
+        *why = "$SYS is the gateway's own";
+        return HG_NOT_ALLOWED;
+    }
+    if (c->will_retain && s->v5 != NULL && !hg_state_is_enabled(w->gateway)) {
+        return HG_NO_RETAIN; /* [MQTT-3.2.2-13] */
+    }
+    struct hg_route route;
+    struct hg_mqtt_inbound inbound;
+    enum hg_status status = hg_rules_publish(w->rules, HG_PROTO_MQTT, c->will_topic, &route);
+    if (status == HG_OK && s->v5 != NULL) {
+        status = hg_mqtt_message_in(&inbound, w->rules, c->will_properties, c->will_payload,
+                                    c->will_qos, why);
+    }
+    return status;
+}
+
+/* ---- CONNECT (section 3.1) ---- */
+
+static bool keep_client(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
+{
+    char made[24];
+    struct hg_bytes id = c->client_id;
+    if (id.n == 0) { /* the server chooses one, section 3.1.3.1 */
+        int n = snprintf(made, sizeof(made), "hg-%016" PRIx64, hg_random_u64());
+        id = hg_bytes(made, (size_t)n);
+    }
+    s->client = hg_alloc(sizeof(*s->client) + id.n + c->user.n);
+    if (s->client == NULL) {
+        return false;
+    }
+    *s->client = (struct hg_mqtt_client){
+        .id_n = (uint16_t)id.n, .user_n = (uint16_t)c->user.n, .is_id_made = c->client_id.n == 0};
+    uint8_t *at = s->client->text;
+    put(&at, id);
+    put(&at, c->user);
+    return true;
+}
+
+static void log_connect(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
+                        uint32_t expiry_s)
+{
+    HG_LOG(s->base.worker->log, HG_LOG_DEBUG, "mqtt.connect",
+           HG_F_BYTES("client", hg_mqtt_client_id(s)), HG_F_STR("peer", hg_conn_peer(s->base.conn)),
+           HG_F_UINT("level", c->level), HG_F_UINT("keep_alive_s", c->keep_alive_s),
+           HG_F_STR("session", c->is_clean ? "clean" : "goes on"), HG_F_UINT("expiry_s", expiry_s));
+}
+
+/* A session that ends with its connection, and with which everything begins anew: what other
+ * processes have of this client goes. */
+static void start_clean(struct hg_mqtt_session *s)
+{
+    struct hg_worker *w = s->base.worker;
+    if (s->client->is_id_made || !hg_state_is_enabled(w->gateway)) {
+        hg_mqtt_accept(s, false);
+        return;
+    }
+    hg_state_announce(w, hg_mqtt_client_id(s));
+    if (!hg_mqtt_persist_discard(s)) {
+        hg_mqtt_accept(s, false);
+    }
+}
+
+static void on_granted(struct hg_claim *claim)
+{
+    struct hg_mqtt_session *s = HG_CONTAINER_OF(claim, struct hg_mqtt_session, claim);
+    if (s->state != HG_MQTT_CLAIMING || hg_conn_is_closing(s->base.conn)) {
+        return; /* it was never connected: its will stays unsaid */
+    }
+    if (s->persist != NULL) {
+        hg_mqtt_persist_start(s);
+    } else {
+        start_clean(s);
+    }
+}
+
+/* [MQTT-3.1.4-3]: the newer connection disconnects the older. The claim is given up when this one
+ * has ended and its will is published, so that the newer client speaks after it. */
+static void on_lost(struct hg_claim *claim)
+{
+    struct hg_mqtt_session *s = HG_CONTAINER_OF(claim, struct hg_mqtt_session, claim);
+    if (s->state != HG_MQTT_LEAVING) {
+        hg_mqtt_end(s, 0, HG_TAKEN_OVER, NULL);
+    }
+}
+
+static const struct hg_claim_ops claim_ops = {.on_granted = on_granted, .on_lost = on_lost};
+
+/* False when there is no memory. */
+static bool open_v5(struct hg_mqtt_session *s, const struct hg_mqtt_properties *p)
+{
+    s->v5 = hg_zalloc(sizeof(*s->v5));
+    if (s->v5 == NULL) {
+        return false;
+    }
+    s->v5->receive_maximum =
+        hg_mqtt_property_has(p, HG_MQTT_RECEIVE_MAXIMUM) ? p->receive_maximum : UINT16_MAX;
+    s->v5->alias_max_out = p->topic_alias_maximum;
+    s->v5->max_packet_bytes =
+        hg_mqtt_property_has(p, HG_MQTT_MAXIMUM_PACKET_SIZE) ? p->max_packet_bytes : UINT32_MAX;
+    s->v5->session_expiry_s = p->session_expiry_s;
+    s->v5->wants_problem_information =
+        !hg_mqtt_property_has(p, HG_MQTT_REQUEST_PROBLEM) || p->request_problem != 0;
+    return true;
+}
+
+/* 3.x clients cannot be told of a shorter time. */
+static void set_keep_alive(struct hg_mqtt_session *s, uint16_t asked_s)
+{
+    uint64_t max_s = s->base.worker->config->mqtt_max_keepalive_ms / 1000;
+    s->keep_alive_s = asked_s;
+    if (s->v5 != NULL && max_s > 0 && max_s <= UINT16_MAX && (asked_s == 0 || asked_s > max_s)) {
+        s->keep_alive_s = (uint16_t)max_s;
+        s->v5->is_keep_alive_ours = true;
+    }
+}
+
+static bool is_id_acceptable(const struct hg_mqtt_connect *c)
+{
+    bool may_be_empty = c->level == HG_MQTT_V50 || (c->is_clean && c->level == HG_MQTT_V311);
+    return c->client_id.n <= CLIENT_ID_MAX_BYTES && (c->client_id.n > 0 || may_be_empty);
+}
+
+/* What is wrong with it, or OK. */
+static enum hg_status check(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
+                            const struct hg_mqtt_properties *p, const char **why)
+{
+    if (!c->is_supported) {
+        return HG_BAD_VERSION;
+    }
+    if (c->level == HG_MQTT_V50 && !open_v5(s, p)) {
+        return HG_NO_MEMORY;
+    }
+    if (hg_mqtt_property_has(p, HG_MQTT_AUTH_METHOD)) {
+        return HG_BAD_AUTH_METHOD;
+    }
+    if (!is_id_acceptable(c)) {
+        return HG_BAD_CLIENT_ID;
+    }
+    return check_will(s, c, why);
+}
+
+/* How long the client asks its session to be kept. */
+static uint32_t asked_expiry_s(const struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
+{
+    if (s->v5 != NULL) {
+        return s->v5->session_expiry_s;
+    }
+    return c->is_clean ? 0 : UINT32_MAX;
+}
+
+static enum hg_status begin(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
+{
+    const struct hg_gateway *gateway = s->base.worker->gateway;
+    uint32_t expiry_s = hg_mqtt_expiry_s(s, asked_expiry_s(s, c));
+    if (!keep_client(s, c) || !keep_will(s, c)) {
+        return HG_NO_MEMORY;
+    }
+    set_keep_alive(s, c->keep_alive_s);
+    bool is_ready = hg_state_is_ready(gateway);
+    bool goes_on = is_ready && !c->is_clean && !s->client->is_id_made;
+    if (expiry_s > 0 && !is_ready) {
+        return HG_BROKER_AWAY;
+    }
+    if ((expiry_s > 0 || goes_on) && !hg_mqtt_persist_open(s, expiry_s, c->is_clean)) {
+        return HG_NO_MEMORY;
+    }
+    if (!hg_claim_open(s->base.worker, &s->claim, hg_mqtt_client_id(s), &claim_ops)) {
+        return HG_NO_MEMORY;
+    }
+    log_connect(s, c, expiry_s);
+    return HG_OK;
+}
+
+enum hg_status hg_mqtt_on_connect(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
+                                  const char **rule)
+{
+    struct hg_mqtt_properties properties = {0};
+    hg_mqtt_property_read(c->properties, &properties);
+    enum hg_status status = check(s, c, &properties, rule);
+    if (status == HG_OK) {
+        s->state = HG_MQTT_CLAIMING;
+        status = begin(s, c);
+    }
+    if (status == HG_OK) {
+        hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
+    } else {
+        hg_mqtt_refuse(s, status, *rule);
+    }
+    return HG_OK;
+}
