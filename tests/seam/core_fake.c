@@ -6,6 +6,8 @@
 #include "base/mem.h"
 #include "core/queue.h"
 #include "core/retain.h"
+#include "core/service.h"
+#include "message/topic.h"
 #include "seam/hex.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
