@@ -186,6 +186,10 @@ struct hg_source {                       /* what to subscribe to, by RabbitMQ's 
  * others get a queue of their own. */
 enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
                                    const struct hg_source *source, const char **why_out);
+/* To what the adapter delivers by itself: in `index`, an address trie of its own (NULL: in none), and
+ * nowhere in RabbitMQ. OK: it is live, subscribed() is not called. */
+enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, struct hg_trie *index,
+                                  struct hg_bytes filter, const char **why_out);
 /* Takes effect at once: no deliver call after it. Safe on a zeroed or failed sub. */
 void hg_unsubscribe(struct hg_sub *sub);
 

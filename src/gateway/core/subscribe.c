@@ -8,11 +8,10 @@
 /* One thing that a subscription holds in RabbitMQ. */
 struct hg_sub_link {
     struct hg_sub *sub;
-    struct hg_feed_binding *binding; /* NULL unless on the feed */
-    struct hg_consumer *consumer;    /* NULL unless a queue is consumed */
-    struct hg_feed_wait wait;
-    uint32_t rule;       /* of the plan, or SOURCE */
-    bool is_waiting;     /* RabbitMQ has not answered yet */
+    struct hg_binding_user bound; /* of the feed, or of a queue of the session's own */
+    struct hg_consumer *consumer; /* NULL unless a queue is consumed */
+    uint32_t rule;                /* of the plan, or SOURCE */
+    bool is_waiting;              /* RabbitMQ has not answered yet */
     bool is_whole_queue; /* consumes a queue as it is: whatever is in it, is for the subscriber */
 };
 
@@ -58,10 +57,12 @@ static void answered(struct hg_sub_link *link, enum hg_status status, struct hg_
     }
 }
 
-static void on_bound(struct hg_feed_wait *wait, enum hg_status status, struct hg_bytes reason)
+static void on_bound(struct hg_binding_user *user, enum hg_status status, struct hg_bytes reason)
 {
-    answered(HG_CONTAINER_OF(wait, struct hg_sub_link, wait), status, reason);
+    answered(HG_CONTAINER_OF(user, struct hg_sub_link, bound), status, reason);
 }
+
+const struct hg_bindings_ops hg_subscribe_bindings_ops = {.on_bound = on_bound};
 
 static void on_consumer_state(void *ctx, enum hg_status status, struct hg_bytes reason)
 {
@@ -132,13 +133,10 @@ static const struct hg_consumer_ops consumer_ops = {
 static bool add_binding(struct hg_sub *sub, struct hg_bytes exchange, struct hg_bytes key,
                         uint32_t rule, uint32_t *made_n)
 {
-    struct hg_routing *r = routing_of(sub->session);
+    struct hg_bindings *feed = &routing_of(sub->session)->feed.bindings;
     struct hg_sub_link *link = &sub->links[sub->links_n];
     *link = (struct hg_sub_link){.sub = sub, .rule = rule, .is_waiting = true};
-    hg_list_init(&link->wait.link);
-    link->wait.on_bound = on_bound;
-    link->binding = hg_feed_bind(&r->feed, exchange, key, &link->wait, made_n);
-    if (link->binding == NULL) {
+    if (!hg_bindings_add(feed, exchange, key, &link->bound, made_n)) {
         return false;
     }
     sub->links_n++;
@@ -151,7 +149,6 @@ static bool add_consumer(struct hg_sub *sub, const struct hg_consumer_spec *spec
     struct hg_sub_link *link = &sub->links[sub->links_n];
     *link = (struct hg_sub_link){
         .sub = sub, .rule = rule, .is_waiting = true, .is_whole_queue = spec->queue.n > 0};
-    hg_list_init(&link->wait.link);
     link->consumer =
         hg_consumer_open(&routing_of(sub->session)->consumers, spec, &consumer_ops, link);
     if (link->consumer == NULL) {
@@ -162,13 +159,10 @@ static bool add_consumer(struct hg_sub *sub, const struct hg_consumer_spec *spec
     return true;
 }
 
-static void give_back(struct hg_routing *r, struct hg_sub_link *link)
+static void give_back(struct hg_sub_link *link)
 {
-    hg_feed_cancel(&link->wait);
+    hg_bindings_remove(&link->bound);
     hg_consumer_close(link->consumer);
-    if (link->binding != NULL) {
-        hg_feed_unbind(&r->feed, link->binding);
-    }
 }
 
 void hg_unsubscribe(struct hg_sub *sub)
@@ -185,7 +179,7 @@ void hg_unsubscribe(struct hg_sub *sub)
         }
     }
     for (size_t i = 0; i < sub->links_n; i++) {
-        give_back(r, &sub->links[i]);
+        give_back(&sub->links[i]);
     }
     hg_free(sub->links);
     sub->links = NULL;
@@ -241,13 +235,16 @@ static bool bind_plan(struct hg_sub *sub, const struct hg_binding_plan *plan)
     struct hg_session *s = sub->session;
     struct hg_routing *r = routing_of(s);
     struct rule_bindings *of_rule = &r->by_rule[plan->rule];
-    bool is_wide = plan->is_widenable && (plan->scope == HG_SCOPE_WIDE || of_rule->wide != NULL ||
+    bool is_widened = of_rule->wide.binding != NULL;
+    bool is_wide = plan->is_widenable && (plan->scope == HG_SCOPE_WIDE || is_widened ||
                                           of_rule->exact_n >= s->worker->config->widen_after);
     if (!is_wide) {
         return add_binding(sub, plan->exchange, plan->key, (uint32_t)plan->rule, &of_rule->exact_n);
     }
-    if (of_rule->wide == NULL) {
-        of_rule->wide = hg_feed_bind(&r->feed, plan->exchange, plan->wide_key, NULL, NULL);
+    if (!is_widened) {
+        (void)hg_bindings_add(&r->feed.bindings, plan->exchange, plan->wide_key, &of_rule->wide,
+                              NULL);
+        of_rule->wide.is_waiting = false; /* nobody is to be told */
         hg_count(&s->worker->metrics.upstream.widened, 1);
     }
     return add_binding(sub, plan->exchange, plan->wide_key, (uint32_t)plan->rule, NULL);
@@ -336,6 +333,26 @@ enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, str
         *why_out = c.why;
     }
     return c.status;
+}
+
+/* ---- By an index of the adapter's ---- */
+
+enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, struct hg_trie *index,
+                                  struct hg_bytes filter, const char **why_out)
+{
+    *why_out = NULL;
+    enum hg_status status = begin(s, sub, 0, why_out);
+    if (status != HG_OK) {
+        return status;
+    }
+    sub->index = index;
+    if (index != NULL && !hg_trie_add(index, filter, &sub->entry)) {
+        sub->entry.node = NULL;
+        hg_unsubscribe(sub);
+        return HG_NO_MEMORY;
+    }
+    sub->is_live = true;
+    return HG_OK;
 }
 
 /* ---- By source ---- */
