@@ -79,7 +79,9 @@ struct hg_session_ops {
      * what is under way is settled). */
     void (*drain)(struct hg_session *s);
     /* The connection is gone for `why` (CLOSED: the client closed it; TAKEN_OVER, KEEP_ALIVE, …):
-     * publish a will, unsubscribe everything, free the session. The last call. */
+     * publish a will, unsubscribe everything, free the session. The last call; but a session that
+     * has something to write down may stay for a while, with conn set to NULL: then it is still
+     * told what becomes of its publishes, and its queues are still its own. */
     void (*closed)(struct hg_session *s, enum hg_status why);
     void (*describe)(struct hg_session *s, struct hg_session_info *out);
 };
