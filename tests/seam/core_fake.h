@@ -35,6 +35,7 @@ enum core_step_kind {
     EXPECT_TEXT,
     EXPECT_LIKE, /* text in which … is whatever was there */
     SILENCE,     /* nothing has */
+    FORGET,      /* what has been sent, and asked of the core, is another script's concern */
     ON,     /* "2": the steps from here on are about another connection, opened now if it is new */
     LEAVE,  /* it closes its end: CLOSED, or the status given */
     CLOSED, /* it has been disconnected, for the status given */

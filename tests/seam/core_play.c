@@ -310,6 +310,7 @@ static void play_step(struct player *p, const struct core_step *step)
     case EXPECT_TEXT:
     case EXPECT_LIKE: play_bytes(p, step); break;
     case SILENCE: expect_sent(p, HG_BYTES(""), false); break;
+    case FORGET: core_forget(f); break;
     case ON: switch_to(p, step->text); break;
     case LEAVE:
         hg_conn_close(f->conn,
