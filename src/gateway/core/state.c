@@ -415,7 +415,8 @@ static void on_leader(void *ctx, bool is_leader)
 {
     struct hg_state *s = ctx;
     atomic_store(&s->is_leader, is_leader);
-    HG_LOG(s->home->log, HG_LOG_INFO, is_leader ? "state.leader" : "state.leader_lost",
+    HG_LOG(s->home->log, s->log.link.is_stopping ? HG_LOG_DEBUG : HG_LOG_INFO,
+           is_leader ? "state.leader" : "state.leader_lost",
            HG_F_STR("instance", s->gateway->config->name));
     hg_janitor_lead(s->janitor, is_leader);
 }
