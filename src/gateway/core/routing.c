@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/retain_priv.h"
 #include "core/routing_priv.h"
 
 enum {
@@ -309,6 +310,7 @@ bool hg_routing_open(struct hg_worker *w)
     r->worker = w;
     hg_map_open(&r->by_exchange);
     hg_list_init(&r->held);
+    hg_list_init(&r->retaining);
     hg_timer_init(&r->held_timer, fire_held);
     hg_timer_init(&r->drain_timer, fire_drain);
     bool is_whole = true;
@@ -353,5 +355,6 @@ void hg_routing_close(struct hg_worker *w)
     hg_consumers_close(&r->consumers);
     hg_feed_close(&r->feed);
     hg_publisher_close(&r->publisher);
+    hg_retain_close(r);
     free_routing(r);
 }

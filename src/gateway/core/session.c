@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/retain_priv.h"
 #include "core/routing_priv.h"
 #include "message/topic.h"
 
@@ -24,6 +25,7 @@ void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enu
     hg_list_init(&s->subs);
     hg_list_init(&s->publishes);
     hg_list_init(&s->declares);
+    hg_list_init(&s->servings);
 }
 
 /* ---- Waiting for room ---- */
@@ -89,6 +91,7 @@ void hg_session_detach(struct hg_session *s)
         hg_unsubscribe(HG_LIST_ENTRY(it, struct hg_sub, session_link));
     }
     hg_publisher_forget(&s->publishes);
+    hg_retain_detach(s);
     hg_session_forget_declares(s);
     forget_hold(s);
 }
@@ -183,16 +186,44 @@ static struct hg_bytes clamped_expiration(struct hg_bytes text)
     return is_past ? HG_BYTES("4294967295") : text;
 }
 
+/* Headers of the gateway's own; copied into the message before `text` is closed. */
+struct marks {
+    struct hg_header at[4];
+    size_t n;
+    struct hg_writer text;
+    bool takes_two; /* it is retained, and BCC does not bring it to the log */
+};
+
+static void mark(struct hg_session *s, const struct hg_publish_args *args,
+                 const struct hg_published *pub, struct marks *m)
+{
+    if (args->sender.n > 0) {
+        m->at[m->n++] = (struct hg_header){HG_BYTES("x-headgate-from"),
+                                           {.kind = HG_VALUE_STRING, .u.bytes = args->sender}};
+    }
+    if (args->properties.expiration.n > 0) { /* for who counts down what is left of it */
+        m->at[m->n++] = (struct hg_header){
+            HG_BYTES("x-headgate-ms"), {.kind = HG_VALUE_INT, .u.i = (int64_t)hg_clock_wall_ms()}};
+    }
+    if (args->is_retained) {
+        m->at[m->n++] =
+            (struct hg_header){HG_BYTES("x-headgate-retain"), {.kind = HG_VALUE_BOOL, .u.b = true}};
+        m->takes_two = !hg_retain_bcc(s, pub->exchange, &m->text, &m->at[m->n]);
+        m->n += !m->takes_two;
+    }
+}
+
 /* The client's properties less what it may not say (architecture, decision 11), plus what the rule
- * says. */
+ * and the gateway say. */
 static bool build_properties(struct hg_session *s, const struct hg_publish_args *args,
-                             const struct hg_published *pub, struct hg_properties *out)
+                             const struct hg_published *pub, const struct marks *marks,
+                             struct hg_properties *out)
 {
     struct hg_routing *r = s->worker->routing;
     const struct hg_rule_spec *rule =
         args->is_direct ? NULL : hg_rules_spec(s->worker->rules, pub->route.rule);
-    size_t most_n =
-        args->properties.headers_n + args->marks_n + (rule == NULL ? 0 : rule->headers_n) + 1;
+    size_t most_n = args->properties.headers_n + args->marks_n + marks->n +
+                    (rule == NULL ? 0 : rule->headers_n) + 1;
     if (!has_room_for_headers(r, most_n)) {
         return false;
     }
@@ -206,9 +237,16 @@ static bool build_properties(struct hg_session *s, const struct hg_publish_args 
     for (size_t i = 0; i < args->marks_n; i++) {
         r->headers[n++] = args->marks[i];
     }
+    for (size_t i = 0; i < marks->n; i++) {
+        r->headers[n++] = marks->at[i];
+    }
     *out = args->properties;
     out->user_id = HG_BYTES("");
     out->expiration = clamped_expiration(out->expiration);
+    if (out->expiration.n > 0 && !out->has_timestamp) {
+        out->has_timestamp = true;
+        out->timestamp_s = hg_clock_wall_ms() / 1000;
+    }
     if (rule != NULL) {
         n = add_rule_headers(s, args, pub, rule, n);
         if (pub->route.is_hashed) {
@@ -222,7 +260,7 @@ static bool build_properties(struct hg_session *s, const struct hg_publish_args 
     }
     out->headers = r->headers;
     out->headers_n = n;
-    return !r->text.failed;
+    return !r->text.failed && !marks->text.failed;
 }
 
 static enum hg_status check(struct hg_session *s, const struct hg_message_parts *parts,
@@ -240,17 +278,33 @@ static enum hg_status check(struct hg_session *s, const struct hg_message_parts 
     return *why == NULL ? HG_OK : HG_BAD_PROPERTY;
 }
 
+/* The quotas of what is retained, room towards RabbitMQ, and then it is on its way. */
 static enum hg_status order(struct hg_session *s, const struct hg_publish_args *args,
-                            const struct hg_message_parts *parts)
+                            const struct hg_published *pub, const struct hg_message_parts *parts,
+                            bool takes_two, const char **why)
 {
     struct hg_routing *r = s->worker->routing;
     struct hg_message *message = hg_message_new(parts);
-    if (message == NULL) {
-        return HG_NO_MEMORY;
+    struct hg_message *to_log = NULL;
+    enum hg_status status = message == NULL ? HG_NO_MEMORY : HG_OK;
+    if (status == HG_OK && args->is_retained) {
+        size_t bytes = args->body.n == 0 ? 0 : hg_message_cost_bytes(message);
+        status = hg_retain_check(s, pub, bytes, why);
     }
-    if (!hg_publisher_admits(&r->publisher, hg_message_cost_bytes(message))) {
+    if (status == HG_OK && takes_two && (to_log = hg_retain_log_message(s, parts)) == NULL) {
+        status = HG_NO_MEMORY;
+    }
+    size_t cost_bytes = status != HG_OK ? 0 : hg_message_cost_bytes(message) * (1U + takes_two);
+    if (status == HG_OK && !hg_publisher_admits(&r->publisher, cost_bytes)) {
+        status = hold(s, args);
+    }
+    if (status != HG_OK) {
+        hg_message_unref(to_log);
         hg_message_unref(message);
-        return hold(s, args);
+        return status;
+    }
+    if (args->is_retained && (takes_two || args->wants_outcome)) {
+        return hg_retain_publish(s, args, &to_log, &message);
     }
     const struct hg_publish_order made = {
         .message_own = &message,
@@ -260,6 +314,30 @@ static enum hg_status order(struct hg_session *s, const struct hg_publish_args *
         .timeout_ms = args->timeout_ms,
     };
     return hg_publisher_publish(&r->publisher, &made);
+}
+
+static enum hg_status make_and_order(struct hg_session *s, const struct hg_publish_args *args,
+                                     const struct hg_published *pub, const char **why_out)
+{
+    const struct hg_rule_spec *rule =
+        args->is_direct ? NULL : hg_rules_spec(s->worker->rules, pub->route.rule);
+    struct hg_message_parts parts = {.exchange = pub->exchange,
+                                     .routing_key = pub->key,
+                                     .body = args->body,
+                                     .body_buf = args->body_buf,
+                                     .is_mandatory = args->is_mandatory ||
+                                                     (rule != NULL && rule->is_mandatory)};
+    struct marks marks = {.n = 0};
+    mark(s, args, pub, &marks);
+    enum hg_status status = HG_NO_MEMORY;
+    if (build_properties(s, args, pub, &marks, &parts.properties)) {
+        status = check(s, &parts, why_out);
+    }
+    if (status == HG_OK) {
+        status = order(s, args, pub, &parts, marks.takes_two, why_out);
+    }
+    hg_writer_close(&marks.text);
+    return status;
 }
 
 enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
@@ -272,18 +350,7 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
     *why_out = NULL;
     enum hg_status status = resolve(s, args, pub, why_out);
     if (status == HG_OK) {
-        struct hg_message_parts parts = {.exchange = pub->exchange,
-                                         .routing_key = pub->key,
-                                         .body = args->body,
-                                         .body_buf = args->body_buf};
-        parts.is_mandatory =
-            args->is_mandatory ||
-            (!args->is_direct && hg_rules_spec(w->rules, pub->route.rule)->is_mandatory);
-        status = build_properties(s, args, pub, &parts.properties) ? check(s, &parts, why_out)
-                                                                   : HG_NO_MEMORY;
-        if (status == HG_OK) {
-            status = order(s, args, &parts);
-        }
+        status = make_and_order(s, args, pub, why_out);
     }
     if (status == HG_HELD) {
         return status;

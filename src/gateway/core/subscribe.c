@@ -2,6 +2,7 @@
 /* Subscriptions: from a filter or a source to bindings, consumers and a place in the index. */
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/retain_priv.h"
 #include "core/routing_priv.h"
 #include "message/topic.h"
 
@@ -172,6 +173,7 @@ void hg_unsubscribe(struct hg_sub *sub)
         return;
     }
     struct hg_routing *r = routing_of(s);
+    hg_retain_end(sub);
     if (sub->entry.node != NULL) {
         hg_trie_remove(sub->index, &sub->entry);
         if (sub->index != r->by_address[s->proto]) {
