@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The core that sessions see, kept in lists that the test reads and works off. */
-#include "seam/core_fake.h"
-
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/queue.h"
 #include "core/retain.h"
 #include "core/service.h"
 #include "message/topic.h"
+#include "seam/core_state.h"
 #include "seam/hex.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
@@ -77,12 +76,17 @@ struct hg_claim_record {
 
 static struct core_fake *core_of(const struct hg_session *s)
 {
-    return s->conn->f;
+    return HG_CONTAINER_OF(s->worker, struct core_fake, worker); /* it may have no connection */
 }
 
 /* ---- The log of calls ---- */
 
 static void begin_call(struct core_fake *f, const char *name)
+{
+    core_log(f, name);
+}
+
+void core_log(struct core_fake *f, const char *name)
 {
     if (hg_writer_n(&f->calls) > 0) {
         hg_writer_str(&f->calls, "; ");
@@ -678,7 +682,7 @@ static void deliver_to_one(struct core_fake *f, struct hg_delivery *delivery,
     if (sub != NULL) {
         sub->next_match = NULL;
     }
-    if (s != NULL && !s->conn->is_closing) {
+    if (s != NULL && s->conn != NULL && !s->conn->is_closing) {
         s->ops->deliver(s, delivery, sub);
     }
     end_delivery(delivery);
@@ -890,7 +894,7 @@ bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_b
     r->claim = claim;
     r->id = text_of(client_id);
     hg_list_add_last(&f->claims, &r->link);
-    *claim = (struct hg_claim){.worker = worker, .ops = ops, .record = r};
+    *claim = (struct hg_claim){.worker = worker, .ops = ops, .record = r, .epoch = ++f->epoch};
     return true;
 }
 
@@ -902,6 +906,18 @@ void hg_claim_close(struct hg_claim *claim)
         free(r->id);
         free(r);
         claim->record = NULL;
+    }
+}
+
+void core_evict(struct core_fake *f, uint64_t epoch)
+{
+    HG_LIST_FOREACH (it, &f->claims) {
+        struct hg_claim_record *r = HG_LIST_ENTRY(it, struct hg_claim_record, link);
+        if (r->claim->epoch == epoch && !r->knows_lost) {
+            r->knows_lost = true;
+            r->claim->ops->on_lost(r->claim);
+            return;
+        }
     }
 }
 
@@ -976,6 +992,10 @@ void core_turn(struct core_fake *f)
             tell_queue(q, HG_OK, "");
             has_happened = true;
         }
+        if (core_state_is_asked(f) && !f->is_state_held) {
+            core_state_answer(f, HG_OK);
+            has_happened = true;
+        }
         if (f->is_answering && !hg_list_is_empty(&f->declares)) {
             core_declared(f, 0, HG_OK, "");
             has_happened = true;
@@ -1028,6 +1048,7 @@ void core_open(struct core_fake *f)
     hg_wheel_open(&f->worker.wheel, hg_clock_ms());
     hg_list_init(&f->worker.conns);
     hg_list_init(&f->worker.services);
+    hg_list_init(&f->worker.leavers);
     hg_list_init(&f->publishes);
     hg_list_init(&f->subs);
     hg_list_init(&f->declares);
@@ -1088,11 +1109,16 @@ void core_close(struct core_fake *f)
         free(f->conns[i]);
         f->conns[i] = NULL;
     }
+    while (!hg_list_is_empty(&f->worker.leavers)) {
+        struct hg_leaver *leaver = HG_LIST_ENTRY(f->worker.leavers.next, struct hg_leaver, link);
+        leaver->abandon(leaver);
+    }
     HG_LIST_FOREACH_SAFE (it, &f->worker.services) {
         struct hg_service *service = HG_LIST_ENTRY(it, struct hg_service, link);
         service->ops->close(service);
     }
     assert_true(hg_list_is_empty(&f->worker.services));
+    core_state_close(f);
     assert_true(hg_list_is_empty(&f->publishes));
     assert_true(hg_list_is_empty(&f->subs));
     assert_true(hg_list_is_empty(&f->claims));

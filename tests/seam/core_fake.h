@@ -50,6 +50,9 @@ enum core_step_kind {
     DECLARED,   /* the same for a declaration */
     ENDED,      /* the oldest live subscription ends from outside, for the status given */
     QUEUE_IS, /* the oldest queue that the session consumes is told its state: OK, or what is given */
+    STATE,    /* another process writes to the state log: see core_state_write */
+    STATE_IS,   /* "AWAY": it cannot be reached from now on; "BACK"; else the status that its oldest
+               * question is answered with, where is_state_held */
     PUBLISH_IS, /* what hg_publish returns from now on; OK after HELD releases who was held */
     DELIVER, /* "address=a/b mode=2 body=hello world": to whoever subscribed; see core_delivery */
     SERVE,   /* the same, as a retained message, to the oldest hg_retained_serve of f->conn */
@@ -92,6 +95,8 @@ struct core_fake {
     bool is_answering;
     bool has_queues;            /* queues that are opened have existed */
     bool is_withholding_claims; /* client identifiers are not granted */
+    bool is_state_away;         /* the state log cannot be reached */
+    bool is_state_held;         /* it answers only to STATE_IS, not by itself at the next turn */
 
     /* The test's to look at. */
     struct hg_writer calls; /* as CALLS has them, until core_forget */
@@ -103,7 +108,9 @@ struct core_fake {
     const char *subprotocol;
     struct hg_list publishes, subs, declares, claims, queues, servings;
     struct hg_trie *index;
-    struct hg_rules *rules; /* the built-in rule */
+    struct hg_rules *rules;   /* the built-in rule */
+    struct core_state *state; /* NULL: there is none */
+    uint64_t epoch;           /* of the last claim of a client identifier */
 };
 
 void core_open(struct core_fake *f);
@@ -134,6 +141,16 @@ void core_declared(struct core_fake *f, size_t n, enum hg_status outcome, const 
 void core_end_sub(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason);
 /* A queue that a session has opened is told its state (again). */
 void core_queue_is(struct core_fake *f, size_t n, enum hg_status status, const char *reason);
+
+enum { CORE_BOOT_ID = 1 };
+/* There is a state log, for a script to `prepare`. What sessions write to it is in the calls: "update
+ * c expiry=60 gone filter=t:1 rx=5 tx=6r will=w due=10", r: released, due: in seconds. */
+void core_state_open(struct core_fake *f);
+/* The oldest question to it is answered. */
+void core_state_answer(struct core_fake *f, enum hg_status status);
+/* "claim c boot=2 epoch=3 expiry=60 inherits gone=5 filter=t:1 rx=5 released=6 will=w": of another
+ * process; gone: five seconds ago, a will is due in one second. */
+void core_state_write(struct core_fake *f, const char *text);
 
 /* In a script: words NAME=VALUE, or NAME alone for `redelivered` and `keep`; `body` takes the rest of
  * the text. */

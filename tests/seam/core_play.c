@@ -242,6 +242,15 @@ static void set_publish(struct core_fake *f, const char *text)
     }
 }
 
+static void set_state(struct core_fake *f, const char *text)
+{
+    if (strcmp(text, "AWAY") == 0 || strcmp(text, "BACK") == 0) {
+        f->is_state_away = text[0] == 'A';
+    } else {
+        core_state_answer(f, status_named(hg_bytes_str(text)));
+    }
+}
+
 static void expect_why(struct player *p, enum hg_status want)
 {
     enum hg_status got = core_why(p->f->conn);
@@ -336,6 +345,8 @@ static void play_step(struct player *p, const struct core_step *step)
         core_end_sub(f, n, outcome, "as told");
         break;
     case PUBLISH_IS: set_publish(f, step->text); break;
+    case STATE: core_state_write(f, step->text); break;
+    case STATE_IS: set_state(f, step->text); break;
     case QUEUE_IS:
         outcome = read_outcome(step->text, &n);
         core_queue_is(f, n, outcome, "as told");

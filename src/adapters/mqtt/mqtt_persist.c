@@ -716,7 +716,12 @@ bool hg_mqtt_persist_leave(struct hg_mqtt_session *s)
     s->state = HG_MQTT_LEAVING;
     p->was_claiming = p->step == STEP_CLAIMING;
     p->step = STEP_SETTLING;
-    hg_worker_timer(worker_of(p), &p->timer, hg_mqtt_is_settled(s) ? 0 : SETTLE_MS);
+    hg_timer_stop(&p->timer);
+    if (hg_mqtt_is_settled(s)) {
+        write_record(p);
+    } else {
+        hg_worker_timer(worker_of(p), &p->timer, SETTLE_MS);
+    }
     return true;
 }
 
