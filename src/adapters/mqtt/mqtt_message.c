@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* MQTT 5.0 properties <-> AMQP properties. What AMQP has no property for travels in headers of the
- * plugin's names where it has one. User Properties are headers in their order, a name that is
- * repeated is repeated [MQTT-3.3.2-18]: RabbitMQ carries such a table as it is. */
+ * plugin's names where it has one. User Properties are headers in their order [MQTT-3.3.2-18], a name
+ * that is repeated is repeated: AMQP calls that illegal, but RabbitMQ's queues carry such a table as
+ * it is (a stream sorts it by name, and keeps the order within a name), and an array in its place
+ * would lose the order among names. */
 #include "adapters/mqtt/mqtt_message.h"
 
 #include "base/utf8.h"
