@@ -405,10 +405,16 @@ static void on_broadcast(void *ctx, struct hg_message *message)
     hg_state_on_broadcast(ctx, hg_message_body(message));
 }
 
-static void on_bound(void *ctx, size_t index, bool is_bound)
+static void on_bound(void *ctx, size_t index, const struct hg_amqp_close *why)
 {
     struct hg_state *s = ctx;
-    atomic_store(&s->is_bound[index], is_bound);
+    bool was_bound = atomic_exchange(&s->is_bound[index], why == NULL);
+    if (why != NULL && (was_bound || !atomic_load(&s->is_settled))) {
+        HG_LOG(s->home->log, HG_LOG_WARN, "state.bind_refused",
+               HG_F_STR("exchange", s->exchanges[index]), HG_F_UINT("code", why->code),
+               HG_F_BYTES("rabbitmq_says", why->text),
+               HG_F_STR("effect", "a retained message to it takes two publishes"));
+    }
 }
 
 static void on_leader(void *ctx, bool is_leader)

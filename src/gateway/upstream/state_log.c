@@ -12,7 +12,8 @@
 
 enum {
     PREFETCH = 500,
-    RETRY_MS = 3000, /* what somebody else has now may be free later */
+    RETRY_MS = 3000,   /* what somebody else has now may be free later */
+    REBIND_MS = 60000, /* an exchange that was deleted and made again has lost its bindings */
     SEGMENT_BYTES_MAX = 16 << 20,
     SEGMENTS_N = 8, /* at least, in the log's size: RabbitMQ truncates by whole ones */
     LOCKED = 405,   /* AMQP reply codes: somebody has it to himself */
@@ -105,12 +106,19 @@ static void bind_next(struct hg_state_log *l)
     }
 }
 
+static void bind_all(struct hg_state_log *l)
+{
+    l->binding_at = 0;
+    l->bound_ms = hg_clock_ms();
+    bind_next(l);
+}
+
 static void on_binding_reply(void *ctx, uint64_t cookie, const struct hg_amqp_reply *reply)
 {
     struct hg_state_log *l = ctx;
     (void)reply;
     if (cookie == COOKIE_BIND) {
-        l->ops->on_bound(l->ctx, l->binding_at++, true);
+        l->ops->on_bound(l->ctx, l->binding_at++, NULL);
         bind_next(l);
     }
 }
@@ -119,10 +127,7 @@ static void on_binding_close(void *ctx, const struct hg_amqp_close *why)
 {
     struct hg_state_log *l = ctx;
     l->binding = NULL;
-    HG_LOG(l->config.log, HG_LOG_WARN, "state.bind_refused",
-           HG_F_STR("exchange", l->config.exchanges[l->binding_at]), HG_F_UINT("code", why->code),
-           HG_F_BYTES("rabbitmq_says", why->text));
-    l->ops->on_bound(l->ctx, l->binding_at++, false);
+    l->ops->on_bound(l->ctx, l->binding_at++, why);
     bind_next(l);
 }
 
@@ -195,8 +200,7 @@ static void on_reading_reply(void *ctx, uint64_t cookie, const struct hg_amqp_re
         if (consume_stream(l) != HG_OK) {
             no_memory(l);
         } else if (l->binding == NULL) {
-            l->binding_at = 0;
-            bind_next(l);
+            bind_all(l);
         }
     } else if (cookie == COOKIE_CONSUME) {
         l->is_consuming = true;
@@ -517,6 +521,9 @@ static void fire_retry(struct hg_timer *timer)
     struct hg_state_log *l = HG_CONTAINER_OF(timer, struct hg_state_log, retry);
     if (hg_link_conn(&l->link) != NULL && !l->is_refused) {
         start_all(l);
+        if (l->is_up && l->binding == NULL && hg_clock_ms() - l->bound_ms >= REBIND_MS) {
+            bind_all(l);
+        }
         hg_wheel_set(l->net->wheel, &l->retry, hg_clock_ms() + RETRY_MS);
     }
 }

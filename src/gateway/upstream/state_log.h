@@ -41,8 +41,8 @@ struct hg_state_log_ops {
     /* Borrowed message. False: no memory; it comes again, after on_down and on_up. */
     bool (*on_record)(void *ctx, struct hg_message *message, uint64_t offset);
     void (*on_broadcast)(void *ctx, struct hg_message *message);
-    /* Exchange `index` is bound, or is not. */
-    void (*on_bound)(void *ctx, size_t index, bool is_bound);
+    /* Exchange `index` is bound (why: NULL), or RabbitMQ refused it. Once a minute for each. */
+    void (*on_bound)(void *ctx, size_t index, const struct hg_amqp_close *why);
     void (*on_leader)(void *ctx, bool is_leader);
 };
 
@@ -63,6 +63,7 @@ struct hg_state_log {
     uint64_t next_offset; /* to be read; UINT64_MAX: from the first */
     uint64_t unacked_tag; /* 0: none */
     size_t binding_at;    /* index of the exchange that is being asked */
+    uint64_t bound_ms;    /* when the first of them was asked last */
     bool is_consuming, is_up, was_up, is_refused;
     bool is_resuming;    /* the next record may show a gap */
     bool is_being_tried; /* presence was granted or refused on this connection */

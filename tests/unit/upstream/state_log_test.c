@@ -71,12 +71,12 @@ static void on_broadcast(void *ctx, struct hg_message *message)
     ((struct bench *)ctx)->broadcasts_n++;
 }
 
-static void on_bound(void *ctx, size_t index, bool is_bound)
+static void on_bound(void *ctx, size_t index, const struct hg_amqp_close *why)
 {
     struct bench *t = ctx;
     (void)index;
-    t->bound_n += is_bound;
-    t->unbound_n += !is_bound;
+    t->bound_n += why == NULL;
+    t->unbound_n += why != NULL;
 }
 
 static void on_leader(void *ctx, bool is_leader)
@@ -376,6 +376,21 @@ static void an_exchange_that_cannot_be_bound_hinders_nothing_else(void **state)
     close_bench(t);
 }
 
+static void bindings_are_made_again_now_and_then(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL, 0);
+    assert_int_equal(t->bound_n, 2);
+    for (int i = 0; i < 65; i++) {
+        assert_int_equal(t->bound_n, i < 60 ? 2 : t->bound_n);
+        broker_heartbeat(rig_broker(&t->sn));
+        seam_net_pass(&t->sn, 1000);
+    }
+    assert_int_equal(t->bound_n, 4);
+    assert_int_equal(t->ups_n, 1);
+    close_bench(t);
+}
+
 static void who_does_not_lead_asks_again(void **state)
 {
     (void)state;
@@ -491,6 +506,7 @@ int main(void)
         cmocka_unit_test(a_broker_that_ends_the_connection_has_no_streams_either),
         cmocka_unit_test(a_queue_that_is_no_stream_is_refused),
         cmocka_unit_test(an_exchange_that_cannot_be_bound_hinders_nothing_else),
+        cmocka_unit_test(bindings_are_made_again_now_and_then),
         cmocka_unit_test(who_does_not_lead_asks_again),
         cmocka_unit_test(an_errand_says_what_there_is),
         cmocka_unit_test(an_errand_ends_with_the_link),
