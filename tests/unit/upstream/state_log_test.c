@@ -382,7 +382,7 @@ static void bindings_are_made_again_now_and_then(void **state)
     struct bench *t = open_bench(NULL, 0);
     assert_int_equal(t->bound_n, 2);
     for (int i = 0; i < 65; i++) {
-        assert_int_equal(t->bound_n, i < 60 ? 2 : t->bound_n);
+        assert_int_equal(t->bound_n, i < 55 ? 2 : t->bound_n);
         broker_heartbeat(rig_broker(&t->sn));
         seam_net_pass(&t->sn, 1000);
     }
