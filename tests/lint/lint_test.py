@@ -31,6 +31,7 @@ LAYERS = {
     "gateway/upstream": UPSTREAM,
     "gateway/core": CORE,
     "gateway": [*CORE, "core", "adapters"],
+    "adapters/bridge": ADAPTER,
     "adapters/mqtt": ADAPTER,
     "adapters/stomp": ADAPTER,
     "adapters/http": ADAPTER,
@@ -40,12 +41,12 @@ LAYERS = {
 CODECS = re.compile(r"adapters/(\w+/\w+_(codec|encode|uri|props|property|reason|dest|inflow|outflow)|stomp/stomp_message)\.[ch]$")
 # Which folder or file may see a library's headers; the others have what they need from us.
 LIBRARIES = {
-    "uv.h": ["gateway/stream", "gateway/upstream", "gateway/core", "gateway/version.c"],
+    "uv.h": ["gateway/stream", "gateway/upstream", "gateway/core", "gateway/version.c", "adapters/bridge/bridge_site.c"],
     "wslay/": ["gateway/stream", "gateway/version.c"],
     "amqp.h": ["gateway/amqp", "gateway/version.c"],
     "amqp_framing.h": ["gateway/amqp"],
-    "mosquitto.h": ["gateway/message/topic.c", "gateway/version.c", "adapters/mqtt/mqtt_property.c"],
-    "mqtt_protocol.h": ["gateway/message/topic.c"],
+    "mosquitto.h": ["gateway/message/topic.c", "gateway/version.c", "adapters/mqtt/mqtt_property.c", "adapters/bridge"],
+    "mqtt_protocol.h": ["gateway/message/topic.c", "adapters/bridge"],
     "llhttp.h": ["adapters/http", "gateway/version.c"],
     "toml++/": ["gateway/core/config_toml.cc"],
 }
