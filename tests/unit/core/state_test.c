@@ -56,6 +56,7 @@ struct world {
     struct reader readers[PROCESSES_N * 4];
     char deleted[128]; /* the last queue deleted */
     bool has_no_streams;
+    bool is_hiding; /* the queues by which processes are seen */
     /* Wills. */
     char wills[WILLS_MAX][64];
     size_t wills_n;
@@ -155,11 +156,11 @@ static bool on_declare(struct broker *b, const struct broker_method *m)
         return the->has_no_streams && refuse(b, m, declare->passive ? 404 : 406);
     }
     struct queue *q = queue_of(name);
-    if (q->owner != NULL && q->owner != b) {
+    if (q->owner != NULL && q->owner != b && !(declare->passive && the->is_hiding)) {
         return refuse(b, m, 405);
     }
     if (declare->passive) {
-        return q->owner == NULL && refuse(b, m, 404);
+        return (q->owner == NULL || the->is_hiding) && refuse(b, m, 404);
     }
     q->owner = b;
     return false;
@@ -206,7 +207,7 @@ static bool on_method(void *ctx, struct broker *b, const struct broker_method *m
 static void prepare(struct broker *b)
 {
     b->on_method = on_method;
-    b->has_auto_confirm = true;
+    b->has_auto_confirm = true; /* else everything is rejected */
 }
 
 static void append(struct hg_message *m)
@@ -252,10 +253,13 @@ static bool work(void)
     bool did = false;
     for (size_t i = 0; i < the->sn.links_n; i++) {
         struct seam_link *link = the->sn.links[i];
-        const struct broker *b = &link->broker;
+        struct broker *b = &link->broker;
         for (; the->taken_n[i] < b->publishes_n; the->taken_n[i]++, did = true) {
-            struct hg_message *m = b->publishes[the->taken_n[i]].message;
-            if (hg_bytes_eq(hg_message_routing_key(m), HG_BYTES("headgate.state"))) {
+            const struct broker_publish *published = &b->publishes[the->taken_n[i]];
+            struct hg_message *m = published->message;
+            if (!b->has_auto_confirm) {
+                broker_nack(b, published->channel, published->delivery_tag, false);
+            } else if (hg_bytes_eq(hg_message_routing_key(m), HG_BYTES("headgate.state"))) {
                 append(m);
             } else if (hg_bytes_eq(hg_message_exchange(m), HG_BYTES("headgate.gateways"))) {
                 broadcast(m);
@@ -676,6 +680,41 @@ static void waits_end_where_rabbitmq_stays_away(void **state)
     the->sn.is_refusing = false;
 }
 
+static void a_barrier_that_is_rejected_is_sent_again(void **state)
+{
+    (void)state;
+    open_process(0);
+    run();
+    struct seam_link *link =
+        HG_CONTAINER_OF(worker(0, 0)->routing->publisher.link.stream, struct seam_link, stream);
+    link->broker.has_auto_confirm = false;
+    struct waiter w = WAITER;
+    hg_state_barrier(worker(0, 1), &w.wait);
+    run();
+    assert_int_equal(w.told_n, 0);
+    link->broker.has_auto_confirm = true;
+    pass(1500);
+    assert_int_equal(w.told_n, 1);
+    assert_int_equal(w.status, HG_OK);
+}
+
+static void a_write_that_is_rejected_says_so(void **state)
+{
+    (void)state;
+    open_process(0);
+    run();
+    struct seam_link *link =
+        HG_CONTAINER_OF(worker(0, 1)->routing->publisher.link.stream, struct seam_link, stream);
+    link->broker.has_auto_confirm = false;
+    struct hg_session_record r = record("c", 0, 1);
+    struct waiter w = WAITER;
+    assert_int_equal(hg_state_write(worker(0, 1), HG_SESSION_CLAIM, &r, &w.wait), HG_OK);
+    run();
+    assert_int_equal(w.told_n, 1);
+    assert_int_equal(w.status, HG_REJECTED);
+    assert_false(is_known(0, "c"));
+}
+
 static void a_log_that_was_made_anew_behind_its_back_is_noticed(void **state)
 {
     (void)state;
@@ -688,8 +727,13 @@ static void a_log_that_was_made_anew_behind_its_back_is_noticed(void **state)
     struct waiter w = WAITER;
     hg_state_barrier(worker(0, 1), &w.wait);
     pass(20000);
+    assert_int_equal(w.status, HG_BROKER_AWAY); /* overdue meanwhile */
+    struct waiter after = WAITER;
+    hg_state_barrier(worker(0, 1), &after.wait);
+    run();
+    assert_int_equal(after.told_n, 1);
+    assert_int_equal(after.status, HG_OK);
     assert_true(hg_state_is_ready(gateway(0)));
-    assert_int_equal(w.told_n, 1); /* overdue meanwhile */
     assert_true(is_known(0, "c"));
 }
 
@@ -840,6 +884,48 @@ static void sessions_of_a_dead_instance_are_disconnected_and_their_wills_publish
     hg_session_record_free(known);
 }
 
+static void an_instance_that_is_seen_again_is_not_dead(void **state)
+{
+    (void)state;
+    open_process(0);
+    run();
+    open_process(1);
+    run();
+    struct hg_session_record r = record("c", 1, 7);
+    claim(1, &r);
+    for (int i = 0; i < 3; i++) {
+        the->is_hiding = true;
+        pass(8000);
+        the->is_hiding = false;
+        pass(4000);
+    }
+    struct hg_session_record *known = find(0, "c");
+    assert_int_equal(known->disconnected_ms, 0);
+    hg_session_record_free(known);
+}
+
+static void an_instance_taken_for_dead_loses_its_clients_when_it_reads_of_it(void **state)
+{
+    (void)state;
+    open_process(0);
+    run();
+    open_process(1);
+    run();
+    struct client c = {.lost_n = 0};
+    assert_true(hg_claim_open(worker(1, 1), &c.claim, HG_BYTES("c"), &claim_ops));
+    struct hg_session_record r = record("c", 1, c.claim.epoch);
+    claim(1, &r);
+    the->is_hiding = true;
+    seam_net_cut(&the->sn, state_link(1));
+    the->sn.is_refusing = true;
+    pass(15000);
+    the->sn.is_refusing = false;
+    assert_int_equal(c.lost_n, 0);
+    pass(8000);
+    assert_int_equal(c.lost_n, 1);
+    hg_claim_close(&c.claim);
+}
+
 static void a_session_whose_time_is_over_ends_with_its_will_and_queue(void **state)
 {
     (void)state;
@@ -967,12 +1053,16 @@ int main(void)
         TEST(a_write_is_in_the_index_when_it_is_done),
         TEST(waits_go_on_after_a_cut),
         TEST(waits_end_where_rabbitmq_stays_away),
+        TEST(a_barrier_that_is_rejected_is_sent_again),
+        TEST(a_write_that_is_rejected_says_so),
         TEST(a_log_that_was_made_anew_behind_its_back_is_noticed),
         TEST(a_session_taken_by_another_process_is_lost_here),
         TEST(the_older_of_two_unkept_sessions_is_lost),
         TEST(a_broadcast_of_another_version_or_cut_short_does_nothing),
         TEST(one_leads_and_then_the_other),
         TEST(sessions_of_a_dead_instance_are_disconnected_and_their_wills_published),
+        TEST(an_instance_that_is_seen_again_is_not_dead),
+        TEST(an_instance_taken_for_dead_loses_its_clients_when_it_reads_of_it),
         TEST(a_session_whose_time_is_over_ends_with_its_will_and_queue),
         TEST(a_session_that_comes_back_meanwhile_is_left_alone),
         TEST(what_is_old_is_written_again_by_the_leader),
