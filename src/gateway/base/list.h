@@ -29,6 +29,11 @@ static inline void hg_list_add_last(struct hg_list *head, struct hg_list *node)
     head->prev = node;
 }
 
+static inline void hg_list_add_first(struct hg_list *head, struct hg_list *node)
+{
+    hg_list_add_last(head->next, node);
+}
+
 /* Safe to call on a node that is in no list. */
 static inline void hg_list_remove(struct hg_list *node)
 {

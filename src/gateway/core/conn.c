@@ -157,7 +157,7 @@ void hg_conn_close(struct hg_conn *c, enum hg_status why)
 
 bool hg_conn_is_closing(const struct hg_conn *c)
 {
-    return c->state != CONN_OPEN;
+    return c != NULL && c->state != CONN_OPEN;
 }
 
 /* ---- Input ---- */
@@ -334,6 +334,9 @@ size_t hg_conn_pending(const struct hg_conn *c)
 
 bool hg_conn_is_full(const struct hg_conn *c, size_t n)
 {
+    if (c == NULL) {
+        return false;
+    }
     size_t pending = hg_conn_pending(c);
     return pending > high_bytes(c) || n > high_bytes(c) - pending;
 }

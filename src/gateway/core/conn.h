@@ -35,7 +35,7 @@ enum hg_status hg_conn_send_bytes(struct hg_conn *c, struct hg_bytes bytes); /* 
 enum hg_status hg_conn_send_buf(struct hg_conn *c, struct hg_buf *buf);      /* shared */
 size_t hg_conn_pending(const struct hg_conn *c);                             /* bytes queued */
 /* True when n more bytes would exceed the configured outbound limit: apply the slow policy instead
- * of sending. */
+ * of sending. Never of NULL: a session without a connection. */
 bool hg_conn_is_full(const struct hg_conn *c, size_t n);
 
 /* Stops feeding the session (from inside feed: after it returns) until every bit is released; then
@@ -50,7 +50,7 @@ bool hg_conn_is_held(const struct hg_conn *c);
 void hg_conn_finish(struct hg_conn *c, enum hg_status why);
 /* Closes now, dropping output. closed(why) follows from the loop. */
 void hg_conn_close(struct hg_conn *c, enum hg_status why);
-bool hg_conn_is_closing(const struct hg_conn *c);
+bool hg_conn_is_closing(const struct hg_conn *c); /* NULL is not */
 
 /* For the HTTP session, from inside feed, after its 101 answer has been queued: puts a WebSocket
  * between stream and conn and a session of `adapter` on it; the present session gets closed(OK) at

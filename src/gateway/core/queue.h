@@ -7,7 +7,7 @@
 #define HG_CORE_QUEUE_H
 
 #include "core/session.h"
-#include "upstream/consumers.h"
+#include "upstream/queue_consumer.h"
 
 struct hg_queue;
 
@@ -39,11 +39,7 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
 enum hg_status hg_queue_ack(struct hg_queue *q, struct hg_ticket ticket);
 enum hg_status hg_queue_nack(struct hg_queue *q, struct hg_ticket ticket, bool is_requeue);
 
-enum hg_queue_end {
-    HG_QUEUE_KEEP,          /* with its bindings */
-    HG_QUEUE_DELETE,        /* with what is in it */
-    HG_QUEUE_DELETE_IF_IDLE /* only if nobody else consumes it and nothing is in it */
-};
+/* enum hg_queue_end: HG_QUEUE_KEEP, HG_QUEUE_DELETE, HG_QUEUE_DELETE_IF_IDLE. */
 /* Ends it: what has no answer yet goes back into the queue. Bindings made for subscriptions that
  * live on are kept with the queue. NULL is fine. */
 void hg_queue_close(struct hg_queue *q, enum hg_queue_end how);

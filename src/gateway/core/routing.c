@@ -261,16 +261,16 @@ static void open_upstream(struct hg_routing *r)
         .log = w->log,
         .metrics = metrics,
     };
-    hg_feed_open(&r->feed, &w->net, &feed, &feed_ops, r);
+    hg_feed_open(&r->feed, &w->net, &feed, &feed_ops, &hg_subscribe_bindings_ops, r);
     const struct hg_consumers_config consumers = {
-        .link = link,
-        .instance = config->name,
-        .worker = w->index,
+        .seats = {.link = link,
+                  .instance = config->name,
+                  .worker = w->index,
+                  .log = w->log,
+                  .metrics = metrics},
         .boot_id = w->gateway->boot_id,
         .expires_ms = config->feed_expires_ms,
         .max_bytes = config->feed_max_bytes,
-        .log = w->log,
-        .metrics = metrics,
     };
     hg_consumers_open(&r->consumers, &w->net, &consumers);
 }
@@ -294,7 +294,7 @@ static void fire_drain(struct hg_timer *timer)
 {
     struct hg_routing *r = HG_CONTAINER_OF(timer, struct hg_routing, drain_timer);
     if (hg_link_is_stopped(&r->publisher.link) && hg_link_is_stopped(&r->feed.link) &&
-        hg_consumers_are_stopped(&r->consumers)) {
+        hg_seats_are_stopped(&r->consumers.seats)) {
         r->drained(r->worker);
     } else {
         hg_worker_timer(r->worker, timer, DRAIN_EVERY_MS);
@@ -339,7 +339,7 @@ void hg_routing_drain(struct hg_worker *w, void (*done)(struct hg_worker *w))
     r->drained = done;
     hg_link_stop(&r->publisher.link);
     hg_feed_stop(&r->feed);
-    hg_consumers_stop(&r->consumers);
+    hg_seats_stop(&r->consumers.seats);
     hg_worker_timer(w, &r->drain_timer, 1);
 }
 

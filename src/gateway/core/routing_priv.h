@@ -11,7 +11,7 @@
 
 struct rule_bindings { /* of one rule on the feed */
     uint32_t exact_n;
-    struct hg_feed_binding *wide; /* NULL: not widened; kept while the process lives */
+    struct hg_binding_user wide; /* has a binding once widened; kept while the process lives */
 };
 
 /* Subscriptions by RabbitMQ's own names to one exchange. */
@@ -58,6 +58,10 @@ void hg_routing_end_delivery(struct hg_delivery *d);
 void hg_session_release_held(struct hg_routing *r, bool only_overdue);
 /* A publish of this session has its outcome. */
 void hg_session_settle(void *session, uint64_t id, enum hg_status outcome, struct hg_bytes reason);
+/* How subscriptions hear of their bindings, on the feed as on queues of their own. */
+extern const struct hg_bindings_ops hg_subscribe_bindings_ops;
+/* Where subscriptions bind such a queue. */
+struct hg_bindings *hg_queue_bindings(struct hg_queue *q);
 /* Declarations under way are given up; nobody is told. */
 void hg_session_forget_declares(struct hg_session *s);
 /* Lets go of an exchange's index when nobody is in it. */

@@ -49,13 +49,14 @@ static enum hg_status hold(struct hg_session *s, const struct hg_publish_args *a
 {
     struct hg_routing *r = s->worker->routing;
     uint64_t now = hg_clock_ms();
+    bool never_held = args->never_held || s->conn == NULL;
     bool is_new = s->held == NULL;
     bool is_overdue =
         !is_new && now - s->held->since_ms >= s->worker->config->unavailable_timeout_ms;
-    if (is_new && !args->never_held) {
+    if (is_new && !never_held) {
         s->held = hg_zalloc(sizeof(*s->held));
     }
-    if (args->never_held || is_overdue || s->held == NULL) {
+    if (never_held || is_overdue || s->held == NULL) {
         forget_hold(s);
         return why_no_room(r);
     }
@@ -79,6 +80,9 @@ void hg_session_release_held(struct hg_routing *r, bool only_overdue)
     uint64_t now = hg_clock_ms();
     HG_LIST_FOREACH (it, &r->held) {
         struct hg_held *held = HG_LIST_ENTRY(it, struct hg_held, link);
+        if (held->session->conn == NULL) {
+            continue; /* it has left, and what it held back is the client's again */
+        }
         if (!only_overdue || now - held->since_ms >= r->worker->config->unavailable_timeout_ms) {
             hg_conn_release(held->session->conn, HG_HOLD_UPSTREAM);
         }

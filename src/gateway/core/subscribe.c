@@ -2,6 +2,7 @@
 /* Subscriptions: from a filter or a source to bindings, consumers and a place in the index. */
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/queue.h"
 #include "core/retain_priv.h"
 #include "core/routing_priv.h"
 #include "message/topic.h"
@@ -9,10 +10,16 @@
 /* One thing that a subscription holds in RabbitMQ. */
 struct hg_sub_link {
     struct hg_sub *sub;
-    struct hg_binding_user bound; /* of the feed, or of a queue of the session's own */
-    struct hg_consumer *consumer; /* NULL unless a queue is consumed */
-    uint32_t rule;                /* of the plan, or SOURCE */
-    bool is_waiting;              /* RabbitMQ has not answered yet */
+    union {
+        struct hg_binding_user bound; /* of the feed, or of a queue of the session's own */
+        struct {                      /* is_consumer: a queue is consumed */
+            struct hg_consumer *handle;
+            char *filter; /* NULL: subscribed to by RabbitMQ's names */
+        } consumer;
+    } u;
+    uint32_t rule;       /* of the plan, or SOURCE */
+    bool is_waiting;     /* RabbitMQ has not answered yet */
+    bool is_consumer;    /* which of u */
     bool is_whole_queue; /* consumes a queue as it is: whatever is in it, is for the subscriber */
 };
 
@@ -60,7 +67,7 @@ static void answered(struct hg_sub_link *link, enum hg_status status, struct hg_
 
 static void on_bound(struct hg_binding_user *user, enum hg_status status, struct hg_bytes reason)
 {
-    answered(HG_CONTAINER_OF(user, struct hg_sub_link, bound), status, reason);
+    answered(HG_CONTAINER_OF(user, struct hg_sub_link, u.bound), status, reason);
 }
 
 const struct hg_bindings_ops hg_subscribe_bindings_ops = {.on_bound = on_bound};
@@ -69,21 +76,20 @@ static void on_consumer_state(void *ctx, enum hg_status status, struct hg_bytes 
 {
     struct hg_sub_link *link = ctx;
     if (status != HG_OK) {
-        link->consumer = NULL;
+        link->u.consumer.handle = NULL;
     }
     answered(link, status, reason);
 }
 
 /* The address for a delivery from a queue: the first rule's that fits, if the filter matches it;
  * for a queue consumed whole, else the address of the rule that names the queue. */
-static bool address_for(struct hg_sub_link *link, const struct hg_message *m,
-                        struct hg_writer *filter, struct hg_bytes *address_out)
+static bool address_for(const struct hg_sub_link *link, const struct hg_message *m,
+                        struct hg_bytes *address_out)
 {
     struct hg_session *s = link->sub->session;
     struct hg_routing *r = routing_of(s);
-    hg_trie_write_pattern(link->sub->index, &link->sub->entry, filter);
-    if (hg_routing_address(r, s->proto, m, address_out) &&
-        hg_topic_matches(hg_writer_view(filter), *address_out)) {
+    struct hg_bytes filter = hg_bytes_str(link->u.consumer.filter);
+    if (hg_routing_address(r, s->proto, m, address_out) && hg_topic_matches(filter, *address_out)) {
         return true;
     }
     if (!link->is_whole_queue) {
@@ -96,7 +102,7 @@ static bool address_for(struct hg_sub_link *link, const struct hg_message *m,
                          HG_BYTES(""), &r->text, &rule)) {
         *address_out = hg_writer_view(&r->text);
     } else {
-        *address_out = hg_writer_view(filter); /* has no wildcard: subscribe_plan saw to it */
+        *address_out = filter; /* has no wildcard: subscribe_plan saw to it */
     }
     return true;
 }
@@ -106,8 +112,7 @@ static void on_consumer_delivery(void *ctx, struct hg_message *m, bool is_redeli
     struct hg_sub_link *link = ctx;
     struct hg_session *s = link->sub->session;
     struct hg_delivery d = {.message = m, .is_redelivered = is_redelivered, .must_keep = true};
-    struct hg_writer filter = {0};
-    bool is_wanted = link->rule == SOURCE || address_for(link, m, &filter, &d.address);
+    bool is_wanted = link->rule == SOURCE || address_for(link, m, &d.address);
     if (!is_wanted) {
         hg_count(&s->worker->metrics.upstream.unwanted, 1);
     } else if (!hg_conn_is_closing(s->conn)) {
@@ -115,7 +120,6 @@ static void on_consumer_delivery(void *ctx, struct hg_message *m, bool is_redeli
         s->ops->deliver(s, &d, link->sub);
     }
     hg_routing_end_delivery(&d);
-    hg_writer_close(&filter);
 }
 
 /* Who is leaving has not been shown what came since: that goes back into the queue. */
@@ -131,39 +135,55 @@ static const struct hg_consumer_ops consumer_ops = {
 
 /* ---- Making and giving back links ---- */
 
-static bool add_binding(struct hg_sub *sub, struct hg_bytes exchange, struct hg_bytes key,
-                        uint32_t rule, uint32_t *made_n)
+static void keep(struct hg_sub *sub)
 {
-    struct hg_bindings *feed = &routing_of(sub->session)->feed.bindings;
-    struct hg_sub_link *link = &sub->links[sub->links_n];
-    *link = (struct hg_sub_link){.sub = sub, .rule = rule, .is_waiting = true};
-    if (!hg_bindings_add(feed, exchange, key, &link->bound, made_n)) {
-        return false;
-    }
     sub->links_n++;
     sub->waiting_n++;
-    return true;
 }
 
-static bool add_consumer(struct hg_sub *sub, const struct hg_consumer_spec *spec, uint32_t rule)
+static bool add_binding(struct hg_sub *sub, struct hg_bindings *to, struct hg_bytes exchange,
+                        struct hg_bytes key, uint32_t rule, uint32_t *made_n)
 {
     struct hg_sub_link *link = &sub->links[sub->links_n];
-    *link = (struct hg_sub_link){
-        .sub = sub, .rule = rule, .is_waiting = true, .is_whole_queue = spec->queue.n > 0};
-    link->consumer =
-        hg_consumer_open(&routing_of(sub->session)->consumers, spec, &consumer_ops, link);
-    if (link->consumer == NULL) {
+    *link = (struct hg_sub_link){.sub = sub, .rule = rule, .is_waiting = true};
+    bool is_added = hg_bindings_add(to, exchange, key, &link->u.bound, made_n);
+    if (is_added) {
+        keep(sub);
+    }
+    return is_added;
+}
+
+/* filter: NULL where the subscription is by RabbitMQ's names. */
+static bool add_consumer(struct hg_sub *sub, const struct hg_consumer_spec *spec,
+                         const struct hg_bytes *filter, uint32_t rule)
+{
+    struct hg_sub_link *link = &sub->links[sub->links_n];
+    *link = (struct hg_sub_link){.sub = sub,
+                                 .rule = rule,
+                                 .is_waiting = true,
+                                 .is_consumer = true,
+                                 .is_whole_queue = spec->queue.n > 0};
+    if (filter != NULL && (link->u.consumer.filter = hg_bytes_dup(*filter)) == NULL) {
         return false;
     }
-    sub->links_n++;
-    sub->waiting_n++;
+    link->u.consumer.handle =
+        hg_consumer_open(&routing_of(sub->session)->consumers, spec, &consumer_ops, link);
+    if (link->u.consumer.handle == NULL) {
+        hg_free(link->u.consumer.filter);
+        return false;
+    }
+    keep(sub);
     return true;
 }
 
 static void give_back(struct hg_sub_link *link)
 {
-    hg_bindings_remove(&link->bound);
-    hg_consumer_close(link->consumer);
+    if (link->is_consumer) {
+        hg_consumer_close(link->u.consumer.handle);
+        hg_free(link->u.consumer.filter);
+    } else {
+        hg_bindings_remove(&link->u.bound);
+    }
 }
 
 void hg_unsubscribe(struct hg_sub *sub)
@@ -219,6 +239,7 @@ static enum hg_status begin(struct hg_session *s, struct hg_sub *sub, size_t lin
 struct subscribing {
     struct hg_sub *sub;
     struct hg_bytes filter;
+    struct hg_queue *queue; /* NULL: by way of the feed */
     size_t plans_n;
     enum hg_status status;
     const char *why;
@@ -241,15 +262,15 @@ static bool bind_plan(struct hg_sub *sub, const struct hg_binding_plan *plan)
     bool is_wide = plan->is_widenable && (plan->scope == HG_SCOPE_WIDE || is_widened ||
                                           of_rule->exact_n >= s->worker->config->widen_after);
     if (!is_wide) {
-        return add_binding(sub, plan->exchange, plan->key, (uint32_t)plan->rule, &of_rule->exact_n);
+        return add_binding(sub, &r->feed.bindings, plan->exchange, plan->key, (uint32_t)plan->rule,
+                           &of_rule->exact_n);
     }
     if (!is_widened) {
-        (void)hg_bindings_add(&r->feed.bindings, plan->exchange, plan->wide_key, &of_rule->wide,
-                              NULL);
-        of_rule->wide.is_waiting = false; /* nobody is to be told */
+        (void)hg_bindings_keep(&r->feed.bindings, plan->exchange, plan->wide_key, &of_rule->wide);
         hg_count(&s->worker->metrics.upstream.widened, 1);
     }
-    return add_binding(sub, plan->exchange, plan->wide_key, (uint32_t)plan->rule, NULL);
+    return add_binding(sub, &r->feed.bindings, plan->exchange, plan->wide_key, (uint32_t)plan->rule,
+                       NULL);
 }
 
 static bool has_own_address(const struct hg_session *s, struct hg_bytes queue)
@@ -280,81 +301,94 @@ static bool has_queue_at(const struct hg_sub *sub, struct hg_bytes exchange)
     return false;
 }
 
+static bool follow_plan(struct subscribing *c, const struct hg_binding_plan *plan)
+{
+    if (plan->kind != HG_PLAN_QUEUE && c->queue != NULL) {
+        return add_binding(c->sub, hg_queue_bindings(c->queue), plan->exchange, plan->key,
+                           (uint32_t)plan->rule, NULL);
+    }
+    if (plan->kind == HG_PLAN_FEED) {
+        return bind_plan(c->sub, plan);
+    }
+    const struct hg_consumer_spec spec = {
+        .queue = plan->queue, .exchange = plan->exchange, .key = plan->key};
+    return add_consumer(c->sub, &spec, &c->filter, (uint32_t)plan->rule);
+}
+
 static void subscribe_plan(void *ctx, const struct hg_binding_plan *plan)
 {
     struct subscribing *c = ctx;
-    if (c->status != HG_OK ||
-        (plan->kind == HG_PLAN_OWN_QUEUE && has_queue_at(c->sub, plan->exchange))) {
+    if (c->status != HG_OK || (plan->kind == HG_PLAN_OWN_QUEUE && c->queue == NULL &&
+                               has_queue_at(c->sub, plan->exchange))) {
         return;
     }
-    bool is_added = false;
-    if (plan->kind == HG_PLAN_FEED) {
-        is_added = bind_plan(c->sub, plan);
-    } else if (plan->kind == HG_PLAN_QUEUE && hg_topic_has_wildcard(c->filter) &&
-               !has_own_address(c->sub->session, plan->queue)) {
+    if (plan->kind == HG_PLAN_QUEUE && hg_topic_has_wildcard(c->filter) &&
+        !has_own_address(c->sub->session, plan->queue)) {
         c->status = HG_NO_WILDCARD;
         c->why = "a rule with a queue has no address for a wildcard: subscribe to one address";
-        return;
-    } else {
-        const struct hg_consumer_spec spec = {
-            .queue = plan->queue, .exchange = plan->exchange, .key = plan->key};
-        is_added = add_consumer(c->sub, &spec, (uint32_t)plan->rule);
+    } else if (!follow_plan(c, plan)) {
+        c->status = HG_NO_MEMORY;
     }
-    c->status = is_added ? HG_OK : HG_NO_MEMORY;
+}
+
+static enum hg_status check_filter(struct hg_session *s, struct subscribing *c)
+{
+    const struct hg_config *config = s->worker->config;
+    const struct hg_topic_limits limits = {.max_bytes = (size_t)config->max_topic_bytes,
+                                           .max_levels = (size_t)config->max_topic_levels};
+    c->why = hg_topic_check_filter(c->filter, &limits);
+    if (c->why != NULL) {
+        return HG_BAD_FILTER;
+    }
+    return hg_rules_subscribe(s->worker->rules, s->proto, c->filter, count_plan, c, &c->why);
+}
+
+/* Into the session's protocol's index, unless the session matches the queue's deliveries itself. */
+static bool enter_index(struct subscribing *c)
+{
+    struct hg_sub *sub = c->sub;
+    if (c->queue != NULL) {
+        return true;
+    }
+    sub->index = routing_of(sub->session)->by_address[sub->session->proto];
+    if (!hg_trie_add(sub->index, c->filter, &sub->entry)) {
+        sub->entry.node = NULL;
+        return false;
+    }
+    return true;
+}
+
+static enum hg_status subscribe(struct hg_session *s, struct subscribing *c, const char **why_out)
+{
+    enum hg_status status = check_filter(s, c);
+    if (status == HG_OK) {
+        status = begin(s, c->sub, c->plans_n, &c->why);
+    }
+    if (status == HG_OK) {
+        c->status = enter_index(c) ? HG_OK : HG_NO_MEMORY;
+        (void)hg_rules_subscribe(s->worker->rules, s->proto, c->filter, subscribe_plan, c, &c->why);
+        status = c->status;
+        if (status != HG_OK) {
+            hg_unsubscribe(c->sub);
+        }
+    }
+    *why_out = c->why;
+    return status;
 }
 
 enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter,
                                    const char **why_out)
 {
-    const struct hg_config *config = s->worker->config;
-    const struct hg_topic_limits limits = {.max_bytes = (size_t)config->max_topic_bytes,
-                                           .max_levels = (size_t)config->max_topic_levels};
-    *why_out = hg_topic_check_filter(filter, &limits);
-    if (*why_out != NULL) {
-        return HG_BAD_FILTER;
-    }
     struct subscribing c = {.sub = sub, .filter = filter};
-    enum hg_status status =
-        hg_rules_subscribe(s->worker->rules, s->proto, filter, count_plan, &c, why_out);
-    if (status == HG_OK) {
-        status = begin(s, sub, c.plans_n, why_out);
-    }
-    if (status != HG_OK) {
-        return status;
-    }
-    struct hg_routing *r = routing_of(s);
-    sub->index = r->by_address[s->proto];
-    if (!hg_trie_add(sub->index, filter, &sub->entry)) {
-        sub->entry.node = NULL;
-        hg_unsubscribe(sub);
-        return HG_NO_MEMORY;
-    }
-    (void)hg_rules_subscribe(s->worker->rules, s->proto, filter, subscribe_plan, &c, why_out);
-    if (c.status != HG_OK) {
-        hg_unsubscribe(sub);
-        *why_out = c.why;
-    }
-    return c.status;
+    return subscribe(s, &c, why_out);
 }
 
-/* ---- By an index of the adapter's ---- */
-
-enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, struct hg_trie *index,
-                                  struct hg_bytes filter, const char **why_out)
+enum hg_status hg_subscribe_queue_filter(struct hg_session *s, struct hg_sub *sub,
+                                         struct hg_bytes filter, struct hg_queue *q,
+                                         const char **why_out)
 {
-    *why_out = NULL;
-    enum hg_status status = begin(s, sub, 0, why_out);
-    if (status != HG_OK) {
-        return status;
-    }
-    sub->index = index;
-    if (index != NULL && !hg_trie_add(index, filter, &sub->entry)) {
-        sub->entry.node = NULL;
-        hg_unsubscribe(sub);
-        return HG_NO_MEMORY;
-    }
-    sub->is_live = true;
-    return HG_OK;
+    struct subscribing c = {.sub = sub, .filter = filter, .queue = q};
+    return subscribe(s, &c, why_out);
 }
 
 /* ---- By source ---- */
@@ -425,7 +459,8 @@ static enum hg_status subscribe_exchange(struct hg_sub *sub, const struct hg_sou
         return HG_NO_MEMORY;
     }
     struct hg_bytes key = type == HG_EXCHANGE_FANOUT ? HG_BYTES("") : source->key;
-    return add_binding(sub, source->exchange, key, SOURCE, NULL) ? HG_OK : HG_NO_MEMORY;
+    return add_binding(sub, &r->feed.bindings, source->exchange, key, SOURCE, NULL) ? HG_OK
+                                                                                    : HG_NO_MEMORY;
 }
 
 static enum hg_status subscribe_queue(struct hg_sub *sub, const struct hg_source *source)
@@ -444,7 +479,7 @@ static enum hg_status subscribe_queue(struct hg_sub *sub, const struct hg_source
         };
         spec.declare = &declare;
     }
-    return add_consumer(sub, &spec, SOURCE) ? HG_OK : HG_NO_MEMORY;
+    return add_consumer(sub, &spec, NULL, SOURCE) ? HG_OK : HG_NO_MEMORY;
 }
 
 enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,

@@ -3,34 +3,25 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "upstream/copy.h"
 #include "upstream/upstream_metrics.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
 enum {
-    PER_LINK_MAX = 1000, /* channels of one connection; RabbitMQ allows 2047 */
-    PREFETCH =
-        100, /* unacknowledged deliveries of one consumer: a fair share among competing ones */
+    /* unacknowledged deliveries of one consumer: a fair share among competing ones */
+    PREFETCH = 100,
     ACK_AGAIN_MS = 128 /* between questions to a receiver that is behind */
 };
 
-struct consumer_link {
-    struct hg_link link;
-    struct hg_list all_link; /* in hg_consumers.links */
-    struct hg_list consumers;
-    unsigned consumers_n;
-};
-
 struct hg_consumer {
-    struct hg_list link; /* in its consumer_link */
+    struct hg_seat seat;
     struct hg_consumers *owner;
-    struct consumer_link *home;
     const struct hg_consumer_ops *ops;
     void *ctx;
-    struct hg_amqp_channel *channel; /* NULL: closed */
     struct hg_timer ack_again;
-    struct hg_defer first, ack;
+    struct hg_defer ack;
     uint64_t unacked_tag; /* newest delivery handed on; 0: none */
     bool is_own, is_declare_only, has_declare;
     struct hg_amqp_queue_declare declare; /* slices below */
@@ -41,13 +32,21 @@ struct hg_consumer {
 
 enum cookie { COOKIE_OPEN, COOKIE_DECLARE, COOKIE_BIND, COOKIE_QOS, COOKIE_CONSUME, COOKIE_DELETE };
 
+static struct hg_consumer *consumer_of(struct hg_seat *seat)
+{
+    return HG_CONTAINER_OF(seat, struct hg_consumer, seat);
+}
+
+static struct hg_upstream_metrics *metrics_of(const struct hg_consumer *c)
+{
+    return c->seat.of->config.metrics;
+}
+
 /* Without closing the channel: for one that RabbitMQ closed, too. */
 static void free_consumer(struct hg_consumer *c)
 {
-    hg_list_remove(&c->link);
-    c->home->consumers_n--;
+    hg_seat_leave(&c->seat);
     hg_timer_stop(&c->ack_again);
-    hg_net_undefer(&c->first);
     hg_net_undefer(&c->ack);
     hg_buf_unref(c->text);
     hg_free(c);
@@ -58,7 +57,7 @@ static void end(struct hg_consumer *c, enum hg_status status, struct hg_bytes re
 {
     const struct hg_consumer_ops *ops = c->ops;
     void *ctx = c->ctx;
-    struct hg_amqp_channel *channel = c->channel;
+    struct hg_amqp_channel *channel = c->seat.channel;
     free_consumer(c);
     ops->on_state(ctx, status, reason); /* before the channel goes: `reason` may be its memory */
     if (channel != NULL) {
@@ -82,9 +81,9 @@ static void on_reply(void *ctx, uint64_t cookie, const struct hg_amqp_reply *rep
 static void on_close(void *ctx, const struct hg_amqp_close *why)
 {
     struct hg_consumer *c = ctx;
-    c->channel = NULL;
-    hg_count(&c->owner->config.metrics->upstream_channel_closes, 1);
-    HG_LOG_LIMITED(c->owner->config.log, HG_LOG_WARN, "consumer.refused", c->queue,
+    c->seat.channel = NULL;
+    hg_count(&metrics_of(c)->upstream_channel_closes, 1);
+    HG_LOG_LIMITED(c->seat.of->config.log, HG_LOG_WARN, "consumer.refused", c->queue,
                    HG_F_BYTES("queue", c->queue), HG_F_UINT("code", why->code),
                    HG_F_BYTES("reason", why->text));
     end(c, why->status, why->text);
@@ -93,9 +92,9 @@ static void on_close(void *ctx, const struct hg_amqp_close *why)
 static void on_delivery(void *ctx, const struct hg_amqp_delivery *delivery)
 {
     struct hg_consumer *c = ctx;
-    hg_count(&c->owner->config.metrics->deliveries, 1);
+    hg_count(&metrics_of(c)->deliveries, 1);
     c->unacked_tag = delivery->delivery_tag;
-    hg_net_defer(c->owner->net, &c->ack);
+    hg_net_defer(c->seat.of->net, &c->ack);
     c->ops->on_delivery(c->ctx, delivery->message, delivery->is_redelivered);
 }
 
@@ -110,15 +109,15 @@ static const struct hg_amqp_channel_ops channel_ops = {
 
 static void ack(struct hg_consumer *c)
 {
-    if (c->unacked_tag == 0 || c->channel == NULL) {
+    if (c->unacked_tag == 0 || c->seat.channel == NULL) {
         return;
     }
     if (!c->ops->may_ack(c->ctx)) {
-        hg_wheel_set(c->owner->net->wheel, &c->ack_again, hg_clock_ms() + ACK_AGAIN_MS);
-    } else if (hg_amqp_basic_ack(c->channel, c->unacked_tag, true) == HG_OK) {
+        hg_wheel_set(c->seat.of->net->wheel, &c->ack_again, hg_clock_ms() + ACK_AGAIN_MS);
+    } else if (hg_amqp_basic_ack(c->seat.channel, c->unacked_tag, true) == HG_OK) {
         c->unacked_tag = 0;
     } else {
-        hg_link_reset(&c->home->link, "out of memory while acknowledging");
+        hg_link_reset(&c->seat.home->link, "out of memory while acknowledging");
     }
 }
 
@@ -137,7 +136,7 @@ static void fire_ack(struct hg_timer *timer)
 static enum hg_status send_declare(struct hg_consumer *c)
 {
     if (c->has_declare) {
-        return hg_amqp_queue_declare(c->channel, COOKIE_DECLARE, &c->declare);
+        return hg_amqp_queue_declare(c->seat.channel, COOKIE_DECLARE, &c->declare);
     }
     struct hg_header own[] = {
         {HG_BYTES("x-queue-type"), {.kind = HG_VALUE_STRING, .u.bytes = HG_BYTES("classic")}},
@@ -152,7 +151,7 @@ static enum hg_status send_declare(struct hg_consumer *c)
         args.arguments = own;
         args.arguments_n = sizeof(own) / sizeof(own[0]);
     }
-    return hg_amqp_queue_declare(c->channel, COOKIE_DECLARE, &args);
+    return hg_amqp_queue_declare(c->seat.channel, COOKIE_DECLARE, &args);
 }
 
 static enum hg_status send_all(struct hg_consumer *c)
@@ -161,10 +160,10 @@ static enum hg_status send_all(struct hg_consumer *c)
     if (status == HG_OK && c->is_own) {
         const struct hg_amqp_binding binding = {
             .queue = c->queue, .exchange = c->exchange, .routing_key = c->key};
-        status = hg_amqp_queue_bind(c->channel, COOKIE_BIND, &binding);
+        status = hg_amqp_queue_bind(c->seat.channel, COOKIE_BIND, &binding);
     }
     if (status == HG_OK && !c->is_declare_only) {
-        status = hg_amqp_basic_qos(c->channel, COOKIE_QOS, PREFETCH);
+        status = hg_amqp_basic_qos(c->seat.channel, COOKIE_QOS, PREFETCH);
     }
     if (status == HG_OK && !c->is_declare_only) {
         /* RabbitMQ may go on for a while believing in the consumer of a link that broke: of an own
@@ -174,123 +173,50 @@ static enum hg_status send_all(struct hg_consumer *c)
         /* Never no-ack: a stream would answer that by ending the connection (540). */
         const struct hg_amqp_consume consume = {
             .queue = c->queue, .arguments = &priority, .arguments_n = c->is_own ? 1 : 0};
-        status = hg_amqp_basic_consume(c->channel, COOKIE_CONSUME, &consume);
+        status = hg_amqp_basic_consume(c->seat.channel, COOKIE_CONSUME, &consume);
     }
     return status;
 }
 
-static void start(struct hg_consumer *c)
+static void start(struct hg_seat *seat)
 {
-    struct hg_amqp_conn *conn = hg_link_conn(&c->home->link);
-    if (conn == NULL || c->channel != NULL) {
-        return;
-    }
-    c->channel = hg_amqp_channel_open(conn, &channel_ops, c, COOKIE_OPEN);
-    enum hg_status status = c->channel == NULL ? HG_NO_MEMORY : send_all(c);
+    struct hg_consumer *c = consumer_of(seat);
+    struct hg_amqp_conn *conn = hg_link_conn(&seat->home->link);
+    seat->channel = hg_amqp_channel_open(conn, &channel_ops, c, COOKIE_OPEN);
+    enum hg_status status = seat->channel == NULL ? HG_NO_MEMORY : send_all(c);
     if (status != HG_OK) {
         end(c, status, hg_bytes_str(hg_status_text(status)));
     }
 }
 
-static void run_first(struct hg_defer *defer)
+static void lost(struct hg_seat *seat)
 {
-    start(HG_CONTAINER_OF(defer, struct hg_consumer, first));
-}
-
-/* ---- Links ---- */
-
-static void on_link_up(void *ctx)
-{
-    struct consumer_link *home = ctx;
-    HG_LIST_FOREACH (it, &home->consumers) {
-        hg_net_defer(home->link.net, &HG_LIST_ENTRY(it, struct hg_consumer, link)->first);
+    struct hg_consumer *c = consumer_of(seat);
+    if (c->unacked_tag != 0) {
+        hg_count(&metrics_of(c)->stale_acks, 1);
+        c->unacked_tag = 0;
     }
 }
 
-static void on_link_down(void *ctx, const struct hg_amqp_close *why)
+static void abandon(struct hg_seat *seat)
 {
-    struct consumer_link *home = ctx;
-    (void)why;
-    HG_LIST_FOREACH (it, &home->consumers) {
-        struct hg_consumer *c = HG_LIST_ENTRY(it, struct hg_consumer, link);
-        c->channel = NULL; /* gone with the connection */
-        if (c->unacked_tag != 0) {
-            hg_count(&c->owner->config.metrics->stale_acks, 1);
-            c->unacked_tag = 0;
-        }
-    }
+    free_consumer(consumer_of(seat));
 }
 
-static const struct hg_link_ops link_ops = {.on_up = on_link_up, .on_down = on_link_down};
-
-static struct consumer_link *link_with_room(struct hg_consumers *c)
-{
-    HG_LIST_FOREACH (it, &c->links) {
-        struct consumer_link *home = HG_LIST_ENTRY(it, struct consumer_link, all_link);
-        if (home->consumers_n < PER_LINK_MAX) {
-            return home;
-        }
-    }
-    struct consumer_link *home = hg_zalloc(sizeof(*home));
-    if (home == NULL) {
-        return NULL;
-    }
-    hg_list_init(&home->consumers);
-    hg_list_add_last(&c->links, &home->all_link);
-    char what[32];
-    snprintf(what, sizeof(what), "consume %u", c->links_n++);
-    hg_link_open(&home->link, c->net, &c->config.link, c->config.instance, c->config.worker, what,
-                 &link_ops, home);
-    return home;
-}
+static const struct hg_seat_ops seat_ops = {.start = start, .lost = lost, .abandon = abandon};
 
 /* ---- Public ---- */
 
 void hg_consumers_open(struct hg_consumers *c, struct hg_net *net,
                        const struct hg_consumers_config *config)
 {
-    *c = (struct hg_consumers){.net = net, .config = *config};
-    hg_list_init(&c->links);
-}
-
-void hg_consumers_stop(struct hg_consumers *c)
-{
-    HG_LIST_FOREACH (it, &c->links) {
-        hg_link_stop(&HG_LIST_ENTRY(it, struct consumer_link, all_link)->link);
-    }
-}
-
-bool hg_consumers_are_stopped(const struct hg_consumers *c)
-{
-    HG_LIST_FOREACH (it, &c->links) {
-        if (!hg_link_is_stopped(&HG_LIST_ENTRY(it, struct consumer_link, all_link)->link)) {
-            return false;
-        }
-    }
-    return true;
+    *c = (struct hg_consumers){.config = *config};
+    hg_seats_open(&c->seats, net, &config->seats);
 }
 
 void hg_consumers_close(struct hg_consumers *c)
 {
-    while (!hg_list_is_empty(&c->links)) {
-        struct consumer_link *home = HG_LIST_ENTRY(c->links.next, struct consumer_link, all_link);
-        hg_link_close(&home->link);
-        while (!hg_list_is_empty(&home->consumers)) {
-            free_consumer(HG_LIST_ENTRY(home->consumers.next, struct hg_consumer, link));
-        }
-        hg_list_remove(&home->all_link);
-        hg_free(home);
-    }
-}
-
-static struct hg_bytes append(struct hg_buf *buf, struct hg_bytes b)
-{
-    uint8_t *at = buf->data + buf->n;
-    if (b.n > 0) {
-        memcpy(at, b.p, b.n);
-        buf->n += (uint32_t)b.n;
-    }
-    return hg_bytes(at, b.n);
+    hg_seats_close(&c->seats);
 }
 
 /* Copies every text of the spec into one buffer and points the consumer's slices at the copies. */
@@ -300,31 +226,21 @@ static bool copy_texts(struct hg_consumer *c, const struct hg_consumer_spec *spe
     struct hg_bytes queue = spec->queue;
     if (c->is_own) {
         int n = snprintf(own, sizeof(own), "headgate.own.%.48s.%016" PRIx64 ".%u.%" PRIu64,
-                         c->owner->config.instance, c->owner->config.boot_id,
-                         c->owner->config.worker, ++c->owner->own_n);
+                         c->owner->config.seats.instance, c->owner->config.boot_id,
+                         c->owner->config.seats.worker, ++c->owner->own_n);
         queue = hg_bytes(own, (size_t)n);
     }
-    size_t n = queue.n + spec->exchange.n + spec->key.n;
-    for (size_t i = 0; i < c->declare.arguments_n; i++) {
-        const struct hg_header *h = &spec->declare->arguments[i];
-        n += h->name.n + (h->value.kind >= HG_VALUE_STRING ? h->value.u.bytes.n : 0);
-    }
+    const struct hg_header *arguments = spec->declare == NULL ? NULL : spec->declare->arguments;
+    size_t n = queue.n + spec->exchange.n + spec->key.n +
+               hg_copy_headers_bytes(arguments, c->declare.arguments_n);
     c->text = hg_buf_new(n + 1);
     if (c->text == NULL) {
         return false;
     }
-    struct hg_bytes *slices[] = {&c->queue, &c->exchange, &c->key};
-    const struct hg_bytes sources[] = {queue, spec->exchange, spec->key};
-    for (size_t i = 0; i < 3; i++) {
-        *slices[i] = append(c->text, sources[i]);
-    }
-    for (size_t i = 0; i < c->declare.arguments_n; i++) {
-        const struct hg_header *h = &spec->declare->arguments[i];
-        c->arguments[i] = (struct hg_header){append(c->text, h->name), h->value};
-        if (h->value.kind >= HG_VALUE_STRING) {
-            c->arguments[i].value.u.bytes = append(c->text, h->value.u.bytes);
-        }
-    }
+    c->queue = hg_copy_bytes(c->text, queue);
+    c->exchange = hg_copy_bytes(c->text, spec->exchange);
+    c->key = hg_copy_bytes(c->text, spec->key);
+    hg_copy_headers(c->text, arguments, c->declare.arguments_n, c->arguments);
     c->declare.name = c->queue;
     c->declare.arguments = c->arguments;
     return true;
@@ -335,14 +251,11 @@ struct hg_consumer *hg_consumer_open(struct hg_consumers *owner,
                                      const struct hg_consumer_ops *ops, void *ctx)
 {
     size_t arguments_n = spec->declare == NULL ? 0 : spec->declare->arguments_n;
-    struct consumer_link *home = link_with_room(owner);
-    struct hg_consumer *c =
-        home == NULL ? NULL : hg_zalloc(sizeof(*c) + arguments_n * sizeof(c->arguments[0]));
+    struct hg_consumer *c = hg_zalloc(sizeof(*c) + arguments_n * sizeof(c->arguments[0]));
     if (c == NULL) {
         return NULL;
     }
     c->owner = owner;
-    c->home = home;
     c->ops = ops;
     c->ctx = ctx;
     c->is_own = spec->queue.n == 0;
@@ -351,17 +264,13 @@ struct hg_consumer *hg_consumer_open(struct hg_consumers *owner,
     if (c->has_declare) {
         c->declare = *spec->declare;
     }
-    if (!copy_texts(c, spec)) {
+    c->ack.run = run_ack;
+    hg_timer_init(&c->ack_again, fire_ack);
+    if (!copy_texts(c, spec) || !hg_seat_take(&c->seat, &owner->seats, &seat_ops)) {
+        hg_buf_unref(c->text);
         hg_free(c);
         return NULL;
     }
-    c->ack.run = run_ack;
-    c->first.run = run_first;
-    hg_timer_init(&c->ack_again, fire_ack);
-    hg_list_add_last(&home->consumers, &c->link);
-    home->consumers_n++;
-    hg_net_defer(owner->net,
-                 &c->first); /* a failure is told from the loop, never from inside this call */
     return c;
 }
 
@@ -370,7 +279,7 @@ void hg_consumer_close(struct hg_consumer *c)
     if (c == NULL) {
         return;
     }
-    struct hg_amqp_channel *channel = c->channel;
+    struct hg_amqp_channel *channel = c->seat.channel;
     if (channel != NULL && c->unacked_tag != 0 && c->ops->may_ack(c->ctx)) {
         /* Handed on in this turn: the next consumer is not to get it again. */
         (void)hg_amqp_basic_ack(channel, c->unacked_tag, true);

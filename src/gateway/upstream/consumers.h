@@ -1,32 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Queues that clients name, and queues of a subscriber's own: declared, bound and consumed on
- * connections apart from publishing and from the feed, since a client's words can end a whole
- * connection. A consumer has a channel of its own, so that what RabbitMQ refuses to one disturbs no
- * other; connections are added as channels run out. */
+/* Queues that clients name, and queues of a subscriber's own: declared, bound and consumed, and
+ * acknowledged as a whole once they were handed on. queue_consumer.h has those that are acknowledged
+ * one by one. */
 #ifndef HG_UPSTREAM_CONSUMERS_H
 #define HG_UPSTREAM_CONSUMERS_H
 
-#include "amqp/amqp_channel.h"
-#include "upstream/link.h"
-
-struct hg_upstream_metrics;
+#include "upstream/seats.h"
 
 struct hg_consumers_config {
-    struct hg_link_config link;
-    const char *instance;
-    unsigned worker;
+    struct hg_seats_config seats;
     uint64_t boot_id;
     uint64_t expires_ms; /* x-expires of a subscriber's own queue */
     uint64_t max_bytes;  /* x-max-length-bytes of it */
-    struct hg_log *log;
-    struct hg_upstream_metrics *metrics;
 };
 
 struct hg_consumers {
-    struct hg_net *net;
+    struct hg_seats seats; /* for others as well */
     struct hg_consumers_config config;
-    struct hg_list links; /* struct consumer_link; the first is opened when somebody needs it */
-    unsigned links_n;
     uint64_t own_n; /* numbers the subscribers' own queues */
 };
 
@@ -55,9 +45,6 @@ struct hg_consumer_spec {  /* copied */
 
 void hg_consumers_open(struct hg_consumers *c, struct hg_net *net,
                        const struct hg_consumers_config *config);
-/* Closes the links politely; see hg_consumers_are_stopped. */
-void hg_consumers_stop(struct hg_consumers *c);
-bool hg_consumers_are_stopped(const struct hg_consumers *c);
 /* Frees everything; nobody is told. */
 void hg_consumers_close(struct hg_consumers *c);
 

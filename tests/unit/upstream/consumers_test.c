@@ -49,12 +49,10 @@ static struct bench *open_bench(void (*prepare)(struct broker *b))
         t->users[i].status = HG_STATUS_N;
     }
     const struct hg_consumers_config config = {
-        .link = rig_link(&t->metrics),
-        .instance = "test",
+        .seats = {.link = rig_link(&t->metrics), .instance = "test", .metrics = &t->metrics},
         .boot_id = 0xabc,
         .expires_ms = 60000,
         .max_bytes = 1 << 20,
-        .metrics = &t->metrics,
     };
     hg_consumers_open(&t->consumers, &t->sn.net, &config);
     return t;

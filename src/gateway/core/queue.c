@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/queue.h"
+
+#include "base/mem.h"
+#include "core/conn.h"
+#include "core/routing_priv.h"
+
+struct hg_queue {
+    struct hg_session *session;
+    struct hg_sub *sub; /* NULL: the session matches its deliveries itself */
+    const struct hg_queue_ops *ops;
+    void *ctx;
+    struct hg_queue_consumer *consumer;
+};
+
+static void on_state(void *ctx, enum hg_status status, bool has_existed, struct hg_bytes reason)
+{
+    struct hg_queue *q = ctx;
+    const struct hg_queue_ops *ops = q->ops;
+    void *ops_ctx = q->ctx;
+    if (status != HG_OK) {
+        hg_free(q);
+    }
+    ops->on_state(ops_ctx, status, has_existed, reason);
+}
+
+static void on_delivery(void *ctx, struct hg_message *m, struct hg_ticket ticket,
+                        bool is_redelivered)
+{
+    struct hg_queue *q = ctx;
+    struct hg_session *s = q->session;
+    struct hg_worker *w = s->worker;
+    struct hg_delivery d = {.message = m,
+                            .must_keep = true,
+                            .is_redelivered = is_redelivered,
+                            .queue = q,
+                            .ticket = ticket};
+    if (!hg_routing_address(w->routing, s->proto, m, &d.address)) {
+        hg_count(&w->metrics.upstream.unmapped, 1);
+        (void)hg_queue_ack(q, ticket);
+    } else if (!hg_conn_is_closing(s->conn)) { /* else it goes back into the queue with the end */
+        if (q->sub != NULL) {
+            q->sub->next_match = NULL;
+        }
+        s->ops->deliver(s, &d, q->sub);
+    }
+    hg_routing_end_delivery(&d);
+}
+
+static const struct hg_queue_consumer_ops consumer_ops = {.on_state = on_state,
+                                                          .on_delivery = on_delivery};
+
+struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_options *options,
+                               const struct hg_queue_ops *ops, void *ctx)
+{
+    struct hg_queue *q = hg_zalloc(sizeof(*q));
+    if (q == NULL) {
+        return NULL;
+    }
+    q->session = s;
+    q->sub = options->sub;
+    q->ops = ops;
+    q->ctx = ctx;
+    const struct hg_queue_consumer_spec spec = {
+        .queue = options->name,
+        .arguments = options->arguments,
+        .arguments_n = options->arguments_n,
+        .prefetch = options->prefetch,
+        .is_fresh = options->is_fresh,
+        .is_exclusive = options->is_exclusive,
+        .patience_ms = options->patience_ms,
+    };
+    q->consumer = hg_queue_consumer_open(&s->worker->routing->consumers.seats, &spec, &consumer_ops,
+                                         &hg_subscribe_bindings_ops, q);
+    if (q->consumer == NULL) {
+        hg_free(q);
+        return NULL;
+    }
+    return q;
+}
+
+enum hg_status hg_queue_ack(struct hg_queue *q, struct hg_ticket ticket)
+{
+    return hg_queue_consumer_ack(q->consumer, ticket);
+}
+
+enum hg_status hg_queue_nack(struct hg_queue *q, struct hg_ticket ticket, bool is_requeue)
+{
+    return hg_queue_consumer_nack(q->consumer, ticket, is_requeue);
+}
+
+struct hg_bindings *hg_queue_bindings(struct hg_queue *q)
+{
+    return hg_queue_consumer_bindings(q->consumer);
+}
+
+void hg_queue_close(struct hg_queue *q, enum hg_queue_end how)
+{
+    if (q != NULL) {
+        hg_queue_consumer_close(q->consumer, how);
+        hg_free(q);
+    }
+}

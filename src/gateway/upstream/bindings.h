@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The bindings of a queue: counted per (exchange, binding key), made, undone, and made again when
+ * the queue is declared anew. A binder does the asking, for all queues of one connection over one
+ * channel of its own, so that a binding which RabbitMQ refuses costs nobody else anything. */
+#ifndef HG_UPSTREAM_BINDINGS_H
+#define HG_UPSTREAM_BINDINGS_H
+
+#include "amqp/amqp_channel.h"
+#include "base/counter.h"
+#include "base/map.h"
+#include "upstream/link.h"
+
+struct hg_upstream_metrics;
+
+struct hg_binder {
+    struct hg_link *link; /* borrowed */
+    struct hg_log *log;
+    struct hg_upstream_metrics *metrics;
+    struct hg_amqp_channel *channel; /* NULL: closed; opened when there is something to do */
+    struct hg_list todo;             /* bindings that wait for a method to be sent */
+    struct hg_list inflight;         /* sent, oldest first: RabbitMQ answers in order */
+    struct hg_list told;             /* bindings with somebody to tell at the end of the turn */
+    size_t inflight_n;
+    struct hg_defer work;
+};
+
+/* Opens in place. */
+void hg_binder_open(struct hg_binder *b, struct hg_link *link, struct hg_log *log,
+                    struct hg_upstream_metrics *metrics);
+/* The connection is gone. */
+void hg_binder_lost(struct hg_binder *b);
+/* What was asked is of no interest any more: its queue is gone. */
+void hg_binder_reset(struct hg_binder *b);
+/* After hg_link_close; before or after the bindings of its queues are closed. */
+void hg_binder_close(struct hg_binder *b);
+
+struct hg_binding;
+
+/* Who wants a binding; inside its owner, zeroed, in place until it was removed. */
+struct hg_binding_user {
+    struct hg_list link;
+    struct hg_binding *binding; /* NULL: none */
+    bool is_waiting;            /* has not been told yet */
+};
+
+struct hg_bindings_ops {
+    /* OK: the binding exists in RabbitMQ. NO_EXCHANGE, NOT_ALLOWED, REFUSED, …: it does not, and
+     * the user is still to be removed. Once for each user, from the loop, never from inside a
+     * call. */
+    void (*on_bound)(struct hg_binding_user *user, enum hg_status status, struct hg_bytes reason);
+};
+
+struct hg_bindings { /* of one queue */
+    struct hg_binder *binder;
+    const struct hg_bindings_ops *ops;
+    /* For the queue's owner to set: since hg_bindings_declared every binding that is wanted has been
+     * answered. From the loop; NULL: nobody asks. */
+    void (*on_whole)(void *ctx);
+    void *ctx;             /* of on_whole */
+    struct hg_bytes queue; /* borrowed */
+    struct hg_map map;     /* exchange, NUL, key -> struct hg_binding */
+    hg_counter *gauge;     /* counts them; NULL: nobody does */
+    size_t pending_n;      /* wanted, and not answered since the queue was declared */
+    struct hg_defer whole;
+    bool is_declared;
+};
+
+void hg_bindings_open(struct hg_bindings *b, struct hg_binder *binder, struct hg_bytes queue,
+                      const struct hg_bindings_ops *ops);
+/* The queue is there, perhaps under a new name: every binding that is wanted is made (again: it
+ * costs nothing where it exists). on_whole follows. */
+void hg_bindings_declared(struct hg_bindings *b, struct hg_bytes queue);
+/* It may be gone: nothing is asked until it is declared again. */
+void hg_bindings_undeclared(struct hg_bindings *b);
+/* Forgets them; what is bound stays bound, and what was to be bound or unbound still is where the
+ * queue is there. Users have no binding afterwards. */
+void hg_bindings_close(struct hg_bindings *b);
+
+/* The binding of the queue to exchange with key, at most 255 bytes each. If it is the first user,
+ * the binding is made and counted in *made_n (may be NULL; must outlive it) until the last one is
+ * removed. False when there is no memory. */
+bool hg_bindings_add(struct hg_bindings *b, struct hg_bytes exchange, struct hg_bytes key,
+                     struct hg_binding_user *user, uint32_t *made_n);
+/* As hg_bindings_add, for a user who is told nothing. */
+bool hg_bindings_keep(struct hg_bindings *b, struct hg_bytes exchange, struct hg_bytes key,
+                      struct hg_binding_user *user);
+/* The user is told nothing more; with the last one the binding goes. Safe on one without. */
+void hg_bindings_remove(struct hg_binding_user *user);
+
+#endif
