@@ -149,6 +149,12 @@ static const char *read_header(struct hg_http_props *props, const struct hg_http
     if (name.n == 0 || name.n > SHORT_MAX) {
         return "must be followed by a name of 1 to 255 bytes";
     }
+    if (hg_bytes_eq_nocase(name, HG_BYTES("retain"))) {
+        props->is_retained = hg_bytes_eq(f->value, HG_BYTES("true"));
+        return props->is_retained || hg_bytes_eq(f->value, HG_BYTES("false"))
+                   ? NULL
+                   : "must be true or false";
+    }
     for (size_t i = 0; i < props->properties.headers_n; i++) {
         if (hg_bytes_eq(props->headers[i].name, name)) {
             return "is given twice";

@@ -12,6 +12,7 @@ struct hg_http_props {
     struct hg_header *headers;
     char expiration[12]; /* clamped, below 2^32 */
     char uuid[37];       /* message_id where the request has none */
+    bool is_retained;    /* Amqp-Header-retain: true, which is no header of the message */
 };
 
 /* Persistent and with a message_id unless the headers say otherwise. False: `why` says which header

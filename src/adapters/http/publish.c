@@ -50,10 +50,20 @@ static void write_note(struct hg_writer *w, struct hg_bytes id, const struct hg_
     hg_writer_str(w, "\"}\n");
 }
 
-/* `?mandatory=true`; other parameters are refused where the path is ours, and left alone where it
- * is the user's. NULL or what is wrong. */
-static const char *read_query(struct hg_bytes query, bool is_strict, bool *is_mandatory_out)
+struct options { /* of the query */
+    bool is_mandatory, is_retained;
+};
+
+/* `?mandatory=true&retain=true`; other parameters are refused where the path is ours, and left
+ * alone where it is the user's. NULL or what is wrong. */
+static const char *read_query(struct hg_bytes query, bool is_strict, struct options *out)
 {
+    const struct {
+        const char *name, *why;
+        bool *is_set;
+    } known[] = {{"mandatory", "mandatory must be true or false", &out->is_mandatory},
+                 {"retain", "retain must be true or false", &out->is_retained}};
+    enum { KNOWN_N = sizeof(known) / sizeof(known[0]) };
     struct hg_writer name = {0};
     struct hg_writer value = {0};
     const char *why = NULL;
@@ -62,12 +72,16 @@ static const char *read_query(struct hg_bytes query, bool is_strict, bool *is_ma
         if (why != NULL) {
             break;
         }
-        if (!hg_bytes_eq(hg_writer_view(&name), HG_BYTES("mandatory"))) {
-            why = is_strict ? "the one query parameter here is mandatory" : NULL;
+        size_t i = 0;
+        while (i < KNOWN_N && !hg_bytes_eq(hg_writer_view(&name), hg_bytes_str(known[i].name))) {
+            i++;
+        }
+        if (i == KNOWN_N) {
+            why = is_strict ? "the query parameters here are mandatory and retain" : NULL;
         } else if (hg_bytes_eq(v, HG_BYTES("true")) || hg_bytes_eq(v, HG_BYTES("false"))) {
-            *is_mandatory_out = v.p[0] == 't';
+            *known[i].is_set = v.p[0] == 't';
         } else {
-            why = "mandatory must be true or false";
+            why = known[i].why;
         }
     }
     hg_writer_close(&name);
@@ -76,8 +90,8 @@ static const char *read_query(struct hg_bytes query, bool is_strict, bool *is_ma
 }
 
 /* False: held. */
-static bool publish_with(struct hg_http_request *req, struct hg_bytes address, bool is_mandatory,
-                         const struct hg_properties *properties)
+static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
+                         const struct options *options, const struct hg_properties *properties)
 {
     struct hg_published published;
     const char *why = NULL;
@@ -88,7 +102,8 @@ static bool publish_with(struct hg_http_request *req, struct hg_bytes address, b
         .body_buf = req->in.body.buf,
         .id = req->id,
         .timeout_ms = req->session->worker->config->http_publish_timeout_ms,
-        .is_mandatory = is_mandatory,
+        .is_mandatory = options->is_mandatory,
+        .is_retained = options->is_retained,
         .wants_outcome = true,
     };
     enum hg_status status = hg_publish(req->session, &args, &published, &why);
@@ -109,18 +124,19 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, bool is_s
     struct hg_writer address = {0};
     struct hg_writer bad_header = {0};
     struct hg_http_props props = {0};
-    bool is_mandatory = false;
+    struct options options = {.is_mandatory = false};
     bool is_done = true;
     const struct hg_http_answer bad_request = {.status = 400};
     const char *why = hg_http_decode_path(path, &address);
     if (why != NULL) {
         refuse(req, HG_BAD_ADDRESS, hg_bytes_str(why));
-    } else if ((why = read_query(req->in.head.query, is_strict, &is_mandatory)) != NULL) {
+    } else if ((why = read_query(req->in.head.query, is_strict, &options)) != NULL) {
         hg_http_refuse(req, &bad_request, hg_bytes_str(why), NULL);
     } else if (!hg_http_props_open(&props, &req->in.head, &bad_header)) {
         hg_http_refuse(req, &bad_request, hg_writer_view(&bad_header), "BAD_PROPERTY");
     } else {
-        is_done = publish_with(req, hg_writer_view(&address), is_mandatory, &props.properties);
+        options.is_retained = options.is_retained || props.is_retained;
+        is_done = publish_with(req, hg_writer_view(&address), &options, &props.properties);
     }
     hg_http_props_close(&props);
     hg_writer_close(&bad_header);

@@ -36,6 +36,8 @@ static const struct property {
     {"content-length", FRAMES, 0},
     {"subscription", FRAMES, 0},
     {"redelivered", FRAMES, 0},
+    {"retain", FRAMES, 0},
+    {"retained", FRAMES, 0},
     {"ack", FRAMES, 0},
     {"message-id", FORBIDDEN, 0},
 };

@@ -37,7 +37,7 @@ struct hg_stomp_session {
     struct hg_list receipts;        /* of publishes without an outcome yet */
     struct hg_stomp_queues *queues; /* declared by SEND; NULL until there is one */
 };
-_Static_assert(sizeof(struct hg_stomp_session) <= 240,
+_Static_assert(sizeof(struct hg_stomp_session) <= 256,
                "an idle STOMP connection over WebSocket is to cost 1.5 KiB in all");
 
 /* Why a frame, or the whole connection, failed: becomes an ERROR frame. */

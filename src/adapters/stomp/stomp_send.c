@@ -55,6 +55,7 @@ static bool is_senders_fault(enum hg_status status)
     case HG_BAD_PROPERTY:
     case HG_TOO_LARGE:
     case HG_NOT_ALLOWED:
+    case HG_NO_RETAIN:
     case HG_NO_EXCHANGE:
     case HG_REFUSED: return true;
     default: return false;
@@ -225,6 +226,7 @@ static enum hg_stomp_verdict publish(struct hg_stomp_session *s, const struct hg
         .is_direct = dest->kind != HG_STOMP_DEST_ADDRESS,
         /* It was declared once in this session; that it has been deleted since must not be silent. */
         .is_mandatory = dest->kind == HG_STOMP_DEST_QUEUE,
+        .is_retained = hg_bytes_eq(hg_stomp_get(frame, "retain"), HG_BYTES("true")),
         .wants_outcome = true, /* also without a receipt: DISCONNECT waits for it */
     };
     const char *why = NULL;

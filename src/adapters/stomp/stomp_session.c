@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/retain.h"
 #include "core/worker.h"
 #include "message/topic.h"
 
@@ -522,6 +523,7 @@ static const struct hg_session_ops ops = {
     .settled = hg_stomp_settled,
     .subscribed = hg_stomp_subscribed,
     .declared = hg_stomp_declared,
+    .drained = hg_retained_resume,
     .drain = drain,
     .closed = closed,
     .describe = describe,

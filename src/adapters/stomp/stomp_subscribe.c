@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/retain.h"
 #include "core/worker.h"
 #include "message/topic.h"
 
@@ -17,6 +18,7 @@ struct subscription {
     char *receipt_own; /* owed for SUBSCRIBE; NULL: none */
     uint16_t id_n;
     uint16_t line_n;
+    bool wants_retained;
     uint8_t text[]; /* the id, then the header line of each MESSAGE: none if SUBSCRIBE gave no id */
 };
 
@@ -50,6 +52,9 @@ static struct hg_buf *encode(enum hg_stomp_version version, const struct hg_deli
     }
     if (d->is_redelivered) {
         hg_writer_str(&w, "redelivered:true\n");
+    }
+    if (d->is_retained) {
+        hg_writer_str(&w, "retained:true\n");
     }
     hg_stomp_message_write(&w, version, d->message);
     struct hg_buf *buf = hg_writer_take(&w);
@@ -235,6 +240,10 @@ static enum hg_status subscribe_dest(struct hg_stomp_session *s, struct subscrip
                                      const struct hg_stomp_frame *frame,
                                      const struct hg_stomp_dest *dest, const char **why)
 {
+    if (sub->wants_retained && dest->kind != HG_STOMP_DEST_ADDRESS) {
+        *why = "retained messages are kept by address, not by RabbitMQ's destinations";
+        return HG_BAD_PROPERTY;
+    }
     switch (dest->kind) {
     case HG_STOMP_DEST_ADDRESS: {
         struct hg_writer filter = {0};
@@ -286,6 +295,7 @@ enum hg_stomp_verdict hg_stomp_on_subscribe(struct hg_stomp_session *s,
     if (sub == NULL) {
         return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
     }
+    sub->wants_retained = hg_bytes_eq(hg_stomp_get(frame, "retained"), HG_BYTES("true"));
     status = subscribe_dest(s, sub, frame, &dest, &why);
     if (status != HG_OK) {
         free_subscription(sub);
@@ -293,6 +303,21 @@ enum hg_stomp_verdict hg_stomp_on_subscribe(struct hg_stomp_session *s,
         return hg_stomp_fails(f, status, NULL);
     }
     return HG_STOMP_USED;
+}
+
+static void serve_retained(struct hg_stomp_session *s, struct subscription *sub)
+{
+    struct hg_writer filter = {0};
+    if (!sub->wants_retained || hg_stomp_is_over(s)) {
+        return;
+    }
+    hg_trie_write_pattern(sub->base.index, &sub->base.entry, &filter);
+    if (filter.failed ||
+        hg_retained_serve(&s->base, &sub->base, hg_writer_view(&filter)) != HG_OK) {
+        const struct hg_stomp_failure f = {.status = HG_NO_MEMORY, .subscription = id_of(sub)};
+        hg_stomp_end(s, &f);
+    }
+    hg_writer_close(&filter);
 }
 
 void hg_stomp_subscribed(struct hg_session *base, struct hg_sub *base_sub, enum hg_status outcome,
@@ -305,6 +330,7 @@ void hg_stomp_subscribed(struct hg_session *base, struct hg_sub *base_sub, enum 
         hg_stomp_send_receipt(s, hg_stomp_is_over(s) ? hg_bytes(NULL, 0) : receipt);
         hg_free(sub->receipt_own);
         sub->receipt_own = NULL;
+        serve_retained(s, sub);
         return;
     }
     if (!hg_stomp_is_over(s)) {

@@ -46,6 +46,30 @@ static void a_publish_is_answered_after_the_confirm(void **state)
     assert_false(world.conn.is_ended);
 }
 
+static void a_message_is_retained_by_the_query_or_a_header(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *request;
+        bool is_retained;
+    } table[] = {
+        {"POST /v1/topics/a?retain=true HTTP/1.1\r\n" H "\r\n", true},
+        {"POST /v1/topics/a?mandatory=true&retain=true HTTP/1.1\r\n" H "\r\n", true},
+        {"POST /v1/topics/a?retain=false HTTP/1.1\r\n" H "\r\n", false},
+        {"POST /v1/topics/a HTTP/1.1\r\n" H "amqp-header-retain: true\r\n\r\n", true},
+        {"POST /v1/topics/a HTTP/1.1\r\n" H "Amqp-Header-Retain: false\r\n\r\n", false},
+        {"POST /orders/17?retain=true HTTP/1.1\r\n" H "\r\n", true},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        world_send(table[i].request);
+        assert_int_equal(world.publishes_n, i + 1);
+        assert_true(world.publishes[i].is_retained == table[i].is_retained);
+        assert_int_equal(world.publishes[i].headers_n, 0);
+        world_settle(i, HG_OK, "");
+        assert_has(world_out(), "202 Accepted");
+    }
+}
+
 static void a_generated_id_is_the_one_that_is_answered(void **state)
 {
     (void)state;
@@ -74,6 +98,8 @@ static void each_outcome_has_its_status(void **state)
         {HG_KEY_TOO_LONG, "414 URI Too Long", NULL, "255 bytes"},
         {HG_BAD_PROPERTY, "400 Bad Request", NULL, "property"},
         {HG_REFUSED, "400 Bad Request", NULL, "RabbitMQ refused the request: why"},
+        {HG_NO_RETAIN, "400 Bad Request", NULL, "retained messages are switched off"},
+        {HG_TOO_MANY, "429 Too Many Requests", "Retry-After: 1", "a limit of the gateway"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         for (int at_once = 0; at_once < 2; at_once++) {
@@ -103,7 +129,9 @@ static void a_request_that_says_nonsense_is_told_so(void **state)
         {"/v1/topics/a%2Fb HTTP/1.1\r\n" H, "%252F"},
         {"/v1/topics/a%zz HTTP/1.1\r\n" H, "two hex digits"},
         {"/v1/topics/a?mandatory=yes HTTP/1.1\r\n" H, "mandatory must be true or false"},
-        {"/v1/topics/a?mandtory=true HTTP/1.1\r\n" H, "the one query parameter"},
+        {"/v1/topics/a?mandtory=true HTTP/1.1\r\n" H, "the query parameters here are"},
+        {"/v1/topics/a?retain=1 HTTP/1.1\r\n" H, "retain must be true or false"},
+        {"/v1/topics/a HTTP/1.1\r\n" H "Amqp-Header-Retain: 1\r\n", "must be true or false"},
         {"/v1/topics/a HTTP/1.1\r\n" H "Amqp-Priority: 300\r\n", "Amqp-Priority must be"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -503,6 +531,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ON_WEB(a_publish_is_answered_after_the_confirm),
+        ON_WEB(a_message_is_retained_by_the_query_or_a_header),
         ON_WEB(a_generated_id_is_the_one_that_is_answered),
         ON_WEB(each_outcome_has_its_status),
         ON_WEB(a_request_that_says_nonsense_is_told_so),

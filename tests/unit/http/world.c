@@ -99,6 +99,7 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
     p->delivery_mode = args->properties.delivery_mode;
     p->headers_n = args->properties.headers_n;
     p->is_mandatory = args->is_mandatory;
+    p->is_retained = args->is_retained;
     p->is_open = true;
     hg_rules_publish(NULL, HG_PROTO_HTTP, args->address, &published_out->route);
     published_out->exchange = published_out->route.exchange;

@@ -24,7 +24,7 @@ struct world_publish {
     char address[128], body[128], message_id[64];
     uint8_t delivery_mode;
     size_t headers_n;
-    bool is_mandatory, is_open; /* open: not settled yet */
+    bool is_mandatory, is_retained, is_open; /* open: not settled yet */
 };
 
 struct hg_conn {

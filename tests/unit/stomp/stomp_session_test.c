@@ -96,6 +96,14 @@ static const struct core_script scripts[] = {
         OPENED,
         {SEND_TEXT, "SEND\ndestination:/a\ncontent-type:text/plain\npersistent:true\npriority:4\nuser-id:root\ncolour:b\\clue\n\n^@"},
         {CALLS, "publish a mode=2 content_type=text/plain priority=4 colour:b:lue []"}}},
+    {"a message is retained when it says so", by_hand, {
+        OPENED,
+        {SEND_TEXT, "SEND\ndestination:/a\nretain:true\nreceipt:1\n\n1^@SEND\ndestination:/a\nretain:false\n\n2^@"},
+        {CALLS, "publish a retained [1]; publish a [2]"}, {SILENCE, ""}, {CONFIRM, ""},
+        {EXPECT_TEXT, "RECEIPT\nreceipt-id:1\n\n^@"}}},
+    {"where nothing is retained it is told so", by_hand, {
+        OPENED, {PUBLISH_IS, "NO_RETAIN"}, {SEND_TEXT, "SEND\ndestination:/a\nretain:true\n\n1^@"},
+        {EXPECT_LIKE, "ERROR\nmessage:retained messages are switched off\n…^@"}, {CLOSED, "NO_RETAIN"}}},
     {"rabbitmq's destinations bypass the rules", by_hand, {
         OPENED,
         {SEND_TEXT, "SEND\ndestination:/topic/a.b\n\n1^@SEND\ndestination:/exchange/x%2Fy/k\n\n2^@"
@@ -201,6 +209,17 @@ static const struct core_script scripts[] = {
         {EXPECT_TEXT, "MESSAGE\nsubscription:3\nmessage-id:1-1\ndestination:/queue/q\nredelivered:true\ncontent-length:3\n\njob^@"},
         {DELIVER, "exchange=amq.topic key=a.b body=x"},
         {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-2\ndestination:/topic/a.b\ncontent-length:1\n\nx^@"}}},
+    {"retained messages come to who asks for them, once it is subscribed", by_hand, {
+        OPENED,
+        {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/chat/*\nretained:true\nreceipt:1\n\n^@"
+                    "SUBSCRIBE\nid:2\ndestination:/chat/a\n\n^@"},
+        {CALLS, "subscribe chat/+; subscribe chat/a"}, {SUBSCRIBED, ""}, {SUBSCRIBED, ""},
+        {CALLS, "serve chat/+"}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:1\n\n^@"},
+        {SERVE, "address=chat/a exchange=chat key=chat.a body=hello"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-1\ndestination:/chat/a\nretained:true\ncontent-length:5\n\nhello^@"}}},
+    {"retained messages have addresses", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/topic/a\nretained:true\n\n^@"},
+        {EXPECT_LIKE, "ERROR\n…retained messages are kept by address…^@"}, {CLOSED, "BAD_PROPERTY"}}},
     {"answers are not subscribed to", by_hand, {
         OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/reply-queue/q\n\n^@"},
         {EXPECT_LIKE, "ERROR\n…/reply-queue is for sending answers, not for subscribing\n…^@"}, {CLOSED, "BAD_ADDRESS"}}},
