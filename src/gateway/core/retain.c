@@ -57,6 +57,7 @@ enum hg_status hg_retain_check(struct hg_session *s, const struct hg_published *
     enum hg_status status =
         bytes == 0 ? HG_OK : hg_state_index_admits(index, to->exchange, to->key, bytes);
     if (status != HG_OK) {
+        hg_count(&s->worker->metrics.state.retained_refused, 1);
         *why_out = "the quotas for retained messages ([state] max_bytes, max_retained) are used up";
     }
     return status;
