@@ -391,6 +391,26 @@ enum hg_status hg_subscribe_queue_filter(struct hg_session *s, struct hg_sub *su
     return subscribe(s, &c, why_out);
 }
 
+/* ---- By an index of the adapter's ---- */
+
+enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, struct hg_trie *index,
+                                  struct hg_bytes filter, const char **why_out)
+{
+    *why_out = NULL;
+    enum hg_status status = begin(s, sub, 0, why_out);
+    if (status != HG_OK) {
+        return status;
+    }
+    sub->index = index;
+    if (index != NULL && !hg_trie_add(index, filter, &sub->entry)) {
+        sub->entry.node = NULL;
+        hg_unsubscribe(sub);
+        return HG_NO_MEMORY;
+    }
+    sub->is_live = true;
+    return HG_OK;
+}
+
 /* ---- By source ---- */
 
 static struct hg_trie *index_for(struct hg_routing *r, struct hg_bytes exchange)
