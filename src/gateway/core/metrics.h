@@ -21,6 +21,8 @@
     X(confirmed,          counter, "Publishes that RabbitMQ confirmed") \
     X(refused,            counter, "Publishes that ended in anything but a confirm") \
     X(dropped,            counter, "Messages dropped for a slow client") \
+    X(expired,            counter, "Messages whose time was over before they could be handed over") \
+    X(too_large,          counter, "Messages dropped because the client takes none so large") \
     X(slow_closed,        counter, "Clients closed because they read too slowly") \
     X(errors,             counter, "Connections ended by a client's mistake") \
     X(keepalive_timeouts, counter, "Connections ended by silence") \
