@@ -630,6 +630,9 @@ static bool is_wanted(const struct hg_sub_link *link, const struct core_delivery
     if (link->filter != NULL) {
         return false; /* its queue brings it */
     }
+    if (!link->is_source && link->sub->index != core_of(link->sub->session)->index) {
+        return false; /* hg_subscribe_index */
+    }
     if (d->is_redelivered && !d->must_keep && !link->sub->takes_redelivered) {
         return false;
     }

@@ -111,6 +111,11 @@ static const struct core_script scripts[] = {
         {EXPECT, "30 1e " UPTIME "00 30207365636f6e6473"},
         {ON, "1"},
         {EXPECT, "30 1d " UPTIME "30207365636f6e6473"}}},
+    {"RabbitMQ's messages do not pass for it", every_second, {
+        HELLO,
+        TAKES,
+        {DELIVER, "address=$SYS/broker/uptime body=false"},
+        {SILENCE, ""}}},
 };
 /* clang-format on */
 
