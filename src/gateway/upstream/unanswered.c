@@ -54,20 +54,24 @@ static void pack(struct hg_unanswered *u)
     u->n = n;
 }
 
+static bool grow(struct hg_unanswered *u)
+{
+    size_t cap = u->cap == 0 ? FIRST_CAP : u->cap * 2;
+    struct hg_unanswered_entry *entries = hg_realloc(u->entries, cap * sizeof(*entries));
+    if (entries == NULL) {
+        return u->n < u->cap;
+    }
+    u->entries = entries;
+    u->cap = cap;
+    return true;
+}
+
 bool hg_unanswered_add(struct hg_unanswered *u, uint64_t tag)
 {
     if (u->head + u->n == u->cap) {
         pack(u);
-    }
-    if (u->n > u->cap / 2 || u->cap == 0) {
-        size_t cap = u->cap == 0 ? FIRST_CAP : u->cap * 2;
-        struct hg_unanswered_entry *entries = hg_realloc(u->entries, cap * sizeof(*entries));
-        if (entries == NULL && u->head + u->n == u->cap) {
+        if (u->n >= u->cap / 2 && !grow(u)) {
             return false;
-        }
-        if (entries != NULL) {
-            u->entries = entries;
-            u->cap = cap;
         }
     }
     HG_CHECK(u->n == 0 || first(u)[u->n - 1].tag < tag);

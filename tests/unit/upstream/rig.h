@@ -50,9 +50,11 @@ static inline void rig_deliver(struct seam_net *sn, uint16_t channel, uint64_t t
 {
     const struct hg_message_parts parts = {
         .exchange = HG_BYTES("x"), .routing_key = HG_BYTES("k"), .body = HG_BYTES("body")};
+    seam_spare(true);
     struct hg_message *m = hg_message_new(&parts);
     broker_deliver(rig_broker(sn), channel, "consumer", tag, is_redelivered, m);
     hg_message_unref(m);
+    seam_spare(false);
 }
 
 #endif
