@@ -502,7 +502,8 @@ static void apply_session(struct hg_state_index *x, const struct hg_message *m,
         struct hg_state_owner lost = owner_of(s);
         bool is_end = what->act == HG_SESSION_END || what->act == HG_SESSION_FORGET;
         uint64_t winner = is_end ? what->by : what->owner.boot_id;
-        out->has_lost = lost.boot_id == x->boot_id && lost.epoch != 0 && winner != x->boot_id;
+        out->has_lost = what->act != HG_SESSION_HANDOVER && lost.boot_id == x->boot_id &&
+                        lost.epoch != 0 && winner != x->boot_id;
         out->lost_epoch = lost.epoch;
         if (is_end) {
             end_session(x, s, now_ms, out);
