@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "core/state.h"
+#include "core/state_message.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
 
@@ -285,7 +286,11 @@ void core_state_write(struct core_fake *f, const char *text)
         act++;
     }
     seam_spare(true);
-    struct hg_message *m = hg_state_index_session(f->state->index, (enum hg_session_act)act, &r);
+    const struct hg_state_message what = {.act = (enum hg_session_act)act,
+                                          .client_id = r.client_id,
+                                          .owner = {r.boot_id, r.epoch},
+                                          .by = r.boot_id};
+    struct hg_message *m = hg_state_message_session(HG_BYTES("state"), &what, &r);
     assert_non_null(m);
     seam_spare(false);
     apply(f, m);

@@ -309,7 +309,9 @@ static void fail(struct hg_mqtt_persist *p, enum hg_status status, struct hg_byt
 {
     log_failed(p, "mqtt.session_refused", status, reason);
     bool is_known = status == HG_NO_MEMORY || status == HG_TAKEN_OVER || status == HG_TOO_LARGE;
-    hg_mqtt_refuse(p->session, is_known ? status : HG_BROKER_AWAY, hg_status_text(status));
+    const char *text = status == HG_NOT_ALLOWED ? "the session's queue is in use elsewhere"
+                                                : hg_status_text(status);
+    hg_mqtt_refuse(p->session, is_known ? status : HG_BROKER_AWAY, text);
 }
 
 static bool is_connecting(const struct hg_mqtt_persist *p)
