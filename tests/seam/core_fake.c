@@ -605,6 +605,17 @@ static struct hg_queue *queue_named(struct core_fake *f, const char *name, bool 
     return NULL;
 }
 
+const char *core_queue(const struct core_fake *f, size_t n)
+{
+    HG_LIST_FOREACH (it, &f->queues) {
+        const struct hg_queue *q = HG_LIST_ENTRY(it, struct hg_queue, link);
+        if (q->has_state && n-- == 0) {
+            return q->name;
+        }
+    }
+    return NULL;
+}
+
 /* ---- core/retain.h ---- */
 
 enum hg_status hg_retained_serve(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter)

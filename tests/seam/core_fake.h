@@ -141,6 +141,8 @@ void core_declared(struct core_fake *f, size_t n, enum hg_status outcome, const 
 void core_end_sub(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason);
 /* A queue that a session has opened is told its state (again). */
 void core_queue_is(struct core_fake *f, size_t n, enum hg_status status, const char *reason);
+/* Name of the n-th that is consumed; NULL: there is none. */
+const char *core_queue(const struct core_fake *f, size_t n);
 
 enum { CORE_BOOT_ID = 1 };
 /* There is a state log, for a script to `prepare`. What sessions write to it is in the calls: "update
