@@ -265,10 +265,10 @@ static void apply_retained(struct hg_state_index *x, const struct hg_message *m,
     uint8_t room[HG_RETAINED_NAME_MAX];
     struct hg_bytes name = hg_retained_name_of(what->exchange, what->key, room);
     struct retained *entry = hg_map_find(&x->retained, name);
-    out->exchange = what->exchange;
-    out->key = what->key;
     if (entry != NULL && what->is_copy && version < entry->item.version) {
         refuse_copy(x, &entry->item, hg_message_body(m).n > 0, out);
+        out->exchange = hg_retained_exchange(entry->blob);
+        out->key = hg_retained_key(entry->blob);
         return;
     }
     bool is_new = entry == NULL;
@@ -303,6 +303,8 @@ static void apply_retained(struct hg_state_index *x, const struct hg_message *m,
         go_live(x, &entry->item, hash_of(hg_retained_bytes(blob)), log_bytes_of(m));
     }
     out->kind = HG_STATE_RETAINED;
+    out->exchange = hg_retained_exchange(blob);
+    out->key = hg_retained_key(blob);
     out->version = version;
 }
 
