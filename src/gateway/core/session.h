@@ -139,8 +139,7 @@ struct hg_publish_args {
     /* a client identifier that travels in x-headgate-from, for subscribers who do not want their own
      * messages; empty: none */
     struct hg_bytes sender;
-    const struct hg_header
-        *marks; /* more headers, of the gateway's own making: reserved names stay */
+    const struct hg_header *marks; /* further headers, of the gateway's own: reserved names stay */
     size_t marks_n;
     bool is_direct;
     /* kept as the last value of its exchange and key as well (an empty body clears it); settled()
@@ -188,15 +187,13 @@ struct hg_source {                       /* what to subscribe to, by RabbitMQ's 
  * others get a queue of their own. */
 enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
                                    const struct hg_source *source, const char **why_out);
-/* To what the adapter delivers by itself: in `index`, an address trie of its own (NULL: in none), and
- * nowhere in RabbitMQ. OK: it is live, subscribed() is not called. */
+/* In an address trie of the adapter's (NULL: in none), not in RabbitMQ. OK: live, without a call. */
 enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, struct hg_trie *index,
                                   struct hg_bytes filter, const char **why_out);
 /* Takes effect at once: no deliver call after it. Safe on a zeroed or failed sub. */
 void hg_unsubscribe(struct hg_sub *sub);
 
-/* Declares a queue (on a channel where a refusal disturbs nobody); declared() comes later with
- * id. */
+/* Declares a queue, on a channel where a refusal disturbs nobody; declared() comes later. */
 enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec *spec,
                                 uint64_t id);
 
