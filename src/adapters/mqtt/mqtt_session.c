@@ -378,7 +378,14 @@ static void subscribed_for_nobody(struct hg_session *base, struct hg_sub *sub,
     (void)reason;
 }
 
+static bool wants_nothing(struct hg_session *base)
+{
+    (void)base;
+    return false;
+}
+
 static const struct hg_session_ops leaving_ops = {
+    .wants_more = wants_nothing,
     .deliver = deliver_to_nobody,
     .settled = hg_mqtt_settled,
     .subscribed = subscribed_for_nobody,

@@ -38,7 +38,7 @@ static void on_delivery(void *ctx, struct hg_message *m, struct hg_ticket ticket
     if (!hg_routing_address(w->routing, s->proto, m, &d.address)) {
         hg_count(&w->metrics.upstream.unmapped, 1);
         (void)hg_queue_ack(q, ticket);
-    } else if (s->conn != NULL && !hg_conn_is_closing(s->conn)) { /* else it goes back at the end */
+    } else if (!hg_session_is_closing(s)) { /* else it goes back into the queue with the end */
         if (q->sub != NULL) {
             q->sub->next_match = NULL;
         }

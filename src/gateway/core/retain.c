@@ -212,11 +212,10 @@ static void free_serving(struct serving *v)
 
 static bool wants_more(struct hg_session *s)
 {
-    if (hg_conn_is_closing(s->conn)) {
+    if (hg_session_is_closing(s)) {
         return false;
     }
-    return s->ops->wants_more != NULL ? s->ops->wants_more(s)
-                                      : !hg_conn_is_full(s->conn, ROOM_BYTES);
+    return s->ops->wants_more != NULL ? s->ops->wants_more(s) : hg_session_has_room(s, ROOM_BYTES);
 }
 
 static void deliver(struct serving *v, const struct hg_retained *r)

@@ -62,6 +62,11 @@ void hg_session_settle(void *session, uint64_t id, enum hg_status outcome, struc
 extern const struct hg_bindings_ops hg_subscribe_bindings_ops;
 /* Where subscriptions bind such a queue. */
 struct hg_bindings *hg_queue_bindings(struct hg_queue *q);
+/* Its connection is about to go: nothing is shown to it any more. False for one without a
+ * connection. */
+bool hg_session_is_closing(const struct hg_session *s);
+/* Whether it may be shown n bytes more; one without a connection says so itself. */
+bool hg_session_has_room(struct hg_session *s, size_t n);
 /* Declarations under way are given up; nobody is told. */
 void hg_session_forget_declares(struct hg_session *s);
 /* Lets go of an exchange's index when nobody is in it. */

@@ -28,6 +28,19 @@ void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enu
     hg_list_init(&s->servings);
 }
 
+bool hg_session_is_closing(const struct hg_session *s)
+{
+    return s->conn != NULL && hg_conn_is_closing(s->conn);
+}
+
+bool hg_session_has_room(struct hg_session *s, size_t n)
+{
+    if (s->conn == NULL) {
+        return s->ops->wants_more == NULL || s->ops->wants_more(s);
+    }
+    return !hg_conn_is_closing(s->conn) && !hg_conn_is_full(s->conn, n);
+}
+
 /* ---- Waiting for room ---- */
 
 static void forget_hold(struct hg_session *s)

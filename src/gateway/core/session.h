@@ -81,7 +81,7 @@ struct hg_session_ops {
     /* The connection is gone for `why` (CLOSED: the client closed it; TAKEN_OVER, KEEP_ALIVE, …):
      * publish a will, unsubscribe everything, free the session. The last call; but a session that
      * has something to write down may stay for a while, with conn set to NULL: then it is still
-     * told what becomes of its publishes, and its queues are still its own. */
+     * told what becomes of its publishes, and what its queues bring. */
     void (*closed)(struct hg_session *s, enum hg_status why);
     void (*describe)(struct hg_session *s, struct hg_session_info *out);
 };

@@ -115,7 +115,7 @@ static void on_consumer_delivery(void *ctx, struct hg_message *m, bool is_redeli
     bool is_wanted = link->rule == SOURCE || address_for(link, m, &d.address);
     if (!is_wanted) {
         hg_count(&s->worker->metrics.upstream.unwanted, 1);
-    } else if (!hg_conn_is_closing(s->conn)) {
+    } else if (!hg_session_is_closing(s)) {
         link->sub->next_match = NULL;
         s->ops->deliver(s, &d, link->sub);
     }
@@ -126,8 +126,7 @@ static void on_consumer_delivery(void *ctx, struct hg_message *m, bool is_redeli
 static bool may_ack(void *ctx)
 {
     const struct hg_sub_link *link = ctx;
-    const struct hg_conn *conn = link->sub->session->conn;
-    return !hg_conn_is_closing(conn) && !hg_conn_is_full(conn, 0);
+    return hg_session_has_room(link->sub->session, 0);
 }
 
 static const struct hg_consumer_ops consumer_ops = {
