@@ -47,7 +47,7 @@ static bool may_connect(void *ctx)
     const struct hg_bridge *b = ctx;
     /* Without RabbitMQ, another gateway may have the queue by now; and nothing could be taken. */
     return atomic_load_explicit(&b->worker->is_upstream_up, memory_order_relaxed) &&
-           b->inbox.waiting_n == 0;
+           b->subs_left == 0 && b->inbox.waiting_n == 0;
 }
 
 static void on_up(void *ctx)
@@ -75,11 +75,25 @@ static void on_filter_refused(void *ctx, const char *filter, const char *why)
     hg_bridge_refuse(ctx, "subscribe", hg_bytes_str(filter), hg_bytes_str(why));
 }
 
+static void free_bridge(struct hg_bridge *b)
+{
+    hg_net_undefer(&b->later);
+    hg_list_remove(&b->service.link);
+    hg_bridge_inbox_close(&b->inbox);
+    hg_bridge_outbox_close(&b->outbox);
+    hg_bridge_echo_close(&b->echo);
+    hg_writer_close(&b->address);
+    hg_free(b->subs);
+    hg_free(b);
+}
+
 static void on_site_closed(void *ctx)
 {
     struct hg_bridge *b = ctx;
     b->sites_n--;
-    hg_bridge_look_later(b);
+    if (b->is_closed && b->sites_n == 0) {
+        free_bridge(b);
+    }
 }
 
 static const struct hg_bridge_site_ops site_ops = {
@@ -106,13 +120,14 @@ static void leave_site(struct hg_bridge *b)
 
 static void ask_again(struct hg_bridge *b)
 {
-    if (!b->is_draining && !b->is_closing) {
+    if (!b->is_draining) {
         hg_worker_timer(b->worker, &b->claim_timer, CLAIM_MS + hg_random_u64() % (CLAIM_MS / 2));
     }
 }
 
 static void subscribe_all(struct hg_bridge *b)
 {
+    b->subs_left = 0;
     for (size_t i = 0; i < b->spec->out_n; i++) {
         struct hg_bridge_sub *sub = &b->subs[i];
         const char *why = NULL;
@@ -120,7 +135,9 @@ static void subscribe_all(struct hg_bridge *b)
         *sub = (struct hg_bridge_sub){.bridge = b, .route = &b->spec->out[i]};
         enum hg_status status =
             hg_subscribe_queue_filter(&b->session, &sub->base, filter, b->queue, &why);
-        if (status != HG_OK) {
+        if (status == HG_OK) {
+            b->subs_left++;
+        } else {
             hg_bridge_refuse(b, "subscribe", filter,
                              hg_bytes_str(why != NULL ? why : hg_status_text(status)));
         }
@@ -203,8 +220,12 @@ static struct hg_bridge *bridge_of(struct hg_session *s)
 static void on_subscribed(struct hg_session *s, struct hg_sub *sub, enum hg_status outcome,
                           struct hg_bytes reason)
 {
+    struct hg_bridge_sub *it = HG_CONTAINER_OF(sub, struct hg_bridge_sub, base);
+    if (!it->is_answered) { /* a live one may fail later */
+        it->is_answered = true;
+        bridge_of(s)->subs_left--;
+    }
     if (outcome != HG_OK) {
-        const struct hg_bridge_sub *it = HG_CONTAINER_OF(sub, struct hg_bridge_sub, base);
         hg_bridge_refuse(bridge_of(s), "subscribe", hg_bytes_str(it->route->local_filter), reason);
     }
 }
@@ -232,18 +253,6 @@ static void retry(struct hg_timer *timer)
 
 /* ---- The end ---- */
 
-static void free_bridge(struct hg_bridge *b)
-{
-    hg_net_undefer(&b->later);
-    hg_list_remove(&b->service.link);
-    hg_bridge_inbox_close(&b->inbox);
-    hg_bridge_outbox_close(&b->outbox);
-    hg_bridge_echo_close(&b->echo);
-    hg_writer_close(&b->address);
-    hg_free(b->subs);
-    hg_free(b);
-}
-
 static void let_go_of_queue(struct hg_bridge *b)
 {
     hg_timer_stop(&b->claim_timer);
@@ -257,12 +266,6 @@ static void let_go_of_queue(struct hg_bridge *b)
 static void look(struct hg_defer *later)
 {
     struct hg_bridge *b = HG_CONTAINER_OF(later, struct hg_bridge, later);
-    if (b->is_closing) {
-        if (b->sites_n == 0) {
-            free_bridge(b);
-        }
-        return;
-    }
     if (b->site != NULL) {
         hg_bridge_site_update(b->site);
     }
@@ -296,12 +299,15 @@ static bool is_idle(const struct hg_service *service)
 static void close_bridge(struct hg_service *service)
 {
     struct hg_bridge *b = of_service(service);
-    b->is_draining = b->is_closing = true;
+    b->is_draining = true;
     leave_site(b);
     let_go_of_queue(b);
     hg_timer_stop(&b->retry_timer);
     hg_session_detach(&b->session);
-    hg_bridge_look_later(b);
+    b->is_closed = true;
+    if (b->sites_n == 0) {
+        free_bridge(b);
+    }
 }
 
 static const struct hg_service_ops service_ops = {drain, is_idle, close_bridge};

@@ -18,6 +18,7 @@ struct hg_bridge_sub {
     struct hg_sub base;
     struct hg_bridge *bridge;
     const struct hg_bridge_route *route;
+    bool is_answered;
 };
 
 struct hg_bridge {
@@ -29,8 +30,10 @@ struct hg_bridge {
     struct hg_queue *queue; /* whoever consumes it runs the bridge; NULL: not asked for */
     bool is_active;         /* it is consumed here */
     bool is_standby;        /* has been said in the log */
-    bool is_draining, is_closing;
+    bool is_draining;
+    bool is_closed;              /* only sites that are closing keep it */
     struct hg_bridge_sub *subs;  /* one per route out */
+    size_t subs_left;            /* not live yet */
     struct hg_bridge_site *site; /* NULL: not active, or taking leave */
     unsigned sites_n;            /* with those that are closing */
     struct hg_bridge_inbox inbox;

@@ -31,6 +31,7 @@ enum site_state {
     SITE_WAITING, /* for the timer */
     SITE_OPENING, /* the thread pool has the client */
     SITE_ASKING,  /* there is a socket; CONNACK is to come */
+    SITE_SUBSCRIBING,
     SITE_UP,
 };
 
@@ -47,7 +48,7 @@ struct hg_bridge_site {
     const struct hg_bridge_site_ops *ops;
     void *ctx;
     struct mosquitto *client;
-    int *filter_mids; /* of SUBSCRIBE, by route */
+    int *filter_mids; /* of SUBSCRIBE, by route; 0: answered */
     enum site_state state;
     struct watch *watch; /* NULL: no connection */
     unsigned closing_n;  /* watches that are on their way out */
@@ -136,7 +137,11 @@ static void on_subscribe(struct mosquitto *client, void *ctx, int mid, int grant
     (void)client;
     (void)properties;
     for (size_t i = 0; i < s->spec->in_n; i++) {
-        if (s->filter_mids[i] == mid && granted_n > 0 && granted[0] >= 0x80) {
+        if (s->filter_mids[i] != mid) {
+            continue;
+        }
+        s->filter_mids[i] = 0;
+        if (granted_n > 0 && granted[0] >= 0x80) {
             s->ops->on_filter_refused(s->ctx, s->spec->in[i].remote_filter,
                                       mosquitto_reason_string(granted[0]));
         }
@@ -244,16 +249,27 @@ static void subscribe_all(struct hg_bridge_site *s)
         int rc = mosquitto_subscribe_v5(s->client, &s->filter_mids[i], r->remote_filter, r->qos,
                                         s->spec->is_v5 ? options : 0, NULL);
         if (rc != MOSQ_ERR_SUCCESS && rc != MOSQ_ERR_NO_CONN && rc != MOSQ_ERR_CONN_LOST) {
+            s->filter_mids[i] = 0;
             s->ops->on_filter_refused(s->ctx, r->remote_filter, mosquitto_strerror(rc));
         }
     }
+}
+
+static bool is_subscribed(const struct hg_bridge_site *s)
+{
+    for (size_t i = 0; i < s->spec->in_n; i++) {
+        if (s->filter_mids[i] != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
 static void update_watch(struct hg_bridge_site *s)
 {
-    bool may_read = s->state != SITE_UP || s->ops->may_read(s->ctx);
+    bool may_read = s->state == SITE_ASKING || s->ops->may_read(s->ctx);
     int events = (may_read ? UV_READABLE : 0) | (mosquitto_want_write(s->client) ? UV_WRITABLE : 0);
     if (events != s->watch->events) {
         s->watch->events = events;
@@ -278,9 +294,12 @@ static void see_to(struct hg_bridge_site *s, int rc)
         return;
     }
     if (s->is_accepted && s->state == SITE_ASKING) {
+        s->state = SITE_SUBSCRIBING;
+        subscribe_all(s);
+    }
+    if (s->state == SITE_SUBSCRIBING && is_subscribed(s)) {
         s->state = SITE_UP;
         s->failures_n = 0;
-        subscribe_all(s);
         s->ops->on_up(s->ctx);
     }
     update_watch(s);
@@ -367,7 +386,7 @@ static void on_timer(struct hg_timer *timer)
     hg_worker_timer(s->worker, timer, TICK_MS);
     /* also reads what TLS has kept back while the socket had nothing to write to */
     int rc = s->watch->events == 0 ? MOSQ_ERR_SUCCESS : read_and_write(s, s->watch->events);
-    if (rc == MOSQ_ERR_SUCCESS && !s->is_lost && s->state == SITE_UP) {
+    if (rc == MOSQ_ERR_SUCCESS && !s->is_lost && s->state != SITE_ASKING) {
         rc = mosquitto_loop_misc(s->client);
     }
     see_to(s, rc);
@@ -376,9 +395,7 @@ static void on_timer(struct hg_timer *timer)
 static void run_later(struct hg_defer *later)
 {
     struct hg_bridge_site *s = HG_CONTAINER_OF(later, struct hg_bridge_site, later);
-    if (s->is_closing) {
-        finish_closing(s);
-    } else if (s->watch != NULL) {
+    if (s->watch != NULL) {
         bool was_paused = (s->watch->events & UV_READABLE) == 0;
         update_watch(s);
         if (was_paused && (s->watch->events & UV_READABLE) != 0) {
@@ -527,11 +544,10 @@ void hg_bridge_site_close(struct hg_bridge_site *s)
     if (s->state == SITE_OPENING) {
         return; /* the pool's thread has the client; see on_socket */
     }
-    if (s->state == SITE_UP) {
+    if (s->state == SITE_SUBSCRIBING || s->state == SITE_UP) {
         mosquitto_disconnect(s->client);
     }
     unwatch(s);
     mosquitto_destroy(s->client);
-    s->client = NULL;
-    hg_net_defer(&s->worker->net, &s->later);
+    finish_closing(s);
 }

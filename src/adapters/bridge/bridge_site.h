@@ -16,7 +16,7 @@ struct hg_bridge_site_ops { /* from the loop, on the worker's thread */
     bool (*may_connect)(void *ctx);
     /* Is there room for what it may read? Asked after each read, and by hg_bridge_site_update. */
     bool (*may_read)(void *ctx);
-    /* The site accepted the connection; subscriptions have been sent. */
+    /* The site accepted the connection and answered every subscription. */
     void (*on_up)(void *ctx);
     /* It is lost, or could not be made (was_up: false); why is text for people. */
     void (*on_down)(void *ctx, bool was_up, const char *why);
@@ -27,7 +27,7 @@ struct hg_bridge_site_ops { /* from the loop, on the worker's thread */
                        const mosquitto_property *properties);
     /* The site has message `mid` for good (reason below 0x80), or has refused it. */
     void (*on_acknowledged)(void *ctx, uint16_t mid, uint8_t reason);
-    /* After hg_bridge_site_close: no handle is left, the memory is free. */
+    /* After hg_bridge_site_close, perhaps from inside: no handle is left. The last call. */
     void (*on_closed)(void *ctx);
 };
 
@@ -37,7 +37,8 @@ struct hg_bridge_site *hg_bridge_site_new(struct hg_worker *worker,
                                           const struct hg_bridge_spec *spec,
                                           const struct hg_bridge_site_ops *ops, void *ctx,
                                           const char **why_out);
-/* Says DISCONNECT where it is connected; on_closed follows, nothing else. */
+/* Says DISCONNECT where it is connected; on_closed follows or has come, nothing else. Not from
+ * inside on_message, on_acknowledged and on_filter_refused. */
 void hg_bridge_site_close(struct hg_bridge_site *site);
 bool hg_bridge_site_is_up(const struct hg_bridge_site *site);
 /* may_read may have changed its mind. */

@@ -16,7 +16,7 @@ struct hg_service_ops {
     /* After drain: nothing is under way any more. */
     bool (*is_idle)(const struct hg_service *service);
     /* The last call, drained or not, while the routing is still there: gives up what is under way,
-     * and removes itself from the worker's list when its last handle is closed, from the loop. */
+     * and removes itself from the worker's list: now, or in a callback of its last libuv handle. */
     void (*close)(struct hg_service *service);
 };
 
