@@ -17,6 +17,7 @@
 #define REPLY_TOPIC    HG_BYTES("x-reply-to-topic")    /* the routing key that it leads to */
 #define REPLY_EXCHANGE HG_BYTES("x-reply-to-exchange") /* unless it is amq.topic */
 #define PAYLOAD_FORMAT HG_BYTES("x-payload-format")
+#define DATED          HG_BYTES("x-headgate-dated") /* the timestamp is the gateway's own */
 
 enum { SHORT_MAX = 255 };
 
@@ -233,8 +234,10 @@ static void write_user(struct hg_writer *w, struct hg_bytes name, struct hg_byte
     hg_writer_close(&value_room);
 }
 
-static void write_named(struct hg_writer *w, const struct hg_properties *p)
+static void write_named(struct hg_writer *w, const struct hg_message *m)
 {
+    const struct hg_properties *p = hg_message_properties(m);
+    bool has_timestamp = p->has_timestamp && hg_message_header(m, DATED) == NULL;
     for (size_t i = 0; i < sizeof(named) / sizeof(named[0]); i++) {
         struct hg_bytes name = hg_bytes_str(named[i].name);
         if (named[i].offset != 0) {
@@ -243,7 +246,7 @@ static void write_named(struct hg_writer *w, const struct hg_properties *p)
             if (value.n > 0) {
                 write_user(w, name, value);
             }
-        } else if (name.p[0] == 'p' ? p->has_priority : p->has_timestamp) {
+        } else if (name.p[0] == 'p' ? p->has_priority : has_timestamp) {
             char digits[24];
             int n = snprintf(digits, sizeof(digits), "%llu",
                              (unsigned long long)(name.p[0] == 'p' ? p->priority : p->timestamp_s));
@@ -348,7 +351,7 @@ void hg_mqtt_message_out(struct hg_writer *w, const struct hg_rules *rules,
     }
     write_reply(w, rules, m, reply_topic);
     write_correlation(w, m);
-    write_named(w, p);
+    write_named(w, m);
     write_headers(w, p);
 }
 

@@ -205,7 +205,7 @@ static struct hg_bytes clamped_expiration(struct hg_bytes text)
 
 /* Headers of the gateway's own; copied into the message before `text` is closed. */
 struct marks {
-    struct hg_header at[4];
+    struct hg_header at[5];
     size_t n;
     struct hg_writer text;
     bool takes_two; /* it is retained, and BCC does not bring it to the log */
@@ -221,6 +221,10 @@ static void mark(struct hg_session *s, const struct hg_publish_args *args,
     if (args->properties.expiration.n > 0) { /* for who counts down what is left of it */
         m->at[m->n++] = (struct hg_header){
             HG_BYTES("x-headgate-ms"), {.kind = HG_VALUE_INT, .u.i = (int64_t)hg_clock_wall_ms()}};
+        if (!args->properties.has_timestamp) { /* build_properties gives it one: not the client's */
+            m->at[m->n++] = (struct hg_header){HG_BYTES("x-headgate-dated"),
+                                               {.kind = HG_VALUE_BOOL, .u.b = true}};
+        }
     }
     if (args->is_retained) {
         m->at[m->n++] =

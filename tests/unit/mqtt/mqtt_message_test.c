@@ -353,6 +353,17 @@ static void expiry_is_what_is_left(void **state)
     assert_out(&parts, UINT32_MAX, "", "");
 }
 
+static void a_date_that_the_gateway_gave_is_not_shown(void **state)
+{
+    const struct hg_header dated = {HG_BYTES("x-headgate-dated"), {HG_VALUE_BOOL, .u.b = true}};
+    struct hg_message_parts parts = {.properties = {.has_timestamp = true, .timestamp_s = 5}};
+    (void)state;
+    assert_out(&parts, UINT32_MAX, "", "[timestamp 5] ");
+    parts.properties.headers = &dated;
+    parts.properties.headers_n = 1;
+    assert_out(&parts, UINT32_MAX, "", "");
+}
+
 static void payload_format_is_shown_only_if_it_is_true(void **state)
 {
     const struct hg_header format = {HG_BYTES("x-payload-format"), {HG_VALUE_INT, .u.i = 1}};
@@ -405,6 +416,7 @@ int main(void)
         cmocka_unit_test(text_that_clients_refuse_is_made_clean),
         cmocka_unit_test(what_mqtt_has_no_room_for_is_left_out),
         cmocka_unit_test(expiry_is_what_is_left),
+        cmocka_unit_test(a_date_that_the_gateway_gave_is_not_shown),
         cmocka_unit_test(payload_format_is_shown_only_if_it_is_true),
         cmocka_unit_test(a_queue_that_no_rule_explains_needs_a_topic),
     };
