@@ -15,7 +15,8 @@ struct hg_queue_ops {
     /* OK: it is consumed; told again after a lost link, when every ticket from before is stale and
      * what it stood for will come again. Else it has ended and the handle is invalid: NOT_ALLOWED
      * (somebody else consumed it exclusively for longer than the patience), NO_QUEUE (deleted by
-     * others), … `has_existed`: it was there before. */
+     * others), … and its subscriptions hear nothing any more. `has_existed`: it was there
+     * before. */
     void (*on_state)(void *ctx, enum hg_status status, bool has_existed, struct hg_bytes reason);
 };
 

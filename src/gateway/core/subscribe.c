@@ -363,13 +363,18 @@ static enum hg_status subscribe(struct hg_session *s, struct subscribing *c, con
     if (status == HG_OK) {
         status = begin(s, c->sub, c->plans_n, &c->why);
     }
+    if (status != HG_OK) {
+        *why_out = c->why;
+        return status;
+    }
+    status = enter_index(c) ? HG_OK : HG_NO_MEMORY;
     if (status == HG_OK) {
-        c->status = enter_index(c) ? HG_OK : HG_NO_MEMORY;
-        (void)hg_rules_subscribe(s->worker->rules, s->proto, c->filter, subscribe_plan, c, &c->why);
-        status = c->status;
-        if (status != HG_OK) {
-            hg_unsubscribe(c->sub);
-        }
+        status =
+            hg_rules_subscribe(s->worker->rules, s->proto, c->filter, subscribe_plan, c, &c->why);
+    }
+    status = status == HG_OK ? c->status : status;
+    if (status != HG_OK) {
+        hg_unsubscribe(c->sub);
     }
     *why_out = c->why;
     return status;

@@ -531,6 +531,13 @@ static void connections_are_listed_as_json(void **state)
     bench_close(&b);
 }
 
+static void a_session_without_a_connection_is_neither_closing_nor_full(void **state)
+{
+    (void)state;
+    assert_false(hg_conn_is_closing(NULL));
+    assert_false(hg_conn_is_full(NULL, SIZE_MAX));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -549,6 +556,7 @@ int main(void)
         cmocka_unit_test(an_upgrade_changes_stream_and_session),
         cmocka_unit_test(an_upgrade_without_memory_closes),
         cmocka_unit_test(connections_are_listed_as_json),
+        cmocka_unit_test(a_session_without_a_connection_is_neither_closing_nor_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Queues of a session's own, subscriptions on them, and a session that has no connection, over the
+ * real routing and a scripted RabbitMQ. */
+#include "core/queue.h"
+
+#include "base/clock.h"
+#include "core/config_schema.h"
+#include "core/routing_priv.h"
+#include "seam/net.h"
+#include "seam/seam.h"
+#include "seam/unit.h"
+
+#include <stdlib.h>
+
+enum { SUBS = 4, RULES = 3 };
+
+struct world {
+    struct seam_net sn;
+    struct hg_gateway gateway;
+    struct hg_config config;
+    struct hg_worker worker;
+    struct hg_rules *rules;
+    hg_counter rule_in[RULES], rule_out[RULES];
+    struct hg_session session; /* has no connection */
+    struct hg_sub subs[SUBS];
+    enum hg_status subscribed[SUBS]; /* HG_STATUS_N: not told */
+    struct hg_queue *queue;          /* NULL once it has ended */
+    enum hg_status status;           /* of it */
+    /* The last delivery. */
+    unsigned deliveries_n;
+    struct hg_ticket ticket;
+    char address[64];
+    struct hg_sub *matches;
+    bool was_from_queue;
+    enum hg_status outcome; /* of the last publish */
+};
+
+static struct world *the;
+
+/* ---- What the routing calls of the rest of the core ---- */
+
+void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms)
+{
+    hg_wheel_set(w->net.wheel, t, hg_clock_ms() + delay_ms);
+}
+
+void hg_worker_report(struct hg_worker *w, enum hg_worker_state state)
+{
+    atomic_store(&w->state, state);
+}
+
+bool hg_conn_is_closing(const struct hg_conn *c)
+{
+    assert_null(c);
+    return false;
+}
+
+bool hg_conn_is_full(const struct hg_conn *c, size_t n)
+{
+    (void)n;
+    assert_null(c);
+    return false;
+}
+
+void hg_conn_hold(struct hg_conn *c, enum hg_hold bit)
+{
+    (void)bit;
+    assert_non_null(c);
+}
+
+void hg_conn_release(struct hg_conn *c, enum hg_hold bit)
+{
+    (void)bit;
+    assert_non_null(c);
+}
+
+/* ---- The session ---- */
+
+static void deliver(struct hg_session *s, struct hg_delivery *d, struct hg_sub *matches)
+{
+    assert_ptr_equal(s, &the->session);
+    the->deliveries_n++;
+    the->ticket = d->ticket;
+    the->was_from_queue = d->queue != NULL && d->queue == the->queue && d->must_keep;
+    the->matches = matches;
+    assert_true(d->address.n < sizeof(the->address));
+    memcpy(the->address, d->address.p, d->address.n);
+    the->address[d->address.n] = '\0';
+}
+
+static void settled(struct hg_session *s, uint64_t id, enum hg_status outcome,
+                    struct hg_bytes reason)
+{
+    (void)s;
+    (void)reason;
+    assert_int_equal(id, 7);
+    the->outcome = outcome;
+}
+
+static void subscribed(struct hg_session *s, struct hg_sub *sub, enum hg_status outcome,
+                       struct hg_bytes reason)
+{
+    (void)s;
+    (void)reason;
+    the->subscribed[sub - the->subs] = outcome;
+}
+
+static const struct hg_session_ops session_ops = {
+    .deliver = deliver, .settled = settled, .subscribed = subscribed};
+
+static void on_state(void *ctx, enum hg_status status, bool has_existed, struct hg_bytes reason)
+{
+    (void)ctx;
+    (void)has_existed;
+    (void)reason;
+    the->status = status;
+    if (status != HG_OK) {
+        the->queue = NULL;
+    }
+}
+
+static const struct hg_queue_ops queue_ops = {.on_state = on_state};
+
+/* ---- The world ---- */
+
+static const struct hg_endpoint endpoint = {
+    .host = "broker", .port = 5672, .user = "guest", .password = "guest", .vhost = "/"};
+
+static const struct hg_rule_spec rules[RULES] = {
+    {.where = "1",
+     .name = "events",
+     .pattern = {"event/{rest...}", NULL, NULL},
+     .exchange = "amq.topic",
+     .key = "event.{rest...}",
+     .persistent = HG_UNSET},
+    {.where = "2",
+     .name = "headers",
+     .pattern = {"header/{rest...}", NULL, NULL},
+     .exchange = "amq.headers",
+     .key = "header.{rest...}",
+     .persistent = HG_UNSET},
+    {.where = "3",
+     .name = "orders",
+     .pattern = {"orders", NULL, NULL},
+     .queue = "orders",
+     .persistent = HG_UNSET},
+};
+
+static void confirm_all(struct broker *b)
+{
+    b->has_auto_confirm = true;
+    b->missing[0] = "nowhere";
+}
+
+static int open_world(void **state)
+{
+    (void)state;
+    the = calloc(1, sizeof(*the));
+    assert_non_null(the);
+    struct hg_writer errors = {0};
+    the->rules = hg_rules_new(rules, RULES, NULL, 0, &errors);
+    if (the->rules == NULL) {
+        print_error("%.*s", HG_BYTES_FMT(hg_writer_view(&errors)));
+    }
+    assert_non_null(the->rules);
+    hg_writer_close(&errors);
+    the->config = (struct hg_config){.name = "gw",
+                                     .workers = 1,
+                                     .endpoints = &endpoint,
+                                     .endpoints_n = 1,
+                                     .heartbeat_ms = 30000,
+                                     .connect_timeout_ms = 5000,
+                                     .unavailable_timeout_ms = 5000,
+                                     .publish_timeout_ms = 5000,
+                                     .buffer_bytes = 1 << 20,
+                                     .confirm_window = 10,
+                                     .max_message_bytes = 1 << 20,
+                                     .max_topic_bytes = 1000,
+                                     .max_topic_levels = 20,
+                                     .max_subscriptions = SUBS - 1,
+                                     .widen_after = 1,
+                                     .prefetch = 100,
+                                     .table = the->rules};
+    seam_net_open(&the->sn);
+    the->sn.prepare = confirm_all;
+    struct hg_worker *w = &the->worker;
+    w->gateway = &the->gateway;
+    w->config = &the->config;
+    w->rules = the->rules;
+    the->gateway.config = &the->config;
+    w->metrics.rule_in = the->rule_in;
+    w->metrics.rule_out = the->rule_out;
+    seam_net_adopt(&the->sn, &w->net);
+    w->net.wheel = &the->sn.wheel;
+    assert_true(hg_routing_open(w));
+    hg_session_init(&the->session, &session_ops, HG_PROTO_MQTT, NULL, w);
+    the->status = the->outcome = HG_STATUS_N;
+    for (size_t i = 0; i < SUBS; i++) {
+        the->subscribed[i] = HG_STATUS_N;
+    }
+    seam_net_run(&the->sn);
+    return 0;
+}
+
+static int close_world(void **state)
+{
+    (void)state;
+    hg_queue_close(the->queue, HG_QUEUE_KEEP);
+    hg_session_detach(&the->session);
+    hg_routing_close(&the->worker);
+    seam_net_close(&the->sn);
+    hg_rules_free(the->rules);
+    free(the);
+    assert_int_equal(seam_live(), 0);
+    return 0;
+}
+
+static void open_queue(struct hg_sub *sub)
+{
+    const struct hg_queue_options options = {.name = HG_BYTES("mine"), .prefetch = 10, .sub = sub};
+    the->queue = hg_queue_open(&the->session, &options, &queue_ops, NULL);
+    assert_non_null(the->queue);
+    seam_net_run(&the->sn);
+    assert_int_equal(the->status, HG_OK);
+}
+
+static void subscribe(size_t i, const char *filter)
+{
+    const char *why = NULL;
+    assert_int_equal(hg_subscribe_queue_filter(&the->session, &the->subs[i], hg_bytes_str(filter),
+                                               the->queue, &why),
+                     HG_OK);
+    assert_int_equal(the->subscribed[i], HG_STATUS_N); /* never from inside */
+    seam_net_run(&the->sn);
+    assert_int_equal(the->subscribed[i], HG_OK);
+}
+
+/* How often a line of this ending stands in what RabbitMQ was asked on any link. */
+static unsigned asked(const char *what)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < the->sn.links_n; i++) {
+        struct hg_bytes log = hg_writer_view(&the->sn.links[i]->broker.log);
+        for (size_t at = 0; at + strlen(what) < log.n; at++) {
+            n += memcmp(log.p + at, what, strlen(what)) == 0 && log.p[at + strlen(what)] == '\n';
+        }
+    }
+    return n;
+}
+
+/* From the queue that is consumed on the link opened last. */
+static void come(uint16_t channel, uint64_t tag, const char *exchange, const char *key)
+{
+    const struct hg_message_parts parts = {.exchange = hg_bytes_str(exchange),
+                                           .routing_key = hg_bytes_str(key),
+                                           .body = HG_BYTES("body")};
+    struct hg_message *m = hg_message_new(&parts);
+    broker_deliver(&seam_net_last(&the->sn)->broker, channel, "headgate", tag, false, m);
+    hg_message_unref(m);
+    seam_net_run(&the->sn);
+}
+
+/* ---- Subscriptions on a queue ---- */
+
+static void filters_are_bound_to_the_queue_and_exactly(void **state)
+{
+    (void)state;
+    open_queue(NULL);
+    subscribe(0, "event/a/+");
+    subscribe(1, "event/b"); /* past widen_after */
+    subscribe(2, "header/#");
+    assert_int_equal(asked("queue.bind event.a.*"), 1);
+    assert_int_equal(asked("queue.bind event.b"), 1);
+    assert_int_equal(hg_counted(&the->worker.metrics.upstream.widened), 0);
+    assert_int_equal(hg_trie_n(the->worker.routing->by_address[HG_PROTO_MQTT]), 0);
+    const char *why = NULL;
+    assert_int_equal(hg_subscribe_queue_filter(&the->session, &the->subs[3], HG_BYTES("event/c"),
+                                               the->queue, &why),
+                     HG_TOO_MANY);
+    hg_unsubscribe(&the->subs[0]);
+    seam_net_run(&the->sn);
+    assert_int_equal(asked("queue.unbind event.a.*"), 1);
+    assert_int_equal(asked("queue.unbind event.b"), 0);
+}
+
+static void equal_bindings_of_two_filters_are_counted(void **state)
+{
+    (void)state;
+    open_queue(NULL);
+    subscribe(0, "event/a");
+    subscribe(1, "event/a");
+    assert_int_equal(asked("queue.bind event.a"), 1);
+    hg_unsubscribe(&the->subs[0]);
+    seam_net_run(&the->sn);
+    assert_int_equal(asked("queue.unbind event.a"), 0);
+    hg_unsubscribe(&the->subs[1]);
+    seam_net_run(&the->sn);
+    assert_int_equal(asked("queue.unbind event.a"), 1);
+}
+
+static void a_kept_queue_keeps_the_bindings_of_subscriptions_that_end_later(void **state)
+{
+    (void)state;
+    open_queue(NULL);
+    subscribe(0, "event/a");
+    hg_queue_close(the->queue, HG_QUEUE_KEEP);
+    the->queue = NULL;
+    hg_unsubscribe(&the->subs[0]);
+    seam_net_run(&the->sn);
+    assert_int_equal(asked("queue.unbind event.a"), 0);
+    assert_int_equal(asked("queue.delete mine"), 0);
+}
+
+static void a_queue_of_a_rule_is_consumed_besides(void **state)
+{
+    (void)state;
+    open_queue(NULL);
+    subscribe(0, "orders");
+    assert_int_equal(asked("basic.consume orders"), 1);
+    come(2, 1, "", "orders");
+    assert_int_equal(the->deliveries_n, 1);
+    assert_string_equal(the->address, "orders");
+    assert_ptr_equal(the->matches, &the->subs[0]);
+    assert_false(the->was_from_queue);
+}
+
+/* ---- Deliveries ---- */
+
+static void deliveries_have_an_address_and_a_ticket(void **state)
+{
+    (void)state;
+    open_queue(&the->subs[1]);
+    come(1, 1, "amq.topic", "event.a.b");
+    assert_int_equal(the->deliveries_n, 1);
+    assert_string_equal(the->address, "event/a/b");
+    assert_true(the->was_from_queue);
+    assert_ptr_equal(the->matches, &the->subs[1]);
+    assert_int_equal(asked("basic.ack 1"), 0);
+    assert_int_equal(hg_queue_ack(the->queue, the->ticket), HG_OK);
+    seam_net_run(&the->sn);
+    assert_int_equal(asked("basic.ack 1"), 1);
+    assert_int_equal(hg_queue_ack(the->queue, the->ticket), HG_STALE);
+    assert_int_equal(hg_queue_nack(the->queue, the->ticket, true), HG_STALE);
+}
+
+static void what_no_rule_maps_back_is_acknowledged_and_counted(void **state)
+{
+    (void)state;
+    open_queue(NULL);
+    come(1, 1, "elsewhere", "k");
+    assert_int_equal(the->deliveries_n, 0);
+    assert_int_equal(asked("basic.ack 1"), 1);
+    assert_int_equal(hg_counted(&the->worker.metrics.upstream.unmapped), 1);
+}
+
+static void a_deleted_queue_is_told_and_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    open_queue(NULL);
+    subscribe(0, "event/a");
+    broker_cancel(&seam_net_last(&the->sn)->broker, 1, "headgate");
+    seam_net_run(&the->sn);
+    assert_int_equal(the->status, HG_NO_QUEUE);
+    hg_unsubscribe(&the->subs[0]);
+}
+
+/* ---- Without a connection ---- */
+
+static enum hg_status publish(void)
+{
+    const struct hg_publish_args args = {
+        .address = HG_BYTES("event/a"), .body = HG_BYTES("body"), .id = 7, .wants_outcome = true};
+    const char *why = NULL;
+    return hg_publish(&the->session, &args, NULL, &why);
+}
+
+static void a_session_without_a_connection_publishes_and_is_never_held(void **state)
+{
+    (void)state;
+    assert_int_equal(publish(), HG_OK);
+    seam_net_run(&the->sn);
+    assert_int_equal(the->outcome, HG_OK);
+    the->sn.is_refusing = true;
+    for (size_t i = 0; i < the->sn.links_n; i++) {
+        seam_net_cut(&the->sn, the->sn.links[i]);
+    }
+    enum hg_status status = HG_OK;
+    for (size_t i = 0; i < 20 && status == HG_OK; i++) {
+        status = publish();
+    }
+    assert_int_equal(status, HG_BROKER_AWAY);
+    the->sn.is_refusing = false;
+    seam_net_pass(&the->sn, 3000);
+    assert_int_equal(publish(), HG_OK);
+    seam_net_run(&the->sn);
+}
+
+static void a_session_without_a_connection_subscribes(void **state)
+{
+    (void)state;
+    const char *why = NULL;
+    assert_int_equal(hg_subscribe_filter(&the->session, &the->subs[0], HG_BYTES("event/#"), &why),
+                     HG_OK);
+    seam_net_run(&the->sn);
+    assert_int_equal(the->subscribed[0], HG_OK);
+    struct hg_feed *feed = &the->worker.routing->feed;
+    come(hg_amqp_channel_number(feed->consuming), 1, "amq.topic", "event.a");
+    assert_int_equal(the->deliveries_n, 1);
+    assert_string_equal(the->address, "event/a");
+    assert_false(the->was_from_queue);
+}
+
+static void after_a_failed_allocation_the_subscription_or_its_queue_is_told(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n < 16; n++) {
+        const char *why = NULL;
+        if (the->queue == NULL) {
+            open_queue(NULL);
+        }
+        the->subscribed[0] = HG_STATUS_N;
+        seam_fail_alloc(n);
+        enum hg_status status = hg_subscribe_queue_filter(&the->session, &the->subs[0],
+                                                          HG_BYTES("event/#"), the->queue, &why);
+        seam_net_pass(&the->sn, 3000);
+        seam_fail_alloc(0);
+        seam_net_pass(&the->sn, 3000);
+        bool is_told = the->subscribed[0] != HG_STATUS_N || the->status != HG_OK;
+        assert_int_equal(is_told, status == HG_OK);
+        hg_unsubscribe(&the->subs[0]);
+        seam_net_run(&the->sn);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_world, close_world)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(filters_are_bound_to_the_queue_and_exactly),
+        TEST(equal_bindings_of_two_filters_are_counted),
+        TEST(a_kept_queue_keeps_the_bindings_of_subscriptions_that_end_later),
+        TEST(a_queue_of_a_rule_is_consumed_besides),
+        TEST(deliveries_have_an_address_and_a_ticket),
+        TEST(what_no_rule_maps_back_is_acknowledged_and_counted),
+        TEST(a_deleted_queue_is_told_and_leaves_nothing_behind),
+        TEST(a_session_without_a_connection_publishes_and_is_never_held),
+        TEST(a_session_without_a_connection_subscribes),
+        TEST(after_a_failed_allocation_the_subscription_or_its_queue_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
