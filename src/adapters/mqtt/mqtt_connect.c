@@ -182,6 +182,7 @@ bool hg_mqtt_will_for_record(const struct hg_mqtt_session *s, struct hg_mqtt_inb
                                     .payload = will_payload(s->will),
                                     .properties = scratch->properties,
                                     .is_retained = s->will->is_retained,
+                                    .is_exactly_once = s->will->qos == 2,
                                     .delay_ms = (uint64_t)s->will->delay_s * 1000};
     return true;
 }
@@ -200,6 +201,7 @@ void hg_mqtt_publish_will(struct hg_mqtt_session *s)
         .body = will_payload(s->will),
         .client_id = hg_mqtt_client_id(s),
         .user = hg_mqtt_user(s),
+        .is_exactly_once = s->will->qos == 2,
         .is_retained = s->will->is_retained && hg_state_is_enabled(s->base.worker->gateway),
         .never_held = true,
     };

@@ -209,6 +209,7 @@ static void publish_will_before(struct hg_mqtt_persist *p)
         .body = r->will.payload,
         .client_id = r->client_id,
         .user = r->user,
+        .is_exactly_once = r->will.is_exactly_once,
         .is_retained = r->will.is_retained,
         .never_held = true,
     };

@@ -341,7 +341,8 @@ static enum hg_status publish(struct hg_mqtt_session *s, const struct hg_mqtt_pu
                               struct hg_publish_args *args, struct hg_published *published,
                               const char **rule)
 {
-    const struct hg_header qos2 = {HG_BYTES("x-headgate-qos"), {.kind = HG_VALUE_INT, .u.i = 2}};
+    const struct hg_header numbered = {HG_BYTES("x-headgate-numbered"),
+                                       {.kind = HG_VALUE_BOOL, .u.b = true}};
     struct hg_mqtt_inbound inbound;
     char message_id[MESSAGE_ID_MAX];
     enum hg_status status = address(s, args, rule);
@@ -353,12 +354,11 @@ static enum hg_status publish(struct hg_mqtt_session *s, const struct hg_mqtt_pu
     if (status != HG_OK) {
         return status;
     }
-    if (p->qos == 2) {
-        args->marks = &qos2;
+    args->is_exactly_once = p->qos == 2;
+    if (p->qos == 2 && args->properties.message_id.n == 0) {
+        args->properties.message_id = make_message_id(s, p->packet_id, message_id);
+        args->marks = &numbered; /* so that MQTT clients are not shown it */
         args->marks_n = 1;
-        if (args->properties.message_id.n == 0) {
-            args->properties.message_id = make_message_id(s, p->packet_id, message_id);
-        }
     }
     status = hg_publish(&s->base, args, published, rule);
     if (status == HG_OK && p->qos > 0) {

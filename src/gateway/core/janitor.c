@@ -240,6 +240,7 @@ static void publish_will(struct job *job)
         .client_id = r->client_id,
         .user = r->user,
         .id = (uintptr_t)job,
+        .is_exactly_once = r->will.is_exactly_once,
         .is_retained = r->will.is_retained,
         .wants_outcome = true,
         .never_held = true,

@@ -205,7 +205,7 @@ static struct hg_bytes clamped_expiration(struct hg_bytes text)
 
 /* Headers of the gateway's own; copied into the message before `text` is closed. */
 struct marks {
-    struct hg_header at[5];
+    struct hg_header at[6];
     size_t n;
     struct hg_writer text;
     bool takes_two; /* it is retained, and BCC does not bring it to the log */
@@ -217,6 +217,10 @@ static void mark(struct hg_session *s, const struct hg_publish_args *args,
     if (args->sender.n > 0) {
         m->at[m->n++] = (struct hg_header){HG_BYTES("x-headgate-from"),
                                            {.kind = HG_VALUE_STRING, .u.bytes = args->sender}};
+    }
+    if (args->is_exactly_once) {
+        m->at[m->n++] =
+            (struct hg_header){HG_BYTES("x-headgate-qos"), {.kind = HG_VALUE_INT, .u.i = 2}};
     }
     if (args->properties.expiration.n > 0) { /* for who counts down what is left of it */
         m->at[m->n++] = (struct hg_header){

@@ -141,7 +141,7 @@ struct hg_publish_args {
     struct hg_bytes sender;
     const struct hg_header *marks; /* further headers, of the gateway's own: reserved names stay */
     size_t marks_n;
-    bool is_direct;
+    bool is_direct, is_exactly_once; /* the latter: MQTT's QoS 2, which a header then says */
     /* kept as the last value of its exchange and key as well (an empty body clears it); settled()
      * then waits until this process has it */
     bool is_retained;

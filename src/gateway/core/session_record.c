@@ -138,6 +138,7 @@ static void write_will(struct hg_writer *w, const struct hg_session_will *will)
     write_text(w, "topic", will->topic);
     write_text(w, "payload", will->payload);
     write_true(w, "retained", will->is_retained);
+    write_true(w, "exactly_once", will->is_exactly_once);
     write_number(w, "delay_ms", will->delay_ms);
 #define X(field) write_text(w, #field, p->field);
     FOR_EACH_STRING(X)
@@ -381,6 +382,7 @@ static void read_will(struct reading *in, const json_t *from)
     will->topic = read_text(in, from, "topic");
     will->payload = read_text(in, from, "payload");
     will->is_retained = read_true(from, "retained");
+    will->is_exactly_once = read_true(from, "exactly_once");
     will->delay_ms = read_number(from, "delay_ms", UINT64_MAX);
 #define X(field) p->field = read_text(in, from, #field);
     FOR_EACH_STRING(X)

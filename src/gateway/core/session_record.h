@@ -33,7 +33,7 @@ struct hg_session_tx {    /* a delivery that the client had not acknowledged to 
 struct hg_session_will {
     struct hg_bytes topic, payload;
     struct hg_properties properties;
-    bool is_retained;
+    bool is_retained, is_exactly_once;
     uint64_t delay_ms;
 };
 
