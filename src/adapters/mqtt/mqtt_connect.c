@@ -167,8 +167,12 @@ static enum hg_status make_will(const struct hg_mqtt_session *s, struct hg_mqtt_
         out->properties = (struct hg_properties){.delivery_mode = will->qos > 0 ? 2 : 1};
         return HG_OK;
     }
-    return hg_mqtt_message_in(out, s->base.worker->rules, will_properties(will), will_payload(will),
-                              will->qos, why);
+    enum hg_status status = hg_mqtt_message_in(out, s->base.worker->rules, will_properties(will),
+                                               will_payload(will), will->qos, why);
+    if (status == HG_OK && will->is_retained) {
+        hg_mqtt_message_keep_order(out);
+    }
+    return status;
 }
 
 bool hg_mqtt_will_for_record(const struct hg_mqtt_session *s, struct hg_mqtt_inbound *scratch,

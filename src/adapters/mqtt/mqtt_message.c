@@ -2,8 +2,8 @@
 /* MQTT 5.0 properties <-> AMQP properties. What AMQP has no property for travels in headers of the
  * plugin's names where it has one. User Properties are headers in their order [MQTT-3.3.2-18], a name
  * that is repeated is repeated: AMQP calls that illegal, but RabbitMQ's queues carry such a table as
- * it is (a stream sorts it by name, and keeps the order within a name), and an array in its place
- * would lose the order among names. */
+ * it is, and an array in its place would lose the order among names. A stream sorts it by name and
+ * keeps the order within a name, hence USER_ORDER. */
 #include "adapters/mqtt/mqtt_message.h"
 
 #include "base/utf8.h"
@@ -12,12 +12,14 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#define CONTENT_TYPE   HG_BYTES("x-content-type") /* longer than AMQP takes it */
+#define CONTENT_TYPE   HG_BYTES("x-content-type") /* empty, or longer than AMQP takes it */
 #define CORRELATION_ID HG_BYTES("x-correlation-id")
 #define REPLY_TOPIC    HG_BYTES("x-reply-to-topic")    /* the routing key that it leads to */
 #define REPLY_EXCHANGE HG_BYTES("x-reply-to-exchange") /* unless it is amq.topic */
 #define PAYLOAD_FORMAT HG_BYTES("x-payload-format")
-#define DATED          HG_BYTES("x-headgate-dated") /* the timestamp is the gateway's own */
+#define USER_ORDER     HG_BYTES("x-user-property-order") /* see hg_mqtt_message_keep_order */
+#define DATED          HG_BYTES("x-headgate-dated")      /* the timestamp is the gateway's own */
+#define NUMBERED       HG_BYTES("x-headgate-numbered")   /* so is the message-id */
 
 enum { SHORT_MAX = 255 };
 
@@ -41,7 +43,92 @@ static bool is_taken(struct hg_bytes name)
 {
     return hg_bytes_eq(name, CONTENT_TYPE) || hg_bytes_eq(name, CORRELATION_ID) ||
            hg_bytes_eq(name, REPLY_TOPIC) || hg_bytes_eq(name, REPLY_EXCHANGE) ||
-           hg_bytes_eq(name, PAYLOAD_FORMAT);
+           hg_bytes_eq(name, PAYLOAD_FORMAT) || hg_bytes_eq(name, USER_ORDER);
+}
+
+/* Whether a header is shown as a User Property. */
+static bool is_user(struct hg_bytes name)
+{
+    return !is_taken(name) && !hg_bytes_starts(name, HG_BYTES("x-headgate-"));
+}
+
+static void add_header(struct hg_mqtt_inbound *in, struct hg_bytes name, struct hg_value value)
+{
+    in->headers[in->properties.headers_n++] = (struct hg_header){name, value};
+}
+
+/* ---- The order of User Properties ---- */
+
+/* As a stream compares names. */
+static int compare(struct hg_bytes a, struct hg_bytes b)
+{
+    size_t n = a.n < b.n ? a.n : b.n;
+    int by_bytes = n == 0 ? 0 : memcmp(a.p, b.p, n);
+    return by_bytes != 0 ? by_bytes : (a.n > b.n) - (a.n < b.n);
+}
+
+/* The headers that are shown: how many, and in out the first HG_MQTT_USERS_MAX of them. */
+static size_t list_users(const struct hg_properties *p, const struct hg_header **out,
+                         bool *is_sorted_out)
+{
+    const struct hg_header *last = NULL;
+    size_t n = 0;
+    *is_sorted_out = true;
+    for (size_t i = 0; i < p->headers_n; i++) {
+        const struct hg_header *h = &p->headers[i];
+        if (!is_user(h->name)) {
+            continue;
+        }
+        if (n < HG_MQTT_USERS_MAX) {
+            out[n] = h;
+        }
+        *is_sorted_out = *is_sorted_out && (last == NULL || compare(last->name, h->name) <= 0);
+        last = h;
+        n++;
+    }
+    return n;
+}
+
+enum { FIRST_PLACE = '0' }; /* a place is one printable character */
+
+void hg_mqtt_message_keep_order(struct hg_mqtt_inbound *in)
+{
+    const struct hg_header *users[HG_MQTT_USERS_MAX];
+    bool is_sorted;
+    size_t n = list_users(&in->properties, users, &is_sorted);
+    if (is_sorted) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) { /* where the i-th comes when they are sorted */
+        size_t place = 0;
+        for (size_t k = 0; k < n; k++) {
+            int order = compare(users[k]->name, users[i]->name);
+            place += order < 0 || (order == 0 && k < i);
+        }
+        in->order[i] = (char)(FIRST_PLACE + place);
+    }
+    add_header(in, USER_ORDER,
+               (struct hg_value){HG_VALUE_STRING, .u.bytes = hg_bytes(in->order, n)});
+}
+
+/* Puts sorted headers back into the order that they had. */
+static void restore_order(const struct hg_message *m, const struct hg_header **users, size_t n)
+{
+    const struct hg_value *order = hg_message_header(m, USER_ORDER);
+    const struct hg_header *sorted[HG_MQTT_USERS_MAX];
+    uint64_t seen = 0;
+    if (order == NULL || order->kind != HG_VALUE_STRING || order->u.bytes.n != n) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t place = (size_t)order->u.bytes.p[i] - FIRST_PLACE;
+        if (place >= n || (seen >> place & 1) != 0) {
+            return; /* not ours */
+        }
+        seen |= 1ULL << place;
+        sorted[i] = users[place];
+    }
+    memcpy(users, sorted, n * sizeof(users[0]));
 }
 
 /* ---- In ---- */
@@ -50,11 +137,6 @@ static struct hg_value text_value(struct hg_bytes text)
 {
     return (struct hg_value){hg_utf8_is_valid(text) ? HG_VALUE_STRING : HG_VALUE_BINARY,
                              .u.bytes = text};
-}
-
-static void add_header(struct hg_mqtt_inbound *in, struct hg_bytes name, struct hg_value value)
-{
-    in->headers[in->properties.headers_n++] = (struct hg_header){name, value};
 }
 
 /* Into an AMQP property if it can be one: text of 1 to 255 bytes. */
@@ -172,7 +254,7 @@ enum hg_status hg_mqtt_message_in(struct hg_mqtt_inbound *out, const struct hg_r
     if (hg_mqtt_property_has(&p, HG_MQTT_MESSAGE_EXPIRY)) {
         set_expiration(out, p.message_expiry_s);
     }
-    if (p.content_type.n > 0) {
+    if (hg_mqtt_property_has(&p, HG_MQTT_CONTENT_TYPE)) {
         set_short(out, &out->properties.content_type, p.content_type, CONTENT_TYPE);
     }
     if (hg_mqtt_property_has(&p, HG_MQTT_CORRELATION_DATA)) {
@@ -238,12 +320,15 @@ static void write_named(struct hg_writer *w, const struct hg_message *m)
 {
     const struct hg_properties *p = hg_message_properties(m);
     bool has_timestamp = p->has_timestamp && hg_message_header(m, DATED) == NULL;
+    bool is_numbered = hg_message_header(m, NUMBERED) != NULL;
     for (size_t i = 0; i < sizeof(named) / sizeof(named[0]); i++) {
         struct hg_bytes name = hg_bytes_str(named[i].name);
         if (named[i].offset != 0) {
             struct hg_bytes value =
                 *(const struct hg_bytes *)(const void *)((const char *)p + named[i].offset);
-            if (value.n > 0) {
+            bool is_ours =
+                is_numbered && named[i].offset == offsetof(struct hg_properties, message_id);
+            if (value.n > 0 && !is_ours) {
                 write_user(w, name, value);
             }
         } else if (name.p[0] == 'p' ? p->has_priority : has_timestamp) {
@@ -317,18 +402,34 @@ static void write_correlation(struct hg_writer *w, const struct hg_message *m)
     }
 }
 
-static void write_headers(struct hg_writer *w, const struct hg_properties *p)
+static void write_header(struct hg_writer *w, const struct hg_header *h)
 {
-    for (size_t i = 0; i < p->headers_n; i++) {
-        const struct hg_header *h = &p->headers[i];
-        if (is_taken(h->name) || hg_bytes_starts(h->name, HG_BYTES("x-headgate-"))) {
-            continue;
+    struct hg_writer text = {0};
+    hg_value_write_text(&text, &h->value);
+    w->failed = w->failed || text.failed;
+    write_user(w, h->name, hg_writer_view(&text));
+    hg_writer_close(&text);
+}
+
+static void write_headers(struct hg_writer *w, const struct hg_message *m)
+{
+    const struct hg_properties *p = hg_message_properties(m);
+    const struct hg_header *users[HG_MQTT_USERS_MAX];
+    bool is_sorted;
+    size_t n = list_users(p, users, &is_sorted);
+    if (n <= HG_MQTT_USERS_MAX) {
+        if (is_sorted) {
+            restore_order(m, users, n);
         }
-        struct hg_writer text = {0};
-        hg_value_write_text(&text, &h->value);
-        w->failed = w->failed || text.failed;
-        write_user(w, h->name, hg_writer_view(&text));
-        hg_writer_close(&text);
+        for (size_t i = 0; i < n; i++) {
+            write_header(w, users[i]);
+        }
+        return;
+    }
+    for (size_t i = 0; i < p->headers_n; i++) { /* an AMQP publisher's */
+        if (is_user(p->headers[i].name)) {
+            write_header(w, &p->headers[i]);
+        }
     }
 }
 
@@ -344,15 +445,15 @@ void hg_mqtt_message_out(struct hg_writer *w, const struct hg_rules *rules,
     if (left_s != UINT32_MAX) {
         hg_mqtt_property_u32(w, HG_MQTT_MESSAGE_EXPIRY, left_s);
     }
-    struct hg_bytes content_type =
-        p->content_type.n > 0 ? p->content_type : header_bytes(m, CONTENT_TYPE);
-    if (content_type.n > 0) {
-        write_text(w, HG_MQTT_CONTENT_TYPE, content_type);
+    if (p->content_type.n > 0) {
+        write_text(w, HG_MQTT_CONTENT_TYPE, p->content_type);
+    } else if (hg_message_header(m, CONTENT_TYPE) != NULL) {
+        write_text(w, HG_MQTT_CONTENT_TYPE, header_bytes(m, CONTENT_TYPE));
     }
     write_reply(w, rules, m, reply_topic);
     write_correlation(w, m);
     write_named(w, m);
-    write_headers(w, p);
+    write_headers(w, m);
 }
 
 bool hg_mqtt_message_has_private_reply(const struct hg_rules *rules, const struct hg_message *m)

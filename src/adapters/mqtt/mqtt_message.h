@@ -11,12 +11,13 @@
 /* AMQP properties from MQTT ones; slices borrow from both arguments and from itself. */
 enum {
     HG_MQTT_USERS_MAX = 64,      /* User Properties of one packet; more are refused */
-    HG_MQTT_HEADERS_MAX = 64 + 5 /* with what has no AMQP property of its own */
+    HG_MQTT_HEADERS_MAX = 64 + 6 /* with what has no AMQP property of its own */
 };
 struct hg_mqtt_inbound {
     struct hg_properties properties;
     struct hg_header headers[HG_MQTT_HEADERS_MAX];
     char expiration[16];
+    char order[HG_MQTT_USERS_MAX];
     struct hg_route reply; /* where the Response Topic leads */
 };
 /* `raw`: the packet's properties, empty below 5.0. OK; BAD_ADDRESS, NO_RULE, KEY_TOO_LONG: the
@@ -25,6 +26,10 @@ struct hg_mqtt_inbound {
 enum hg_status hg_mqtt_message_in(struct hg_mqtt_inbound *out, const struct hg_rules *rules,
                                   struct hg_bytes raw, struct hg_bytes payload, uint8_t qos,
                                   const char **why_out);
+
+/* For what is retained: the log sorts headers by name, so a header tells their order where it is
+ * another one. */
+void hg_mqtt_message_keep_order(struct hg_mqtt_inbound *in);
 
 /* The properties of a delivery, appended in MQTT's form, all but topic alias and subscription
  * identifiers. left_s: of its expiry, UINT32_MAX: none. `reply_topic`: text for a reply_to that no

@@ -349,6 +349,9 @@ static enum hg_status publish(struct hg_mqtt_session *s, const struct hg_mqtt_pu
     if (status == HG_OK && s->v5 != NULL) {
         status = hg_mqtt_message_in(&inbound, s->base.worker->rules, p->properties, p->payload,
                                     p->qos, rule);
+        if (status == HG_OK && p->is_retained) {
+            hg_mqtt_message_keep_order(&inbound);
+        }
         args->properties = inbound.properties;
     }
     if (status != HG_OK) {

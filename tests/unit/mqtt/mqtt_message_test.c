@@ -3,6 +3,7 @@
 #include "adapters/mqtt/mqtt_message.h"
 
 #include "adapters/mqtt/mqtt_codec.h"
+#include "message/topic.h"
 #include "seam/hex.h"
 #include "seam/seam.h"
 #include "unit/rules/fixture.h"
@@ -89,7 +90,9 @@ static void show_mqtt(struct hg_writer *w, struct hg_bytes raw)
     if (hg_mqtt_property_has(&p, HG_MQTT_MESSAGE_EXPIRY)) {
         hg_writer_printf(w, "expiry=%u ", p.message_expiry_s);
     }
-    show_text(w, "content_type", p.content_type);
+    if (hg_mqtt_property_has(&p, HG_MQTT_CONTENT_TYPE)) {
+        hg_writer_printf(w, "content_type=%.*s ", HG_BYTES_FMT(p.content_type));
+    }
     show_text(w, "response", p.response_topic);
     if (hg_mqtt_property_has(&p, HG_MQTT_CORRELATION_DATA)) {
         hg_writer_str(w, "correlation=");
@@ -122,7 +125,7 @@ static const struct {
 } cases[] = {
     {"nothing", "", "", ""},
     {"content type", "03 0003 612f62", "content_type=a/b ", "content_type=a/b "},
-    {"an empty content type", "03 0000", "", ""},
+    {"an empty content type", "03 0000", "[x-content-type:str ] ", "content_type= "},
     {"payload format, unspecified", "01 00", "[x-payload-format:int 0] ", "format=0 "},
     {"payload format, UTF-8", "01 01", "[x-payload-format:int 1] ", "format=1 "},
     {"expiry", "02 0000003c", "expiration=60000 ", ""},
@@ -178,6 +181,96 @@ static void properties_become_amqp_and_mqtt_again(void **state)
         hg_message_unref(m);
         hg_writer_close(&back);
         hg_writer_close(&raw);
+    }
+}
+
+#define STR(name, text)                                \
+    {                                                  \
+        HG_BYTES(name),                                \
+        {                                              \
+            HG_VALUE_STRING, .u.bytes = HG_BYTES(text) \
+        }                                              \
+    }
+
+static void assert_out(const struct hg_message_parts *parts, uint32_t left_s, const char *reply,
+                       const char *want)
+{
+    struct hg_writer raw = {0};
+    struct hg_writer shown = {0};
+    struct hg_message *m = hg_message_new(parts);
+    hg_mqtt_message_out(&raw, rules, m, left_s, hg_bytes_str(reply));
+    assert_false(raw.failed);
+    show_mqtt(&shown, hg_writer_view(&raw));
+    assert_shows(&shown, want, want);
+    hg_message_unref(m);
+    hg_writer_close(&raw);
+}
+
+/* What a stream does to a table of headers. */
+static void sort(struct hg_mqtt_inbound *in)
+{
+    for (size_t i = 1; i < in->properties.headers_n; i++) {
+        for (size_t k = i; k > 0; k--) {
+            struct hg_header *a = &in->headers[k - 1];
+            struct hg_header *b = &in->headers[k];
+            size_t n = a->name.n < b->name.n ? a->name.n : b->name.n;
+            int order = memcmp(a->name.p, b->name.p, n);
+            if (order < 0 || (order == 0 && a->name.n <= b->name.n)) {
+                break;
+            }
+            struct hg_header swapped = *a;
+            *a = *b;
+            *b = swapped;
+        }
+    }
+}
+
+static void a_retained_message_keeps_the_order_of_user_properties(void **state)
+{
+    static const char *const orders[] = {"a b c", "b a b", "c b a b c a", "aa a b a", "z", "b a"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+        struct hg_writer raw = {0};
+        struct hg_mqtt_inbound in;
+        const char *why;
+        char number[2] = "0";
+        struct hg_bytes rest = hg_bytes_str(orders[i]);
+        struct hg_bytes word;
+        bool has_more = true;
+        while (hg_topic_next(&rest, &has_more, ' ', &word)) {
+            number[0]++;
+            hg_mqtt_property_user(&raw, word, hg_bytes_str(number));
+        }
+        assert_int_equal(
+            hg_mqtt_message_in(&in, rules, hg_writer_view(&raw), HG_BYTES(""), 0, &why), HG_OK);
+        hg_mqtt_message_keep_order(&in);
+        for (int is_stored = 0; is_stored <= 1; is_stored++) {
+            struct hg_writer back = {0};
+            const struct hg_message_parts parts = {.properties = in.properties};
+            struct hg_message *m = hg_message_new(&parts);
+            hg_mqtt_message_out(&back, rules, m, UINT32_MAX, HG_BYTES(""));
+            assert_bytes(hg_writer_view(&back), hg_writer_n(&raw), raw.buf->data);
+            hg_message_unref(m);
+            hg_writer_close(&back);
+            sort(&in);
+        }
+        hg_writer_close(&raw);
+    }
+    assert_int_equal(seam_live(), live);
+}
+
+static void an_order_of_somebody_else_is_passed_over(void **state)
+{
+    static const char *const orders[] = {"", "0", "00", "02", "0/", "01x"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+        const struct hg_header headers[] = {
+            STR("a", "1"),
+            STR("b", "2"),
+            {HG_BYTES("x-user-property-order"),
+             {HG_VALUE_STRING, .u.bytes = hg_bytes_str(orders[i])}}};
+        const struct hg_message_parts parts = {.properties = {.headers = headers, .headers_n = 3}};
+        assert_out(&parts, UINT32_MAX, "", "[a 1] [b 2] ");
     }
 }
 
@@ -275,28 +368,6 @@ static void what_cannot_be_carried_is_refused(void **state)
 }
 
 /* ---- From AMQP publishers ---- */
-
-#define STR(name, text)                                \
-    {                                                  \
-        HG_BYTES(name),                                \
-        {                                              \
-            HG_VALUE_STRING, .u.bytes = HG_BYTES(text) \
-        }                                              \
-    }
-
-static void assert_out(const struct hg_message_parts *parts, uint32_t left_s, const char *reply,
-                       const char *want)
-{
-    struct hg_writer raw = {0};
-    struct hg_writer shown = {0};
-    struct hg_message *m = hg_message_new(parts);
-    hg_mqtt_message_out(&raw, rules, m, left_s, hg_bytes_str(reply));
-    assert_false(raw.failed);
-    show_mqtt(&shown, hg_writer_view(&raw));
-    assert_shows(&shown, want, want);
-    hg_message_unref(m);
-    hg_writer_close(&raw);
-}
 
 static void headers_of_every_type_are_shown(void **state)
 {
@@ -409,6 +480,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(properties_become_amqp_and_mqtt_again),
+        cmocka_unit_test(a_retained_message_keeps_the_order_of_user_properties),
+        cmocka_unit_test(an_order_of_somebody_else_is_passed_over),
         cmocka_unit_test(quality_of_service_is_the_delivery_mode),
         cmocka_unit_test(what_amqp_has_no_room_for_travels_in_headers),
         cmocka_unit_test(what_cannot_be_carried_is_refused),
