@@ -545,6 +545,8 @@ static void give_up_awaited(struct hg_mqtt_out *out, const struct hg_queue *queu
 enum hg_mqtt_out_met hg_mqtt_out_meet(struct hg_mqtt_out *out, struct hg_mqtt_out_item *item,
                                       bool is_redelivered)
 {
+    /* what was sent to this client is known, unless nobody could write it down */
+    item->is_dup = is_redelivered && out->is_unclean;
     if (out->awaited_n == 0) {
         return HG_MQTT_OUT_NEW;
     }
@@ -569,6 +571,7 @@ enum hg_mqtt_out_met hg_mqtt_out_meet(struct hg_mqtt_out *out, struct hg_mqtt_ou
         return HG_MQTT_OUT_HAS;
     }
     set_state(out, slot, RESERVED);
+    item->is_dup = true;
     item->packet_id = (uint16_t)(slot - out->slots + 1);
     return HG_MQTT_OUT_AGAIN;
 }

@@ -118,7 +118,8 @@ enum hg_mqtt_out_met {
     HG_MQTT_OUT_HAS,     /* the client has it and will answer: nothing is to be done */
     HG_MQTT_OUT_ANSWERED /* the client has answered it already: settle it */
 };
-/* A delivery with QoS > 0 has come out of a queue. */
+/* A delivery with QoS > 0 has come out of a queue. item->is_dup is set: RabbitMQ delivers again also
+ * what was on its way to us, or to another client of a group. */
 enum hg_mqtt_out_met hg_mqtt_out_meet(struct hg_mqtt_out *out, struct hg_mqtt_out_item *item,
                                       bool is_redelivered);
 /* Tickets of this queue are stale: what they stood for will come again. */

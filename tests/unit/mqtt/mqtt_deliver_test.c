@@ -503,7 +503,7 @@ static const struct core_script scripts5[] = {
         {CALLS, "ack 3"},
         {DELIVER, Q2 "redelivered body=y"},
         {DELIVER, Q2 "redelivered body=z"},
-        {EXPECT, "3c 07 0001 74 0003 00 7a"},
+        {EXPECT, "34 07 0001 74 0003 00 7a"},
         {SEND, "50 02 0002"},
         {EXPECT, "62 02 0002"},
         {CALLS, "ack 4"}}},

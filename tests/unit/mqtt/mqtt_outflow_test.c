@@ -282,6 +282,7 @@ static void what_comes_again_keeps_its_identifier(void **state)
     assert_int_equal(send_next(&o), 3);
     assert_true(o.last.is_dup);
     assert_int_equal(send_next(&o), 5); /* none of the list */
+    assert_false(o.last.is_dup);
     assert_int_equal(send_next(&o), 4);
     assert_int_equal(send_next(&o), 6);
     assert_int_equal(hear(&o, HG_MQTT_PUBREC, 1), HG_MQTT_OUT_SETTLED); /* too early */
