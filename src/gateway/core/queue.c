@@ -42,7 +42,7 @@ static void on_delivery(void *ctx, struct hg_message *m, struct hg_ticket ticket
         if (q->sub != NULL) {
             q->sub->next_match = NULL;
         }
-        s->ops->deliver(s, &d, q->sub);
+        hg_session_deliver(s, &d, q->sub);
     }
     hg_routing_end_delivery(&d);
 }

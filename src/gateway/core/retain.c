@@ -39,10 +39,17 @@ struct serving {
     struct hg_state_wait until_read;
     struct hg_retained **found; /* NULL: not looked for yet */
     size_t n, next;
+    struct hg_map newer; /* name -> struct newer */
     struct hg_timer timer;
     struct hg_defer resume;
     size_t filter_n;
     uint8_t filter[];
+};
+
+/* The name of a retained message that came live while older ones were on their way. */
+struct newer {
+    size_t name_n;
+    uint8_t name[];
 };
 
 /* ---- Publishing ---- */
@@ -197,12 +204,24 @@ enum hg_status hg_retain_publish(struct hg_session *s, const struct hg_publish_a
 
 /* ---- Serving ---- */
 
+static void forget_newer(struct serving *v)
+{
+    size_t at = 0;
+    struct hg_bytes name;
+    void *value = NULL;
+    while (hg_map_next(&v->newer, &at, &name, &value)) {
+        hg_free(value);
+    }
+    hg_map_close(&v->newer);
+}
+
 static void free_serving(struct serving *v)
 {
     while (v->next < v->n) {
         hg_retained_unref(v->found[v->next++]);
     }
     hg_free(v->found);
+    forget_newer(v);
     hg_state_cancel(&v->until_read);
     hg_timer_stop(&v->timer);
     hg_net_undefer(&v->resume);
@@ -239,7 +258,8 @@ static void go_on(struct serving *v)
     uint64_t now_ms = hg_clock_wall_ms();
     while (v->next < v->n && wants_more(s)) {
         struct hg_retained *r = v->found[v->next++];
-        if (hg_retained_ends_ms(r) > now_ms) {
+        if (hg_retained_ends_ms(r) > now_ms &&
+            hg_map_find(&v->newer, hg_retained_name(r)) == NULL) {
             deliver(v, r);
         }
         hg_retained_unref(r);
@@ -291,6 +311,7 @@ enum hg_status hg_retained_serve(struct hg_session *s, struct hg_sub *sub, struc
     v->session = s;
     v->sub = sub;
     v->resume.run = resume;
+    hg_map_open(&v->newer);
     v->filter_n = filter.n;
     memcpy(v->filter, filter.p, filter.n);
     hg_timer_init(&v->timer, fire);
@@ -312,6 +333,40 @@ void hg_retained_resume(struct hg_session *s)
         struct serving *v = serving_of(it);
         if (v != NULL && v->found != NULL) {
             hg_net_defer(&s->worker->net, &v->resume);
+        }
+    }
+}
+
+/* Without memory for the note the older one is shown too. */
+static void note_newer(struct serving *v, struct hg_bytes name)
+{
+    if (v->newer.n >= v->session->worker->config->state_max_retained ||
+        hg_map_find(&v->newer, name) != NULL) {
+        return;
+    }
+    struct newer *newer = hg_alloc(sizeof(*newer) + name.n);
+    if (newer == NULL) {
+        return;
+    }
+    newer->name_n = name.n;
+    memcpy(newer->name, name.p, name.n);
+    if (!hg_map_put(&v->newer, hg_bytes(newer->name, newer->name_n), newer)) {
+        hg_free(newer);
+    }
+}
+
+void hg_retain_saw(struct hg_session *s, const struct hg_message *m)
+{
+    if (hg_message_header(m, HG_BYTES("x-headgate-retain")) == NULL) {
+        return;
+    }
+    uint8_t out[HG_RETAINED_NAME_MAX];
+    struct hg_bytes name =
+        hg_retained_name_of(hg_message_exchange(m), hg_message_routing_key(m), out);
+    HG_LIST_FOREACH (it, &s->servings) {
+        struct serving *v = serving_of(it);
+        if (v != NULL) {
+            note_newer(v, name);
         }
     }
 }

@@ -22,6 +22,9 @@ struct hg_message *hg_retain_log_message(struct hg_session *s,
 enum hg_status hg_retain_publish(struct hg_session *s, const struct hg_publish_args *args,
                                  struct hg_message **to_log_own, struct hg_message **message_own);
 
+/* A live message is shown to the session: what was retained under its name before must not follow,
+ * or the subscriber would end with the older one. */
+void hg_retain_saw(struct hg_session *s, const struct hg_message *m);
 /* No retained message comes for this subscription any more. */
 void hg_retain_end(struct hg_sub *sub);
 /* The session is going: nothing is served or settled any more, what is half published goes on. */

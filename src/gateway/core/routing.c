@@ -95,7 +95,7 @@ static size_t hand_out(struct hg_routing *r, struct hg_delivery *d)
     for (size_t i = 0; i < n; i++) {
         struct hg_session *s = r->matches[i].session;
         if (!hg_session_is_closing(s)) {
-            s->ops->deliver(s, d, r->matches[i].subs);
+            hg_session_deliver(s, d, r->matches[i].subs);
         }
     }
     r->matches_n = 0;

@@ -67,6 +67,8 @@ struct hg_bindings *hg_queue_bindings(struct hg_queue *q);
 bool hg_session_is_closing(const struct hg_session *s);
 /* Whether it may be shown n bytes more; one without a connection says so itself. */
 bool hg_session_has_room(struct hg_session *s, size_t n);
+/* Shows a live message to the session. */
+void hg_session_deliver(struct hg_session *s, struct hg_delivery *d, struct hg_sub *matches);
 /* Declarations under way are given up; nobody is told. */
 void hg_session_forget_declares(struct hg_session *s);
 /* Lets go of an exchange's index when nobody is in it. */

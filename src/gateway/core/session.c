@@ -41,6 +41,14 @@ bool hg_session_has_room(struct hg_session *s, size_t n)
     return !hg_conn_is_closing(s->conn) && !hg_conn_is_full(s->conn, n);
 }
 
+void hg_session_deliver(struct hg_session *s, struct hg_delivery *d, struct hg_sub *matches)
+{
+    if (!hg_list_is_empty(&s->servings)) {
+        hg_retain_saw(s, d->message);
+    }
+    s->ops->deliver(s, d, matches);
+}
+
 /* ---- Waiting for room ---- */
 
 static void forget_hold(struct hg_session *s)

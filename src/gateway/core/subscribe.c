@@ -117,7 +117,7 @@ static void on_consumer_delivery(void *ctx, struct hg_message *m, bool is_redeli
         hg_count(&s->worker->metrics.upstream.unwanted, 1);
     } else if (!hg_session_is_closing(s)) {
         link->sub->next_match = NULL;
-        s->ops->deliver(s, &d, link->sub);
+        hg_session_deliver(s, &d, link->sub);
     }
     hg_routing_end_delivery(&d);
 }
