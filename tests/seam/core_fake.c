@@ -194,6 +194,7 @@ static void log_publish(struct core_fake *f, const struct hg_publish_args *args)
     const struct hg_properties marks = {.headers = args->marks, .headers_n = args->marks_n};
     log_properties(f, marks);
     log_field(f, "from", args->sender);
+    hg_writer_str(&f->calls, args->is_exactly_once ? " once" : "");
     hg_writer_str(&f->calls, args->is_retained ? " retained" : "");
     log_field(f, "client", args->client_id);
     log_field(f, "user", args->user);

@@ -36,21 +36,41 @@ struct choice {
     const char *subprotocol;          /* NULL: the client offered none */
 };
 
-static struct choice choose_by_name(const struct hg_adapter *const *adapters, struct hg_bytes name)
+static bool is_offered(const struct hg_http_head *h, struct hg_bytes wanted)
+{
+    const struct hg_http_field *f;
+    size_t at = 0;
+    while ((f = hg_http_next_field(h, HG_BYTES("Sec-WebSocket-Protocol"), &at)) != NULL) {
+        struct hg_bytes list = f->value;
+        struct hg_bytes name;
+        while (hg_http_next_element(&list, &name)) {
+            if (hg_bytes_eq(name, wanted)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Of the protocol that the client names first, what its adapter likes best [MQTT-6.0.0-4]. */
+static struct choice choose_by_name(const struct hg_adapter *const *adapters,
+                                    const struct hg_http_head *h, struct hg_bytes first)
 {
     for (; *adapters != NULL; adapters++) {
-        const char *const *p = (*adapters)->subprotocols;
-        for (; p != NULL && *p != NULL; p++) {
-            if (hg_bytes_eq(hg_bytes_str(*p), name)) {
-                return (struct choice){*adapters, *p};
-            }
+        const char *best = NULL;
+        bool is_named = false;
+        for (const char *const *p = (*adapters)->subprotocols; p != NULL && *p != NULL; p++) {
+            is_named = is_named || hg_bytes_eq(hg_bytes_str(*p), first);
+            best = best == NULL && is_offered(h, hg_bytes_str(*p)) ? *p : best;
+        }
+        if (is_named) {
+            return (struct choice){*adapters, best};
         }
     }
     return (struct choice){0};
 }
 
-/* The first of the client's sub-protocols that is known here; if it offers none, what the path
- * stands for. */
+/* By the client's sub-protocols; if it offers none, what the path stands for. */
 static struct choice choose(const struct hg_http_request *req)
 {
     const struct hg_adapter *const *adapters = req->session->worker->gateway->adapters;
@@ -63,7 +83,7 @@ static struct choice choose(const struct hg_http_request *req)
         struct hg_bytes name;
         has_offer = true;
         while (hg_http_next_element(&list, &name)) {
-            struct choice c = choose_by_name(adapters, name);
+            struct choice c = choose_by_name(adapters, h, name);
             if (c.adapter != NULL) {
                 return c;
             }

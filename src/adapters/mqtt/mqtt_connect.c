@@ -32,14 +32,18 @@ static uint8_t code_of_3(enum hg_status status)
     }
 }
 
-static void send_connack(struct hg_mqtt_session *s, uint8_t level, bool is_present, uint8_t code,
-                         struct hg_writer *properties_own)
+/* False, and nothing is sent: the client takes no packet so large [MQTT-3.1.2-24]. */
+static bool send_connack(struct hg_mqtt_session *s, uint8_t level, bool is_present, uint8_t code,
+                         struct hg_bytes properties)
 {
     struct hg_writer w = {0};
-    hg_mqtt_write_connack(&w, level, is_present, code, hg_writer_view(properties_own));
-    w.failed = w.failed || properties_own->failed;
-    hg_writer_close(properties_own);
+    hg_mqtt_write_connack(&w, level, is_present, code, properties);
+    if (s->v5 != NULL && hg_writer_n(&w) > s->v5->max_packet_bytes) {
+        hg_writer_close(&w);
+        return false;
+    }
     hg_mqtt_send_written(s, &w);
+    return true;
 }
 
 void hg_mqtt_refuse(struct hg_mqtt_session *s, enum hg_status status, const char *text)
@@ -55,7 +59,11 @@ void hg_mqtt_refuse(struct hg_mqtt_session *s, enum hg_status status, const char
                                    hg_bytes_str(text != NULL ? text : hg_status_text(status)));
         }
     }
-    send_connack(s, level, false, code, &properties);
+    struct hg_bytes told = properties.failed ? HG_BYTES("") : hg_writer_view(&properties);
+    if (!send_connack(s, level, false, code, told)) { /* [MQTT-3.2.2-19] */
+        (void)send_connack(s, level, false, code, HG_BYTES(""));
+    }
+    hg_writer_close(&properties);
     hg_conn_finish(s->base.conn, status);
 }
 
@@ -94,8 +102,17 @@ void hg_mqtt_accept(struct hg_mqtt_session *s, bool is_present)
     if (s->v5 != NULL) {
         write_restrictions(s, &properties);
     }
+    enum hg_status status = properties.failed ? HG_NO_MEMORY : HG_OK;
+    if (status == HG_OK && !send_connack(s, s->decoder.level, is_present, HG_MQTT_ACCEPTED,
+                                         hg_writer_view(&properties))) {
+        status = HG_TOO_LARGE;
+    }
+    hg_writer_close(&properties);
+    if (status != HG_OK) {
+        hg_mqtt_refuse(s, status, NULL);
+        return;
+    }
     s->state = HG_MQTT_CONNECTED;
-    send_connack(s, s->decoder.level, is_present, HG_MQTT_ACCEPTED, &properties);
     hg_mqtt_start_keep_alive(s);
     if (!s->is_draining) {
         hg_conn_release(s->base.conn, HG_HOLD_SESSION);

@@ -26,6 +26,7 @@ enum step {
     STEP_OPENING,    /* the queue is */
     STEP_TAKING,     /* what the predecessor hands over is */
     STEP_TIDYING,    /* the record is written without what was in flight */
+    STEP_RESTORING,  /* subscriptions are not live yet: CONNACK promises that they are */
     STEP_FORGETTING, /* an earlier session ends */
     STEP_DELETING,   /* and its queue is opened anew to be deleted */
     STEP_READY,
@@ -287,11 +288,11 @@ static void on_saved(struct hg_state_wait *wait, enum hg_status status)
 static const char *step_name(uint8_t step)
 {
     static const char *const names[] = {
-        [STEP_NONE] = "start",        [STEP_LOOKING] = "barrier", [STEP_CLAIMING] = "claim",
-        [STEP_OPENING] = "queue",     [STEP_TAKING] = "handover", [STEP_TIDYING] = "record",
-        [STEP_FORGETTING] = "forget", [STEP_DELETING] = "delete", [STEP_READY] = "connected",
-        [STEP_SETTLING] = "settle",   [STEP_WRITING] = "record",  [STEP_HANDING] = "handover",
-        [STEP_DONE] = "done",
+        [STEP_NONE] = "start",         [STEP_LOOKING] = "barrier", [STEP_CLAIMING] = "claim",
+        [STEP_OPENING] = "queue",      [STEP_TAKING] = "handover", [STEP_TIDYING] = "record",
+        [STEP_FORGETTING] = "forget",  [STEP_DELETING] = "delete", [STEP_READY] = "connected",
+        [STEP_SETTLING] = "settle",    [STEP_WRITING] = "record",  [STEP_HANDING] = "handover",
+        [STEP_RESTORING] = "bindings", [STEP_DONE] = "done",
     };
     return names[step];
 }
@@ -471,6 +472,9 @@ static void go_on(struct hg_mqtt_persist *p)
            HG_F_UINT("sent", r->tx_n));
     p->step = STEP_READY;
     hg_mqtt_accept(s, is_present);
+    if (hg_conn_is_closing(s->base.conn)) {
+        return; /* refused after all */
+    }
     if (hg_mqtt_resume_deliveries(s, r->tx, r->tx_n, is_unclean) != HG_OK) {
         hg_conn_close(s->base.conn, HG_NO_MEMORY);
     }
@@ -478,12 +482,29 @@ static void go_on(struct hg_mqtt_persist *p)
     forget_records(p);
 }
 
+static void restore_rest(struct hg_mqtt_persist *p)
+{
+    if (hg_mqtt_is_restoring(p->session)) {
+        p->step = STEP_RESTORING;
+    } else {
+        go_on(p);
+    }
+}
+
+void hg_mqtt_restored(struct hg_mqtt_session *s)
+{
+    struct hg_mqtt_persist *p = s->persist;
+    if (p != NULL && p->step == STEP_RESTORING && !hg_conn_is_closing(s->base.conn)) {
+        go_on(p);
+    }
+}
+
 /* From now on the record is to tell a successor nothing of what was in flight: should this process
  * die, it would be true no more. */
 static void tidy(struct hg_mqtt_persist *p)
 {
     if (p->record->rx_n + p->record->tx_n == 0) {
-        go_on(p);
+        restore_rest(p);
         return;
     }
     struct hg_mqtt_inbound scratch;
@@ -704,7 +725,7 @@ static void on_written(struct hg_mqtt_persist *p)
 bool hg_mqtt_persist_leave(struct hg_mqtt_session *s)
 {
     struct hg_mqtt_persist *p = s->persist;
-    bool is_claimed = p->step >= STEP_CLAIMING && p->step <= STEP_TIDYING;
+    bool is_claimed = p->step >= STEP_CLAIMING && p->step <= STEP_RESTORING;
     if (!is_claimed && p->step != STEP_READY) {
         return false;
     }
@@ -747,7 +768,7 @@ static void on_connect_step(struct hg_mqtt_persist *p)
             tidy(p);
         }
         break;
-    default: go_on(p); break; /* STEP_TIDYING */
+    default: restore_rest(p); break; /* STEP_TIDYING */
     }
 }
 

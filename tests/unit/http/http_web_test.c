@@ -26,9 +26,9 @@ static void a_handshake_is_answered_as_the_rfc_says(void **state)
     assert_string_equal(world_out(), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                                      "Connection: Upgrade\r\n"
                                      "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
-                                     "Sec-WebSocket-Protocol: v11.stomp\r\n\r\n");
+                                     "Sec-WebSocket-Protocol: v12.stomp\r\n\r\n");
     assert_string_equal(world.conn.upgraded->name, "stomp");
-    assert_string_equal(world.conn.subprotocol, "v11.stomp");
+    assert_string_equal(world.conn.subprotocol, "v12.stomp");
     assert_string_equal(world.conn.early, "early");
     world_close();
 }

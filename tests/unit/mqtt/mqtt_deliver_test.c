@@ -404,25 +404,25 @@ static const struct core_script scripts5[] = {
         {SEND, "40 02 0001"},
         {EXPECT, "32 07 0001 74 0001 00 79"}}},
     {"maximum packet size: as if it had been sent [MQTT-3.1.2-25]", NULL, {
-        {SEND, "10 13 0004 4d515454 05 02 0000 05 27 0000000c 0001 63"},
+        {SEND, "10 13 0004 4d515454 05 02 0000 05 27 00000018 0001 63"},
         {FORGET, ""},
         SHARES5("01"),
         {DELIVER, "from=" Q " address=t mode=2 body=123"},
         {EXPECT, "32 09 0001 74 0001 00 313233"},
         {SEND, "40 02 0001"},
         {CALLS, "ack 1"},
-        {DELIVER, "from=" Q " address=t mode=2 body=12345"},
+        {DELIVER, "from=" Q " address=t mode=2 body=12345678901234567"},
         {SILENCE, ""},
         {CALLS, "ack 2"}}},
     {"an alias does not make a packet too large", NULL, {
-        {SEND, "10 16 0004 4d515454 05 02 0000 08 27 0000000c 22 0001 0001 63"},
+        {SEND, "10 16 0004 4d515454 05 02 0000 08 27 00000018 22 0001 0001 63"},
         {FORGET, ""},
         {SEND, "82 0a 0001 00 0004 61626364 00"},
         {FORGET, ""},
-        {DELIVER, "address=abcd mode=1 body=12"},
-        {DELIVER, "address=abcd mode=1 body=12"},
-        {DELIVER, "address=abcd mode=1 body=12"},
-        {EXPECT, "30 09 0004 61626364 00 3132" "30 09 0004 61626364 00 3132" "30 09 0004 61626364 00 3132"}}},
+        {DELIVER, "address=abcd mode=1 body=1234567890123"},
+        {EXPECT, "30 14 0004 61626364 00 31323334353637383930313233"},
+        {DELIVER, "address=abcd mode=1 body=1234567890123"},
+        {EXPECT, "30 14 0004 61626364 00 31323334353637383930313233"}}},
 
     /* ---- 4.10 Request and response ---- */
     {"a reply queue is shown as a topic of this session's own", NULL, {

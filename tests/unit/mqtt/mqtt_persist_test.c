@@ -298,7 +298,7 @@ static const struct core_script scripts[] = {
     {"what was received is known again after a reconnect [MQTT-4.3.3-10]", has_state, {
         HELLO,
         {SEND, "34 05 0001 74 0001"},
-        {CALLS, "publish t mode=2 message_id=c/1/1 x-headgate-qos:2 client=c []"},
+        {CALLS, "publish t mode=2 message_id=c/1/1 x-headgate-numbered:true once client=c []"},
         {CONFIRM, ""},
         {EXPECT, "50 02 0001"},
         {LEAVE, ""},
@@ -314,9 +314,9 @@ static const struct core_script scripts[] = {
     {"what was under way is settled first", has_state, {
         HELLO,
         {SEND, "34 05 0001 74 0001" "34 05 0001 75 0002" "34 05 0001 76 0003"},
-        {CALLS, "publish t mode=2 message_id=c/1/1 x-headgate-qos:2 client=c []; "
-                "publish u mode=2 message_id=c/2/1 x-headgate-qos:2 client=c []; "
-                "publish v mode=2 message_id=c/3/1 x-headgate-qos:2 client=c []"},
+        {CALLS, "publish t mode=2 message_id=c/1/1 x-headgate-numbered:true once client=c []; "
+                "publish u mode=2 message_id=c/2/1 x-headgate-numbered:true once client=c []; "
+                "publish v mode=2 message_id=c/3/1 x-headgate-numbered:true once client=c []"},
         {LEAVE, ""},
         {CALLS, ""},
         {CONFIRM, ""}, {CONFIRM, "REJECTED"}, {CONFIRM, ""},
@@ -325,7 +325,7 @@ static const struct core_script scripts[] = {
     {"but for four seconds at most", has_state, {
         HELLO,
         {SEND, "34 05 0001 74 0001"},
-        {CALLS, "publish t mode=2 message_id=c/1/1 x-headgate-qos:2 client=c []"},
+        {CALLS, "publish t mode=2 message_id=c/1/1 x-headgate-numbered:true once client=c []"},
         {ON, "2"},
         {SEND, CONNECT},
         {WAIT, "3900"},
@@ -336,7 +336,7 @@ static const struct core_script scripts[] = {
     {"a repeat during a takeover waits for the outcome of the first", has_state, {
         HELLO,
         {SEND, "34 05 0001 74 0001"},
-        {CALLS, "publish t mode=2 message_id=c/1/1 x-headgate-qos:2 client=c []"},
+        {CALLS, "publish t mode=2 message_id=c/1/1 x-headgate-numbered:true once client=c []"},
         {ON, "2"},
         {SEND, CONNECT "3c 05 0001 74 0001"},
         {CONFIRM, ""},
@@ -403,7 +403,7 @@ static const struct core_script scripts[] = {
         {SEND, "34 06 0001 74 0001 00"},
         {CONFIRM, ""},
         {EXPECT, "50 02 0001"},
-        {CALLS, "barrier; claim c expiry=60 inherits; " OPENS "; publish t mode=2 message_id=c/1/1 x-headgate-qos:2 client=c []"},
+        {CALLS, "barrier; claim c expiry=60 inherits; " OPENS "; publish t mode=2 message_id=c/1/1 x-headgate-numbered:true once client=c []"},
         {STATE, "claim c boot=2 expiry=60 inherits"},
         {EXPECT, "e0 2f 8e 2d 1f 002a 616e6f7468657220636f6e6e656374696f6e20757365732074686520 73616d6520636c69656e74206964"},
         {CLOSED, "TAKEN_OVER"},
