@@ -181,6 +181,9 @@ struct hg_queue *hg_mqtt_queue(const struct hg_mqtt_session *s);
  * hg_mqtt_saved (mqtt_subscribe.c) is told when RabbitMQ has it; 0: there is nothing to wait for. */
 uint32_t hg_mqtt_save(struct hg_mqtt_session *s);
 
+/* The last subscription that came back with the session has RabbitMQ's answer. */
+void hg_mqtt_restored(struct hg_mqtt_session *s);
+
 /* ---- mqtt_publish.c ---- */
 
 enum hg_status hg_mqtt_on_publish(struct hg_mqtt_session *s, const struct hg_mqtt_publish *p,
@@ -203,9 +206,11 @@ enum hg_status hg_mqtt_on_unsubscribe(struct hg_mqtt_session *s,
                                       const struct hg_mqtt_subscribe *packet, const char **rule);
 /* Everything up to this number of hg_mqtt_save is in RabbitMQ (OK), or could not be written. */
 void hg_mqtt_saved(struct hg_mqtt_session *s, uint32_t number, enum hg_status status);
-/* Subscriptions of a kept session come back with it; the queue is open. */
+/* Subscriptions of a kept session come back with it; the queue is open. While is_restoring they are
+ * not all live; hg_mqtt_restored follows. */
 enum hg_status hg_mqtt_restore_filters(struct hg_mqtt_session *s,
                                        const struct hg_session_filter *filters, size_t n);
+bool hg_mqtt_is_restoring(const struct hg_mqtt_session *s);
 /* All of them for the record: an array of hg_alloc whose texts are the subscriptions'; false: no
  * memory. */
 bool hg_mqtt_list_filters(struct hg_mqtt_session *s, struct hg_session_filter **out_own,

@@ -129,16 +129,16 @@ static bool write_answer(struct hg_mqtt_session *s, const struct pending *p, str
     return is_ok && !w->failed;
 }
 
-static void serve_retained(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
+/* Begins as soon as the subscription is live, so that what is published after SUBACK comes once. */
+static void serve_retained(struct hg_mqtt_session *s, const struct place *place)
 {
-    if (sub->is_sys) {
-        hg_mqtt_sys_serve(s, sub);
-    } else if (hg_retained_serve(&s->base, &sub->base, filter_of(sub)) != HG_OK) {
+    struct hg_mqtt_sub *sub = place->sub;
+    if (place->wants_retained && !sub->is_sys &&
+        hg_retained_serve(&s->base, &sub->base, filter_of(sub)) != HG_OK) {
         hg_conn_close(s->base.conn, HG_NO_MEMORY);
     }
 }
 
-/* Whether it is still in the list; the session may have ended meanwhile. */
 static void free_pending(struct hg_mqtt_session *s, struct pending *p)
 {
     hg_list_remove(&p->link);
@@ -162,8 +162,8 @@ static void answer(struct hg_mqtt_session *s, struct pending *p)
         if (sub != NULL) {
             sub->waiting_n--;
         }
-        if (sub != NULL && p->places[i].wants_retained && !hg_conn_is_closing(s->base.conn)) {
-            serve_retained(s, sub);
+        if (sub != NULL && sub->is_sys && p->places[i].wants_retained) {
+            hg_mqtt_sys_serve(s, sub);
         }
     }
     free_pending(s, p);
@@ -218,6 +218,7 @@ static void resolve_place(struct hg_mqtt_session *s, struct pending *p, struct p
     p->waiting_n--;
     if (outcome == HG_OK) {
         p->must_save = true;
+        serve_retained(s, place);
         return;
     }
     place->code = code_for(s, outcome);
@@ -335,8 +336,19 @@ static void log_refused(struct hg_mqtt_session *s, struct hg_bytes filter, enum 
 
 /* ---- RabbitMQ's answers ---- */
 
+bool hg_mqtt_is_restoring(const struct hg_mqtt_session *s)
+{
+    HG_LIST_FOREACH (it, &s->base.subs) {
+        if (sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link))->is_restored) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void on_live(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
 {
+    bool was_restored = sub->is_restored;
     sub->is_granted = true;
     sub->is_restored = false;
     if (!sub->is_shared && sub->u.replaces != NULL) {
@@ -345,6 +357,9 @@ static void on_live(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
         end_sub(s, replaced);
     }
     resolve(s, sub, HG_OK);
+    if (was_restored && !hg_mqtt_is_restoring(s)) {
+        hg_mqtt_restored(s);
+    }
 }
 
 /* RabbitMQ has refused it, or has ended it. */
@@ -366,6 +381,9 @@ static void on_failed(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, enum h
     if (was_granted) { /* there is no other word for a subscription that is lost */
         hg_mqtt_end(s, 0, outcome, "a subscription was ended");
     } else if (was_restored) {
+        if (!hg_mqtt_is_restoring(s)) {
+            hg_mqtt_restored(s);
+        }
         (void)hg_mqtt_save(s);
     }
 }
@@ -565,6 +583,9 @@ static enum hg_status subscribe(struct hg_mqtt_session *s, const struct hg_sessi
     place->wants_retained =
         !sub->is_shared && (f->retain_handling == 0 || (f->retain_handling == 1 && is_new));
     sub->waiting_n++;
+    if (!place->is_waiting) {
+        serve_retained(s, place);
+    }
     return HG_OK;
 }
 
