@@ -89,6 +89,11 @@ enum hg_status hg_queue_nack(struct hg_queue *q, struct hg_ticket ticket, bool i
     return hg_queue_consumer_nack(q->consumer, ticket, is_requeue);
 }
 
+bool hg_queue_is_live(const struct hg_queue *q)
+{
+    return q != NULL && hg_queue_consumer_is_live(q->consumer);
+}
+
 struct hg_bindings *hg_queue_bindings(struct hg_queue *q)
 {
     return hg_queue_consumer_bindings(q->consumer);

@@ -40,6 +40,9 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
 enum hg_status hg_queue_ack(struct hg_queue *q, struct hg_ticket ticket);
 enum hg_status hg_queue_nack(struct hg_queue *q, struct hg_ticket ticket, bool is_requeue);
 
+/* It is consumed now: not while its link is lost. NULL: false. */
+bool hg_queue_is_live(const struct hg_queue *q);
+
 /* enum hg_queue_end: HG_QUEUE_KEEP, HG_QUEUE_DELETE, HG_QUEUE_DELETE_IF_IDLE. */
 /* Ends it: what has no answer yet goes back into the queue. Bindings made for subscriptions that
  * live on are kept with the queue. NULL is fine. */

@@ -335,6 +335,11 @@ struct hg_queue_consumer *hg_queue_consumer_open(struct hg_seats *seats,
     return q;
 }
 
+bool hg_queue_consumer_is_live(const struct hg_queue_consumer *q)
+{
+    return q->is_live;
+}
+
 struct hg_bindings *hg_queue_consumer_bindings(struct hg_queue_consumer *q)
 {
     return &q->bindings;
