@@ -11,10 +11,10 @@ from harness import Consumer, E2E, Mqtt, Mqtt5, Proxy, eventually, http, mosquit
 from harness.site import Site
 from harness.wait import Mailbox
 
-NAME = "headgate.bridge.plant"
 
-
-def bridge(site, more="", name="plant", url=None):
+def bridge(site, more="", name=None, url=None):
+    """Each site has its own bridge, and so a queue of its own in RabbitMQ."""
+    name = name or f"plant{site.address[1]}"
     return f'\n[[bridge]]\nname = "{name}"\naddress = "{url or site.url}"\n{more}\n'
 
 
@@ -66,9 +66,9 @@ class Bridges(E2E):
     def site(self, *lines):
         return self.open(Site(*lines))
 
-    def run_bridge(self, site, more, name="plant", **options):
+    def run_bridge(self, site, more, name=None, **options):
         gw = self.gateway(bridge(site, more, name), **options)
-        gw.wait_log("bridge.connected", bridge=name)
+        gw.wait_log("bridge.connected")
         return gw
 
     def consumer(self, key):
@@ -226,7 +226,8 @@ class Losing(Bridges):
 
     def test_what_waits_for_rabbitmq_is_bounded_and_not_lost(self):
         site = self.site()
-        proxy = self.open(Proxy(("127.0.0.1", self.broker.port)))
+        proxy = Proxy(("127.0.0.1", self.broker.port))
+        self.addCleanup(proxy.stop)
         gw = self.gateway(bridge(site, "window = 20\n" + routes(2)), amqp=self.amqp_by(proxy))
         gw.wait_log("bridge.connected")
         consumer = self.consumer("plant1.data.#")
@@ -243,7 +244,8 @@ class Losing(Bridges):
 
     def test_a_lost_link_to_rabbitmq_doubles_nothing_at_the_site(self):
         site = self.site()
-        proxy = self.open(Proxy(("127.0.0.1", self.broker.port)))
+        proxy = Proxy(("127.0.0.1", self.broker.port))
+        self.addCleanup(proxy.stop)
         gw = self.gateway(bridge(site, routes(2)), amqp=self.amqp_by(proxy))
         gw.wait_log("bridge.connected")
         at_site = self.open(Client(site.address, "watcher", "from/#", 2))

@@ -46,7 +46,8 @@ static bool may_connect(void *ctx)
 {
     const struct hg_bridge *b = ctx;
     /* Without RabbitMQ, another gateway may have the queue by now; and nothing could be taken. */
-    return atomic_load_explicit(&b->worker->is_upstream_up, memory_order_relaxed) &&
+    return hg_queue_is_live(b->queue) &&
+           atomic_load_explicit(&b->worker->is_upstream_up, memory_order_relaxed) &&
            b->subs_left == 0 && b->inbox.waiting_n == 0;
 }
 
@@ -329,7 +330,7 @@ static bool open_bridge(struct hg_worker *worker, size_t index)
     b->service.ops = &service_ops;
     hg_session_init(&b->session, &session_ops, HG_PROTO_MQTT, NULL, worker);
     hg_bridge_inbox_open(&b->inbox);
-    hg_bridge_outbox_open(&b->outbox);
+    hg_bridge_outbox_open(&b->outbox, spec->window);
     hg_timer_init(&b->claim_timer, ask);
     hg_timer_init(&b->retry_timer, retry);
     hg_list_add_last(&worker->services, &b->service.link);

@@ -29,7 +29,7 @@ static struct hg_bytes make_message_id(const struct hg_bridge *b, char out[MESSA
 }
 
 static struct hg_message *make_message(struct hg_bridge *b, const struct mosquitto_message *m,
-                                       const mosquitto_property *list)
+                                       uint8_t qos, const mosquitto_property *list)
 {
     struct hg_bridge_inbound in;
     char id[MESSAGE_ID_MAX];
@@ -38,8 +38,8 @@ static struct hg_message *make_message(struct hg_bridge *b, const struct mosquit
         return NULL;
     }
     hg_bridge_property_read(&in, list);
-    in.properties.delivery_mode = m->qos > 0 ? PERSISTENT : TRANSIENT;
-    if (m->qos == 2) {
+    in.properties.delivery_mode = qos > 0 ? PERSISTENT : TRANSIENT;
+    if (qos == 2) {
         in.properties.message_id = make_message_id(b, id);
     }
     const struct hg_message_parts parts = {.routing_key = hg_writer_view(&b->address),
@@ -62,12 +62,15 @@ void hg_bridge_on_message(void *bridge, const struct mosquitto_message *m,
         hg_count(&b->metrics->bridge_echoes, 1);
         return;
     }
-    if (hg_bridge_map_in(b->spec, topic, &b->address) == NULL) {
+    const struct hg_bridge_route *route = hg_bridge_map_in(b->spec, topic, &b->address);
+    if (route == NULL) {
         hg_bridge_refuse(b, "in", topic, HG_BYTES("no filter of the bridge takes it"));
         return;
     }
-    if (b->address.failed || !hg_bridge_inbox_add(&b->inbox, make_message(b, m, properties),
-                                                  (uint8_t)m->qos, m->retain)) {
+    /* bridge_site.c asks for QoS 1 where the route says 2 */
+    uint8_t qos = m->qos > 0 && route->qos == 2 ? 2 : (uint8_t)m->qos;
+    if (b->address.failed ||
+        !hg_bridge_inbox_add(&b->inbox, make_message(b, m, qos, properties), qos, m->retain)) {
         hg_bridge_refuse(b, "in", topic, hg_bytes_str(hg_status_text(HG_NO_MEMORY)));
         return;
     }

@@ -26,10 +26,10 @@ static bool is_retained(const struct hg_message *m)
 /* RabbitMQ is told; where its link was lost, it asks again by delivering it once more. */
 static void finish(struct hg_bridge *b, struct hg_bridge_letter *letter, bool is_accepted)
 {
-    if (!letter->is_stale) {
-        enum hg_status status = is_accepted ? hg_queue_ack(b->queue, letter->ticket)
-                                            : hg_queue_nack(b->queue, letter->ticket, false);
-        letter->is_stale = status == HG_STALE;
+    if (is_accepted) {
+        (void)hg_queue_ack(b->queue, letter->ticket);
+    } else {
+        (void)hg_queue_nack(b->queue, letter->ticket, false);
     }
     hg_bridge_outbox_end(&b->outbox, letter);
 }

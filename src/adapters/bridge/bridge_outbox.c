@@ -6,26 +6,37 @@
 #include "base/map.h"
 #include "base/mem.h"
 
-void hg_bridge_outbox_open(struct hg_bridge_outbox *o)
+void hg_bridge_outbox_open(struct hg_bridge_outbox *o, size_t cap)
 {
-    *o = (struct hg_bridge_outbox){.seed = {hg_random_u64(), hg_random_u64()}};
+    *o = (struct hg_bridge_outbox){.cap = cap, .seed = {hg_random_u64(), hg_random_u64()}};
     hg_list_init(&o->letters);
+    hg_list_init(&o->done);
 }
 
 static void drop(struct hg_bridge_outbox *o, struct hg_bridge_letter *letter)
 {
     o->sent_n -= letter->state == HG_BRIDGE_SENT ? 1 : 0;
+    o->done_n -= letter->state == HG_BRIDGE_DONE ? 1 : 0;
     hg_list_remove(&letter->link);
     hg_message_unref(letter->message);
     hg_free(letter->topic);
     hg_free(letter);
 }
 
+static void drop_all(struct hg_bridge_outbox *o, struct hg_list *letters, bool only_lost)
+{
+    HG_LIST_FOREACH_SAFE (it, letters) {
+        struct hg_bridge_letter *letter = HG_LIST_ENTRY(it, struct hg_bridge_letter, link);
+        if (!only_lost || (letter->is_stale && letter->state != HG_BRIDGE_SENT)) {
+            drop(o, letter);
+        }
+    }
+}
+
 void hg_bridge_outbox_close(struct hg_bridge_outbox *o)
 {
-    HG_LIST_FOREACH_SAFE (it, &o->letters) {
-        drop(o, HG_LIST_ENTRY(it, struct hg_bridge_letter, link));
-    }
+    drop_all(o, &o->letters, false);
+    drop_all(o, &o->done, false);
 }
 
 static uint64_t print_of(const struct hg_bridge_outbox *o, const struct hg_message *m)
@@ -37,9 +48,9 @@ static uint64_t print_of(const struct hg_bridge_outbox *o, const struct hg_messa
     return hg_siphash(seed, hg_message_body(m));
 }
 
-static struct hg_bridge_letter *find_stale(struct hg_bridge_outbox *o, uint64_t print)
+static struct hg_bridge_letter *find_stale(struct hg_list *letters, uint64_t print)
 {
-    HG_LIST_FOREACH (it, &o->letters) {
+    HG_LIST_FOREACH (it, letters) {
         struct hg_bridge_letter *letter = HG_LIST_ENTRY(it, struct hg_bridge_letter, link);
         if (letter->is_stale && letter->print == print) {
             return letter;
@@ -48,15 +59,12 @@ static struct hg_bridge_letter *find_stale(struct hg_bridge_outbox *o, uint64_t 
     return NULL;
 }
 
-/* What is delivered again comes before what is new, so those not seen by now went elsewhere. */
-static void forget_done(struct hg_bridge_outbox *o)
+/* What is not done comes again for certain; so, of messages that look alike, it is taken for that
+ * first: none is ever left out. */
+static struct hg_bridge_letter *find_again(struct hg_bridge_outbox *o, uint64_t print)
 {
-    HG_LIST_FOREACH_SAFE (it, &o->letters) {
-        struct hg_bridge_letter *letter = HG_LIST_ENTRY(it, struct hg_bridge_letter, link);
-        if (letter->state == HG_BRIDGE_DONE) {
-            drop(o, letter);
-        }
-    }
+    struct hg_bridge_letter *letter = find_stale(&o->letters, print);
+    return letter != NULL ? letter : find_stale(&o->done, print);
 }
 
 enum hg_status hg_bridge_outbox_take(struct hg_bridge_outbox *o, struct hg_message *m,
@@ -64,7 +72,7 @@ enum hg_status hg_bridge_outbox_take(struct hg_bridge_outbox *o, struct hg_messa
                                      struct hg_bytes topic, uint8_t qos)
 {
     uint64_t print = print_of(o, m);
-    struct hg_bridge_letter *letter = is_redelivered ? find_stale(o, print) : NULL;
+    struct hg_bridge_letter *letter = is_redelivered ? find_again(o, print) : NULL;
     if (letter != NULL && letter->state == HG_BRIDGE_DONE) {
         drop(o, letter);
         return HG_STALE;
@@ -74,8 +82,9 @@ enum hg_status hg_bridge_outbox_take(struct hg_bridge_outbox *o, struct hg_messa
         letter->is_stale = false;
         return HG_HELD;
     }
-    if (!is_redelivered) {
-        forget_done(o);
+    if (!is_redelivered) { /* all that comes again has come: the rest went elsewhere */
+        drop_all(o, &o->letters, true);
+        drop_all(o, &o->done, true);
     }
     letter = hg_zalloc(sizeof(*letter));
     char *copy = hg_bytes_dup(topic);
@@ -93,21 +102,15 @@ enum hg_status hg_bridge_outbox_take(struct hg_bridge_outbox *o, struct hg_messa
     return HG_OK;
 }
 
-static struct hg_bridge_letter *find(struct hg_bridge_outbox *o, enum hg_bridge_letter_state state,
-                                     const uint16_t *mid)
+struct hg_bridge_letter *hg_bridge_outbox_next(struct hg_bridge_outbox *o)
 {
     HG_LIST_FOREACH (it, &o->letters) {
         struct hg_bridge_letter *letter = HG_LIST_ENTRY(it, struct hg_bridge_letter, link);
-        if (letter->state == state && (mid == NULL || letter->mid == *mid)) {
+        if (letter->state == HG_BRIDGE_WAITING && !letter->is_stale) {
             return letter;
         }
     }
     return NULL;
-}
-
-struct hg_bridge_letter *hg_bridge_outbox_next(struct hg_bridge_outbox *o)
-{
-    return find(o, HG_BRIDGE_WAITING, NULL);
 }
 
 void hg_bridge_outbox_sent(struct hg_bridge_outbox *o, struct hg_bridge_letter *letter,
@@ -124,27 +127,39 @@ void hg_bridge_outbox_sent(struct hg_bridge_outbox *o, struct hg_bridge_letter *
 
 struct hg_bridge_letter *hg_bridge_outbox_find(struct hg_bridge_outbox *o, uint16_t mid)
 {
-    return find(o, HG_BRIDGE_SENT, &mid);
+    HG_LIST_FOREACH (it, &o->letters) {
+        struct hg_bridge_letter *letter = HG_LIST_ENTRY(it, struct hg_bridge_letter, link);
+        if (letter->state == HG_BRIDGE_SENT && letter->mid == mid) {
+            return letter;
+        }
+    }
+    return NULL;
 }
 
 void hg_bridge_outbox_end(struct hg_bridge_outbox *o, struct hg_bridge_letter *letter)
 {
-    if (letter->is_stale && letter->state == HG_BRIDGE_SENT) {
-        letter->state = HG_BRIDGE_DONE;
-        o->sent_n--;
-    } else {
-        drop(o, letter);
+    o->sent_n -= letter->state == HG_BRIDGE_SENT ? 1 : 0;
+    hg_message_unref(letter->message);
+    hg_free(letter->topic);
+    letter->message = NULL;
+    letter->topic = NULL;
+    letter->state = HG_BRIDGE_DONE;
+    hg_list_remove(&letter->link);
+    hg_list_add_last(&o->done, &letter->link);
+    if (o->done_n++ == o->cap) {
+        drop(o, HG_LIST_ENTRY(o->done.next, struct hg_bridge_letter, link));
+    }
+}
+
+static void make_stale(struct hg_list *letters)
+{
+    HG_LIST_FOREACH (it, letters) {
+        HG_LIST_ENTRY(it, struct hg_bridge_letter, link)->is_stale = true;
     }
 }
 
 void hg_bridge_outbox_relinked(struct hg_bridge_outbox *o)
 {
-    HG_LIST_FOREACH_SAFE (it, &o->letters) {
-        struct hg_bridge_letter *letter = HG_LIST_ENTRY(it, struct hg_bridge_letter, link);
-        if (letter->state == HG_BRIDGE_WAITING) {
-            drop(o, letter);
-        } else {
-            letter->is_stale = true;
-        }
-    }
+    make_stale(&o->letters);
+    make_stale(&o->done);
 }

@@ -5,6 +5,7 @@
  * library may close at any time. */
 #include "adapters/bridge/bridge_site.h"
 
+#include "adapters/bridge/bridge_repeat.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/map.h"
@@ -25,6 +26,8 @@ enum {
     DELAY_MAX_MS = 60000,
     WHY_MAX = 256,
     MS_PER_S = 1000,
+    SESSION_PRESENT = 1,  /* in CONNACK's flags */
+    UNDER_WAY_MAX = 4096, /* of a 3.1.1 site, which says nothing about it; most have 20 to 100 */
 };
 
 enum site_state {
@@ -60,7 +63,8 @@ struct hg_bridge_site {
     unsigned failures_n; /* in a row */
     bool was_opened, is_closing;
     /* set by the library's callbacks, seen to when it has returned */
-    bool is_accepted, is_lost;
+    bool is_accepted, is_lost, is_dup;
+    struct hg_bridge_repeat repeat;
     char why[WHY_MAX];    /* of the end of this connection; "" while unknown */
     char detail[WHY_MAX]; /* the last error that the library has written */
 };
@@ -103,6 +107,13 @@ static void on_log(struct mosquitto *client, void *ctx, int level, const char *t
     if (level == MOSQ_LOG_ERR) {
         snprintf(s->detail, sizeof(s->detail), "%s", text);
     }
+    /* A message has no field for its DUP flag; the line that precedes it is
+     * "Client … received PUBLISH (d1, q1, …". */
+    static const char received[] = "received PUBLISH (d";
+    const char *at = level == MOSQ_LOG_DEBUG ? strstr(text, received) : NULL;
+    if (at != NULL) {
+        s->is_dup = at[sizeof(received) - 1] == '1';
+    }
 }
 
 static void on_connect(struct mosquitto *client, void *ctx, int rc, int flags,
@@ -110,8 +121,10 @@ static void on_connect(struct mosquitto *client, void *ctx, int rc, int flags,
 {
     struct hg_bridge_site *s = site_of(ctx);
     (void)client;
-    (void)flags;
     (void)properties;
+    if (rc == 0 && (flags & SESSION_PRESENT) == 0) {
+        hg_bridge_repeat_clear(&s->repeat);
+    }
     if (rc == 0) {
         s->is_accepted = true;
     } else {
@@ -153,7 +166,10 @@ static void on_message(struct mosquitto *client, void *ctx, const struct mosquit
 {
     struct hg_bridge_site *s = site_of(ctx);
     (void)client;
-    if (!s->is_closing) {
+    bool is_repeated =
+        m->qos > 0 && hg_bridge_repeat_came(&s->repeat, (uint16_t)m->mid, hg_bytes_str(m->topic),
+                                            hg_bytes(m->payload, (size_t)m->payloadlen), s->is_dup);
+    if (!s->is_closing && !is_repeated) {
         s->ops->on_message(s->ctx, m, properties);
     }
 }
@@ -176,6 +192,7 @@ static void finish_closing(struct hg_bridge_site *s)
     if (s->is_closing && s->state != SITE_OPENING && s->closing_n == 0) {
         s->ops->on_closed(s->ctx);
         hg_net_undefer(&s->later);
+        hg_bridge_repeat_close(&s->repeat);
         hg_free(s->filter_mids);
         hg_free(s);
     }
@@ -239,6 +256,15 @@ static void go_down(struct hg_bridge_site *s)
     s->ops->on_down(s->ctx, was_up, s->why);
 }
 
+/* The library's memory of QoS 2 messages that come in is not made for lost connections: what the
+ * site repeats, it keeps twice, and gives out the second in place of a later one that has the same
+ * packet identifier. So QoS 2 is asked for as QoS 1, which the library does not remember, and what
+ * is repeated is known by `repeat`. */
+static int asked_qos(const struct hg_bridge_route *r)
+{
+    return r->qos > 1 ? 1 : r->qos;
+}
+
 static void subscribe_all(struct hg_bridge_site *s)
 {
     int options =
@@ -246,8 +272,8 @@ static void subscribe_all(struct hg_bridge_site *s)
         (s->spec->is_clean ? MQTT_SUB_OPT_SEND_RETAIN_ALWAYS : MQTT_SUB_OPT_SEND_RETAIN_NEW);
     for (size_t i = 0; i < s->spec->in_n; i++) {
         const struct hg_bridge_route *r = &s->spec->in[i];
-        int rc = mosquitto_subscribe_v5(s->client, &s->filter_mids[i], r->remote_filter, r->qos,
-                                        s->spec->is_v5 ? options : 0, NULL);
+        int rc = mosquitto_subscribe_v5(s->client, &s->filter_mids[i], r->remote_filter,
+                                        asked_qos(r), s->spec->is_v5 ? options : 0, NULL);
         if (rc != MOSQ_ERR_SUCCESS && rc != MOSQ_ERR_NO_CONN && rc != MOSQ_ERR_CONN_LOST) {
             s->filter_mids[i] = 0;
             s->ops->on_filter_refused(s->ctx, r->remote_filter, mosquitto_strerror(rc));
@@ -509,13 +535,18 @@ struct hg_bridge_site *hg_bridge_site_new(struct hg_worker *worker,
 {
     struct hg_bridge_site *s = hg_zalloc(sizeof(*s));
     int *mids = hg_zalloc((spec->in_n + 1) * sizeof(*mids));
+    size_t under_way = spec->is_v5 ? spec->window : UNDER_WAY_MAX;
+    bool has_memory = s != NULL && mids != NULL && hg_bridge_repeat_open(&s->repeat, under_way);
     struct mosquitto *client =
-        s == NULL || mids == NULL ? NULL : mosquitto_new(spec->client_id, spec->is_clean, s);
+        has_memory ? mosquitto_new(spec->client_id, spec->is_clean, s) : NULL;
     int rc = client == NULL ? MOSQ_ERR_NOMEM : configure(client, spec);
     if (rc != MOSQ_ERR_SUCCESS) {
         *why_out = mosquitto_strerror(rc);
         mosquitto_destroy(client);
         hg_free(mids);
+        if (s != NULL) {
+            hg_bridge_repeat_close(&s->repeat);
+        }
         hg_free(s);
         return NULL;
     }

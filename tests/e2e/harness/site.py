@@ -27,7 +27,7 @@ class Site:
         self.url = "mqtt://%s:%d" % self.address
         self.conf = self.path / "mosquitto.conf"
         self.conf.write_text("\n".join([
-            f"listener {self.address[1]} {self.address[0]}", "allow_anonymous true", "persistence true",
+            f"listener {self.address[1]} {self.address[0]}", "allow_anonymous true", "persistence true", "log_type all",
             f"persistence_location {self.path}/", "max_queued_messages 100000", "max_inflight_messages 100", *lines, ""]))
         self.process = None
         self.start()

@@ -13,7 +13,7 @@ static uint32_t epoch;
 static int open_box(void **state)
 {
     (void)state;
-    hg_bridge_outbox_open(&box);
+    hg_bridge_outbox_open(&box, 3);
     next_tag = 1;
     epoch = 1;
     return 0;
@@ -24,6 +24,7 @@ static int close_box(void **state)
     (void)state;
     hg_bridge_outbox_close(&box);
     assert_int_equal(box.sent_n, 0);
+    assert_int_equal(box.done_n, 0);
     assert_int_equal(seam_live(), 0);
     return 0;
 }
@@ -101,44 +102,56 @@ static void one_that_the_site_acknowledged_meanwhile_is_not_sent_again(void **st
     assert_int_equal(box.sent_n, 0);
     assert_null(hg_bridge_outbox_find(&box, 7));
     assert_int_equal(deliver("a", true), HG_STALE);
+}
+
+static void one_whose_acknowledgement_was_lost_with_the_link_is_not_sent_again(void **state)
+{
+    (void)state;
+    assert_int_equal(deliver("a", false), HG_OK);
+    hg_bridge_outbox_end(&box, send(7));
+    relink();
+    assert_int_equal(deliver("a", true), HG_STALE);
     assert_int_equal(deliver("a", true), HG_OK); /* another one that looks the same */
 }
 
-static void equal_messages_are_told_apart_by_their_count(void **state)
+static void of_equal_messages_the_one_that_is_not_done_comes_first(void **state)
 {
     (void)state;
     assert_int_equal(deliver("a", false), HG_OK);
     assert_int_equal(deliver("a", false), HG_OK);
-    send(7);
-    send(8);
+    assert_int_equal(deliver("a", false), HG_OK);
+    hg_bridge_outbox_end(&box, send(7));
+    send(8); /* and the third waits */
     relink();
+    assert_null(hg_bridge_outbox_next(&box));
     assert_int_equal(deliver("a", true), HG_HELD);
+    assert_int_equal(hg_bridge_outbox_find(&box, 8)->ticket.tag, 1);
     assert_int_equal(deliver("a", true), HG_HELD);
-    assert_int_equal(deliver("a", true), HG_OK);
-    assert_int_equal(hg_bridge_outbox_find(&box, 7)->ticket.tag, 1);
-    assert_int_equal(hg_bridge_outbox_find(&box, 8)->ticket.tag, 2);
+    assert_int_equal(hg_bridge_outbox_next(&box)->ticket.tag, 2);
+    assert_int_equal(deliver("a", true), HG_STALE);
 }
 
-static void what_waits_is_dropped_with_the_link_and_comes_again(void **state)
+static void what_waits_goes_on_only_under_a_new_ticket(void **state)
 {
     (void)state;
     assert_int_equal(deliver("a", false), HG_OK);
     relink();
     assert_null(hg_bridge_outbox_next(&box));
-    assert_int_equal(deliver("a", true), HG_OK);
-    send(7);
+    assert_int_equal(deliver("a", true), HG_HELD);
+    assert_int_equal(send(7)->ticket.epoch, 2);
 }
 
 static void a_new_message_ends_the_wait_for_old_ones(void **state)
 {
     (void)state;
     assert_int_equal(deliver("a", false), HG_OK);
-    send(7);
-    relink();
-    hg_bridge_outbox_end(&box, hg_bridge_outbox_find(&box, 7)); /* kept as done */
-    assert_false(hg_list_is_empty(&box.letters));
     assert_int_equal(deliver("b", false), HG_OK);
-    assert_int_equal(deliver("a", true), HG_OK); /* nobody remembers it any more */
+    hg_bridge_outbox_end(&box, send(7));
+    relink();
+    assert_int_equal(deliver("c", false), HG_OK);
+    assert_int_equal(send(8)->ticket.tag, 1);
+    assert_null(hg_bridge_outbox_next(&box)); /* b went elsewhere */
+    assert_int_equal(deliver("a", true), HG_OK);
 }
 
 static void a_new_message_is_never_taken_for_an_old_one(void **state)
@@ -150,6 +163,21 @@ static void a_new_message_is_never_taken_for_an_old_one(void **state)
     assert_int_equal(deliver("a", false), HG_OK);
     assert_non_null(hg_bridge_outbox_next(&box));
     assert_true(hg_bridge_outbox_find(&box, 7)->is_stale);
+}
+
+static void only_the_latest_are_remembered(void **state)
+{
+    static const char *const bodies[] = {"a", "b", "c", "d"};
+    (void)state;
+    for (size_t i = 0; i < 4; i++) { /* one more than the prefetch */
+        assert_int_equal(deliver(bodies[i], false), HG_OK);
+        hg_bridge_outbox_end(&box, send(7));
+    }
+    assert_int_equal(box.done_n, 3);
+    relink();
+    assert_int_equal(deliver("b", true), HG_STALE);
+    assert_int_equal(deliver("d", true), HG_STALE);
+    assert_int_equal(deliver("a", true), HG_OK);
 }
 
 static void what_there_is_no_memory_for_is_not_leaked(void **state)
@@ -169,10 +197,12 @@ int main(void)
         T(letters_wait_in_order_and_are_found_by_their_number),
         T(one_under_way_that_is_delivered_again_is_not_sent_again),
         T(one_that_the_site_acknowledged_meanwhile_is_not_sent_again),
-        T(equal_messages_are_told_apart_by_their_count),
-        T(what_waits_is_dropped_with_the_link_and_comes_again),
+        T(one_whose_acknowledgement_was_lost_with_the_link_is_not_sent_again),
+        T(of_equal_messages_the_one_that_is_not_done_comes_first),
+        T(what_waits_goes_on_only_under_a_new_ticket),
         T(a_new_message_ends_the_wait_for_old_ones),
         T(a_new_message_is_never_taken_for_an_old_one),
+        T(only_the_latest_are_remembered),
         T(what_there_is_no_memory_for_is_not_leaked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
