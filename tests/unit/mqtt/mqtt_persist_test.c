@@ -25,7 +25,7 @@
 /* Subscribes to "t" with QoS 1. */
 #define TAKES_QOS1 \
     {SEND, "82 06 0001 0001 74 01"}, {EXPECT, "90 03 0001 01"}, \
-    {CALLS, "subscribe t on " QUEUE "; update c expiry=86400 filter=t:1; serve t"}
+    {CALLS, "subscribe t on " QUEUE "; serve t; update c expiry=86400 filter=t:1"}
 #define LEAVES  {LEAVE, ""}, {CALLS, "update c expiry=86400 gone; " KEEPS}
 #define LEAVES_QOS1 {LEAVE, ""}, {CALLS, "update c expiry=86400 gone filter=t:1; " KEEPS "; unsubscribe t"}
 #define OPENS_QOS1 {CALLS, CLAIMS "; " OPENS "; subscribe t on " QUEUE}
@@ -253,17 +253,17 @@ static const struct core_script scripts[] = {
         {CALLS, CLAIMS "; " OPENS},
         {SEND, "82 06 0001 0001 74 01"},
         {SUBSCRIBED, ""},
-        {CALLS, "subscribe t on " QUEUE "; update c expiry=86400 filter=t:1"},
+        {CALLS, "subscribe t on " QUEUE "; serve t; update c expiry=86400 filter=t:1"},
         {SEND, "82 06 0002 0001 75 01" "82 06 0003 0001 76 01"},
         {SUBSCRIBED, ""}, {SUBSCRIBED, ""},
-        {CALLS, "subscribe u on " QUEUE "; subscribe v on " QUEUE},
+        {CALLS, "subscribe u on " QUEUE "; subscribe v on " QUEUE "; serve u; serve v"},
         {SILENCE, ""},
         {STATE_IS, "OK"},
         {EXPECT, "90 03 0001 01"},
-        {CALLS, "update c expiry=86400 filter=t:1 filter=u:1 filter=v:1; serve t"},
+        {CALLS, "update c expiry=86400 filter=t:1 filter=u:1 filter=v:1"},
         {STATE_IS, "OK"},
         {EXPECT, "90 03 0002 01" "90 03 0003 01"},
-        {CALLS, "serve u; serve v"},
+        {CALLS, ""},
         {LEAVE, ""}, {STATE_IS, "OK"}}},
     {"what cannot be saved ends the connection", answers_by_hand, {
         {SEND, CONNECT}, {STATE_IS, "OK"}, {STATE_IS, "OK"}, {QUEUE_IS, "OK"},
@@ -280,7 +280,7 @@ static const struct core_script scripts[] = {
         {WAIT, "64"},
         {CLOSED, "BROKER_AWAY"},
         {WAIT, "64"},
-        {CALLS, "subscribe t on " QUEUE "; " KEEPS "; unsubscribe t"}}},
+        {CALLS, "subscribe t on " QUEUE "; serve t; " KEEPS "; unsubscribe t"}}},
     {"unsuback too", answers_by_hand, {
         {SEND, CONNECT}, {STATE_IS, "OK"}, {STATE_IS, "OK"}, {QUEUE_IS, "OK"},
         {EXPECT, "20 02 00 00"},
@@ -290,7 +290,7 @@ static const struct core_script scripts[] = {
         {SILENCE, ""},
         {STATE_IS, "OK"},
         {EXPECT, "b0 02 0002"},
-        {CALLS, CLAIMS "; " OPENS "; subscribe t on " QUEUE "; update c expiry=86400 filter=t:1; serve t; "
+        {CALLS, CLAIMS "; " OPENS "; subscribe t on " QUEUE "; serve t; update c expiry=86400 filter=t:1; "
                 "unsubscribe t; update c expiry=86400"},
         {LEAVE, ""}, {STATE_IS, "OK"}}},
 
@@ -364,7 +364,7 @@ static const struct core_script scripts[] = {
         {EXPECT, "34 06 0001 74 0001 78"},
         {SEND, "50 02 0001"},
         {EXPECT, "62 02 0001"},
-        {CALLS, "subscribe t on " QUEUE "; update c expiry=86400 filter=t:2; serve t; ack 1"},
+        {CALLS, "subscribe t on " QUEUE "; serve t; update c expiry=86400 filter=t:2; ack 1"},
         {LEAVE, ""},
         {CALLS, "update c expiry=86400 gone filter=t:2 tx=1r; " KEEPS "; unsubscribe t"},
         {ON, "2"},
@@ -422,7 +422,7 @@ static const struct core_script scripts[] = {
         {SEND, CONNECT},
         {CALLS, CLAIMS "; " OPENS},
         {STATE, "handover c rx=5 released=6"},
-        {QUEUE_IS, "OK"},
+        {QUEUE_IS, "OK"}, {SUBSCRIBED, ""},
         {EXPECT, "20 02 01 00" "62 02 0006"},
         {CALLS, "subscribe t on " QUEUE "; barrier; update c expiry=86400 filter=t:1"},
         {SEND, "3c 05 0001 74 0005"},
@@ -435,11 +435,13 @@ static const struct core_script scripts[] = {
         {DELIVER, "from=" QUEUE " address=t mode=1 body=y"},
         {SILENCE, ""},
         {STATE_IS, "OK"},
+        {SILENCE, ""}, /* CONNACK promises that the subscription is live */
+        {SUBSCRIBED, ""},
         {EXPECT, "20 02 01 00" "32 06 0001 74 0001 78" "30 04 0001 74 79"},
         {LEAVE, ""}, {STATE_IS, "OK"}}},
     {"one that died has written nothing down: identifiers are cleared before their first use", is_elsewhere, {
         {SEND, CONNECT},
-        {QUEUE_IS, "OK"},
+        {QUEUE_IS, "OK"}, {SUBSCRIBED, ""},
         {EXPECT, "20 02 01 00"},
         {SUBSCRIBED, ""},
         {SEND, "82 06 0001 0001 74 02"},
