@@ -443,7 +443,6 @@ static const struct core_script scripts[] = {
         {SEND, CONNECT},
         {QUEUE_IS, "OK"}, {SUBSCRIBED, ""},
         {EXPECT, "20 02 01 00"},
-        {SUBSCRIBED, ""},
         {SEND, "82 06 0001 0001 74 02"},
         {EXPECT, "90 03 0001 02"},
         {DELIVER, "from=" QUEUE " address=t mode=2 x-headgate-qos=2 body=x"},
