@@ -191,6 +191,7 @@ static void deliver(struct play *p)
     static const char *const addresses[] = {"t", "a/b", "a", "$x", "\xc3\xa9/", ""};
     static const char *const replies[] = {"", "amq.gen-1", "amq.gen-2", "\xff"};
     const struct hg_header headers[] = {
+        {HG_BYTES("x-headgate-qos"), {HG_VALUE_INT, .u.i = 2}},
         {HG_BYTES("x-reply-to-topic"), {HG_VALUE_STRING, .u.bytes = HG_BYTES("a.b")}},
         {HG_BYTES("x-headgate-from"), {HG_VALUE_STRING, .u.bytes = HG_BYTES("c")}},
         {HG_BYTES("h\n"), {HG_VALUE_BINARY, .u.bytes = HG_BYTES("\0\xff")}},
@@ -207,7 +208,7 @@ static void deliver(struct play *p)
                        .reply_to = hg_bytes_str(replies[more >> 2 & 3]),
                        .expiration = (more & 16) != 0 ? HG_BYTES("1") : HG_BYTES(""),
                        .headers = headers,
-                       .headers_n = more >> 6},
+                       .headers_n = more >> 6 == 3 ? 4 : more >> 6},
         .body = hg_bytes(p->in.p, p->in.n < kind ? p->in.n : kind),
         .is_redelivered = (more & 32) != 0,
     };
