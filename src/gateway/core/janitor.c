@@ -140,45 +140,14 @@ static void end_job(struct job *job)
     }
 }
 
-static void on_deleted(struct hg_state_errand *errand, enum hg_status status)
-{
-    struct job *job = HG_CONTAINER_OF(errand, struct job, errand);
-    if (status != HG_OK) {
-        HG_LOG_LIMITED(job->janitor->worker->log, HG_LOG_WARN, "session.queue_kept",
-                       job->record->client_id, HG_F_BYTES("client_id", job->record->client_id),
-                       HG_F_STR("reason", hg_status_text(status)));
-    }
-    end_job(job);
-}
-
-/* The session's end is in the index, unless somebody had taken it over by then. */
-static void on_ended(struct job *job)
-{
-    struct hg_janitor *j = job->janitor;
-    bool has_failed = false;
-    struct hg_session_record *now =
-        hg_state_index_find(index_of(j), job->record->client_id, &has_failed);
-    if (now != NULL || has_failed) {
-        hg_session_record_free(now);
-        end_job(job);
-        return;
-    }
-    uint8_t name[HG_SESSION_QUEUE_NAME_MAX];
-    HG_LOG(j->worker->log, HG_LOG_DEBUG, "session.expired",
-           HG_F_BYTES("client_id", job->record->client_id));
-    job->errand.done = on_deleted;
-    hg_state_log_delete(&j->state->log, &job->errand,
-                        hg_session_record_queue_name(job->record->client_id, name));
-}
-
 static void on_written(struct hg_state_wait *wait, enum hg_status status)
 {
     struct job *job = HG_CONTAINER_OF(wait, struct job, wait);
     if (status == HG_OK && job->kind == JOB_END) {
-        on_ended(job);
-    } else {
-        end_job(job); /* what failed is found again */
+        HG_LOG(job->janitor->worker->log, HG_LOG_DEBUG, "session.expired",
+               HG_F_BYTES("client_id", job->record->client_id));
     }
+    end_job(job); /* what failed is found again */
 }
 
 static void write_record(struct job *job, enum hg_session_act act)
@@ -189,11 +158,52 @@ static void write_record(struct job *job, enum hg_session_act act)
     }
 }
 
+static void on_deleted(struct hg_state_errand *errand, enum hg_status status)
+{
+    struct job *job = HG_CONTAINER_OF(errand, struct job, errand);
+    if (status == HG_BROKER_AWAY || status == HG_NO_MEMORY) {
+        end_job(job);
+        return;
+    }
+    if (status != HG_OK) {
+        HG_LOG_LIMITED(job->janitor->worker->log, HG_LOG_WARN, "session.queue_kept",
+                       job->record->client_id, HG_F_BYTES("client_id", job->record->client_id),
+                       HG_F_STR("reason", hg_status_text(status)));
+    }
+    write_record(job, HG_SESSION_END);
+}
+
+/* First the queue, then the record: a queue without a record would be taken for the session that
+ * RabbitMQ's plugin left. A client that comes in between sees from the record that its session's
+ * time was over. */
+static void end_session(struct job *job)
+{
+    struct hg_janitor *j = job->janitor;
+    bool has_failed = false;
+    struct hg_session_record *now =
+        hg_state_index_find(index_of(j), job->record->client_id, &has_failed);
+    bool is_same =
+        now != NULL && now->boot_id == job->record->boot_id && now->epoch == job->record->epoch;
+    hg_session_record_free(now);
+    if (!is_same) {
+        end_job(job); /* somebody has taken it over meanwhile */
+        return;
+    }
+    uint8_t name[HG_SESSION_QUEUE_NAME_MAX];
+    job->errand.done = on_deleted;
+    hg_state_log_delete(&j->state->log, &job->errand,
+                        hg_session_record_queue_name(job->record->client_id, name));
+}
+
 static void after_will(struct job *job)
 {
     job->record->has_will = false;
     job->record->will_at_ms = 0;
-    write_record(job, job->kind == JOB_END ? HG_SESSION_END : HG_SESSION_UPDATE);
+    if (job->kind == JOB_END) {
+        end_session(job);
+    } else {
+        write_record(job, HG_SESSION_UPDATE);
+    }
 }
 
 /* Whether it is worth publishing again, later. */
@@ -272,7 +282,7 @@ static void start_job(struct job *job)
         if (job->record->has_will) {
             publish_will(job);
         } else {
-            write_record(job, HG_SESSION_END);
+            end_session(job);
         }
         break;
     }
