@@ -16,55 +16,54 @@ enum {
 };
 
 struct reason {
-    const char *text;
     uint16_t server, client; /* packets in which each of them may send it */
 };
 
 /* clang-format off */
 static const struct reason reasons[] = {
-    [0x00] = {"Success",                              ALL_ACKS | PUBREL | DISCONNECT | AUTH, PUBACK | PUBREL | DISCONNECT},
-    [0x01] = {"Granted QoS 1",                        SUBACK, 0},
-    [0x02] = {"Granted QoS 2",                        SUBACK, 0},
-    [0x04] = {"Disconnect with Will Message",         0, DISCONNECT},
-    [0x10] = {"No matching subscribers",              PUBACK, 0},
-    [0x11] = {"No subscription existed",              UNSUBACK, 0},
-    [0x18] = {"Continue authentication",              AUTH, AUTH},
-    [0x19] = {"Re-authenticate",                      0, AUTH},
-    [0x80] = {"Unspecified error",                    ALL_ACKS | DISCONNECT, PUBACK | DISCONNECT},
-    [0x81] = {"Malformed Packet",                     CONNACK | DISCONNECT, DISCONNECT},
-    [0x82] = {"Protocol Error",                       CONNACK | DISCONNECT, DISCONNECT},
-    [0x83] = {"Implementation specific error",        ALL_ACKS | DISCONNECT, PUBACK | DISCONNECT},
-    [0x84] = {"Unsupported Protocol Version",         CONNACK, 0},
-    [0x85] = {"Client Identifier not valid",          CONNACK, 0},
-    [0x86] = {"Bad User Name or Password",            CONNACK, 0},
-    [0x87] = {"Not authorized",                       ALL_ACKS | DISCONNECT, PUBACK},
-    [0x88] = {"Server unavailable",                   CONNACK, 0},
-    [0x89] = {"Server busy",                          CONNACK | DISCONNECT, 0},
-    [0x8a] = {"Banned",                               CONNACK, 0},
-    [0x8b] = {"Server shutting down",                 DISCONNECT, 0},
-    [0x8c] = {"Bad authentication method",            CONNACK, 0},
-    [0x8d] = {"Keep Alive timeout",                   DISCONNECT, 0},
-    [0x8e] = {"Session taken over",                   DISCONNECT, 0},
-    [0x8f] = {"Topic Filter invalid",                 SUBACK | UNSUBACK | DISCONNECT, 0},
-    [0x90] = {"Topic Name invalid",                   CONNACK | PUBACK | DISCONNECT, PUBACK | DISCONNECT},
-    [0x91] = {"Packet Identifier in use",             PUBACK | SUBACK | UNSUBACK, PUBACK},
-    [0x92] = {"Packet Identifier not found",          PUBREL, PUBREL},
-    [0x93] = {"Receive Maximum exceeded",             DISCONNECT, DISCONNECT},
-    [0x94] = {"Topic Alias invalid",                  DISCONNECT, DISCONNECT},
-    [0x95] = {"Packet too large",                     CONNACK | DISCONNECT, DISCONNECT},
-    [0x96] = {"Message rate too high",                DISCONNECT, DISCONNECT},
-    [0x97] = {"Quota exceeded",                       CONNACK | PUBACK | SUBACK | DISCONNECT, PUBACK | DISCONNECT},
-    [0x98] = {"Administrative action",                DISCONNECT, DISCONNECT},
-    [0x99] = {"Payload format invalid",               CONNACK | PUBACK | DISCONNECT, PUBACK | DISCONNECT},
-    [0x9a] = {"Retain not supported",                 CONNACK | DISCONNECT, 0},
-    [0x9b] = {"QoS not supported",                    CONNACK | DISCONNECT, 0},
-    [0x9c] = {"Use another server",                   CONNACK | DISCONNECT, 0},
-    [0x9d] = {"Server moved",                         CONNACK | DISCONNECT, 0},
-    [0x9e] = {"Shared Subscriptions not supported",   SUBACK | DISCONNECT, 0},
-    [0x9f] = {"Connection rate exceeded",             CONNACK | DISCONNECT, 0},
-    [0xa0] = {"Maximum connect time",                 DISCONNECT, 0},
-    [0xa1] = {"Subscription Identifiers not supported", SUBACK | DISCONNECT, 0},
-    [0xa2] = {"Wildcard Subscriptions not supported", SUBACK | DISCONNECT, 0},
+    [0x00] = {ALL_ACKS | PUBREL | DISCONNECT | AUTH, PUBACK | PUBREL | DISCONNECT}, /* Success */
+    [0x01] = {SUBACK, 0},                                                           /* Granted QoS 1 */
+    [0x02] = {SUBACK, 0},                                                           /* Granted QoS 2 */
+    [0x04] = {0, DISCONNECT},                                                       /* Disconnect with Will Message */
+    [0x10] = {PUBACK, 0},                                                           /* No matching subscribers */
+    [0x11] = {UNSUBACK, 0},                                                         /* No subscription existed */
+    [0x18] = {AUTH, AUTH},                                                          /* Continue authentication */
+    [0x19] = {0, AUTH},                                                             /* Re-authenticate */
+    [0x80] = {ALL_ACKS | DISCONNECT, PUBACK | DISCONNECT},                          /* Unspecified error */
+    [0x81] = {CONNACK | DISCONNECT, DISCONNECT},                                    /* Malformed Packet */
+    [0x82] = {CONNACK | DISCONNECT, DISCONNECT},                                    /* Protocol Error */
+    [0x83] = {ALL_ACKS | DISCONNECT, PUBACK | DISCONNECT},                          /* Implementation specific error */
+    [0x84] = {CONNACK, 0},                                                          /* Unsupported Protocol Version */
+    [0x85] = {CONNACK, 0},                                                          /* Client Identifier not valid */
+    [0x86] = {CONNACK, 0},                                                          /* Bad User Name or Password */
+    [0x87] = {ALL_ACKS | DISCONNECT, PUBACK},                                       /* Not authorized */
+    [0x88] = {CONNACK, 0},                                                          /* Server unavailable */
+    [0x89] = {CONNACK | DISCONNECT, 0},                                             /* Server busy */
+    [0x8a] = {CONNACK, 0},                                                          /* Banned */
+    [0x8b] = {DISCONNECT, 0},                                                       /* Server shutting down */
+    [0x8c] = {CONNACK, 0},                                                          /* Bad authentication method */
+    [0x8d] = {DISCONNECT, 0},                                                       /* Keep Alive timeout */
+    [0x8e] = {DISCONNECT, 0},                                                       /* Session taken over */
+    [0x8f] = {SUBACK | UNSUBACK | DISCONNECT, 0},                                   /* Topic Filter invalid */
+    [0x90] = {CONNACK | PUBACK | DISCONNECT, PUBACK | DISCONNECT},                  /* Topic Name invalid */
+    [0x91] = {PUBACK | SUBACK | UNSUBACK, PUBACK},                                  /* Packet Identifier in use */
+    [0x92] = {PUBREL, PUBREL},                                                      /* Packet Identifier not found */
+    [0x93] = {DISCONNECT, DISCONNECT},                                              /* Receive Maximum exceeded */
+    [0x94] = {DISCONNECT, DISCONNECT},                                              /* Topic Alias invalid */
+    [0x95] = {CONNACK | DISCONNECT, DISCONNECT},                                    /* Packet too large */
+    [0x96] = {DISCONNECT, DISCONNECT},                                              /* Message rate too high */
+    [0x97] = {CONNACK | PUBACK | SUBACK | DISCONNECT, PUBACK | DISCONNECT},         /* Quota exceeded */
+    [0x98] = {DISCONNECT, DISCONNECT},                                              /* Administrative action */
+    [0x99] = {CONNACK | PUBACK | DISCONNECT, PUBACK | DISCONNECT},                  /* Payload format invalid */
+    [0x9a] = {CONNACK | DISCONNECT, 0},                                             /* Retain not supported */
+    [0x9b] = {CONNACK | DISCONNECT, 0},                                             /* QoS not supported */
+    [0x9c] = {CONNACK | DISCONNECT, 0},                                             /* Use another server */
+    [0x9d] = {CONNACK | DISCONNECT, 0},                                             /* Server moved */
+    [0x9e] = {SUBACK | DISCONNECT, 0},                                              /* Shared Subscriptions not supported */
+    [0x9f] = {CONNACK | DISCONNECT, 0},                                             /* Connection rate exceeded */
+    [0xa0] = {DISCONNECT, 0},                                                       /* Maximum connect time */
+    [0xa1] = {SUBACK | DISCONNECT, 0},                                              /* Subscription Identifiers not supported */
+    [0xa2] = {SUBACK | DISCONNECT, 0},                                              /* Wildcard Subscriptions not supported */
 };
 /* clang-format on */
 
@@ -82,11 +81,6 @@ bool hg_mqtt_reason_is_allowed(enum hg_mqtt_type type, uint8_t reason)
 bool hg_mqtt_reason_is_from_client(enum hg_mqtt_type type, uint8_t reason)
 {
     return (find(reason)->client >> type & 1) != 0;
-}
-
-const char *hg_mqtt_reason_text(uint8_t reason)
-{
-    return find(reason)->text;
 }
 
 uint8_t hg_mqtt_reason_for(enum hg_mqtt_type type, enum hg_status status)

@@ -47,8 +47,6 @@ enum hg_mqtt_reason {
 bool hg_mqtt_reason_is_allowed(enum hg_mqtt_type type, uint8_t reason);
 /* Whether a client may (PUBACK, PUBREC, PUBREL, PUBCOMP, DISCONNECT, AUTH). */
 bool hg_mqtt_reason_is_from_client(enum hg_mqtt_type type, uint8_t reason);
-/* "Packet Identifier in use"; NULL for a code that does not exist. */
-const char *hg_mqtt_reason_text(uint8_t reason);
 /* The code for an outcome in a packet of this type: always one that is allowed there, Unspecified
  * error where there is no better one. */
 uint8_t hg_mqtt_reason_for(enum hg_mqtt_type type, enum hg_status status);

@@ -125,14 +125,6 @@ static void codes_are_the_ones_that_semantics_promise(void **state)
     }
 }
 
-static void a_code_has_a_text_if_it_exists(void **state)
-{
-    (void)state;
-    assert_string_equal(hg_mqtt_reason_text(0x91), "Packet Identifier in use");
-    assert_null(hg_mqtt_reason_text(0x7f));
-    assert_null(hg_mqtt_reason_text(0xff));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -140,7 +132,6 @@ int main(void)
         cmocka_unit_test(a_client_may_send_what_the_tables_say),
         cmocka_unit_test(every_outcome_has_an_allowed_code),
         cmocka_unit_test(codes_are_the_ones_that_semantics_promise),
-        cmocka_unit_test(a_code_has_a_text_if_it_exists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
