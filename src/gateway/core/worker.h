@@ -78,7 +78,7 @@ struct hg_worker {
     struct hg_routing *routing;       /* subscription indexes and deliveries, core/session.c */
     struct hg_state_port *state_port; /* NULL: no state */
     struct hg_acceptor *acceptors;    /* one per [[listener]], in its order */
-    struct hg_list services; /* struct hg_service */
+    struct hg_list services;          /* struct hg_service */
     struct hg_list conns;
     size_t conns_n;
     struct hg_list leavers;
