@@ -20,13 +20,14 @@ What binds clients alone has a test where the server answers a breach; otherwise
 
 
 class Statements:
-    """of one version: says {id: (who, text)}, excuses {id: reason}."""
+    """of one version: says {id: (who, text)}, excuses {id: reason}, notes {id: what is to be known of how it is kept}."""
 
     def __init__(self, version):
         with (ROOT / "tests" / "conformance" / f"statements_{version}.toml").open("rb") as file:
             data = tomllib.load(file)
         self.says = {number: tuple(value) for number, value in data["statements"].items()}
         self.excuses = data.get("not_applicable", {})
+        self.notes = data.get("notes", {})
 
 
 def decorated(method):
@@ -74,7 +75,7 @@ def problems():
                 yield f"{title} [MQTT-{number}] is not applicable, but {by_test[number][0]} tests it"
             if who != "client" and number not in statements.excuses and number not in by_test:
                 yield f"{title} [MQTT-{number}] is neither tested nor explained"
-        yield from (f"{title} has no [MQTT-{n}] to explain" for n in statements.excuses if n not in statements.says)
+        yield from (f"{title} has no [MQTT-{n}] to explain" for n in [*statements.excuses, *statements.notes] if n not in statements.says)
 
 
 def document():
@@ -89,6 +90,8 @@ def document():
             shown = "<br>".join(f"`{name}`" for name in by_test.get(number, []))
             if number in statements.excuses:
                 shown = f"not applicable: {statements.excuses[number]}"
+            if number in statements.notes:
+                shown += f"<br>({statements.notes[number]})"
             parts.append(f"| MQTT-{number} | {WHO[who]} | {text} | {shown or '–'} |\n")
     return "".join(parts)
 

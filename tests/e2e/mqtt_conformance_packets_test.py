@@ -241,10 +241,15 @@ class Packets(MqttConformance):
         for level in BOTH:
             topic, peer = self.name(), self.peer(level=level)
 
+            def pieces(data):
+                for byte in data:
+                    peer.send(bytes([byte]))
+
             def batch(i):
-                return m.subscribe(i, (topic, 1), level=level) + m.publish(topic, b"x" * 200, 1, 7 + i, level=level) + m.PING
-            for byte in batch(1):
-                peer.send(bytes([byte]))
+                return m.publish(topic, b"x" * 200, 1, i, level=level) + m.PING
+            pieces(m.subscribe(1, (topic, 1), level=level))
+            peer.next(m.SUBACK)
+            pieces(batch(1))
             peer.send(batch(2) + batch(3))
             self.assertEqual([peer.take(m.PINGRESP).kind for _ in range(3)], [m.PINGRESP] * 3)
             self.assertEqual([p.body for p in (peer.take(m.PUBLISH) for _ in range(3))], [b"x" * 200] * 3)

@@ -74,6 +74,8 @@ class Sessions(Kept):
                 peer = self.kept(client_id, level)
                 self.assertEqual(peer.subscribe((topic + "/1", 1), (topic + "/2", 2)), [1, 2])
                 getattr(peer, end)()
+                if end == "drop":
+                    self.kept(client_id, level).leave()  # so that the first one is closed, and is sent nothing any more
                 for i in range(20):
                     sender.publish(f"{topic}/{1 + i % 2}", str(i).encode(), qos=1 + i % 2)
                 peer = self.kept(client_id, level)
