@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Retained messages from every kind of publisher to every kind of subscriber that can ask for them."""
+import datetime
+import time
+
 from harness import Consumer, E2E, Mqtt, Stomp, eventually, http
 
 RULES = """
@@ -191,6 +194,42 @@ class Retained(E2E):
         stomp.subscribe("/fleet/many/*", retained="true")
         frames = stomp.messages.take_n(5000)
         self.assertEqual([f.headers["destination"] for f in frames], [f"/fleet/many/{i:04d}" for i in range(5000)])
+
+    def test_a_copy_in_the_log_is_what_was_published(self):
+        """What was written once is copied when the log has grown; who reads only the copy must know the same."""
+        small = 'max_bytes = "4MiB"\n'
+        gw = self.keeper(small)
+        consumer = self.open(Consumer(self.amqp))
+        odd = {"zoo": "lion", "n": -5, "yes": True, "none": None, "bytes": b"\xff\x00", "list": [1, "a", {"b": 2}],
+               "table": {"x": [True]}, "at": datetime.datetime(2026, 1, 2, 3, 4, 5), "x-own": "1", "long": 1 << 40, "": "empty"}
+        bcc = {"BCC": ["headgate.retain"]}
+        consumer.publish("fleet", "odd", b"\x00odd", headers={**odd, **bcc}, content_type="a/b", correlation_id="c", priority=3,
+                         delivery_mode=2, timestamp=int(time.time()), reply_to="r", type="t", app_id="a", message_id="m",
+                         content_encoding="e", user_id="guest", expiration="999999999")
+        consumer.publish("fleet", "bare", b"bare", headers=bcc)
+
+        def shown(gateway):
+            stomp = self.stomp(gateway)
+            stomp.subscribe("/fleet/+", retained="true")
+            frames = {f.headers["destination"]: (f.headers, f.body) for f in stomp.messages.take_n(2)}
+            stomp.close()
+            for headers, _ in frames.values():
+                del headers["message-id"]
+            return frames
+
+        before = eventually(lambda: len(self.retained(gw, "fleet/+")) == 2 and shown(gw))
+        for i in range(5000):  # three times the log's limit
+            consumer.publish("fleet", "filling.it", b"%06d" % i + b"." * 2500, headers=bcc)
+        other = self.keeper(small)
+
+        def state(gateway):
+            return gateway.admin("/api/status")[1]["state"]
+
+        eventually(lambda: state(gw)["digest"] == state(other)["digest"] and self.retained(gw, "fleet/filling/it")
+                   == {"fleet/filling/it": b"004999" + b"." * 2500})
+        self.assertEqual(state(gw)["digest"], state(other)["digest"])
+        self.assertEqual(shown(gw), before)
+        self.assertEqual(shown(other), before)
 
     def test_past_the_quota_it_is_refused_with_its_name(self):
         gw = self.keeper("max_retained = 2\n")
