@@ -7,7 +7,8 @@ import unittest
 
 import paho.mqtt.client as paho
 
-from harness import Consumer, E2E, Mqtt, Mqtt5, Proxy, eventually, http, mosquitto_pub
+from harness import Consumer, E2E, Gateway, Mqtt, Mqtt5, Proxy, eventually, http, mosquitto_pub
+from harness.gateway import ROOT
 from harness.site import Site
 from harness.wait import Mailbox
 
@@ -364,3 +365,25 @@ class Refusals(Bridges):
             gw.stop()
         lax = f'tls = {{ ca = "{site.path}/ca.crt", insecure = true }}\n'
         self.gateway(bridge(site, lax + routes(1), url=f"mqtts://127.0.0.1:{port}")).wait_log("bridge.connected")
+
+
+class Example(Bridges):
+    def test_the_plant_of_the_example_is_reached(self):
+        site = self.site()
+        example = ROOT / "examples" / "bridge" / "headgate.toml"
+        gw = Gateway(example.read_text(), "--set", f"bridge.0.address={site.url}", "--set", "gateway.log.format=json",
+                     *(word for i in range(3) for word in ("--set", f"listener.{i}.bind=127.0.0.1:0")),
+                     env={"HEADGATE_AMQP_URL": self.amqp})
+        self.addCleanup(gw.stop)
+        gw.start()
+        gw.wait_log("bridge.connected")
+        watcher = self.open(Mqtt(gw.addresses["mqtt"]))
+        watcher.subscribe("plant1/#")
+        at_site = self.open(Mqtt(site.address))
+        at_site.subscribe("cmd/#")
+        mosquitto_pub(site.address, "data/boiler/temperature", b"71.5", qos=2)
+        message = watcher.messages.take()
+        self.assertEqual((message.topic, bytes(message.payload)), ("plant1/data/boiler/temperature", b"71.5"))
+        self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/plant1/cmd/boiler", b"off")[0], 202)
+        message = at_site.messages.take()
+        self.assertEqual((message.topic, bytes(message.payload)), ("cmd/boiler", b"off"))

@@ -17,10 +17,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
     TICK_MS = 1000,
+    LINGER_MS = 1000,        /* after DISCONNECT, for the site to close */
     ACCEPT_LIMIT_MS = 20000, /* from the socket to CONNACK */
     DELAY_MIN_MS = 1000,
     DELAY_MAX_MS = 60000,
@@ -189,7 +191,7 @@ static void on_publish(struct mosquitto *client, void *ctx, int mid, int reason,
 
 static void finish_closing(struct hg_bridge_site *s)
 {
-    if (s->is_closing && s->state != SITE_OPENING && s->closing_n == 0) {
+    if (s->is_closing && s->state != SITE_OPENING && s->watch == NULL && s->closing_n == 0) {
         s->ops->on_closed(s->ctx);
         hg_net_undefer(&s->later);
         hg_bridge_repeat_close(&s->repeat);
@@ -396,6 +398,10 @@ static void connect_site(struct hg_bridge_site *s)
 static void on_timer(struct hg_timer *timer)
 {
     struct hg_bridge_site *s = HG_CONTAINER_OF(timer, struct hg_bridge_site, timer);
+    if (s->is_closing) {
+        unwatch(s);
+        return;
+    }
     if (s->state == SITE_WAITING) {
         if (s->ops->may_connect(s->ctx)) {
             connect_site(s);
@@ -421,7 +427,7 @@ static void on_timer(struct hg_timer *timer)
 static void run_later(struct hg_defer *later)
 {
     struct hg_bridge_site *s = HG_CONTAINER_OF(later, struct hg_bridge_site, later);
-    if (s->watch != NULL) {
+    if (s->watch != NULL && !s->is_closing) {
         bool was_paused = (s->watch->events & UV_READABLE) == 0;
         update_watch(s);
         if (was_paused && (s->watch->events & UV_READABLE) != 0) {
@@ -568,6 +574,31 @@ struct hg_bridge_site *hg_bridge_site_new(struct hg_worker *worker,
     return s;
 }
 
+static void on_linger(uv_poll_t *poll, int status, int events)
+{
+    struct watch *watch = poll->data;
+    char unwanted[4096];
+    ssize_t n;
+    (void)events;
+    do {
+        n = status < 0 ? 0 : read(watch->fd, unwanted, sizeof(unwanted));
+    } while (n > 0 || (n < 0 && errno == EINTR));
+    if (n == 0 || errno != EAGAIN) {
+        hg_timer_stop(&watch->site->timer);
+        unwatch(watch->site);
+    }
+}
+
+/* A socket that is closed with input unread resets the connection, and the site would never read
+ * our last acknowledgements. So what it still sends is read, and goes nowhere. */
+static void linger(struct hg_bridge_site *s)
+{
+    mosquitto_disconnect(s->client);
+    shutdown(s->watch->fd, SHUT_WR);
+    uv_poll_start(&s->watch->poll, UV_READABLE, on_linger);
+    hg_worker_timer(s->worker, &s->timer, LINGER_MS);
+}
+
 void hg_bridge_site_close(struct hg_bridge_site *s)
 {
     s->is_closing = true;
@@ -576,9 +607,10 @@ void hg_bridge_site_close(struct hg_bridge_site *s)
         return; /* the pool's thread has the client; see on_socket */
     }
     if (s->state == SITE_SUBSCRIBING || s->state == SITE_UP) {
-        mosquitto_disconnect(s->client);
+        linger(s);
+    } else {
+        unwatch(s);
     }
-    unwatch(s);
     mosquitto_destroy(s->client);
     finish_closing(s);
 }
