@@ -49,10 +49,9 @@ static bool send_connack(struct hg_mqtt_session *s, uint8_t level, bool is_prese
 void hg_mqtt_refuse(struct hg_mqtt_session *s, enum hg_status status, const char *text)
 {
     struct hg_writer properties = {0};
-    uint8_t level = s->decoder.level;
+    uint8_t level = s->decoder.level; /* 0 for one that is not supported: as 3.1.1 has it */
     uint8_t code = code_of_3(status);
-    if (level >= HG_MQTT_V50) {
-        level = HG_MQTT_V50; /* so much a client of the future understands */
+    if (level == HG_MQTT_V50) {
         code = hg_mqtt_reason_for(HG_MQTT_CONNACK, status);
         if (s->v5 == NULL || s->v5->wants_problem_information) {
             hg_mqtt_property_bytes(&properties, HG_MQTT_REASON_STRING,

@@ -611,6 +611,7 @@ static bool make_last(struct hg_mqtt_persist *p)
     if (is_ok) {
         r.filters = filters;
         r.tx = tx;
+        hg_session_record_free(p->record);
         p->record = hg_session_record_copy(&r);
         is_ok = p->record != NULL;
     }
