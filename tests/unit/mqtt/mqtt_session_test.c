@@ -33,6 +33,17 @@ static void rule_withholds(struct core_fake *f)
     f->on_reject = HG_REJECT_WITHHOLD;
 }
 
+static void rule_parks(struct core_fake *f)
+{
+    f->on_reject = HG_REJECT_PARK;
+    f->config.mqtt_park_queue = "parked";
+}
+
+static void denied_is_close(struct core_fake *f)
+{
+    f->config.mqtt_denied_is_close = true;
+}
+
 /* clang-format off */
 static const struct core_script scripts[] = {
     /* ---- 3.1 CONNECT, 3.2 CONNACK ---- */
@@ -257,6 +268,37 @@ static const struct core_script scripts[] = {
         {SEND, "3a 05 0001 74 0001"},
         {CONFIRM, ""},
         {EXPECT, "40 02 0001"}}},
+    {"or is parked, and acknowledged when it lies there", rule_parks, {
+        HELLO,
+        {SEND, "32 06 0001 74 0001 78" "32 05 0001 75 0002"},
+        {CALLS, "publish t mode=2 client=c [x]; publish u mode=2 client=c []"},
+        {CONFIRM, "REJECTED"},
+        {CALLS, "publish  parked mode=2 x-headgate-refused-exchange:x x-headgate-refused-key:k "
+                "x-headgate-refused-reason:as told x-headgate-refused-client:c client=c mandatory [x]"},
+        {CONFIRM, ""},
+        {SILENCE, ""},
+        {CONFIRM, ""},
+        {EXPECT, "40 02 0001" "40 02 0002"}}},
+    {"unless there is no place to park", rule_parks, {
+        HELLO,
+        {SEND, "32 05 0001 74 0001"},
+        {CONFIRM, "REJECTED"},
+        {CONFIRM, "UNROUTABLE"},
+        {SILENCE, ""},
+        {CLOSED, "UNROUTABLE"}}},
+    {"or no room", rule_parks, {
+        HELLO,
+        {SEND, "32 05 0001 74 0001"},
+        {PUBLISH_IS, "BUSY"},
+        {CONFIRM, "REJECTED"},
+        {CLOSED, "REJECTED"}}},
+    {"what is not permitted may end the connection, as configured", denied_is_close, {
+        HELLO,
+        {PUBLISH_IS, "NOT_ALLOWED"},
+        {SEND, "30 03 0001 74"},
+        {OPEN, ""},
+        {SEND, "32 05 0001 74 0001"},
+        {CLOSED, "NOT_ALLOWED"}}},
     {"an exchange that does not exist, told at once", rule_withholds, {
         HELLO,
         {PUBLISH_IS, "NO_EXCHANGE"},
