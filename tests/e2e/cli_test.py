@@ -97,7 +97,7 @@ class Check(E2E):
 
     def test_what_this_version_does_not_support_is_refused(self):
         for toml, key in (('tls = { cert = "c", key = "k" }', "tls"), ("proxy_protocol = true", "proxy_protocol"),
-                          ('[state]\nlog = "off"', "state"), ('[[vhost]]\nname = "/"', "vhost")):
+                          ('[[vhost]]\nname = "/"', "vhost")):
             done = headgate("check", "-c", self.config_file(f"{LISTENER}{toml}\n"))
             self.assertEqual(done.returncode, 1)
             self.assertIn(f": {key} is not supported by this version\n", done.stderr)

@@ -141,7 +141,9 @@ class Restart(Outage):
         self.assertEqual(post(gw, "live/b", b"after")[0], 202)
         for client in (mqtt, newcomer):
             client.messages.take(lambda m: m.payload == b"after")
-            self.assertFalse([m for m in client.messages.all() if not m.dup])
+            # A RabbitMQ that crashed may have forgotten that it got an acknowledgement, and with that to say "redelivered".
+            again = [m.payload for m in client.messages.all() if not m.dup]
+            self.assertLessEqual(set(again), {b"before"} if kill else set())
         self.assertEqual(stomp.messages.take().body, b"after")
         # An exchange that is gone with RabbitMQ's memory is declared again, before it is bound to or published to.
         self.assertEqual(post(gw, "brief/b", b"after")[0], 202)
