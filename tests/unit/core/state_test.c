@@ -209,6 +209,29 @@ static void a_log_that_was_made_anew_behind_its_back_is_noticed(void **state)
     assert_true(is_known(0, "c"));
 }
 
+static void no_failed_allocation_leaves_anybody_waiting(void **state)
+{
+    (void)state;
+    open_process(0);
+    run();
+    for (size_t n = 1; n < 60; n++) {
+        struct waiter written = WAITER, waited = WAITER;
+        struct hg_session_record r = record("c", 0, n);
+        seam_fail_alloc(n);
+        enum hg_status status = hg_state_write(worker(0, 1), HG_SESSION_CLAIM, &r, &written.wait);
+        hg_state_barrier(worker(0, 0), &waited.wait);
+        hg_state_announce(worker(0, 1), HG_BYTES("c"));
+        run();
+        seam_fail_alloc(0);
+        pass(5500);
+        assert_int_equal(written.told_n, status == HG_OK);
+        assert_int_equal(waited.told_n, 1);
+        assert_true(hg_state_is_ready(gateway(0)));
+    }
+    struct hg_session_record r = record("c", 0, 100);
+    claim(0, &r);
+}
+
 /* ---- Other processes ---- */
 
 static void a_session_taken_by_another_process_is_lost_here(void **state)
@@ -347,6 +370,7 @@ int main(void)
         TEST(a_barrier_that_is_rejected_is_sent_again),
         TEST(a_write_that_is_rejected_says_so),
         TEST(a_log_that_was_made_anew_behind_its_back_is_noticed),
+        TEST(no_failed_allocation_leaves_anybody_waiting),
         TEST(a_session_taken_by_another_process_is_lost_here),
         TEST(the_older_of_two_unkept_sessions_is_lost),
         TEST(a_broadcast_of_another_version_or_cut_short_does_nothing),

@@ -226,7 +226,9 @@ void run(void)
 {
     for (bool did = true; did;) {
         seam_net_run(&the->sn);
+        seam_spare(true);
         did = work();
+        seam_spare(false);
         for (size_t p = 0; p < PROCESSES_N; p++) {
             for (size_t i = 0; i < WORKERS_N && the->processes[p].is_open; i++) {
                 uv_run(&the->processes[p].workers[i].w.loop, UV_RUN_NOWAIT);

@@ -51,8 +51,8 @@ struct world {
     size_t log_n;
     size_t taken_n[SEAM_LINKS_MAX]; /* publishes of each link that have been dealt with */
     struct queue queues[QUEUES_MAX];
-    struct reader readers[PROCESSES_N * 4];
-    char deleted[128]; /* the last queue deleted */
+    struct reader readers[SEAM_LINKS_MAX + 1]; /* by link; the last is none */
+    char deleted[128];                         /* the last queue deleted */
     bool has_no_streams;
     bool is_hiding; /* the queues by which processes are seen */
     /* Wills. */
