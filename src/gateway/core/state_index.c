@@ -6,60 +6,12 @@
  * in the order of their positions, before retention reaches them. */
 #include "core/state_index.h"
 
-#include "base/map.h"
 #include "base/mem.h"
-#include "core/address_tree.h"
-#include "core/retained.h"
-#include "core/state_message.h"
-
-#include <uv.h>
+#include "core/state_index_priv.h"
 
 enum {
     GONE_KEEP_MS = 600000, /* longer than a copy can be on its way */
-    MESSAGE_EXTRA = 160,   /* bytes of a message in a stream besides its texts, at most about */
-    SWEEP_SLOTS = 16384,   /* of the table of retained messages, at once */
-    LIVE_SHARE = 4         /* of the log, which live records may fill */
-};
-
-struct item {            /* what both kinds of keys are to the log */
-    struct hg_list link; /* in live or copying, by position; or in gone, by time */
-    uint64_t version;
-    uint64_t at; /* position, in bytes read by this process; of what is gone: when, in ms */
-    uint64_t hash;
-    uint32_t bytes; /* of its message in the log */
-    bool is_retained, is_gone, is_copying;
-    /* Of what is gone: a copy came after it, and is not cleared yet. Who began to read the log in
-     * between believes that copy. */
-    bool is_haunted;
-};
-
-struct retained {
-    struct item item;
-    struct hg_retained *blob; /* its name is the key; without a body where it is gone */
-    struct hg_address_node *nodes;
-};
-
-struct session {
-    struct item item;
-    struct hg_session_record *record; /* NULL: gone */
-    struct hg_state_owner previous;
-    uint16_t id_n;
-    uint8_t id[];
-};
-
-struct hg_state_index {
-    uv_rwlock_t lock; /* only the writer changes anything, and reads without it */
-    const struct hg_rules *rules;
-    struct hg_bytes log_name;
-    struct hg_state_limits limits;
-    uint64_t boot_id;
-    struct hg_map retained, sessions;
-    struct hg_address_tree addresses;
-    struct hg_list live, copying, gone;
-    uint64_t read_bytes; /* of the log */
-    uint64_t digest;     /* the sum over what is live */
-    size_t swept_at;
-    struct hg_state_index_stats stats;
+    SWEEP_SLOTS = 16384    /* of the table of retained messages, at once */
 };
 
 struct hg_state_index *hg_state_index_new(const struct hg_rules *rules, const char *log_name,
@@ -100,7 +52,7 @@ static uint64_t digest_of(const struct item *item)
 static uint32_t log_bytes_of(const struct hg_message *m)
 {
     const struct hg_properties *p = hg_message_properties(m);
-    size_t n = MESSAGE_EXTRA + hg_message_cost_bytes(m) + p->headers_n * 2;
+    size_t n = HG_STATE_MESSAGE_EXTRA + hg_message_cost_bytes(m) + p->headers_n * 2;
     return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
@@ -698,114 +650,4 @@ void hg_state_index_sweep(struct hg_state_index *x, uint64_t now_ms)
     }
     x->swept_at = x->swept_at < end ? 0 : x->swept_at;
     uv_rwlock_wrunlock(&x->lock);
-}
-
-/* ---- Readers ---- */
-
-struct hg_session_record *hg_state_index_find(struct hg_state_index *x, struct hg_bytes client_id,
-                                              bool *has_failed)
-{
-    struct hg_session_record *copy = NULL;
-    uv_rwlock_rdlock(&x->lock);
-    const struct session *s = hg_map_find(&x->sessions, client_id);
-    bool is_live = s != NULL && s->record != NULL;
-    if (is_live) {
-        copy = hg_session_record_copy(s->record);
-    }
-    uv_rwlock_rdunlock(&x->lock);
-    *has_failed = is_live && copy == NULL;
-    return copy;
-}
-
-void hg_state_index_each_session(struct hg_state_index *x, hg_state_record_fn *each, void *ctx)
-{
-    struct hg_bytes id;
-    void *value;
-    uv_rwlock_rdlock(&x->lock);
-    for (size_t at = 0; hg_map_next(&x->sessions, &at, &id, &value);) {
-        const struct session *s = value;
-        if (s->record != NULL) {
-            each(ctx, s->record);
-        }
-    }
-    uv_rwlock_rdunlock(&x->lock);
-}
-
-enum hg_status hg_state_index_admits(struct hg_state_index *x, struct hg_bytes exchange,
-                                     struct hg_bytes key, size_t bytes)
-{
-    uint8_t room[HG_RETAINED_NAME_MAX];
-    struct hg_bytes name = hg_retained_name_of(exchange, key, room);
-    uv_rwlock_rdlock(&x->lock);
-    const struct retained *entry = hg_map_find(&x->retained, name);
-    bool is_live = entry != NULL && !entry->item.is_gone;
-    uint64_t live_bytes = x->stats.live_bytes - (is_live ? entry->item.bytes : 0);
-    bool fits = live_bytes + bytes + MESSAGE_EXTRA <= x->limits.log_bytes / LIVE_SHARE &&
-                (is_live || x->stats.retained_n < x->limits.retained_n);
-    uv_rwlock_rdunlock(&x->lock);
-    return fits ? HG_OK : HG_TOO_MANY;
-}
-
-struct matching {
-    uint64_t now_ms;
-    uint8_t protocol;
-    struct hg_retained **found;
-    size_t n, cap;
-    bool has_failed;
-};
-
-static void on_address(void *ctx, struct hg_address_node *node)
-{
-    struct matching *c = ctx;
-    struct hg_retained *blob = ((const struct retained *)node->value)->blob;
-    if ((node->protocols & c->protocol) == 0 || hg_retained_ends_ms(blob) <= c->now_ms ||
-        c->has_failed) {
-        return;
-    }
-    if (c->n == c->cap) {
-        size_t cap = c->cap == 0 ? 8 : c->cap * 2;
-        struct hg_retained **found = hg_realloc(c->found, cap * sizeof(struct hg_retained *));
-        c->has_failed = found == NULL;
-        if (c->has_failed) {
-            return;
-        }
-        c->found = found;
-        c->cap = cap;
-    }
-    c->found[c->n++] = hg_retained_ref(blob);
-}
-
-size_t hg_state_index_match(struct hg_state_index *x, enum hg_protocol proto,
-                            struct hg_bytes filter, uint64_t now_ms, struct hg_retained ***out_own,
-                            bool *has_failed)
-{
-    struct matching c = {.now_ms = now_ms, .protocol = (uint8_t)(1U << proto)};
-    uv_rwlock_rdlock(&x->lock);
-    hg_address_tree_match(&x->addresses, filter, on_address, &c);
-    uv_rwlock_rdunlock(&x->lock);
-    while (c.has_failed && c.n > 0) {
-        hg_retained_unref(c.found[--c.n]);
-    }
-    if (c.has_failed) {
-        hg_free(c.found);
-        c.found = NULL;
-    }
-    *out_own = c.found;
-    *has_failed = c.has_failed;
-    return c.n;
-}
-
-void hg_state_index_stats(struct hg_state_index *x, struct hg_state_index_stats *out)
-{
-    uv_rwlock_rdlock(&x->lock);
-    *out = x->stats;
-    uv_rwlock_rdunlock(&x->lock);
-}
-
-uint64_t hg_state_index_digest(struct hg_state_index *x)
-{
-    uv_rwlock_rdlock(&x->lock);
-    uint64_t digest = x->digest;
-    uv_rwlock_rdunlock(&x->lock);
-    return digest;
 }
