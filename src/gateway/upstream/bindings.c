@@ -9,17 +9,24 @@
  * refusal. */
 enum { INFLIGHT_MAX = 256 };
 
+/* Many: one for each topic of each idle client. */
 struct hg_binding {
-    struct hg_list link;    /* in the binder's todo, inflight or told, or in none */
-    struct hg_list users;   /* struct hg_binding_user: those who wait, then those who were told */
-    struct hg_bindings *of; /* NULL: nobody looks after its queue any more */
-    uint32_t *made_n;       /* counts it while it has users; NULL: nobody counts */
-    bool is_bound : 1;      /* RabbitMQ said so since the queue was declared */
-    bool is_binding : 1;    /* the method in flight is a bind, not an unbind */
-    bool is_busy : 1;       /* in flight, or its users are being told: not to be freed */
-    bool is_pending : 1;    /* counted in of->pending_n */
+    struct hg_binding *next;       /* in its queue */
+    struct hg_bindings *of;        /* NULL: nobody looks after its queue any more */
+    struct hg_binding_wait *waits; /* newest first */
+    uint32_t *made_n;              /* counts it while it has users; NULL: nobody counts */
+    uint32_t users_n;
+    bool is_bound : 1;   /* RabbitMQ said so since the queue was declared */
+    bool is_binding : 1; /* the method in flight is a bind, not an unbind */
+    bool is_busy : 1;    /* in a queue, or its users are being told: not to be freed */
+    bool is_pending : 1; /* counted in of->pending_n */
     uint8_t exchange_n, key_n;
     uint8_t names[]; /* exchange, NUL, key: the map's key */
+};
+
+struct hg_binding_wait {
+    struct hg_binding_wait *next;
+    struct hg_binding_user *user; /* NULL: it has gone */
 };
 
 static struct hg_bytes exchange_of(const struct hg_binding *b)
@@ -39,12 +46,37 @@ static struct hg_bytes names_of(const struct hg_binding *b)
 
 static bool is_wanted(const struct hg_binding *b)
 {
-    return !hg_list_is_empty(&b->users);
+    return b->users_n > 0;
 }
 
 static bool needs_method(const struct hg_binding *b)
 {
-    return b->is_bound != is_wanted(b);
+    return b->of != NULL && b->of->is_declared && b->is_bound != is_wanted(b);
+}
+
+/* ---- Queues ---- */
+
+static void put_last(struct hg_binding_queue *q, struct hg_binding *b)
+{
+    b->is_busy = true;
+    b->next = NULL;
+    if (q->first == NULL) {
+        q->first = b;
+    } else {
+        q->last->next = b;
+    }
+    q->last = b;
+}
+
+/* NULL when it is empty. */
+static struct hg_binding *take_first(struct hg_binding_queue *q)
+{
+    struct hg_binding *b = q->first;
+    if (b != NULL) {
+        q->first = b->next;
+        b->is_busy = false;
+    }
+    return b;
 }
 
 /* ---- One binding ---- */
@@ -63,9 +95,20 @@ static void set_pending(struct hg_binding *b, bool is_pending)
     }
 }
 
+static struct hg_binding_wait *take_waits(struct hg_binding *b)
+{
+    struct hg_binding_wait *oldest = NULL;
+    while (b->waits != NULL) {
+        struct hg_binding_wait *wait = b->waits;
+        b->waits = wait->next;
+        wait->next = oldest;
+        oldest = wait;
+    }
+    return oldest;
+}
+
 static void free_binding(struct hg_binding *b)
 {
-    hg_list_remove(&b->link);
     set_pending(b, false);
     if (b->of != NULL) {
         hg_map_remove(&b->of->map, names_of(b));
@@ -73,13 +116,12 @@ static void free_binding(struct hg_binding *b)
             hg_uncount(b->of->gauge, 1);
         }
     }
+    struct hg_binding_wait *next = NULL;
+    for (struct hg_binding_wait *wait = take_waits(b); wait != NULL; wait = next) {
+        next = wait->next;
+        hg_free(wait);
+    }
     hg_free(b);
-}
-
-static struct hg_binding_user *first_waiting(const struct hg_binding *b)
-{
-    struct hg_binding_user *first = HG_LIST_ENTRY(b->users.next, struct hg_binding_user, link);
-    return hg_list_is_empty(&b->users) || !first->is_waiting ? NULL : first;
 }
 
 /* Puts the binding where it belongs now: to be sent, told, or freed. */
@@ -88,49 +130,37 @@ static void review(struct hg_binding *b)
     if (b->is_busy) {
         return; /* when that is over */
     }
-    struct hg_bindings *of = b->of;
-    hg_list_remove(&b->link);
-    if (of == NULL || (!is_wanted(b) && (!b->is_bound || !of->is_declared))) {
-        free_binding(b);
-        return;
-    }
-    struct hg_binder *binder = of->binder;
-    if (needs_method(b) && of->is_declared) {
+    if (needs_method(b)) {
         set_pending(b, is_wanted(b));
-        hg_list_add_last(&binder->todo, &b->link);
-        hg_net_defer(binder->link->net, &binder->work);
-    } else if (b->is_bound) {
+        put_last(&b->of->binder->todo, b);
+        hg_net_defer(b->of->binder->link->net, &b->of->binder->work);
+    } else if (!is_wanted(b)) {
+        free_binding(b);
+    } else if (b->of != NULL && b->is_bound) {
         set_pending(b, false);
-        if (first_waiting(b) != NULL) {
-            hg_list_add_last(&binder->told, &b->link);
-            hg_net_defer(binder->link->net, &binder->work);
+        if (b->waits != NULL) {
+            put_last(&b->of->binder->told, b);
+            hg_net_defer(b->of->binder->link->net, &b->of->binder->work);
         }
     }
 }
 
-/* The newest stands first, where it was added; the oldest is told first. */
-static void turn_waiting(struct hg_binding *b)
-{
-    struct hg_list *node = b->users.next->next;
-    while (node != &b->users && HG_LIST_ENTRY(node, struct hg_binding_user, link)->is_waiting) {
-        struct hg_list *next = node->next;
-        hg_list_remove(node);
-        hg_list_add_first(&b->users, node);
-        node = next;
-    }
-}
-
-/* Tells those who wait. They may go meanwhile, and the queue with them. */
+/* Tells those who wait, the oldest first. They may go meanwhile, and the queue with them: then the
+ * others are told nothing. */
 static void tell(struct hg_binding *b, enum hg_status status, struct hg_bytes reason)
 {
-    struct hg_binding_user *user;
+    struct hg_binding_wait *next = NULL;
     b->is_busy = true;
-    turn_waiting(b);
-    while (b->of != NULL && (user = first_waiting(b)) != NULL) {
-        user->is_waiting = false;
-        hg_list_remove(&user->link);
-        hg_list_add_last(&b->users, &user->link);
-        b->of->ops->on_bound(user, status, reason);
+    for (struct hg_binding_wait *wait = take_waits(b); wait != NULL; wait = next) {
+        struct hg_binding_user *user = wait->user;
+        next = wait->next;
+        hg_free(wait);
+        if (user != NULL) {
+            user->wait = NULL;
+            if (b->of != NULL) {
+                b->of->ops->on_bound(user, status, reason);
+            }
+        }
     }
     b->is_busy = false;
 }
@@ -139,11 +169,8 @@ static void tell(struct hg_binding *b, enum hg_status status, struct hg_bytes re
 
 static struct hg_binding *take_oldest(struct hg_binder *binder)
 {
-    struct hg_binding *b = HG_LIST_ENTRY(binder->inflight.next, struct hg_binding, link);
-    hg_list_remove(&b->link);
-    b->is_busy = false;
     binder->inflight_n--;
-    return b;
+    return take_first(&binder->inflight);
 }
 
 static void on_reply(void *ctx, uint64_t is_opening, const struct hg_amqp_reply *reply)
@@ -166,7 +193,7 @@ static void refused(struct hg_binding *b, const struct hg_amqp_close *why)
     if (was_bind) {
         tell(b, why->status, why->text);
     }
-    if (b->of == NULL || !is_wanted(b) || !was_bind) {
+    if (!is_wanted(b) || !was_bind) {
         review(b);
     }
     /* else: somebody's binding went with its exchange; it is tried with the next subscriber or
@@ -215,21 +242,21 @@ static bool send_method(struct hg_binder *binder, struct hg_binding *b)
     if (status != HG_OK) {
         return false;
     }
-    hg_list_remove(&b->link);
-    hg_list_add_last(&binder->inflight, &b->link);
+    put_last(&binder->inflight, b);
     binder->inflight_n++;
-    b->is_busy = true;
     return true;
 }
 
-static void send_methods(struct hg_binder *binder)
+/* At most until `most` have no answer. */
+static void send_methods(struct hg_binder *binder, size_t most)
 {
-    while (hg_link_conn(binder->link) != NULL && binder->inflight_n < INFLIGHT_MAX &&
-           !hg_list_is_empty(&binder->todo)) {
-        struct hg_binding *b = HG_LIST_ENTRY(binder->todo.next, struct hg_binding, link);
-        if (!b->of->is_declared || !needs_method(b)) {
+    while (hg_link_conn(binder->link) != NULL && binder->inflight_n < most &&
+           binder->todo.first != NULL) {
+        struct hg_binding *b = take_first(&binder->todo);
+        if (!needs_method(b)) {
             review(b); /* whoever wanted it changed their mind */
         } else if (!has_channel(binder) || !send_method(binder, b)) {
+            put_last(&binder->todo, b);
             hg_link_reset(binder->link, "out of memory while binding");
             return;
         }
@@ -239,13 +266,12 @@ static void send_methods(struct hg_binder *binder)
 static void run_work(struct hg_defer *defer)
 {
     struct hg_binder *binder = HG_CONTAINER_OF(defer, struct hg_binder, work);
-    while (!hg_list_is_empty(&binder->told)) {
-        struct hg_binding *b = HG_LIST_ENTRY(binder->told.next, struct hg_binding, link);
-        hg_list_remove(&b->link);
+    struct hg_binding *b;
+    while ((b = take_first(&binder->told)) != NULL) {
         tell(b, HG_OK, HG_BYTES(""));
         review(b);
     }
-    send_methods(binder);
+    send_methods(binder, INFLIGHT_MAX);
 }
 
 /* ---- The binder ---- */
@@ -254,9 +280,6 @@ void hg_binder_open(struct hg_binder *b, struct hg_link *link, struct hg_log *lo
                     struct hg_upstream_metrics *metrics)
 {
     *b = (struct hg_binder){.link = link, .log = log, .metrics = metrics, .work.run = run_work};
-    hg_list_init(&b->todo);
-    hg_list_init(&b->inflight);
-    hg_list_init(&b->told);
 }
 
 void hg_binder_lost(struct hg_binder *binder)
@@ -265,9 +288,7 @@ void hg_binder_lost(struct hg_binder *binder)
     while (binder->inflight_n > 0) {
         struct hg_binding *b = take_oldest(binder);
         b->is_bound = false;
-        if (b->of == NULL || !is_wanted(b)) {
-            free_binding(b);
-        }
+        review(b);
     }
 }
 
@@ -279,9 +300,22 @@ void hg_binder_reset(struct hg_binder *binder)
     hg_binder_lost(binder);
 }
 
+static void leave_queue(struct hg_binding_queue *q)
+{
+    struct hg_binding *b;
+    while ((b = take_first(q)) != NULL) {
+        if (b->of == NULL && !is_wanted(b)) {
+            free_binding(b);
+        }
+    }
+}
+
 void hg_binder_close(struct hg_binder *binder)
 {
-    hg_binder_lost(binder);
+    leave_queue(&binder->todo);
+    leave_queue(&binder->inflight);
+    leave_queue(&binder->told);
+    binder->inflight_n = 0;
     hg_net_undefer(&binder->work);
 }
 
@@ -312,11 +346,10 @@ void hg_bindings_declared(struct hg_bindings *b, struct hg_bytes queue)
     struct hg_bytes names;
     while (hg_map_next(&b->map, &at, &names, &value)) {
         struct hg_binding *it = value;
-        set_pending(it, is_wanted(it));
         it->is_bound = false;
+        set_pending(it, is_wanted(it));
         if (!it->is_busy) {
-            hg_list_remove(&it->link);
-            hg_list_add_last(&b->binder->todo, &it->link);
+            put_last(&b->binder->todo, it); /* it is reviewed there */
         }
     }
     hg_net_defer(net, &b->binder->work);
@@ -329,42 +362,37 @@ void hg_bindings_undeclared(struct hg_bindings *b)
     hg_net_undefer(&b->whole);
 }
 
-/* What its last users wanted is still asked for, if it can be. */
-static bool send_last(struct hg_binding *b)
-{
-    return b->of->is_declared && needs_method(b) && has_channel(b->of->binder) &&
-           send_method(b->of->binder, b);
-}
-
-static void release_users(struct hg_binding *b)
-{
-    while (!hg_list_is_empty(&b->users)) {
-        struct hg_binding_user *user = HG_LIST_ENTRY(b->users.next, struct hg_binding_user, link);
-        hg_list_remove(&user->link);
-        user->binding = NULL;
-        user->is_waiting = false;
-    }
-}
-
-void hg_bindings_close(struct hg_bindings *b)
+static void forget(struct hg_bindings *b, bool has_users)
 {
     size_t at = 0;
     void *value = NULL;
     struct hg_bytes names;
     while (hg_map_next(&b->map, &at, &names, &value)) {
         struct hg_binding *it = value;
-        bool is_kept = it->is_busy || send_last(it);
-        release_users(it);
         it->of = NULL;
+        it->made_n = NULL;
+        it->users_n = has_users ? it->users_n : 0;
         if (b->gauge != NULL) {
             hg_uncount(b->gauge, 1);
         }
-        if (!is_kept) {
-            free_binding(it);
-        }
+        review(it);
     }
+    b->is_declared = false;
     hg_net_undefer(&b->whole);
     hg_map_close(&b->map);
+}
+
+void hg_bindings_forget(struct hg_bindings *b)
+{
+    if (b->is_declared) {
+        send_methods(b->binder, SIZE_MAX); /* what its users wanted last */
+    }
+    forget(b, true);
+}
+
+void hg_bindings_close(struct hg_bindings *b)
+{
+    forget(b, false);
 }
 
 /* The one that is there, or a new one; NULL when there is no memory. */
@@ -386,8 +414,6 @@ static struct hg_binding *get(struct hg_bindings *of, struct hg_bytes exchange, 
     if (b == NULL) {
         return NULL;
     }
-    hg_list_init(&b->link);
-    hg_list_init(&b->users);
     b->of = of;
     b->exchange_n = (uint8_t)exchange.n;
     b->key_n = (uint8_t)key.n;
@@ -404,17 +430,12 @@ static struct hg_binding *get(struct hg_bindings *of, struct hg_bytes exchange, 
 
 static void use(struct hg_binding *b, struct hg_binding_user *user, uint32_t *made_n)
 {
-    if (!is_wanted(b)) {
+    user->binding = b;
+    if (b->users_n++ == 0) {
         b->made_n = made_n;
         if (made_n != NULL) {
             ++*made_n;
         }
-    }
-    user->binding = b;
-    if (user->is_waiting) {
-        hg_list_add_first(&b->users, &user->link);
-    } else {
-        hg_list_add_last(&b->users, &user->link);
     }
     review(b);
 }
@@ -422,12 +443,17 @@ static void use(struct hg_binding *b, struct hg_binding_user *user, uint32_t *ma
 bool hg_bindings_add(struct hg_bindings *of, struct hg_bytes exchange, struct hg_bytes key,
                      struct hg_binding_user *user, uint32_t *made_n)
 {
-    struct hg_binding *b = get(of, exchange, key);
-    if (b != NULL) {
-        user->is_waiting = true;
-        use(b, user, made_n);
+    struct hg_binding_wait *wait = hg_alloc(sizeof(*wait));
+    struct hg_binding *b = wait == NULL ? NULL : get(of, exchange, key);
+    if (b == NULL) {
+        hg_free(wait);
+        return false;
     }
-    return b != NULL;
+    *wait = (struct hg_binding_wait){.next = b->waits, .user = user};
+    b->waits = wait;
+    user->wait = wait;
+    use(b, user, made_n);
+    return true;
 }
 
 bool hg_bindings_keep(struct hg_bindings *of, struct hg_bytes exchange, struct hg_bytes key,
@@ -446,9 +472,11 @@ void hg_bindings_remove(struct hg_binding_user *user)
     if (b == NULL) {
         return;
     }
-    hg_list_remove(&user->link);
-    user->binding = NULL;
-    if (is_wanted(b)) {
+    if (user->wait != NULL) {
+        user->wait->user = NULL;
+    }
+    *user = (struct hg_binding_user){0};
+    if (--b->users_n > 0) {
         return;
     }
     if (b->made_n != NULL) {

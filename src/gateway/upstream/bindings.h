@@ -8,18 +8,23 @@
 #include "amqp/amqp_channel.h"
 #include "base/counter.h"
 #include "base/map.h"
+#include "upstream/binding_user.h"
 #include "upstream/link.h"
 
 struct hg_upstream_metrics;
+
+struct hg_binding_queue { /* a binding is in one at most */
+    struct hg_binding *first, *last;
+};
 
 struct hg_binder {
     struct hg_link *link; /* borrowed */
     struct hg_log *log;
     struct hg_upstream_metrics *metrics;
-    struct hg_amqp_channel *channel; /* NULL: closed; opened when there is something to do */
-    struct hg_list todo;             /* bindings that wait for a method to be sent */
-    struct hg_list inflight;         /* sent, oldest first: RabbitMQ answers in order */
-    struct hg_list told;             /* bindings with somebody to tell at the end of the turn */
+    struct hg_amqp_channel *channel;  /* NULL: closed; opened when there is something to do */
+    struct hg_binding_queue todo;     /* that wait for a method to be sent */
+    struct hg_binding_queue inflight; /* sent, oldest first: RabbitMQ answers in order */
+    struct hg_binding_queue told;     /* with somebody to tell at the end of the turn */
     size_t inflight_n;
     struct hg_defer work;
 };
@@ -33,15 +38,6 @@ void hg_binder_lost(struct hg_binder *b);
 void hg_binder_reset(struct hg_binder *b);
 /* After hg_link_close; before or after the bindings of its queues are closed. */
 void hg_binder_close(struct hg_binder *b);
-
-struct hg_binding;
-
-/* Who wants a binding; inside its owner, zeroed, in place until it was removed. */
-struct hg_binding_user {
-    struct hg_list link;
-    struct hg_binding *binding; /* NULL: none */
-    bool is_waiting;            /* has not been told yet */
-};
 
 struct hg_bindings_ops {
     /* OK: the binding exists in RabbitMQ. NO_EXCHANGE, NOT_ALLOWED, REFUSED, …: it does not, and
@@ -72,8 +68,11 @@ void hg_bindings_open(struct hg_bindings *b, struct hg_binder *binder, struct hg
 void hg_bindings_declared(struct hg_bindings *b, struct hg_bytes queue);
 /* It may be gone: nothing is asked until it is declared again. */
 void hg_bindings_undeclared(struct hg_bindings *b);
-/* Forgets them; what is bound stays bound, and what was to be bound or unbound still is where the
- * queue is there. Users have no binding afterwards. */
+/* The queue is nobody's concern here any more: what is bound stays bound, and what was to be bound
+ * or unbound still is where the queue is there. Users are told nothing more, and are still to be
+ * removed. */
+void hg_bindings_forget(struct hg_bindings *b);
+/* Everything ends, users included. */
 void hg_bindings_close(struct hg_bindings *b);
 
 /* The binding of the queue to exchange with key, at most 255 bytes each. If it is the first user,

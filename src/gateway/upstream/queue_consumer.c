@@ -58,7 +58,7 @@ static struct hg_upstream_metrics *metrics_of(const struct hg_queue_consumer *q)
 /* Without closing the channel: for one that RabbitMQ closed, too. */
 static void free_consumer(struct hg_queue_consumer *q)
 {
-    hg_bindings_close(&q->bindings);
+    hg_bindings_forget(&q->bindings);
     hg_seat_leave(&q->seat);
     hg_timer_stop(&q->again);
     hg_net_undefer(&q->ack);
@@ -248,7 +248,9 @@ static void lost(struct hg_seat *seat)
 
 static void abandon(struct hg_seat *seat)
 {
-    free_consumer(consumer_of(seat));
+    struct hg_queue_consumer *q = consumer_of(seat);
+    hg_bindings_close(&q->bindings);
+    free_consumer(q);
 }
 
 static const struct hg_seat_ops seat_ops = {.start = start, .lost = lost, .abandon = abandon};

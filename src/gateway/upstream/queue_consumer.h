@@ -54,7 +54,7 @@ enum hg_status hg_queue_consumer_ack(struct hg_queue_consumer *q, struct hg_tick
 enum hg_status hg_queue_consumer_nack(struct hg_queue_consumer *q, struct hg_ticket ticket,
                                       bool is_requeue);
 /* What has no answer yet goes back into the queue. Without a link the queue stays, whatever is
- * asked. Users of its bindings have none afterwards. NULL is fine. */
+ * asked. Users of its bindings are still to be removed. NULL is fine. */
 void hg_queue_consumer_close(struct hg_queue_consumer *q, enum hg_queue_end how);
 
 #endif
