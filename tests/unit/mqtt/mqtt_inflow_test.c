@@ -3,6 +3,7 @@
  * heart. */
 #include "adapters/mqtt/mqtt_inflow.h"
 
+#include "base/mem.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
 
@@ -120,6 +121,85 @@ static void without_memory_nothing_changes(void **state)
     assert_int_equal(seam_live(), 0);
 }
 
+static void what_is_refused_in_5_frees_its_identifier(void **state)
+{
+    struct hg_mqtt_in in = {0};
+    struct hg_mqtt_in_entry entry;
+    static const uint8_t reasons[] = {0x00, 0x10, 0x80, 0x97};
+    (void)state;
+    for (size_t i = 0; i < sizeof(reasons); i++) {
+        assert_true(hg_mqtt_in_reserve(&in));
+        uint32_t seq = hg_mqtt_in_push(&in, 7, 2, 0);
+        hg_mqtt_in_find(&in, seq)->state = HG_MQTT_IN_ACK;
+        hg_mqtt_in_find(&in, seq)->reason = reasons[i];
+        assert_true(hg_mqtt_in_pop(&in, &entry));
+        assert_int_equal(hg_mqtt_in_use(&in, 7),
+                         reasons[i] < 0x80 ? HG_MQTT_RECEIVED : HG_MQTT_FREE);
+        hg_mqtt_in_release(&in, 7);
+    }
+    hg_mqtt_in_close(&in);
+    assert_int_equal(seam_live(), 0);
+}
+
+static void what_was_received_goes_on_in_another_ledger(void **state)
+{
+    struct hg_mqtt_in in = {0};
+    struct hg_mqtt_in other = {0};
+    struct hg_mqtt_in_entry entry;
+    uint16_t *ids = NULL;
+    size_t n = 1;
+    (void)state;
+    assert_true(hg_mqtt_in_list(&in, &ids, &n));
+    assert_int_equal(n, 0);
+    assert_null(ids);
+    for (uint16_t id = 1; id <= 10; id++) { /* the later ones are under way */
+        assert_true(hg_mqtt_in_reserve(&in));
+        uint32_t seq = hg_mqtt_in_push(&in, id, 2, 0);
+        hg_mqtt_in_find(&in, seq)->state = id <= 5 ? HG_MQTT_IN_ACK : HG_MQTT_IN_WAITING;
+    }
+    while (hg_mqtt_in_pop(&in, &entry)) {
+    }
+    seam_fail_alloc(1);
+    assert_false(hg_mqtt_in_list(&in, &ids, &n));
+    seam_fail_alloc(0);
+    assert_true(hg_mqtt_in_list(&in, &ids, &n));
+    assert_int_equal(n, 5);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(hg_mqtt_in_restore(&other, ids[i]));
+    }
+    hg_free(ids);
+    assert_int_equal(other.restored_n, 5);
+    for (uint16_t id = 1; id <= 10; id++) {
+        assert_int_equal(hg_mqtt_in_use(&other, id), id <= 5 ? HG_MQTT_RECEIVED : HG_MQTT_FREE);
+    }
+    hg_mqtt_in_close(&other);
+    seam_fail_alloc(1);
+    assert_false(hg_mqtt_in_restore(&other, 1));
+    seam_fail_alloc(0);
+    hg_mqtt_in_close(&in);
+    assert_int_equal(seam_live(), 0);
+}
+
+static void what_an_entry_owns_goes_with_it(void **state)
+{
+    struct hg_mqtt_in in = {0};
+    struct hg_mqtt_in_entry entry;
+    const struct hg_message_parts parts = {.body = HG_BYTES("x")};
+    (void)state;
+    for (uint16_t id = 1; id <= 2; id++) {
+        assert_true(hg_mqtt_in_reserve(&in));
+        uint32_t seq = hg_mqtt_in_push(&in, id, 1, 0);
+        hg_mqtt_in_find(&in, seq)->text_own = hg_buf_copy(HG_BYTES("why"));
+        hg_mqtt_in_find(&in, seq)->spare_own = hg_message_new(&parts);
+        hg_mqtt_in_find(&in, seq)->state = HG_MQTT_IN_ACK;
+    }
+    assert_true(hg_mqtt_in_pop(&in, &entry));
+    hg_buf_unref(entry.text_own);
+    hg_message_unref(entry.spare_own);
+    hg_mqtt_in_close(&in);
+    assert_int_equal(seam_live(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -128,6 +208,9 @@ int main(void)
         cmocka_unit_test(identifiers_are_found_however_they_collide),
         cmocka_unit_test(all_identifiers_may_be_in_use),
         cmocka_unit_test(without_memory_nothing_changes),
+        cmocka_unit_test(what_is_refused_in_5_frees_its_identifier),
+        cmocka_unit_test(what_was_received_goes_on_in_another_ledger),
+        cmocka_unit_test(what_an_entry_owns_goes_with_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

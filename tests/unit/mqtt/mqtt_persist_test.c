@@ -511,10 +511,68 @@ static void scripts_hold_at_every_split(void **state)
     }
 }
 
+/* ---- Without a script ---- */
+
+static void feed_hex(struct core_fake *f, const char *hex)
+{
+    struct hg_writer bytes = {0};
+    seam_spare(true);
+    hex_read(&bytes, hex);
+    core_feed(f, hg_writer_view(&bytes));
+    seam_spare(false);
+    core_turn(f);
+    hg_writer_close(&bytes);
+}
+
+/* A session that comes back, with a subscription, something received and something sent, publishes
+ * and leaves. */
+static void live_through(struct core_fake *f)
+{
+    static const char *const acts[] = {
+        "10 1f 0004 4d515454 05 04 0000 05 11 0000003c 0001 63 05 18 0000000a 0001 77 0001 78",
+        "82 07 0001 00 0001 75 02",
+        "34 06 0001 74 0001 00"
+        "32 09 0001 74 0002 03 23 0001",
+        "a2 06 0003 00 0001 75",
+    };
+    for (size_t i = 0; i < sizeof(acts) / sizeof(acts[0]); i++) {
+        feed_hex(f, acts[i]);
+        core_pass(f, 64);
+    }
+    while (!hg_list_is_empty(&f->publishes)) {
+        core_settle(f, 0, HG_REJECTED, "full");
+    }
+    hg_conn_close(f->conn, HG_PEER_LOST);
+    core_pass(f, 5000);
+}
+
+/* Whatever allocation fails, the session ends or goes on; nothing leaks, nothing is held for ever. */
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    size_t allocs = 1;
+    for (size_t n = 1; n <= allocs; n++) {
+        struct core_fake f;
+        core_open(&f);
+        is_kept(&f);
+        core_connect(&f, &hg_mqtt_adapter, NULL);
+        seam_fail_alloc(n);
+        live_through(&f);
+        allocs = seam_allocs();
+        seam_fail_alloc(0);
+        assert_true(hg_list_is_empty(&f.claims)); /* the identifier is free again */
+        assert_true(hg_list_is_empty(&f.queues));
+        core_close(&f);
+        assert_int_equal(seam_live(), 0);
+    }
+    assert_true(allocs > 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scripts_hold_at_every_split),
+        cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
