@@ -72,6 +72,29 @@ static void write_rule(const struct hg_rule_spec *rule, struct hg_writer *out)
                      rule->on_reject == HG_REJECT_WITHHOLD ? ", rejects withheld" : "");
 }
 
+static void write_routes(const char *way, const struct hg_bridge_route *routes, size_t n,
+                         struct hg_writer *out)
+{
+    bool is_in = way[0] == 'i';
+    for (size_t i = 0; i < n; i++) {
+        const struct hg_bridge_route *r = &routes[i];
+        hg_writer_printf(out, "  %-3s %s -> %s (QoS %u)\n", way,
+                         is_in ? r->remote_filter : r->local_filter,
+                         is_in ? r->local_filter : r->remote_filter, r->qos);
+    }
+}
+
+static void write_bridges(const struct hg_config *c, struct hg_writer *out)
+{
+    for (size_t i = 0; i < c->bridges_n; i++) {
+        const struct hg_bridge_spec *b = &c->bridges[i];
+        hg_writer_printf(out, "bridge %s to %s port %u (MQTT %s%s)\n", b->name, b->host, b->port,
+                         b->is_v5 ? "5" : "3.1.1", b->is_tls ? ", TLS" : "");
+        write_routes("in", b->in, b->in_n, out);
+        write_routes("out", b->out, b->out_n, out);
+    }
+}
+
 void hg_check_command(const struct hg_config *c, struct hg_writer *out)
 {
     hg_writer_printf(out, "%s: fine\ngateway %s, %u worker%s\n", c->file, c->name, c->workers,
@@ -81,6 +104,7 @@ void hg_check_command(const struct hg_config *c, struct hg_writer *out)
     for (size_t i = 0; i < c->rules_n; i++) {
         write_rule(&c->rules[i], out);
     }
+    write_bridges(c, out);
     struct hg_writer findings = {0};
     size_t n = hg_rules_report(c->table, &findings);
     hg_writer_printf(out, "%zu finding%s\n", n, n == 1 ? "" : "s");

@@ -62,8 +62,6 @@ class Client:
 
 
 class Bridges(E2E):
-    also_on_release = True
-
     def site(self, *lines):
         return self.open(Site(*lines))
 
@@ -179,6 +177,7 @@ class Carrying(Bridges):
 
 
 class Losing(Bridges):
+    also_on_release = True
     N = 600
 
     def test_nothing_is_lost_and_qos_2_not_doubled_when_the_site_restarts(self):

@@ -20,8 +20,8 @@ void hg_config_schema_check_queue(struct hg_config_reader *r, const struct hg_co
 void hg_config_schema_check_rule(struct hg_config_reader *r, const struct hg_config_node *element,
                                  void *into);
 
-void hg_config_schema_check_bridge(struct hg_config_reader *r,
-                                   const struct hg_config_node *element, void *into);
+void hg_config_schema_check_bridge(struct hg_config_reader *r, const struct hg_config_node *element,
+                                   void *into);
 
 /* The last rule of every table: what RabbitMQ's plugins do. */
 extern const struct hg_rule_spec hg_config_schema_builtin_rule;
