@@ -630,6 +630,14 @@ enum hg_status hg_retained_serve(struct hg_session *s, struct hg_sub *sub, struc
     return HG_OK;
 }
 
+enum hg_status hg_retained_serve_then(struct hg_session *s, struct hg_sub *sub,
+                                      struct hg_bytes filter,
+                                      void (*found)(struct hg_session *s, struct hg_sub *sub))
+{
+    (void)found; /* as if it were at once */
+    return hg_retained_serve(s, sub, filter);
+}
+
 void hg_retained_resume(struct hg_session *s)
 {
     (void)s;
@@ -913,7 +921,7 @@ bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_b
     r->claim = claim;
     r->id = text_of(client_id);
     hg_list_add_last(&f->claims, &r->link);
-    *claim = (struct hg_claim){.worker = worker, .ops = ops, .record = r, .epoch = ++f->epoch};
+    *claim = (struct hg_claim){.ops = ops, .record = r, .epoch = ++f->epoch};
     return true;
 }
 

@@ -149,7 +149,7 @@ bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_b
         hg_free(r);
         return false;
     }
-    *claim = (struct hg_claim){.worker = worker, .ops = ops, .record = r, .epoch = epoch};
+    *claim = (struct hg_claim){.ops = ops, .record = r, .epoch = epoch};
     return true;
 }
 
@@ -159,7 +159,7 @@ void hg_claim_close(struct hg_claim *claim)
     if (r == NULL) {
         return;
     }
-    struct hg_directory *d = claim->worker->gateway->directory;
+    struct hg_directory *d = r->worker->gateway->directory;
     claim->record = NULL;
     r->claim = NULL;
     uv_mutex_lock(&d->lock);
@@ -180,7 +180,7 @@ void hg_claim_on_mail(struct hg_mail *mail)
         hg_free(r);
         return;
     }
-    struct hg_directory *d = claim->worker->gateway->directory;
+    struct hg_directory *d = r->worker->gateway->directory;
     uv_mutex_lock(&d->lock);
     /* Superseded before it heard of the grant: it hears of the loss alone. */
     bool tells_granted = r->is_granted && !r->is_lost && !r->knows_granted;

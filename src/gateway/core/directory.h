@@ -22,7 +22,6 @@ struct hg_claim_ops { /* on the claim's worker, from the loop: never from inside
 };
 
 struct hg_claim { /* inside the session that claims; stays in place until hg_claim_close */
-    struct hg_worker *worker;
     const struct hg_claim_ops *ops;
     struct hg_claim_record *record; /* the directory's own; NULL: not claimed */
     uint64_t epoch;                 /* differs from that of every other claim of this process */

@@ -283,6 +283,7 @@ static void free_routing(struct hg_routing *r)
         }
     }
     hg_map_close(&r->by_exchange);
+    hg_pool_close(&r->links);
     hg_writer_close(&r->text);
     hg_free(r->matches);
     hg_free(r->headers);
@@ -309,6 +310,7 @@ bool hg_routing_open(struct hg_worker *w)
     }
     r->worker = w;
     hg_map_open(&r->by_exchange);
+    hg_subscribe_pool_open(&r->links);
     hg_list_init(&r->held);
     hg_list_init(&r->retaining);
     hg_timer_init(&r->held_timer, fire_held);

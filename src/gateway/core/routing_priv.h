@@ -35,6 +35,7 @@ struct hg_routing {
     struct hg_trie *by_address[HG_PROTO_N];
     struct hg_map by_exchange; /* exchange -> struct source_index */
     struct rule_bindings *by_rule;
+    struct hg_pool links; /* of the subscriptions that have one */
     bool is_feed_up, is_publisher_up;
     void (*drained)(struct hg_worker *w); /* NULL: not draining */
     struct hg_timer drain_timer;
@@ -60,6 +61,7 @@ void hg_session_release_held(struct hg_routing *r, bool only_overdue);
 void hg_session_settle(void *session, uint64_t id, enum hg_status outcome, struct hg_bytes reason);
 /* How subscriptions hear of their bindings, on the feed as on queues of their own. */
 extern const struct hg_bindings_ops hg_subscribe_bindings_ops;
+void hg_subscribe_pool_open(struct hg_pool *pool);
 /* Where subscriptions bind such a queue. */
 struct hg_bindings *hg_queue_bindings(struct hg_queue *q);
 /* Its connection is about to go: nothing is shown to it any more. False for one without a

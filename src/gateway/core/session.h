@@ -112,6 +112,7 @@ struct hg_sub {
     /* what it holds in RabbitMQ: feed bindings, consumers; core/session.c's own */
     struct hg_sub_link *links;
     uint16_t links_n, waiting_n;
+    bool has_pooled_link;   /* core/subscribe.c's own, too */
     bool takes_redelivered; /* QoS 1 and up: is shown redelivered messages */
     bool is_live;           /* subscribed() has been told OK */
 };

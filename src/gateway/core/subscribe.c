@@ -23,6 +23,14 @@ struct hg_sub_link {
     bool is_whole_queue; /* consumes a queue as it is: whatever is in it, is for the subscriber */
 };
 
+enum { POOL_SLAB_N = 64 };
+
+/* Most subscriptions have a single link: no allocation of its own for each. */
+void hg_subscribe_pool_open(struct hg_pool *pool)
+{
+    hg_pool_open(pool, sizeof(struct hg_sub_link), POOL_SLAB_N);
+}
+
 static const uint32_t SOURCE = UINT32_MAX; /* as a link's rule: subscribed to by RabbitMQ's names */
 
 /* A declaration that a session waits for. */
@@ -202,7 +210,11 @@ void hg_unsubscribe(struct hg_sub *sub)
     for (size_t i = 0; i < sub->links_n; i++) {
         give_back(&sub->links[i]);
     }
-    hg_free(sub->links);
+    if (sub->has_pooled_link) {
+        hg_pool_put(&r->links, sub->links);
+    } else {
+        hg_free(sub->links);
+    }
     sub->links = NULL;
     sub->links_n = sub->waiting_n = 0;
     hg_list_remove(&sub->session_link);
@@ -219,7 +231,9 @@ static enum hg_status begin(struct hg_session *s, struct hg_sub *sub, size_t lin
         *why_out = "the client has as many subscriptions as [limits] max_subscriptions allows";
         return HG_TOO_MANY;
     }
-    sub->links = hg_zalloc(links_n * sizeof(*sub->links));
+    sub->has_pooled_link = links_n == 1;
+    sub->links = sub->has_pooled_link ? hg_pool_get(&routing_of(s)->links)
+                                      : hg_zalloc(links_n * sizeof(*sub->links));
     if (sub->links == NULL) {
         return HG_NO_MEMORY;
     }
