@@ -15,6 +15,7 @@ struct place {               /* of one filter in a SUBSCRIBE or UNSUBSCRIBE */
     uint8_t code;
     bool is_waiting;     /* for RabbitMQ's answer */
     bool wants_retained; /* once it is answered */
+    bool is_looking;     /* for what is retained */
 };
 
 /* A packet whose answer waits: for RabbitMQ, then for the session's record. */
@@ -129,12 +130,19 @@ static bool write_answer(struct hg_mqtt_session *s, const struct pending *p, str
     return is_ok && !w->failed;
 }
 
-/* Begins as soon as the subscription is live, so that what is published after SUBACK comes once. */
-static void serve_retained(struct hg_mqtt_session *s, const struct place *place)
+static void on_found(struct hg_session *base, struct hg_sub *sub);
+
+/* Looks for it as soon as the subscription is live. SUBACK waits until it is found: what is retained
+ * after SUBACK comes once, as it is published. */
+static void serve_retained(struct hg_mqtt_session *s, struct place *place)
 {
     struct hg_mqtt_sub *sub = place->sub;
-    if (place->wants_retained && !sub->is_sys &&
-        hg_retained_serve(&s->base, &sub->base, filter_of(sub)) != HG_OK) {
+    if (!place->wants_retained || sub->is_sys) {
+        return;
+    }
+    enum hg_status status = hg_retained_serve_then(&s->base, &sub->base, filter_of(sub), on_found);
+    place->is_looking = status == HG_HELD;
+    if (status == HG_NO_MEMORY) {
         hg_conn_close(s->base.conn, HG_NO_MEMORY);
     }
 }
@@ -182,8 +190,7 @@ static void complete(struct hg_mqtt_session *s, struct pending *p)
 
 void hg_mqtt_saved(struct hg_mqtt_session *s, uint32_t number, enum hg_status status)
 {
-    if (status !=
-        HG_OK) { /* what was promised would be forgotten: the client had better ask again */
+    if (status != HG_OK) { /* it would be forgotten: the client had better ask again */
         hg_mqtt_end(s, 0, status, "the session's subscriptions cannot be saved");
         return;
     }
@@ -215,12 +222,13 @@ static void resolve_place(struct hg_mqtt_session *s, struct pending *p, struct p
                           enum hg_status outcome)
 {
     place->is_waiting = false;
-    p->waiting_n--;
     if (outcome == HG_OK) {
         p->must_save = true;
         serve_retained(s, place);
+        p->waiting_n -= !place->is_looking;
         return;
     }
+    p->waiting_n--;
     place->code = code_for(s, outcome);
     place->sub->waiting_n--;
     place->sub = NULL;
@@ -238,9 +246,12 @@ static void resolve_in(struct hg_mqtt_session *s, struct pending *p, struct hg_m
         }
         if (place->sub == sub && place->is_waiting) {
             resolve_place(s, p, place, outcome);
+        } else if (place->sub == sub && place->is_looking && outcome != HG_OK) {
+            place->is_looking = false; /* it was granted all the same */
+            p->waiting_n--;
         }
     }
-    while (p->first < p->n && !p->places[p->first].is_waiting) {
+    while (p->first < p->n && !p->places[p->first].is_waiting && !p->places[p->first].is_looking) {
         p->first++; /* RabbitMQ answers in order: the next is found at once */
     }
 }
@@ -261,19 +272,47 @@ static void resolve(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, enum hg_
     }
 }
 
-/* No place knows it any more (or all of them know `heir` instead). */
+/* What a subscription is to be served is found: the oldest place that waits for that is done. */
+static void on_found(struct hg_session *base, struct hg_sub *sub)
+{
+    struct hg_mqtt_session *s = hg_mqtt_session_of(base);
+    HG_LIST_FOREACH (it, &s->subacks) {
+        struct pending *p = HG_LIST_ENTRY(it, struct pending, link);
+        for (uint32_t i = 0; i < p->n; i++) {
+            struct place *place = &p->places[i];
+            if (!place->is_looking || place->sub != sub_of(sub)) {
+                continue;
+            }
+            place->is_looking = false;
+            if (--p->waiting_n == 0) {
+                complete(s, p);
+            }
+            return;
+        }
+    }
+}
+
+/* No place knows it any more (or all of them know `heir` instead, and look anew once that is live). */
 static void pass_places(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub,
                         struct hg_mqtt_sub *heir)
 {
     HG_LIST_FOREACH (it, &s->subacks) {
         struct pending *p = HG_LIST_ENTRY(it, struct pending, link);
         for (uint32_t i = 0; i < p->n && sub->waiting_n > 0; i++) {
-            if (p->places[i].sub == sub) {
-                p->places[i].sub = heir;
-                sub->waiting_n--;
-                if (heir != NULL) {
-                    heir->waiting_n++;
-                }
+            struct place *place = &p->places[i];
+            if (place->sub != sub) {
+                continue;
+            }
+            place->sub = heir;
+            sub->waiting_n--;
+            if (place->is_looking) {
+                place->is_looking = false;
+                place->is_waiting = heir != NULL;
+                p->waiting_n -= heir == NULL;
+                p->first = i < p->first ? i : p->first;
+            }
+            if (heir != NULL) {
+                heir->waiting_n++;
             }
         }
     }
@@ -601,25 +640,13 @@ static enum hg_status check_room(struct hg_mqtt_session *s)
     return HG_OK;
 }
 
-static const char *check_subscribe(const struct hg_mqtt_subscribe *packet)
-{
-    struct hg_bytes rest = packet->filters;
-    struct hg_mqtt_filter f;
-    while (hg_mqtt_next_filter(&rest, HG_MQTT_SUBSCRIBE, &f)) {
-        if (f.is_no_local && hg_mqtt_group_is(f.filter)) { /* [MQTT-3.8.3-4] */
-            return "a shared subscription must not ask for no-local";
-        }
-    }
-    return NULL;
-}
-
 static void subscribe_place(struct hg_mqtt_session *s, struct pending *p, struct place *place,
                             const struct hg_session_filter *f)
 {
     const char *why = NULL;
     enum hg_status status = subscribe(s, f, place, &why);
     place->code = status == HG_OK ? f->qos : code_for(s, status);
-    p->waiting_n += place->is_waiting;
+    p->waiting_n += place->is_waiting || place->is_looking;
     if (status == HG_OK) {
         p->must_save = p->must_save || !place->is_waiting;
         return;
@@ -636,8 +663,7 @@ enum hg_status hg_mqtt_on_subscribe(struct hg_mqtt_session *s,
         *rule = "SUBSCRIBE has more topic filters than [limits] max_subscriptions allows";
         return HG_TOO_MANY;
     }
-    *rule = check_subscribe(packet);
-    enum hg_status status = *rule != NULL ? HG_PROTOCOL_ERROR : check_room(s);
+    enum hg_status status = check_room(s);
     if (status != HG_OK) {
         return status;
     }

@@ -37,7 +37,8 @@ struct serving {
     struct hg_session *session;
     struct hg_sub *sub;
     struct hg_state_wait until_read;
-    struct hg_retained **found; /* NULL: not looked for yet */
+    void (*tell)(struct hg_session *s, struct hg_sub *sub); /* NULL: nobody waits for `found` */
+    struct hg_retained **found;                             /* NULL: not looked for yet */
     size_t n, next;
     struct hg_map newer; /* name -> struct newer */
     struct hg_timer timer;
@@ -296,10 +297,15 @@ static void on_serving_read(struct hg_state_wait *wait, enum hg_status status)
     if (has_failed) {
         hg_count(&s->worker->metrics.proto[s->proto].dropped, 1);
     }
+    if (v->tell != NULL) {
+        v->tell(s, v->sub);
+    }
     go_on(v);
 }
 
-enum hg_status hg_retained_serve(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter)
+enum hg_status hg_retained_serve_then(struct hg_session *s, struct hg_sub *sub,
+                                      struct hg_bytes filter,
+                                      void (*found)(struct hg_session *s, struct hg_sub *sub))
 {
     if (hg_state_index_of(s->worker->gateway) == NULL) {
         return HG_OK;
@@ -310,6 +316,7 @@ enum hg_status hg_retained_serve(struct hg_session *s, struct hg_sub *sub, struc
     }
     v->session = s;
     v->sub = sub;
+    v->tell = found;
     v->resume.run = resume;
     hg_map_open(&v->newer);
     v->filter_n = filter.n;
@@ -318,7 +325,13 @@ enum hg_status hg_retained_serve(struct hg_session *s, struct hg_sub *sub, struc
     hg_list_add_last(&s->servings, &v->job.link);
     v->until_read.done = on_serving_read;
     hg_state_barrier(s->worker, &v->until_read);
-    return HG_OK;
+    return HG_HELD;
+}
+
+enum hg_status hg_retained_serve(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter)
+{
+    enum hg_status status = hg_retained_serve_then(s, sub, filter, NULL);
+    return status == HG_HELD ? HG_OK : status;
 }
 
 static struct serving *serving_of(struct hg_list *link)

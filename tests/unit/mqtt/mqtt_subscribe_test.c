@@ -57,7 +57,7 @@ static const struct core_script scripts[] = {
         {SILENCE, ""},
         {SUBSCRIBED, ""},
         {EXPECT, "90 05 0001 00 80 02"},
-        {CALLS, "unsubscribe b; serve a; serve c"}}},
+        {CALLS, "serve c; unsubscribe b; serve a"}}},
     {"a filter that no rule meets fails, and only it", refuses_filters, {
         HELLO,
         {SEND, "82 06 0001 0001 61 00"},
