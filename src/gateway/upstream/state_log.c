@@ -16,7 +16,8 @@ enum {
     REBIND_MS = 60000, /* an exchange that was deleted and made again has lost its bindings */
     SEGMENT_BYTES_MAX = 16 << 20,
     SEGMENTS_N = 8, /* at least, in the log's size: RabbitMQ truncates by whole ones */
-    LOCKED = 405,   /* AMQP reply codes: somebody has it to himself */
+    NOT_FOUND = 404,
+    LOCKED = 405, /* AMQP reply codes: somebody has it to himself */
     NOT_IMPLEMENTED = 540
 };
 
@@ -213,6 +214,13 @@ static void on_reading_close(void *ctx, const struct hg_amqp_close *why)
     struct hg_state_log *l = ctx;
     l->reading = NULL;
     hg_count(&l->config.metrics->upstream_channel_closes, 1);
+    if (l->step == HG_STATE_LOG_DECLARING && why->code == NOT_FOUND) {
+        /* It is there, but a RabbitMQ that has just started has not opened it yet. */
+        HG_LOG_LIMITED(l->config.log, HG_LOG_WARN, "state.log_away", hg_bytes_str(l->config.name),
+                       HG_F_STR("queue", l->config.name), HG_F_BYTES("rabbitmq_says", why->text));
+        become_down(l); /* `retry` tries again */
+        return;
+    }
     if (l->step == HG_STATE_LOG_DECLARING) {
         snprintf(l->why, sizeof(l->why), "%.*s", HG_BYTES_FMT(why->text));
         l->step = HG_STATE_LOG_ADOPTING;

@@ -325,6 +325,19 @@ static void a_log_of_another_size_is_taken_as_it_is(void **state)
     close_bench(t);
 }
 
+static void a_log_that_rabbitmq_has_not_opened_yet_is_waited_for(void **state)
+{
+    (void)state;
+    static const struct script lines[] = {
+        {"log", AMQP_QUEUE_DECLARE_METHOD, true, 404, "NOT_FOUND - home node is down", 2}};
+    struct bench *t = open_bench(lines, 1);
+    assert_int_equal(t->ups_n, 0);
+    seam_net_pass(&t->sn, 6500);
+    assert_int_equal(t->refused_n, 0);
+    assert_int_equal(t->ups_n, 1);
+    close_bench(t);
+}
+
 static void a_broker_without_streams_says_so_once(void **state)
 {
     (void)state;
@@ -502,6 +515,7 @@ int main(void)
         cmocka_unit_test(a_deleted_log_is_declared_and_read_anew),
         cmocka_unit_test(a_record_that_found_no_memory_comes_again),
         cmocka_unit_test(a_log_of_another_size_is_taken_as_it_is),
+        cmocka_unit_test(a_log_that_rabbitmq_has_not_opened_yet_is_waited_for),
         cmocka_unit_test(a_broker_without_streams_says_so_once),
         cmocka_unit_test(a_broker_that_ends_the_connection_has_no_streams_either),
         cmocka_unit_test(a_queue_that_is_no_stream_is_refused),
