@@ -96,16 +96,14 @@ struct hg_stream *hg_tcp_connect(struct hg_net *net, const char *host, uint16_t 
 
 void hg_net_defer(struct hg_net *net, struct hg_defer *defer)
 {
-    if (!defer->is_set) {
-        defer->is_set = true;
+    if (!hg_defer_is_set(defer)) {
         hg_list_add_last(&net->deferred, &defer->link);
     }
 }
 
 void hg_net_undefer(struct hg_defer *defer)
 {
-    if (defer->is_set) {
-        defer->is_set = false;
+    if (hg_defer_is_set(defer)) {
         hg_list_remove(&defer->link);
     }
 }

@@ -14,13 +14,16 @@
 #    define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #endif
 
+/* Of pointers and of the integers that objects are made of. */
+enum { OBJECT_ALIGN = _Alignof(uint64_t) };
+
 struct link {
     struct link *next;
 };
 
 struct slab {
     struct slab *next;
-    _Alignas(16) uint8_t objects[];
+    _Alignas(OBJECT_ALIGN) uint8_t objects[];
 };
 
 /* A free object is only its link; AddressSanitizer reports who touches the rest. */
@@ -36,7 +39,9 @@ static void chain(struct hg_pool *pool, void *object)
 void hg_pool_open(struct hg_pool *pool, size_t object_bytes, size_t slab_n)
 {
     HG_CHECK(object_bytes > 0 && slab_n > 0);
-    *pool = (struct hg_pool){.object_bytes = (object_bytes + 15) & ~(size_t)15, .slab_n = slab_n};
+    *pool = (struct hg_pool){.object_bytes =
+                                 (object_bytes + OBJECT_ALIGN - 1) / OBJECT_ALIGN * OBJECT_ALIGN,
+                             .slab_n = slab_n};
 }
 
 void hg_pool_close(struct hg_pool *pool)

@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 struct hg_pool {
-    size_t object_bytes; /* rounded up to 16 */
+    size_t object_bytes; /* rounded up to 8 */
     size_t slab_n;       /* objects in a slab */
     void *free_list;
     void *slabs;

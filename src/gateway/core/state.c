@@ -588,7 +588,7 @@ bool hg_state_is_idle(const struct hg_worker *w)
     /* The others' barriers go through the first worker. */
     bool is_needed = is_home(w) && atomic_load(&port->state->ports_n) > 1;
     return !is_needed && hg_list_is_empty(&port->writes) && hg_list_is_empty(&port->waits) &&
-           !port->ask.is_set && !port->announce.is_set;
+           !hg_defer_is_set(&port->ask) && !hg_defer_is_set(&port->announce);
 }
 
 void hg_state_stop(struct hg_worker *w)

@@ -74,6 +74,7 @@ bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, st
         hg_free(net->payload_buf);
         return false;
     }
+    loop->data = net; /* an idle stream finds it there */
     hg_list_init(&net->dirty);
     hg_list_init(&net->deferred);
     hg_tcp_pools_open(net, TCP_SLAB_N, REQUEST_SLAB_N);
@@ -104,16 +105,14 @@ void hg_net_free(struct hg_net *net)
 
 void hg_net_defer(struct hg_net *net, struct hg_defer *defer)
 {
-    if (!defer->is_set) {
-        defer->is_set = true;
+    if (!hg_defer_is_set(defer)) {
         hg_list_add_last(&net->deferred, &defer->link);
     }
 }
 
 void hg_net_undefer(struct hg_defer *defer)
 {
-    if (defer->is_set) {
-        defer->is_set = false;
+    if (hg_defer_is_set(defer)) {
         hg_list_remove(&defer->link);
     }
 }

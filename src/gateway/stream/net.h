@@ -24,8 +24,12 @@ struct hg_ws_decoder;
 struct hg_defer {
     struct hg_list link;
     void (*run)(struct hg_defer *defer);
-    bool is_set;
 };
+
+static inline bool hg_defer_is_set(const struct hg_defer *defer)
+{
+    return defer->link.next != NULL && defer->link.next != &defer->link;
+}
 
 struct hg_net_counters {
     hg_counter bytes_in, bytes_out, writes, accepted, accept_errors, refused_limit;
@@ -36,7 +40,7 @@ struct hg_stream_limits {
 };
 
 struct hg_net {
-    uv_loop_t *loop;                /* borrowed */
+    uv_loop_t *loop;                /* borrowed; its `data` is the net */
     struct hg_wheel *wheel;         /* borrowed; advanced by the timer below */
     struct hg_log *log;             /* borrowed */
     struct hg_stream_limits limits; /* of every stream; hg_net_open sets defaults */

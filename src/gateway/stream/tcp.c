@@ -53,7 +53,6 @@ struct hg_tcp {
     uint8_t state; /* enum tcp_state */
     uint8_t why;   /* enum hg_status, for on_closed */
     bool is_reading : 1, is_over_high : 1, has_eof : 1, is_resolving : 1;
-    struct hg_net *net;
     struct hg_list dirty_link;
     struct hg_outq out;
     struct tcp_request *request;   /* NULL: the kernel takes more */
@@ -61,7 +60,7 @@ struct hg_tcp {
     _Atomic uint32_t *open_n;      /* the listener's count; NULL: none */
     uv_tcp_t handle;
 };
-_Static_assert(sizeof(struct hg_tcp) - sizeof(uv_tcp_t) <= 88,
+_Static_assert(sizeof(struct hg_tcp) - sizeof(uv_tcp_t) <= 80,
                "an idle connection has 1 KiB, its session included");
 
 static struct hg_tcp *tcp_of(const uv_handle_t *handle)
@@ -76,6 +75,11 @@ static struct hg_tcp *of_stream(const struct hg_stream *s)
     struct hg_tcp *t = HG_CONTAINER_OF(s, struct hg_tcp, stream);
     HG_CHECK(t->magic == TCP_MAGIC);
     return t;
+}
+
+static struct hg_net *net_of(const struct hg_tcp *t)
+{
+    return t->handle.loop->data;
 }
 
 static uv_stream_t *uv_of(struct hg_tcp *t)
@@ -119,7 +123,7 @@ static void on_handle_closed(uv_handle_t *handle)
         t->stream.user->on_closed(t->stream.user_ctx, (enum hg_status)t->why);
     }
     t->magic = 0;
-    hg_pool_put(&t->net->tcp_pool, t);
+    hg_pool_put(&net_of(t)->tcp_pool, t);
 }
 
 static void end(struct hg_tcp *t, enum hg_status why)
@@ -154,7 +158,7 @@ static bool set_deadline(struct hg_tcp *t, uint64_t in_ms)
         t->deadline->tcp = t;
         hg_timer_init(&t->deadline->timer, on_deadline);
     }
-    hg_wheel_set(t->net->wheel, &t->deadline->timer, hg_clock_ms() + in_ms);
+    hg_wheel_set(net_of(t)->wheel, &t->deadline->timer, hg_clock_ms() + in_ms);
     return true;
 }
 
@@ -163,7 +167,7 @@ static bool set_deadline(struct hg_tcp *t, uint64_t in_ms)
 static void mark_dirty(struct hg_tcp *t)
 {
     if (t->request == NULL && hg_list_is_empty(&t->dirty_link)) {
-        hg_list_add_last(&t->net->dirty, &t->dirty_link);
+        hg_list_add_last(&net_of(t)->dirty, &t->dirty_link);
     }
 }
 
@@ -194,7 +198,7 @@ static void after_progress(struct hg_tcp *t)
     if (hg_outq_is_empty(&t->out) && t->state == ST_FINISHING) {
         shut_down(t);
     }
-    if (t->is_over_high && hg_outq_bytes(&t->out) <= t->net->limits.low_bytes) {
+    if (t->is_over_high && hg_outq_bytes(&t->out) <= net_of(t)->limits.low_bytes) {
         t->is_over_high = false;
         if (t->state == ST_OPEN && t->stream.user->on_drained != NULL) {
             t->stream.user->on_drained(t->stream.user_ctx);
@@ -209,9 +213,9 @@ static void on_written(uv_write_t *write, int status)
     t->request = NULL;
     hg_outq_consume(&t->out, request->n);
     if (status == 0) {
-        hg_count(&t->net->counters.bytes_out, request->n);
+        hg_count(&net_of(t)->counters.bytes_out, request->n);
     }
-    hg_pool_put(&t->net->request_pool, request);
+    hg_pool_put(&net_of(t)->request_pool, request);
     if (t->state == ST_CLOSING) {
         return;
     }
@@ -229,7 +233,7 @@ static void on_written(uv_write_t *write, int status)
 static void wait_for_room(struct hg_tcp *t)
 {
     uv_buf_t bufs[WAIT_SLICES];
-    struct tcp_request *request = hg_pool_get(&t->net->request_pool);
+    struct tcp_request *request = hg_pool_get(&net_of(t)->request_pool);
     if (request == NULL) {
         end(t, HG_NO_MEMORY);
         return;
@@ -239,9 +243,9 @@ static void wait_for_room(struct hg_tcp *t)
     for (unsigned i = 0; i < n; i++) {
         request->n += bufs[i].len;
     }
-    hg_count(&t->net->counters.writes, 1);
+    hg_count(&net_of(t)->counters.writes, 1);
     if (uv_write(&request->write, uv_of(t), bufs, n, on_written) != 0) {
-        hg_pool_put(&t->net->request_pool, request);
+        hg_pool_put(&net_of(t)->request_pool, request);
         end(t, HG_PEER_LOST);
         return;
     }
@@ -257,14 +261,14 @@ static void flush(struct hg_tcp *t)
         for (unsigned i = 0; i < n; i++) {
             offered += bufs[i].len;
         }
-        hg_count(&t->net->counters.writes, 1);
+        hg_count(&net_of(t)->counters.writes, 1);
         int written = uv_try_write(uv_of(t), bufs, n);
         if (written < 0 && written != UV_EAGAIN) {
             end(t, HG_PEER_LOST);
             return;
         }
         if (written > 0) {
-            hg_count(&t->net->counters.bytes_out, (size_t)written);
+            hg_count(&net_of(t)->counters.bytes_out, (size_t)written);
             hg_outq_consume(&t->out, (size_t)written);
         }
         if (written < 0 || (size_t)written < offered) {
@@ -297,7 +301,7 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
     if (!hg_outq_push(&t->out, parts, parts_n)) {
         return HG_NO_MEMORY;
     }
-    if (hg_outq_bytes(&t->out) > t->net->limits.high_bytes) {
+    if (hg_outq_bytes(&t->out) > net_of(t)->limits.high_bytes) {
         t->is_over_high = true;
     }
     if (t->state == ST_OPEN && !hg_outq_is_empty(&t->out)) {
@@ -311,7 +315,7 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
 static void lend_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
     (void)suggested;
-    *buf = uv_buf_init((char *)tcp_of(handle)->net->read_buf, HG_NET_READ_BYTES);
+    *buf = uv_buf_init((char *)net_of(tcp_of(handle))->read_buf, HG_NET_READ_BYTES);
 }
 
 static void on_end_of_input(struct hg_tcp *t)
@@ -336,7 +340,7 @@ static void on_input(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     } else if (n < 0) {
         end(t, t->state == ST_OPEN ? HG_PEER_LOST : (enum hg_status)t->why);
     } else if (n > 0) {
-        hg_count(&t->net->counters.bytes_in, (uint64_t)n);
+        hg_count(&net_of(t)->counters.bytes_in, (uint64_t)n);
         if (t->state == ST_OPEN) {
             t->stream.user->on_read(t->stream.user_ctx, hg_bytes(buf->base, (size_t)n));
         }
@@ -397,8 +401,8 @@ static const char *peer(struct hg_stream *s)
     struct sockaddr_storage address;
     int n = sizeof(address);
     char host[INET6_ADDRSTRLEN] = "";
-    char *text = t->net->peer_text;
-    size_t text_n = sizeof(t->net->peer_text);
+    char *text = net_of(t)->peer_text;
+    size_t text_n = sizeof(net_of(t)->peer_text);
     if (uv_tcp_getpeername(&t->handle, (struct sockaddr *)&address, &n) != 0) {
         return "unknown";
     }
@@ -431,7 +435,7 @@ static struct hg_tcp *tcp_new(struct hg_net *net, enum tcp_state state)
         t->stream.ops = &tcp_ops;
         t->magic = TCP_MAGIC;
         t->state = (uint8_t)state;
-        t->net = net;
+        t->handle.loop = net->loop;
         hg_list_init(&t->dirty_link);
     }
     return t;
@@ -439,7 +443,7 @@ static struct hg_tcp *tcp_new(struct hg_net *net, enum tcp_state state)
 
 static void open_handle(struct hg_tcp *t)
 {
-    uv_tcp_init(t->net->loop, &t->handle); /* makes no socket yet: cannot fail */
+    uv_tcp_init(t->handle.loop, &t->handle); /* makes no socket yet: cannot fail */
     t->handle.data = t;
 }
 

@@ -16,7 +16,7 @@ static void objects_are_zeroed_aligned_and_apart(void **state)
         for (size_t i = 0; i < N; i++) {
             objects[i] = hg_pool_get(&pool);
             assert_non_null(objects[i]);
-            assert_int_equal((uintptr_t)objects[i] % 16, 0);
+            assert_int_equal((uintptr_t)objects[i] % sizeof(void *), 0);
             for (size_t b = 0; b < BYTES; b++) {
                 assert_int_equal(objects[i][b], 0);
             }
