@@ -2,6 +2,7 @@
 /* CONNECT, its answer, and the will. Sections are those of MQTT 5.0. */
 #include "adapters/mqtt/mqtt_message.h"
 #include "adapters/mqtt/mqtt_session_priv.h"
+#include "adapters/mqtt/mqtt_subscribe.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "message/topic.h"

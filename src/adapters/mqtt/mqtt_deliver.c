@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Deliveries to a client. Sections are those of MQTT 5.0. */
+#include "adapters/mqtt/mqtt_deliver.h"
+
 #include "adapters/mqtt/mqtt_alias.h"
 #include "adapters/mqtt/mqtt_message.h"
-#include "adapters/mqtt/mqtt_session_priv.h"
 #include "adapters/mqtt/mqtt_share.h"
+#include "adapters/mqtt/mqtt_subscribe.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/retain.h"

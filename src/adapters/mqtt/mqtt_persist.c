@@ -8,33 +8,15 @@
  * of what was in flight are taken out of the record, so that nobody takes them for true later; then
  * CONNACK. Leaving: what the client published is settled, the record is written, and only then are
  * the queue and the client identifier given up. */
-#include "adapters/mqtt/mqtt_message.h"
-#include "adapters/mqtt/mqtt_session_priv.h"
+#include "adapters/mqtt/mqtt_deliver.h"
+#include "adapters/mqtt/mqtt_persist_priv.h"
+#include "adapters/mqtt/mqtt_subscribe.h"
 #include "base/clock.h"
 #include "base/mem.h"
 
 enum {
     PATIENCE_MS = 5000, /* for the queue, while the predecessor leaves */
-    SETTLE_MS = 4000,   /* for publishes under way, less than that */
     ARGUMENTS_N = 2
-};
-
-enum step {
-    STEP_NONE,       /* the client identifier is not granted yet */
-    STEP_LOOKING,    /* for what is there */
-    STEP_CLAIMING,   /* the claim is under way */
-    STEP_OPENING,    /* the queue is */
-    STEP_TAKING,     /* what the predecessor hands over is */
-    STEP_TIDYING,    /* the record is written without what was in flight */
-    STEP_RESTORING,  /* subscriptions are not live yet: CONNACK promises that they are */
-    STEP_FORGETTING, /* an earlier session ends */
-    STEP_DELETING,   /* and its queue is opened anew to be deleted */
-    STEP_READY,
-    /* The connection is gone. */
-    STEP_SETTLING, /* publishes are under way */
-    STEP_WRITING,  /* the record is */
-    STEP_HANDING,  /* to a successor in another process */
-    STEP_DONE
 };
 
 struct early { /* a delivery that came before CONNACK */
@@ -46,37 +28,9 @@ struct early { /* a delivery that came before CONNACK */
     uint8_t address[];
 };
 
-struct hg_mqtt_persist {
-    struct hg_mqtt_session *session;
-    struct hg_state_wait wait;        /* of the step */
-    struct hg_state_wait saving;      /* of hg_mqtt_save */
-    struct hg_timer timer;            /* for what must not be told at once, and for SETTLE_MS */
-    struct hg_leaver leaver;          /* in the worker's list while leaving */
-    struct hg_queue *queue;           /* NULL: not open */
-    struct hg_session_record *before; /* what was there; NULL: nothing, or known no more */
-    struct hg_session_record *record; /* ours: after the claim, and what is written at the end */
-    struct hg_list early;             /* struct early */
-    uint64_t will_at_ms;
-    uint32_t expiry_s;      /* after the connection; UINT32_MAX: never */
-    uint32_t saved_n;       /* numbers given out by hg_mqtt_save */
-    uint32_t saving_number; /* under way; 0: none */
-    enum hg_status save_status;
-    uint8_t step; /* enum step */
-    bool is_clean;
-    bool was_there;    /* the queue was */
-    bool must_save;    /* again, when the present one is done */
-    bool was_claiming; /* left before the claim came back: the index knows nothing of it yet */
-};
-
-static struct hg_worker *worker_of(const struct hg_mqtt_persist *p)
-{
-    return p->session->base.worker;
-}
-
 static void on_step_done(struct hg_state_wait *wait, enum hg_status status);
 static void on_saved(struct hg_state_wait *wait, enum hg_status status);
 static void fire(struct hg_timer *timer);
-static void abandon(struct hg_leaver *leaver);
 
 /* ---- Life ---- */
 
@@ -99,7 +53,7 @@ bool hg_mqtt_persist_open(struct hg_mqtt_session *s, uint32_t expiry_s, bool is_
     *p = (struct hg_mqtt_persist){.session = s,
                                   .wait.done = on_step_done,
                                   .saving.done = on_saved,
-                                  .leaver.abandon = abandon,
+                                  .leaver.abandon = hg_mqtt_leave_abandon,
                                   .expiry_s = expiry_s,
                                   .is_clean = is_clean};
     hg_timer_init(&p->timer, fire);
@@ -155,7 +109,7 @@ void hg_mqtt_persist_set_expiry(struct hg_mqtt_session *s, uint32_t expiry_s)
 /* ---- The record ---- */
 
 /* What is always in it. */
-static struct hg_session_record head_of(const struct hg_mqtt_persist *p)
+struct hg_session_record hg_mqtt_persist_head(const struct hg_mqtt_persist *p)
 {
     const struct hg_gateway *gateway = worker_of(p)->gateway;
     return (struct hg_session_record){
@@ -169,24 +123,24 @@ static struct hg_session_record head_of(const struct hg_mqtt_persist *p)
 }
 
 /* The will as well, which borrows from *scratch. */
-static struct hg_session_record head_with_will(const struct hg_mqtt_persist *p,
-                                               struct hg_mqtt_inbound *scratch)
+struct hg_session_record hg_mqtt_persist_head_with_will(const struct hg_mqtt_persist *p,
+                                                        struct hg_mqtt_inbound *scratch)
 {
-    struct hg_session_record r = head_of(p);
+    struct hg_session_record r = hg_mqtt_persist_head(p);
     r.has_will = hg_mqtt_will_for_record(p->session, scratch, &r.will);
     r.will_at_ms = r.has_will ? p->will_at_ms : 0;
     return r;
 }
 
 /* The record as this process knows it, a copy; NULL: there is none. */
-static struct hg_session_record *find_record(const struct hg_mqtt_session *s, bool *has_failed)
+struct hg_session_record *hg_mqtt_persist_find(const struct hg_mqtt_session *s, bool *has_failed)
 {
     struct hg_state_index *index = hg_state_index_of(s->base.worker->gateway);
     *has_failed = false;
     return index == NULL ? NULL : hg_state_index_find(index, hg_mqtt_client_id(s), has_failed);
 }
 
-static bool is_ours(const struct hg_mqtt_persist *p, const struct hg_session_record *r)
+bool hg_mqtt_persist_is_ours(const struct hg_mqtt_persist *p, const struct hg_session_record *r)
 {
     return r->boot_id == worker_of(p)->gateway->boot_id && r->epoch == p->session->claim.epoch;
 }
@@ -227,7 +181,7 @@ static enum hg_status write_update(struct hg_mqtt_persist *p)
 {
     struct hg_mqtt_inbound scratch;
     struct hg_session_filter *filters = NULL;
-    struct hg_session_record r = head_with_will(p, &scratch);
+    struct hg_session_record r = hg_mqtt_persist_head_with_will(p, &scratch);
     if (!hg_mqtt_list_filters(p->session, &filters, &r.filters_n)) {
         return HG_NO_MEMORY;
     }
@@ -297,8 +251,8 @@ static const char *step_name(uint8_t step)
     return names[step];
 }
 
-static void log_failed(const struct hg_mqtt_persist *p, const char *event, enum hg_status status,
-                       struct hg_bytes reason)
+void hg_mqtt_persist_log(const struct hg_mqtt_persist *p, const char *event, enum hg_status status,
+                         struct hg_bytes reason)
 {
     HG_LOG_LIMITED(worker_of(p)->log, HG_LOG_WARN, event, hg_mqtt_client_id(p->session),
                    HG_F_BYTES("client", hg_mqtt_client_id(p->session)),
@@ -309,7 +263,7 @@ static void log_failed(const struct hg_mqtt_persist *p, const char *event, enum 
 /* CONNACK says no. Whatever went wrong here, the client may try again: 0x88. */
 static void fail(struct hg_mqtt_persist *p, enum hg_status status, struct hg_bytes reason)
 {
-    log_failed(p, "mqtt.session_refused", status, reason);
+    hg_mqtt_persist_log(p, "mqtt.session_refused", status, reason);
     bool is_known = status == HG_NO_MEMORY || status == HG_TAKEN_OVER || status == HG_TOO_LARGE;
     const char *text = status == HG_NOT_ALLOWED ? "the session's queue is in use elsewhere"
                                                 : hg_status_text(status);
@@ -368,7 +322,7 @@ static void claim(struct hg_mqtt_persist *p)
 {
     struct hg_mqtt_session *s = p->session;
     bool has_failed = false;
-    p->before = find_record(s, &has_failed);
+    p->before = hg_mqtt_persist_find(s, &has_failed);
     if (has_failed) {
         fail(p, HG_NO_MEMORY, HG_BYTES(""));
         return;
@@ -380,7 +334,7 @@ static void claim(struct hg_mqtt_persist *p)
     }
     p->is_clean = p->is_clean || (p->before != NULL && has_expired(p->before));
     struct hg_mqtt_inbound scratch;
-    struct hg_session_record r = head_with_will(p, &scratch);
+    struct hg_session_record r = hg_mqtt_persist_head_with_will(p, &scratch);
     r.inherits = !p->is_clean;
     p->step = STEP_CLAIMING;
     enum hg_status status = hg_state_write(s->base.worker, HG_SESSION_CLAIM, &r, &p->wait);
@@ -395,8 +349,8 @@ static bool look_again(struct hg_mqtt_persist *p)
 {
     bool has_failed = false;
     hg_session_record_free(p->record);
-    p->record = find_record(p->session, &has_failed);
-    if (has_failed || p->record == NULL || !is_ours(p, p->record)) {
+    p->record = hg_mqtt_persist_find(p->session, &has_failed);
+    if (has_failed || p->record == NULL || !hg_mqtt_persist_is_ours(p, p->record)) {
         fail(p, has_failed ? HG_NO_MEMORY : HG_TAKEN_OVER, HG_BYTES(""));
         return false;
     }
@@ -508,7 +462,7 @@ static void tidy(struct hg_mqtt_persist *p)
         return;
     }
     struct hg_mqtt_inbound scratch;
-    struct hg_session_record r = head_with_will(p, &scratch);
+    struct hg_session_record r = hg_mqtt_persist_head_with_will(p, &scratch);
     r.filters = p->record->filters;
     r.filters_n = p->record->filters_n;
     p->step = STEP_TIDYING;
@@ -546,7 +500,7 @@ bool hg_mqtt_persist_discard(struct hg_mqtt_session *s)
     if (!hg_state_is_ready(s->base.worker->gateway)) {
         return false;
     }
-    struct hg_session_record *before = find_record(s, &has_failed);
+    struct hg_session_record *before = hg_mqtt_persist_find(s, &has_failed);
     if (before == NULL || !hg_mqtt_persist_open(s, 0, true)) {
         hg_session_record_free(before);
         return false;
@@ -554,10 +508,10 @@ bool hg_mqtt_persist_discard(struct hg_mqtt_session *s)
     struct hg_mqtt_persist *p = s->persist;
     p->before = before;
     p->step = STEP_FORGETTING;
-    const struct hg_session_record r = head_of(p);
+    const struct hg_session_record r = hg_mqtt_persist_head(p);
     enum hg_status status = hg_state_write(s->base.worker, HG_SESSION_FORGET, &r, &p->wait);
     if (status != HG_OK) {
-        log_failed(p, "mqtt.session_not_forgotten", status, HG_BYTES(""));
+        hg_mqtt_persist_log(p, "mqtt.session_not_forgotten", status, HG_BYTES(""));
         hg_mqtt_persist_free(s);
     }
     return status == HG_OK;
@@ -571,189 +525,8 @@ static void on_forgotten(struct hg_mqtt_persist *p, enum hg_status status)
         status = open_queue(p) ? HG_OK : HG_NO_MEMORY;
     }
     if (status != HG_OK) {
-        log_failed(p, "mqtt.session_not_forgotten", status, HG_BYTES(""));
+        hg_mqtt_persist_log(p, "mqtt.session_not_forgotten", status, HG_BYTES(""));
         accept_anew(p);
-    }
-}
-
-/* ---- Leaving ---- */
-
-/* Gives up everything. Not from inside a call of the session. */
-static void release(struct hg_mqtt_persist *p)
-{
-    struct hg_mqtt_session *s = p->session;
-    bool is_over = p->expiry_s == 0 && p->step == STEP_DONE;
-    struct hg_queue *queue = p->queue;
-    p->queue = NULL;
-    hg_queue_close(queue, is_over ? HG_QUEUE_DELETE : HG_QUEUE_KEEP);
-    hg_mqtt_free(s);
-}
-
-static void abandon(struct hg_leaver *leaver)
-{
-    struct hg_mqtt_persist *p = HG_CONTAINER_OF(leaver, struct hg_mqtt_persist, leaver);
-    log_failed(p, "mqtt.session_lost", HG_SHUTTING_DOWN, HG_BYTES(""));
-    p->step = STEP_HANDING;
-    release(p);
-}
-
-/* What is to be written of a session that was connected. */
-static bool make_last(struct hg_mqtt_persist *p)
-{
-    struct hg_mqtt_session *s = p->session;
-    struct hg_mqtt_inbound scratch;
-    struct hg_session_filter *filters = NULL;
-    struct hg_session_tx *tx = NULL;
-    struct hg_session_record r = head_with_will(p, &scratch);
-    r.disconnected_ms = hg_clock_wall_ms();
-    bool is_ok =
-        hg_mqtt_list_filters(s, &filters, &r.filters_n) && hg_mqtt_list_deliveries(s, &tx, &r.tx_n);
-    if (is_ok) {
-        r.filters = filters;
-        r.tx = tx;
-        hg_session_record_free(p->record);
-        p->record = hg_session_record_copy(&r);
-        is_ok = p->record != NULL;
-    }
-    hg_free(filters);
-    hg_free(tx);
-    return is_ok;
-}
-
-/* And of one that was claimed, but not accepted: as it was before. */
-static bool make_last_of_claimed(struct hg_mqtt_persist *p)
-{
-    const struct hg_session_record *was = p->record != NULL ? p->record : p->before;
-    struct hg_session_record r = head_of(p);
-    r.disconnected_ms = hg_clock_wall_ms();
-    if (was != NULL && !p->is_clean) {
-        bool is_known = p->record != NULL || was->disconnected_ms > 0;
-        r.filters = was->filters;
-        r.filters_n = was->filters_n;
-        r.rx = was->rx;
-        r.rx_n = is_known ? was->rx_n : 0;
-        r.tx = was->tx;
-        r.tx_n = is_known ? was->tx_n : 0;
-    }
-    struct hg_session_record *last = hg_session_record_copy(&r);
-    hg_session_record_free(p->record);
-    p->record = last;
-    return last != NULL;
-}
-
-static void decide_will(struct hg_mqtt_persist *p)
-{
-    struct hg_mqtt_session *s = p->session;
-    if (s->state != HG_MQTT_CONNECTED) {
-        hg_mqtt_forget_will(s); /* it was never connected: its will stays unsaid */
-    } else if (s->will != NULL && s->will->delay_s > 0 && p->expiry_s > 0) {
-        uint32_t wait_s = s->will->delay_s < p->expiry_s ? s->will->delay_s : p->expiry_s;
-        p->will_at_ms = hg_clock_wall_ms() + (uint64_t)wait_s * 1000;
-    } else {
-        hg_mqtt_publish_will(s);
-    }
-}
-
-static void end_soon(struct hg_mqtt_persist *p)
-{
-    hg_worker_timer(worker_of(p), &p->timer, 0);
-}
-
-/* The last record with what was received since it was made. */
-static enum hg_status write_last(struct hg_mqtt_persist *p, enum hg_session_act act)
-{
-    struct hg_mqtt_session *s = p->session;
-    struct hg_session_record r = *p->record;
-    uint16_t *rx = NULL;
-    if (s->in != NULL) {
-        if (!hg_mqtt_in_list(s->in, &rx, &r.rx_n)) {
-            return HG_NO_MEMORY;
-        }
-        r.rx = rx;
-    }
-    enum hg_status status = hg_state_write(worker_of(p), act, &r, &p->wait);
-    hg_free(rx);
-    return status;
-}
-
-/* Another process has claimed the session, and this one knows it. */
-static bool has_successor(const struct hg_mqtt_persist *p)
-{
-    bool has_failed = false;
-    struct hg_session_record *now = find_record(p->session, &has_failed);
-    bool has_it = now != NULL && !is_ours(p, now);
-    hg_session_record_free(now);
-    return has_it;
-}
-
-static void write_or_end(struct hg_mqtt_persist *p, enum hg_session_act act)
-{
-    enum hg_status status = write_last(p, act);
-    if (status != HG_OK) {
-        log_failed(p, "mqtt.session_lost", status, HG_BYTES(""));
-        p->step = STEP_HANDING;
-        end_soon(p);
-    }
-}
-
-static void hand_over(struct hg_mqtt_persist *p)
-{
-    p->step = STEP_HANDING;
-    write_or_end(p, HG_SESSION_HANDOVER);
-}
-
-static void write_record(struct hg_mqtt_persist *p)
-{
-    if (!p->was_claiming && has_successor(p)) {
-        hand_over(p);
-        return;
-    }
-    p->step = STEP_WRITING;
-    write_or_end(p, p->expiry_s == 0 ? HG_SESSION_END : HG_SESSION_UPDATE);
-}
-
-/* The record is written; who claimed the session meanwhile takes no notice of it, but of this. */
-static void on_written(struct hg_mqtt_persist *p)
-{
-    if (p->step == STEP_WRITING && has_successor(p)) {
-        hand_over(p);
-        return;
-    }
-    p->step = p->step == STEP_WRITING ? STEP_DONE : p->step;
-    release(p);
-}
-
-bool hg_mqtt_persist_leave(struct hg_mqtt_session *s)
-{
-    struct hg_mqtt_persist *p = s->persist;
-    bool is_claimed = p->step >= STEP_CLAIMING && p->step <= STEP_RESTORING;
-    if (!is_claimed && p->step != STEP_READY) {
-        return false;
-    }
-    decide_will(p);
-    if (is_claimed ? !make_last_of_claimed(p) : !make_last(p)) {
-        log_failed(p, "mqtt.session_lost", HG_NO_MEMORY, HG_BYTES(""));
-        return false;
-    }
-    hg_state_cancel(&p->wait);
-    hg_state_cancel(&p->saving);
-    hg_list_add_last(&worker_of(p)->leavers, &p->leaver.link);
-    s->state = HG_MQTT_LEAVING;
-    p->was_claiming = p->step == STEP_CLAIMING;
-    p->step = STEP_SETTLING;
-    hg_timer_stop(&p->timer);
-    if (hg_mqtt_is_settled(s)) {
-        write_record(p);
-    } else {
-        hg_worker_timer(worker_of(p), &p->timer, SETTLE_MS);
-    }
-    return true;
-}
-
-void hg_mqtt_persist_settled(struct hg_mqtt_session *s)
-{
-    if (s->persist->step == STEP_SETTLING) {
-        end_soon(s->persist);
     }
 }
 
@@ -785,12 +558,8 @@ static void on_step_done(struct hg_state_wait *wait, enum hg_status status)
         fail(p, status, HG_BYTES(""));
     } else if (is_connecting(p)) {
         on_connect_step(p);
-    } else if (status != HG_OK) {
-        log_failed(p, "mqtt.session_lost", status, HG_BYTES(""));
-        p->step = STEP_HANDING;
-        release(p);
     } else {
-        on_written(p);
+        hg_mqtt_leave_written(p, status);
     }
 }
 
@@ -798,13 +567,13 @@ static void on_queue_ended(struct hg_mqtt_persist *p, enum hg_status status, str
 {
     struct hg_mqtt_session *s = p->session;
     if (p->step == STEP_DELETING) {
-        log_failed(p, "mqtt.session_not_forgotten", status, reason);
+        hg_mqtt_persist_log(p, "mqtt.session_not_forgotten", status, reason);
         p->step = STEP_FORGETTING;
         accept_anew(p);
     } else if (is_connecting(p)) {
         fail(p, status, reason);
     } else if (p->step == STEP_READY) {
-        log_failed(p, "mqtt.session_queue_lost", status, reason);
+        hg_mqtt_persist_log(p, "mqtt.session_queue_lost", status, reason);
         hg_mqtt_end(s, 0, status, "the session's queue is gone");
     }
 }
@@ -839,10 +608,10 @@ static const struct hg_queue_ops queue_ops = {.on_state = on_queue};
 static void fire(struct hg_timer *timer)
 {
     struct hg_mqtt_persist *p = HG_CONTAINER_OF(timer, struct hg_mqtt_persist, timer);
-    switch (p->step) {
-    case STEP_READY: tell_saved(p, p->save_status); break;
-    case STEP_SETTLING: write_record(p); break;
-    default: release(p); break;
+    if (p->step == STEP_READY) {
+        tell_saved(p, p->save_status);
+    } else {
+        hg_mqtt_leave_fired(p);
     }
 }
 

@@ -2,6 +2,7 @@
 /* What the client publishes. Sections are those of MQTT 5.0 unless they say 3.1.1. */
 #include "adapters/mqtt/mqtt_message.h"
 #include "adapters/mqtt/mqtt_session_priv.h"
+#include "adapters/mqtt/mqtt_subscribe.h"
 #include "base/mem.h"
 
 #include <inttypes.h>

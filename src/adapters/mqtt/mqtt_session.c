@@ -3,7 +3,9 @@
  * unless they say 5.0. */
 #include "adapters/mqtt/mqtt_session.h"
 
+#include "adapters/mqtt/mqtt_deliver.h"
 #include "adapters/mqtt/mqtt_session_priv.h"
+#include "adapters/mqtt/mqtt_subscribe.h"
 #include "base/clock.h"
 #include "base/mem.h"
 

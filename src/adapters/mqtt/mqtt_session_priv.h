@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of an MQTT session share. Connecting, keeping and leaving: mqtt_connect.c,
- * mqtt_persist.c, mqtt_session.c. The client's publishes: mqtt_publish.c. Subscribing and
- * delivering: mqtt_subscribe.c, mqtt_deliver.c, mqtt_sys.c. */
+ * mqtt_persist.c, mqtt_session.c. The client's publishes: mqtt_publish.c. Subscribing:
+ * mqtt_subscribe.h. Delivering: mqtt_deliver.h. */
 #ifndef HG_MQTT_SESSION_PRIV_H
 #define HG_MQTT_SESSION_PRIV_H
 
@@ -59,30 +59,6 @@ struct hg_mqtt_v5 {
     uint64_t replies_n;
 };
 
-struct hg_mqtt_sub {
-    struct hg_sub base;
-    union {
-        struct hg_queue
-            *queue; /* is_shared: the group's, consumed for this subscription; or NULL */
-        /* else: of the same filter, bound in another place; ended when this one is live */
-        struct hg_mqtt_sub *replaces;
-    } u;
-    uint32_t subscription_id; /* 0: none */
-    uint32_t waiting_n;       /* places in SUBSCRIBEs that wait with it */
-    uint16_t filter_n;
-    uint8_t qos; /* granted */
-    uint8_t retain_handling;
-    bool is_no_local : 1, is_retain_as_published : 1;
-    bool is_shared : 1;
-    bool is_sys : 1;      /* values of this process, nothing in RabbitMQ */
-    bool is_on_queue : 1; /* bound to the kept session's queue, not to the feed */
-    bool is_granted : 1;  /* a SUBACK said so */
-    bool is_restored : 1; /* came back with its session, and RabbitMQ has not answered yet */
-    bool is_served : 1;   /* the queue of a shared one is consumed */
-    bool is_replaced : 1; /* another one with this filter is to take its place */
-    uint8_t filter[];     /* as the client wrote it, $share/… included */
-};
-
 enum hg_mqtt_state {
     HG_MQTT_NEW,
     HG_MQTT_CLAIMING,
@@ -113,7 +89,6 @@ struct hg_mqtt_session {
 /* An idle connection with one subscription costs these two and the text of its filter, client
  * identifier and user name. */
 _Static_assert(sizeof(struct hg_mqtt_session) <= 248, "part of the 1 KiB for an idle connection");
-_Static_assert(sizeof(struct hg_mqtt_sub) <= 104, "part of the 1 KiB for an idle connection");
 
 /* ---- mqtt_session.c ---- */
 
@@ -197,70 +172,5 @@ bool hg_mqtt_is_settled(const struct hg_mqtt_session *s);
 void hg_mqtt_forget_publishes(struct hg_mqtt_session *s); /* frees s->in and its aliases */
 void hg_mqtt_log_refused(struct hg_mqtt_session *s, struct hg_bytes topic, uint16_t packet_id,
                          enum hg_status status, struct hg_bytes reason);
-
-/* ---- mqtt_subscribe.c ---- */
-
-enum hg_status hg_mqtt_on_subscribe(struct hg_mqtt_session *s,
-                                    const struct hg_mqtt_subscribe *packet, const char **rule);
-enum hg_status hg_mqtt_on_unsubscribe(struct hg_mqtt_session *s,
-                                      const struct hg_mqtt_subscribe *packet, const char **rule);
-/* Everything up to this number of hg_mqtt_save is in RabbitMQ (OK), or could not be written. */
-void hg_mqtt_saved(struct hg_mqtt_session *s, uint32_t number, enum hg_status status);
-/* Subscriptions of a kept session come back with it; the queue is open. While is_restoring they are
- * not all live; hg_mqtt_restored follows. */
-enum hg_status hg_mqtt_restore_filters(struct hg_mqtt_session *s,
-                                       const struct hg_session_filter *filters, size_t n);
-bool hg_mqtt_is_restoring(const struct hg_mqtt_session *s);
-/* All of them for the record: an array of hg_alloc whose texts are the subscriptions'; false: no
- * memory. */
-bool hg_mqtt_list_filters(struct hg_mqtt_session *s, struct hg_session_filter **out_own,
-                          size_t *n_out);
-/* The connection is gone, and the session is kept: ends and frees what waits for an answer and the
- * subscriptions that are not on its queue. */
-void hg_mqtt_unsubscribe_fed(struct hg_mqtt_session *s);
-/* Ends and frees all subscriptions and what waits for them. */
-void hg_mqtt_unsubscribe_all(struct hg_mqtt_session *s);
-/* As in struct hg_session_ops. */
-void hg_mqtt_subscribed(struct hg_session *base, struct hg_sub *sub, enum hg_status outcome,
-                        struct hg_bytes reason);
-
-/* ---- mqtt_deliver.c ---- */
-
-/* Deliveries with QoS > 0 that may be in flight: the prefetch of the session's queues. At least 1. */
-uint16_t hg_mqtt_inflight_max(const struct hg_mqtt_session *s);
-
-/* PUBACK, PUBREC, PUBCOMP. OK, or what ends the connection, and *rule says why. */
-enum hg_status hg_mqtt_on_ack(struct hg_mqtt_session *s, enum hg_mqtt_type type,
-                              const struct hg_mqtt_ack *ack, const char **rule);
-/* A kept session goes on: what was in flight when its connection ended. is_unclean: nobody could
- * write that down, so the client may remember identifiers that are not in the list. Sends PUBREL for
- * the released ones. */
-enum hg_status hg_mqtt_resume_deliveries(struct hg_mqtt_session *s, const struct hg_session_tx *tx,
-                                         size_t n, bool is_unclean);
-/* For the record, an array of hg_alloc; false: no memory. */
-bool hg_mqtt_list_deliveries(const struct hg_mqtt_session *s, struct hg_session_tx **out_own,
-                             size_t *n_out);
-/* The session's queue was consumed anew: tickets from before are stale. */
-void hg_mqtt_deliveries_are_stale(struct hg_mqtt_session *s, struct hg_queue *queue);
-/* The queue of a shared subscription is given up: what is not answered goes to others. */
-void hg_mqtt_forget_queue(struct hg_mqtt_session *s, struct hg_queue *queue);
-void hg_mqtt_forget_deliveries(struct hg_mqtt_session *s); /* frees s->out and out aliases */
-/* As in struct hg_session_ops. */
-void hg_mqtt_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches);
-bool hg_mqtt_wants_more(struct hg_session *base);
-void hg_mqtt_drained(struct hg_session *base);
-
-/* ---- mqtt_sys.c: `$SYS/#`, values of this process ---- */
-
-bool hg_mqtt_sys_is_filter(struct hg_bytes filter); /* can only match $SYS topics */
-bool hg_mqtt_sys_is_topic(struct hg_bytes topic);
-/* Puts a subscription whose filter is one of $SYS in this worker's index and nowhere else: it is
- * live with OK, subscribed() is not called, hg_unsubscribe ends it. Values follow through
- * hg_mqtt_deliver every mqtt.sys_interval. */
-enum hg_status hg_mqtt_sys_subscribe(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub,
-                                     const char **why_out);
-/* The present values to this one, as retained messages; to be called where hg_retained_serve is
- * for others, when SUBACK is on its way. */
-void hg_mqtt_sys_serve(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub);
 
 #endif

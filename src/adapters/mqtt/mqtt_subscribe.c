@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Subscribing. Sections are those of MQTT 5.0. */
+#include "adapters/mqtt/mqtt_subscribe.h"
+
+#include "adapters/mqtt/mqtt_deliver.h"
 #include "adapters/mqtt/mqtt_group.h"
-#include "adapters/mqtt/mqtt_session_priv.h"
 #include "base/mem.h"
 #include "core/retain.h"
 

@@ -2,7 +2,9 @@
 /* `$SYS/#`: values of this process under the names that mosquitto gives them. Each worker keeps the
  * subscriptions of its clients in an index of its own, made for the first of them, and sends all
  * values at every interval while there are any. Nothing of this is seen by RabbitMQ. */
+#include "adapters/mqtt/mqtt_deliver.h"
 #include "adapters/mqtt/mqtt_session_priv.h"
+#include "adapters/mqtt/mqtt_subscribe.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/service.h"
