@@ -4,33 +4,11 @@
 
 #include "adapters/mqtt/mqtt_deliver.h"
 #include "adapters/mqtt/mqtt_group.h"
+#include "adapters/mqtt/mqtt_suback.h"
 #include "base/mem.h"
-#include "core/retain.h"
 
 enum {
-    FEW_SUBS = 16,   /* up to so many are found by looking at each */
-    PENDING_MAX = 16 /* SUBSCRIBEs and UNSUBSCRIBEs without an answer; then the client is held */
-};
-
-struct place {               /* of one filter in a SUBSCRIBE or UNSUBSCRIBE */
-    struct hg_mqtt_sub *sub; /* NULL: the code is final, and nothing is to be done for it */
-    uint8_t code;
-    bool is_waiting;     /* for RabbitMQ's answer */
-    bool wants_retained; /* once it is answered */
-    bool is_looking;     /* for what is retained */
-};
-
-/* A packet whose answer waits: for RabbitMQ, then for the session's record. */
-struct pending {
-    struct hg_list link; /* in hg_mqtt_session.subacks */
-    const char *why;     /* static text about the first refusal, or NULL */
-    enum hg_mqtt_type answer;
-    uint16_t packet_id;
-    bool must_save;  /* the session's subscriptions have changed */
-    uint32_t number; /* of hg_mqtt_save; 0: not asked yet */
-    uint32_t n, waiting_n;
-    uint32_t first; /* nothing before it waits */
-    struct place places[];
+    FEW_SUBS = 16 /* up to so many are found by looking at each */
 };
 
 static struct hg_mqtt_sub *sub_of(struct hg_sub *base)
@@ -41,12 +19,6 @@ static struct hg_mqtt_sub *sub_of(struct hg_sub *base)
 static struct hg_bytes filter_of(const struct hg_mqtt_sub *sub)
 {
     return hg_bytes(sub->filter, sub->filter_n);
-}
-
-static uint8_t code_for(const struct hg_mqtt_session *s, enum hg_status status)
-{
-    return s->v5 == NULL ? (uint8_t)HG_MQTT_SUBACK_FAILURE
-                         : hg_mqtt_reason_for(HG_MQTT_SUBACK, status);
 }
 
 /* ---- The client's subscriptions by filter ---- */
@@ -105,221 +77,6 @@ static bool put_in_map(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
     return hg_map_put(s->by_filter, filter_of(sub), sub);
 }
 
-/* ---- Answers: SUBACK, UNSUBACK ---- */
-
-static bool write_answer(struct hg_mqtt_session *s, const struct pending *p, struct hg_writer *w)
-{
-    struct hg_writer codes = {0};
-    struct hg_writer properties = {0};
-    bool has_codes = p->answer == HG_MQTT_SUBACK || s->v5 != NULL;
-    for (uint32_t i = 0; i < p->n && has_codes; i++) {
-        hg_writer_u8(&codes, p->places[i].code);
-    }
-    if (s->v5 != NULL && s->v5->wants_problem_information && p->why != NULL) {
-        hg_mqtt_property_bytes(&properties, HG_MQTT_REASON_STRING, hg_bytes_str(p->why));
-    }
-    bool is_ok = !codes.failed && !properties.failed;
-    size_t size = hg_writer_n(&codes) + hg_writer_n(&properties) + 16;
-    if (s->v5 != NULL && size > s->v5->max_packet_bytes) { /* [MQTT-3.9.2-1] */
-        hg_writer_reset(&properties);
-    }
-    if (is_ok) {
-        hg_mqtt_write_suback(w, s->decoder.level, p->answer, p->packet_id, hg_writer_view(&codes),
-                             hg_writer_view(&properties));
-    }
-    hg_writer_close(&codes);
-    hg_writer_close(&properties);
-    return is_ok && !w->failed;
-}
-
-static void on_found(struct hg_session *base, struct hg_sub *sub);
-
-/* Looks for it as soon as the subscription is live. SUBACK waits until it is found: what is retained
- * after SUBACK comes once, as it is published. */
-static void serve_retained(struct hg_mqtt_session *s, struct place *place)
-{
-    struct hg_mqtt_sub *sub = place->sub;
-    if (!place->wants_retained || sub->is_sys) {
-        return;
-    }
-    enum hg_status status = hg_retained_serve_then(&s->base, &sub->base, filter_of(sub), on_found);
-    place->is_looking = status == HG_HELD;
-    if (status == HG_NO_MEMORY) {
-        hg_conn_close(s->base.conn, HG_NO_MEMORY);
-    }
-}
-
-static void free_pending(struct hg_mqtt_session *s, struct pending *p)
-{
-    hg_list_remove(&p->link);
-    hg_free(p);
-    if (s->subacks_n-- == PENDING_MAX && !s->is_draining) {
-        hg_conn_release(s->base.conn, HG_HOLD_SESSION);
-    }
-}
-
-static void answer(struct hg_mqtt_session *s, struct pending *p)
-{
-    struct hg_writer w = {0};
-    if (write_answer(s, p, &w)) {
-        hg_mqtt_send(s, hg_writer_view(&w));
-    } else {
-        hg_conn_close(s->base.conn, HG_NO_MEMORY);
-    }
-    hg_writer_close(&w);
-    for (uint32_t i = 0; i < p->n; i++) {
-        struct hg_mqtt_sub *sub = p->places[i].sub;
-        if (sub != NULL) {
-            sub->waiting_n--;
-        }
-        if (sub != NULL && sub->is_sys && p->places[i].wants_retained) {
-            hg_mqtt_sys_serve(s, sub);
-        }
-    }
-    free_pending(s, p);
-}
-
-/* RabbitMQ has answered for all of its filters. */
-static void complete(struct hg_mqtt_session *s, struct pending *p)
-{
-    if (p->must_save && p->number == 0) {
-        p->number = hg_mqtt_save(s);
-    }
-    if (p->number == 0) {
-        answer(s, p);
-    }
-}
-
-void hg_mqtt_saved(struct hg_mqtt_session *s, uint32_t number, enum hg_status status)
-{
-    if (status != HG_OK) { /* it would be forgotten: the client had better ask again */
-        hg_mqtt_end(s, 0, status, "the session's subscriptions cannot be saved");
-        return;
-    }
-    HG_LIST_FOREACH_SAFE (it, &s->subacks) {
-        struct pending *p = HG_LIST_ENTRY(it, struct pending, link);
-        if (p->number != 0 && (int32_t)(p->number - number) <= 0) {
-            answer(s, p);
-        }
-    }
-}
-
-static struct pending *new_pending(struct hg_mqtt_session *s, enum hg_mqtt_type type,
-                                   const struct hg_mqtt_subscribe *packet)
-{
-    struct pending *p = hg_zalloc(sizeof(*p) + packet->filters_n * sizeof(p->places[0]));
-    if (p != NULL) {
-        p->answer = type;
-        p->packet_id = packet->packet_id;
-        p->n = (uint32_t)packet->filters_n;
-        hg_list_add_last(&s->subacks, &p->link);
-        s->subacks_n++;
-    }
-    return p;
-}
-
-/* ---- Places that wait for a subscription ---- */
-
-static void resolve_place(struct hg_mqtt_session *s, struct pending *p, struct place *place,
-                          enum hg_status outcome)
-{
-    place->is_waiting = false;
-    if (outcome == HG_OK) {
-        p->must_save = true;
-        serve_retained(s, place);
-        p->waiting_n -= !place->is_looking;
-        return;
-    }
-    p->waiting_n--;
-    place->code = code_for(s, outcome);
-    place->sub->waiting_n--;
-    place->sub = NULL;
-    p->why = p->why != NULL ? p->why : hg_status_text(outcome);
-}
-
-/* places_n: how many know the subscription, in this packet and those after it. */
-static void resolve_in(struct hg_mqtt_session *s, struct pending *p, struct hg_mqtt_sub *sub,
-                       enum hg_status outcome, uint32_t *places_n)
-{
-    for (uint32_t i = p->first; i<p->n && * places_n> 0; i++) {
-        struct place *place = &p->places[i];
-        if (place->sub == sub) {
-            --*places_n;
-        }
-        if (place->sub == sub && place->is_waiting) {
-            resolve_place(s, p, place, outcome);
-        } else if (place->sub == sub && place->is_looking && outcome != HG_OK) {
-            place->is_looking = false; /* it was granted all the same */
-            p->waiting_n--;
-        }
-    }
-    while (p->first < p->n && !p->places[p->first].is_waiting && !p->places[p->first].is_looking) {
-        p->first++; /* RabbitMQ answers in order: the next is found at once */
-    }
-}
-
-/* Every place that waits for this subscription learns its outcome. */
-static void resolve(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, enum hg_status outcome)
-{
-    uint32_t places_n = sub->waiting_n;
-    HG_LIST_FOREACH_SAFE (it, &s->subacks) {
-        struct pending *p = HG_LIST_ENTRY(it, struct pending, link);
-        if (p->waiting_n == 0) {
-            continue;
-        }
-        resolve_in(s, p, sub, outcome, &places_n);
-        if (p->waiting_n == 0) {
-            complete(s, p);
-        }
-    }
-}
-
-/* What a subscription is to be served is found: the oldest place that waits for that is done. */
-static void on_found(struct hg_session *base, struct hg_sub *sub)
-{
-    struct hg_mqtt_session *s = hg_mqtt_session_of(base);
-    HG_LIST_FOREACH (it, &s->subacks) {
-        struct pending *p = HG_LIST_ENTRY(it, struct pending, link);
-        for (uint32_t i = 0; i < p->n; i++) {
-            struct place *place = &p->places[i];
-            if (!place->is_looking || place->sub != sub_of(sub)) {
-                continue;
-            }
-            place->is_looking = false;
-            if (--p->waiting_n == 0) {
-                complete(s, p);
-            }
-            return;
-        }
-    }
-}
-
-/* No place knows it any more (or all of them know `heir` instead, and look anew once that is live). */
-static void pass_places(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub,
-                        struct hg_mqtt_sub *heir)
-{
-    HG_LIST_FOREACH (it, &s->subacks) {
-        struct pending *p = HG_LIST_ENTRY(it, struct pending, link);
-        for (uint32_t i = 0; i < p->n && sub->waiting_n > 0; i++) {
-            struct place *place = &p->places[i];
-            if (place->sub != sub) {
-                continue;
-            }
-            place->sub = heir;
-            sub->waiting_n--;
-            if (place->is_looking) {
-                place->is_looking = false;
-                place->is_waiting = heir != NULL;
-                p->waiting_n -= heir == NULL;
-                p->first = i < p->first ? i : p->first;
-            }
-            if (heir != NULL) {
-                heir->waiting_n++;
-            }
-        }
-    }
-}
-
 /* ---- The end of a subscription ---- */
 
 static void count_no_local(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, bool is_no_local)
@@ -346,7 +103,7 @@ static void free_sub(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, enum hg
     close_shared(s, sub, how); /* before its bindings go, which are the group's */
     hg_unsubscribe(&sub->base);
     count_no_local(s, sub, false);
-    pass_places(s, sub, NULL);
+    hg_mqtt_suback_pass(s, sub, NULL);
     if (s->by_filter != NULL && hg_map_find(s->by_filter, filter_of(sub)) == sub) {
         hg_map_remove(s->by_filter, filter_of(sub));
     }
@@ -397,7 +154,7 @@ static void on_live(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
         sub->u.replaces = NULL;
         end_sub(s, replaced);
     }
-    resolve(s, sub, HG_OK);
+    hg_mqtt_suback_resolve(s, sub, HG_OK);
     if (was_restored && !hg_mqtt_is_restoring(s)) {
         hg_mqtt_restored(s);
     }
@@ -411,7 +168,7 @@ static void on_failed(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub, enum h
     bool was_restored = sub->is_restored;
     struct hg_mqtt_sub *replaced = sub->is_shared ? NULL : sub->u.replaces;
     log_refused(s, filter_of(sub), outcome, reason);
-    resolve(s, sub, outcome);
+    hg_mqtt_suback_resolve(s, sub, outcome);
     free_sub(s, sub, HG_QUEUE_DELETE_IF_IDLE);
     if (replaced != NULL) { /* the client keeps what it had */
         replaced->is_replaced = false;
@@ -577,7 +334,7 @@ static enum hg_status move_sub(struct hg_mqtt_session *s, struct hg_mqtt_sub *ol
         return put_in_map(s, old) ? status : HG_NO_MEMORY;
     }
     (*out)->u.replaces = old;
-    pass_places(s, old, *out);
+    hg_mqtt_suback_pass(s, old, *out);
     return HG_OK;
 }
 
@@ -587,7 +344,7 @@ static struct hg_mqtt_sub *move_back(struct hg_mqtt_session *s, struct hg_mqtt_s
 {
     struct hg_mqtt_sub *old = sub->u.replaces;
     sub->u.replaces = NULL;
-    pass_places(s, sub, old);
+    hg_mqtt_suback_pass(s, sub, old);
     free_sub(s, sub, HG_QUEUE_KEEP);
     old->is_replaced = false;
     set_options(s, old, f);
@@ -595,14 +352,14 @@ static struct hg_mqtt_sub *move_back(struct hg_mqtt_session *s, struct hg_mqtt_s
         hg_conn_close(s->base.conn, HG_NO_MEMORY);
     }
     if (old->is_granted) {
-        resolve(s, old, HG_OK);
+        hg_mqtt_suback_resolve(s, old, HG_OK);
     }
     return old;
 }
 
 /* A filter of a SUBSCRIBE: a new subscription, or what is there changes [MQTT-3.8.4-3]. */
 static enum hg_status subscribe(struct hg_mqtt_session *s, const struct hg_session_filter *f,
-                                struct place *place, const char **why)
+                                struct hg_mqtt_place *place, const char **why)
 {
     struct hg_mqtt_sub *sub = find_sub(s, f->filter);
     bool is_new = sub == NULL;
@@ -625,7 +382,7 @@ static enum hg_status subscribe(struct hg_mqtt_session *s, const struct hg_sessi
         !sub->is_shared && (f->retain_handling == 0 || (f->retain_handling == 1 && is_new));
     sub->waiting_n++;
     if (!place->is_waiting) {
-        serve_retained(s, place);
+        hg_mqtt_suback_serve(s, place);
     }
     return HG_OK;
 }
@@ -635,19 +392,19 @@ static enum hg_status subscribe(struct hg_mqtt_session *s, const struct hg_sessi
 /* HELD: too many wait for an answer. */
 static enum hg_status check_room(struct hg_mqtt_session *s)
 {
-    if (s->subacks_n == PENDING_MAX) {
+    if (s->subacks_n == HG_MQTT_SUBACKS_MAX) {
         hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
         return HG_HELD;
     }
     return HG_OK;
 }
 
-static void subscribe_place(struct hg_mqtt_session *s, struct pending *p, struct place *place,
-                            const struct hg_session_filter *f)
+static void subscribe_place(struct hg_mqtt_session *s, struct hg_mqtt_suback *p,
+                            struct hg_mqtt_place *place, const struct hg_session_filter *f)
 {
     const char *why = NULL;
     enum hg_status status = subscribe(s, f, place, &why);
-    place->code = status == HG_OK ? f->qos : code_for(s, status);
+    place->code = status == HG_OK ? f->qos : hg_mqtt_suback_code(s, status);
     p->waiting_n += place->is_waiting || place->is_looking;
     if (status == HG_OK) {
         p->must_save = p->must_save || !place->is_waiting;
@@ -673,7 +430,7 @@ enum hg_status hg_mqtt_on_subscribe(struct hg_mqtt_session *s,
     if (s->v5 != NULL) {
         hg_mqtt_property_read(packet->properties, &properties);
     }
-    struct pending *p = new_pending(s, HG_MQTT_SUBACK, packet);
+    struct hg_mqtt_suback *p = hg_mqtt_suback_new(s, HG_MQTT_SUBACK, packet);
     if (p == NULL) {
         return HG_NO_MEMORY;
     }
@@ -691,7 +448,7 @@ enum hg_status hg_mqtt_on_subscribe(struct hg_mqtt_session *s,
         subscribe_place(s, p, &p->places[i], &wanted);
     }
     if (p->waiting_n == 0) {
-        complete(s, p);
+        hg_mqtt_suback_complete(s, p);
     }
     return HG_OK;
 }
@@ -704,7 +461,7 @@ enum hg_status hg_mqtt_on_unsubscribe(struct hg_mqtt_session *s,
     if (status != HG_OK) {
         return status;
     }
-    struct pending *p = new_pending(s, HG_MQTT_UNSUBACK, packet);
+    struct hg_mqtt_suback *p = hg_mqtt_suback_new(s, HG_MQTT_UNSUBACK, packet);
     if (p == NULL) {
         return HG_NO_MEMORY;
     }
@@ -714,12 +471,12 @@ enum hg_status hg_mqtt_on_unsubscribe(struct hg_mqtt_session *s,
         struct hg_mqtt_sub *sub = find_sub(s, f.filter);
         p->places[i].code = sub == NULL ? HG_MQTT_NO_SUBSCRIPTION_EXISTED : HG_MQTT_SUCCESS;
         if (sub != NULL) {
-            resolve(s, sub, HG_CLOSED); /* a SUBSCRIBE still waiting for it */
+            hg_mqtt_suback_resolve(s, sub, HG_CLOSED); /* a SUBSCRIBE still waiting for it */
             end_sub(s, sub);
             p->must_save = true;
         }
     }
-    complete(s, p);
+    hg_mqtt_suback_complete(s, p);
     return HG_OK;
 }
 
@@ -777,7 +534,7 @@ static void end_subs(struct hg_mqtt_session *s, bool fed_only)
     enum hg_queue_end how = s->persist != NULL ? HG_QUEUE_KEEP : HG_QUEUE_DELETE_IF_IDLE;
     free_map(s);
     HG_LIST_FOREACH_SAFE (it, &s->subacks) {
-        struct pending *p = HG_LIST_ENTRY(it, struct pending, link);
+        struct hg_mqtt_suback *p = HG_LIST_ENTRY(it, struct hg_mqtt_suback, link);
         hg_list_remove(&p->link);
         hg_free(p);
     }
