@@ -158,7 +158,7 @@ static void resolve_place(struct hg_mqtt_session *s, struct hg_mqtt_suback *p,
 static void resolve_in(struct hg_mqtt_session *s, struct hg_mqtt_suback *p, struct hg_mqtt_sub *sub,
                        enum hg_status outcome, uint32_t *places_n)
 {
-    for (uint32_t i = p->first; i < p->n && *places_n > 0; i++) {
+    for (uint32_t i = p->first; *places_n > 0 && i < p->n; i++) {
         struct hg_mqtt_place *place = &p->places[i];
         if (place->sub == sub) {
             --*places_n;
