@@ -109,10 +109,9 @@ struct hg_sub {
     struct hg_fanout_entry entry; /* place in the local index */
     struct hg_trie *index;        /* which one */
     struct hg_sub *next_match;    /* during a deliver call */
-    /* what it holds in RabbitMQ: feed bindings, consumers; core/session.c's own */
-    struct hg_sub_link *links;
+    struct hg_sub_link *links; /* what it holds in RabbitMQ; core/subscribe.c's own, as the next */
     uint16_t links_n, waiting_n;
-    bool has_pooled_link;   /* core/subscribe.c's own, too */
+    bool has_pooled_link;
     bool takes_redelivered; /* QoS 1 and up: is shown redelivered messages */
     bool is_live;           /* subscribed() has been told OK */
 };

@@ -6,7 +6,7 @@
 struct hg_binding;
 struct hg_binding_wait;
 
-struct hg_binding_user { /* inside its owner, zeroed, in place until it was removed */
+struct hg_binding_user {          /* inside its owner, zeroed, in place until it was removed */
     struct hg_binding *binding;   /* NULL: none */
     struct hg_binding_wait *wait; /* NULL: it has been told, or need not be */
 };
