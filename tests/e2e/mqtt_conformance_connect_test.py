@@ -267,6 +267,6 @@ class Away(E2E):
             for level in BOTH:
                 clean = self.open(Peer(address, f"clean{level}", level=level))
                 clean.send(m.publish("t", b"x", 1, 1, level=level))
-                self.assertEqual(clean.reason(), SERVER_BUSY if level == 5 else None)
+                self.assertEqual([(p.kind, p.reason) for p in clean.end()], [(m.DISCONNECT, SERVER_BUSY)] if level == 5 else [])
             proxy.accept()
             gw.stop()
