@@ -10,7 +10,6 @@
 
 enum {
     TCP_SLAB_N = 32,
-    REQUEST_SLAB_N = 16,
     LOW_BYTES = 64 * 1024,
     HIGH_BYTES = 256 * 1024,
 };
@@ -69,19 +68,15 @@ bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, st
     };
     net->read_buf = hg_alloc(HG_NET_READ_BYTES);
     net->payload_buf = hg_alloc(HG_NET_READ_BYTES);
-    if (net->read_buf == NULL || net->payload_buf == NULL) {
+    if (net->read_buf == NULL || net->payload_buf == NULL || !hg_tcp_open(net, TCP_SLAB_N)) {
         hg_free(net->read_buf);
         hg_free(net->payload_buf);
         return false;
     }
-    loop->data = net; /* an idle stream finds it there */
-    hg_list_init(&net->dirty);
     hg_list_init(&net->deferred);
-    hg_tcp_pools_open(net, TCP_SLAB_N, REQUEST_SLAB_N);
     uv_prepare_init(loop, &net->prepare);
     net->prepare.data = net;
     uv_prepare_start(&net->prepare, on_prepare);
-    uv_unref((uv_handle_t *)&net->prepare); /* alone it is no reason for the loop to live */
     uv_timer_init(loop, &net->alarm);
     net->alarm.data = net;
     return true;
@@ -91,13 +86,13 @@ void hg_net_close(struct hg_net *net)
 {
     uv_close((uv_handle_t *)&net->prepare, NULL);
     uv_close((uv_handle_t *)&net->alarm, NULL);
+    hg_tcp_close(net);
 }
 
 void hg_net_free(struct hg_net *net)
 {
     hg_ws_decoders_free(net);
     hg_pool_close(&net->tcp_pool);
-    hg_pool_close(&net->request_pool);
     hg_free(net->read_buf);
     hg_free(net->payload_buf);
     net->read_buf = net->payload_buf = NULL;

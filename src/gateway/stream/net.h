@@ -40,7 +40,7 @@ struct hg_stream_limits {
 };
 
 struct hg_net {
-    uv_loop_t *loop;                /* borrowed; its `data` is the net */
+    uv_loop_t *loop;                /* borrowed */
     struct hg_wheel *wheel;         /* borrowed; advanced by the timer below */
     struct hg_log *log;             /* borrowed */
     struct hg_stream_limits limits; /* of every stream; hg_net_open sets defaults */
@@ -50,15 +50,20 @@ struct hg_net {
     uv_prepare_t prepare;           /* end of the turn: deferred work, then output */
     uv_timer_t alarm;  /* wakes the loop for the wheel's next timer; set only while there is one */
     uint64_t alarm_ms; /* what it is set to; UINT64_MAX: not set */
+    int epoll_fd;      /* every TCP socket of the worker is in this set */
+    uv_poll_t poll;    /* and the set is one handle of the loop */
+    uv_idle_t reaper;  /* set while `ended` is not empty */
     struct hg_list dirty;    /* streams with output that has not been tried yet */
+    struct hg_list ended;    /* TCP streams whose on_closed is due */
     struct hg_list deferred; /* struct hg_defer */
-    struct hg_pool tcp_pool, request_pool;
+    struct hg_pool tcp_pool;
     struct hg_ws_decoder *ws_decoders[HG_NET_WS_DECODERS]; /* idle ones, to be lent again */
     unsigned ws_decoders_n;
     struct hg_net_counters counters;
 };
 
-/* False when there is no memory; then nothing is open. */
+/* False when there is no memory or descriptor; then nothing is open. Keeps the loop alive until
+ * hg_net_close. */
 bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, struct hg_log *log);
 /* After every stream has been told to close: closes its own handles; run the loop until it is
  * empty, then hg_net_free. */

@@ -166,13 +166,13 @@ size_t hg_outq_bytes(const struct hg_outq *q)
     return q->body == NULL ? 0 : q->body->bytes;
 }
 
-unsigned hg_outq_peek(const struct hg_outq *q, uv_buf_t *out, unsigned max)
+unsigned hg_outq_peek(const struct hg_outq *q, struct iovec *out, unsigned max)
 {
     const struct hg_outq_body *b = q->body;
     unsigned n = b == NULL ? 0 : b->n < max ? b->n : max;
     for (unsigned i = 0; i < n; i++) {
         const struct slice *s = &b->slices[b->first + i];
-        out[i] = uv_buf_init((char *)s->buf->data + s->at, s->n);
+        out[i] = (struct iovec){s->buf->data + s->at, s->n};
     }
     return n;
 }

@@ -9,7 +9,7 @@
 #include "base/buf.h"
 #include "stream/stream.h"
 
-#include <uv.h>
+#include <sys/uio.h>
 
 /* Shared parts up to this size are copied: a slice costs more than the bytes. */
 enum { HG_OUTQ_COPY_BYTES = 512 };
@@ -29,7 +29,7 @@ size_t hg_outq_bytes(const struct hg_outq *q);
 bool hg_outq_push(struct hg_outq *q, const struct hg_part *parts, size_t parts_n);
 /* The first slices, at most `max`, borrowed until they are consumed; pushing meanwhile does not
  * move them. Returns how many. */
-unsigned hg_outq_peek(const struct hg_outq *q, uv_buf_t *out, unsigned max);
+unsigned hg_outq_peek(const struct hg_outq *q, struct iovec *out, unsigned max);
 /* The first n bytes have left; n <= hg_outq_bytes(q). */
 void hg_outq_consume(struct hg_outq *q, size_t n);
 /* Drops everything. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A TCP connection as a stream: connect or accept, read into the worker's one buffer, write once
- * per loop turn, and end in one place (on_handle_closed). */
+ * per loop turn, and end in one place (bury). The system calls are our own, because a libuv
+ * handle takes three times the memory of all else here: all sockets of a worker are in one epoll
+ * set, which is a single handle to libuv. */
 #include "stream/tcp.h"
 
 #include "base/check.h"
@@ -9,16 +11,20 @@
 #include "stream/outq.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum {
     TCP_MAGIC = 0x7463701d,
-    FINISH_MS = 5000, /* from finish to the end, at most */
-    LINGER_MS = 1000, /* for the peer to close after all was sent */
-    TRY_SLICES = 64,
-    WAIT_SLICES = 4, /* as many as fit into a uv_write_t without an allocation */
+    FINISH_MS = 5000,    /* from finish to the end, at most */
+    LINGER_MS = 1000,    /* for the peer to close after all was sent */
+    SLICES_MAX = 64,     /* in one write */
+    EVENTS_MAX = 256,    /* the rest stays in the set until the next turn */
+    READS_PER_EVENT = 32 /* while each fills the buffer; then the others have their turn */
 };
 
 enum tcp_state {
@@ -32,7 +38,6 @@ enum tcp_state {
 struct tcp_connect {
     struct hg_tcp *tcp; /* NULL: it closed while the name was being resolved */
     uv_getaddrinfo_t resolve;
-    uv_connect_t request;
     struct addrinfo *addresses, *next;
 };
 
@@ -42,49 +47,28 @@ struct tcp_deadline { /* what only a beginning or ending connection needs */
     struct tcp_connect *connect; /* while CONNECTING */
 };
 
-struct tcp_request {
-    uv_write_t write;
-    size_t n; /* bytes of the queue that it covers */
-};
-
 struct hg_tcp {
     struct hg_stream stream;
-    uint32_t magic;
-    uint8_t state; /* enum tcp_state */
-    uint8_t why;   /* enum hg_status, for on_closed */
-    bool is_reading : 1, is_over_high : 1, has_eof : 1, is_resolving : 1;
-    struct hg_list dirty_link;
+    struct hg_net *net;
+    struct hg_list link; /* in the net's dirty streams or, once CLOSING, in its ended ones */
     struct hg_outq out;
-    struct tcp_request *request;   /* NULL: the kernel takes more */
     struct tcp_deadline *deadline; /* while CONNECTING, FINISHING, LINGERING */
     _Atomic uint32_t *open_n;      /* the listener's count; NULL: none */
-    uv_tcp_t handle;
+    int fd;                        /* -1: none */
+    uint32_t magic;
+    uint8_t state;   /* enum tcp_state */
+    uint8_t why;     /* enum hg_status, for on_closed */
+    uint8_t watched; /* EPOLLIN, EPOLLOUT as the set has them; 0: not in the set */
+    bool is_reading : 1, is_over_high : 1, has_eof : 1, is_resolving : 1;
+    bool is_blocked : 1; /* the kernel's buffer is full */
 };
-_Static_assert(sizeof(struct hg_tcp) - sizeof(uv_tcp_t) <= 80,
-               "an idle connection has 1 KiB, its session included");
-
-static struct hg_tcp *tcp_of(const uv_handle_t *handle)
-{
-    struct hg_tcp *t = handle->data;
-    HG_CHECK(t != NULL && t->magic == TCP_MAGIC);
-    return t;
-}
+_Static_assert(sizeof(struct hg_tcp) <= 88, "an idle connection has 1 KiB, its session included");
 
 static struct hg_tcp *of_stream(const struct hg_stream *s)
 {
     struct hg_tcp *t = HG_CONTAINER_OF(s, struct hg_tcp, stream);
     HG_CHECK(t->magic == TCP_MAGIC);
     return t;
-}
-
-static struct hg_net *net_of(const struct hg_tcp *t)
-{
-    return t->handle.loop->data;
-}
-
-static uv_stream_t *uv_of(struct hg_tcp *t)
-{
-    return (uv_stream_t *)&t->handle;
 }
 
 /* ---- The end ---- */
@@ -110,10 +94,9 @@ static void drop_deadline(struct hg_tcp *t)
     }
 }
 
-static void on_handle_closed(uv_handle_t *handle)
+/* Nothing can name it any more: its socket is closed, and the turn's events are handled. */
+static void bury(struct hg_tcp *t)
 {
-    struct hg_tcp *t = tcp_of(handle);
-    HG_CHECK(t->request == NULL);
     hg_outq_close(&t->out);
     drop_deadline(t);
     if (t->open_n != NULL) {
@@ -123,7 +106,40 @@ static void on_handle_closed(uv_handle_t *handle)
         t->stream.user->on_closed(t->stream.user_ctx, (enum hg_status)t->why);
     }
     t->magic = 0;
-    hg_pool_put(&net_of(t)->tcp_pool, t);
+    hg_pool_put(&t->net->tcp_pool, t);
+}
+
+static void on_reap(uv_handle_t *reaper)
+{
+    struct hg_net *net = reaper->data;
+    struct hg_list ended;
+    hg_list_init(&ended);
+    hg_list_take_all(&ended, &net->ended); /* who ends from here on is for the next time */
+    while (!hg_list_is_empty(&ended)) {
+        struct hg_tcp *t = HG_LIST_ENTRY(ended.next, struct hg_tcp, link);
+        hg_list_remove(&t->link);
+        bury(t);
+    }
+}
+
+/* At the end of this turn, after all events, where libuv calls those who wait for a handle's end:
+ * the reaper is a handle that exists only to be closed. */
+static void reap_later(struct hg_net *net)
+{
+    if (hg_list_is_empty(&net->ended)) {
+        uv_idle_init(net->loop, &net->reaper);
+        net->reaper.data = net;
+        uv_close((uv_handle_t *)&net->reaper, on_reap);
+    }
+}
+
+static void close_socket(struct hg_tcp *t)
+{
+    if (t->fd >= 0) {
+        close(t->fd); /* leaves the epoll set by that */
+    }
+    t->fd = -1;
+    t->watched = 0;
 }
 
 static void end(struct hg_tcp *t, enum hg_status why)
@@ -133,13 +149,13 @@ static void end(struct hg_tcp *t, enum hg_status why)
     }
     t->state = ST_CLOSING;
     t->why = (uint8_t)why;
-    hg_list_remove(&t->dirty_link);
+    close_socket(t);
     if (t->deadline != NULL) {
         hg_timer_stop(&t->deadline->timer);
     }
-    if (!uv_is_closing((uv_handle_t *)&t->handle)) { /* it is between two addresses */
-        uv_close((uv_handle_t *)&t->handle, on_handle_closed);
-    }
+    reap_later(t->net);
+    hg_list_remove(&t->link);
+    hg_list_add_last(&t->net->ended, &t->link);
 }
 
 static void on_deadline(struct hg_timer *timer)
@@ -158,25 +174,50 @@ static bool set_deadline(struct hg_tcp *t, uint64_t in_ms)
         t->deadline->tcp = t;
         hg_timer_init(&t->deadline->timer, on_deadline);
     }
-    hg_wheel_set(net_of(t)->wheel, &t->deadline->timer, hg_clock_ms() + in_ms);
+    hg_wheel_set(t->net->wheel, &t->deadline->timer, hg_clock_ms() + in_ms);
     return true;
+}
+
+/* ---- What the epoll set reports ---- */
+
+static void watch(struct hg_tcp *t, uint8_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = t};
+    if (events == t->watched) {
+        return;
+    }
+    int op = t->watched == 0 ? EPOLL_CTL_ADD : events == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD;
+    if (epoll_ctl(t->net->epoll_fd, op, t->fd, &event) != 0) {
+        end(t, HG_NO_MEMORY);
+        return;
+    }
+    t->watched = events;
+}
+
+static bool wants_input(const struct hg_tcp *t)
+{
+    return t->state == ST_OPEN ? t->is_reading
+                               : !t->has_eof; /* discarded, so that we hear of the end */
+}
+
+static uint8_t wanted(const struct hg_tcp *t)
+{
+    return (uint8_t)((wants_input(t) ? EPOLLIN : 0) | (t->is_blocked ? EPOLLOUT : 0));
 }
 
 /* ---- Writing ---- */
 
 static void mark_dirty(struct hg_tcp *t)
 {
-    if (t->request == NULL && hg_list_is_empty(&t->dirty_link)) {
-        hg_list_add_last(&net_of(t)->dirty, &t->dirty_link);
+    if (!t->is_blocked && hg_list_is_empty(&t->link)) {
+        hg_list_add_last(&t->net->dirty, &t->link);
     }
 }
 
 /* Everything is in the kernel's hands: close our side, and the whole at the peer's end of input. */
 static void shut_down(struct hg_tcp *t)
 {
-    uv_os_fd_t fd;
-    if (t->has_eof || uv_fileno((uv_handle_t *)&t->handle, &fd) != 0 ||
-        shutdown(fd, SHUT_WR) != 0 || !set_deadline(t, LINGER_MS)) {
+    if (t->has_eof || shutdown(t->fd, SHUT_WR) != 0 || !set_deadline(t, LINGER_MS)) {
         end(t, (enum hg_status)t->why);
         return;
     }
@@ -185,12 +226,7 @@ static void shut_down(struct hg_tcp *t)
 
 static size_t pending(const struct hg_stream *s)
 {
-    const struct hg_tcp *t = of_stream(s);
-    size_t n = hg_outq_bytes(&t->out);
-    if (t->request != NULL) { /* part of it may have left already */
-        n -= t->request->n - uv_stream_get_write_queue_size((const uv_stream_t *)&t->handle);
-    }
-    return n;
+    return hg_outq_bytes(&of_stream(s)->out);
 }
 
 static void after_progress(struct hg_tcp *t)
@@ -198,7 +234,7 @@ static void after_progress(struct hg_tcp *t)
     if (hg_outq_is_empty(&t->out) && t->state == ST_FINISHING) {
         shut_down(t);
     }
-    if (t->is_over_high && hg_outq_bytes(&t->out) <= net_of(t)->limits.low_bytes) {
+    if (t->is_over_high && hg_outq_bytes(&t->out) <= t->net->limits.low_bytes) {
         t->is_over_high = false;
         if (t->state == ST_OPEN && t->stream.user->on_drained != NULL) {
             t->stream.user->on_drained(t->stream.user_ctx);
@@ -206,75 +242,39 @@ static void after_progress(struct hg_tcp *t)
     }
 }
 
-static void on_written(uv_write_t *write, int status)
+/* One write of the first slices. False if the kernel has not taken all that was offered. */
+static bool write_some(struct hg_tcp *t)
 {
-    struct hg_tcp *t = tcp_of((const uv_handle_t *)write->handle);
-    struct tcp_request *request = t->request;
-    t->request = NULL;
-    hg_outq_consume(&t->out, request->n);
-    if (status == 0) {
-        hg_count(&net_of(t)->counters.bytes_out, request->n);
+    struct iovec slices[SLICES_MAX];
+    struct msghdr message = {.msg_iov = slices};
+    message.msg_iovlen = hg_outq_peek(&t->out, slices, SLICES_MAX);
+    size_t offered = 0;
+    for (size_t i = 0; i < message.msg_iovlen; i++) {
+        offered += slices[i].iov_len;
     }
-    hg_pool_put(&net_of(t)->request_pool, request);
-    if (t->state == ST_CLOSING) {
-        return;
+    hg_count(&t->net->counters.writes, 1);
+    ssize_t written;
+    do {
+        written = sendmsg(t->fd, &message, MSG_NOSIGNAL);
+    } while (written < 0 && errno == EINTR);
+    if (written < 0) {
+        if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS) {
+            end(t, HG_PEER_LOST);
+        }
+        return false;
     }
-    if (status != 0) {
-        end(t, HG_PEER_LOST);
-        return;
-    }
-    if (!hg_outq_is_empty(&t->out)) {
-        mark_dirty(t);
-    }
-    after_progress(t);
-}
-
-/* The kernel's buffer is full: one request at a time waits for room in it. */
-static void wait_for_room(struct hg_tcp *t)
-{
-    uv_buf_t bufs[WAIT_SLICES];
-    struct tcp_request *request = hg_pool_get(&net_of(t)->request_pool);
-    if (request == NULL) {
-        end(t, HG_NO_MEMORY);
-        return;
-    }
-    unsigned n = hg_outq_peek(&t->out, bufs, WAIT_SLICES);
-    request->n = 0;
-    for (unsigned i = 0; i < n; i++) {
-        request->n += bufs[i].len;
-    }
-    hg_count(&net_of(t)->counters.writes, 1);
-    if (uv_write(&request->write, uv_of(t), bufs, n, on_written) != 0) {
-        hg_pool_put(&net_of(t)->request_pool, request);
-        end(t, HG_PEER_LOST);
-        return;
-    }
-    t->request = request;
+    hg_count(&t->net->counters.bytes_out, (size_t)written);
+    hg_outq_consume(&t->out, (size_t)written);
+    return (size_t)written == offered;
 }
 
 static void flush(struct hg_tcp *t)
 {
-    while (!hg_outq_is_empty(&t->out)) {
-        uv_buf_t bufs[TRY_SLICES];
-        unsigned n = hg_outq_peek(&t->out, bufs, TRY_SLICES);
-        size_t offered = 0;
-        for (unsigned i = 0; i < n; i++) {
-            offered += bufs[i].len;
-        }
-        hg_count(&net_of(t)->counters.writes, 1);
-        int written = uv_try_write(uv_of(t), bufs, n);
-        if (written < 0 && written != UV_EAGAIN) {
-            end(t, HG_PEER_LOST);
-            return;
-        }
-        if (written > 0) {
-            hg_count(&net_of(t)->counters.bytes_out, (size_t)written);
-            hg_outq_consume(&t->out, (size_t)written);
-        }
-        if (written < 0 || (size_t)written < offered) {
-            wait_for_room(t);
-            break;
-        }
+    while (!hg_outq_is_empty(&t->out) && !t->is_blocked && t->state != ST_CLOSING) {
+        t->is_blocked = !write_some(t);
+    }
+    if (t->state != ST_CLOSING) {
+        watch(t, (uint8_t)((t->watched & ~EPOLLOUT) | (t->is_blocked ? EPOLLOUT : 0)));
     }
     if (t->state != ST_CLOSING) {
         after_progress(t);
@@ -284,8 +284,8 @@ static void flush(struct hg_tcp *t)
 void hg_tcp_flush_dirty(struct hg_net *net)
 {
     while (!hg_list_is_empty(&net->dirty)) {
-        struct hg_tcp *t = HG_LIST_ENTRY(net->dirty.next, struct hg_tcp, dirty_link);
-        hg_list_remove(&t->dirty_link);
+        struct hg_tcp *t = HG_LIST_ENTRY(net->dirty.next, struct hg_tcp, link);
+        hg_list_remove(&t->link);
         flush(t);
     }
 }
@@ -301,7 +301,7 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
     if (!hg_outq_push(&t->out, parts, parts_n)) {
         return HG_NO_MEMORY;
     }
-    if (hg_outq_bytes(&t->out) > net_of(t)->limits.high_bytes) {
+    if (hg_outq_bytes(&t->out) > t->net->limits.high_bytes) {
         t->is_over_high = true;
     }
     if (t->state == ST_OPEN && !hg_outq_is_empty(&t->out)) {
@@ -312,16 +312,9 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
 
 /* ---- Reading ---- */
 
-static void lend_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
-{
-    (void)suggested;
-    *buf = uv_buf_init((char *)net_of(tcp_of(handle))->read_buf, HG_NET_READ_BYTES);
-}
-
 static void on_end_of_input(struct hg_tcp *t)
 {
     t->has_eof = true;
-    uv_read_stop(uv_of(t));
     if (t->state == ST_OPEN &&
         !hg_outq_is_empty(&t->out)) { /* the peer may have closed its side only */
         t->stream.ops->finish(&t->stream, HG_CLOSED);
@@ -332,19 +325,43 @@ static void on_end_of_input(struct hg_tcp *t)
     }
 }
 
-static void on_input(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+/* False if there is no more to read for now. */
+static bool read_some(struct hg_tcp *t)
 {
-    struct hg_tcp *t = tcp_of((const uv_handle_t *)stream);
-    if (n == UV_EOF) {
+    uint8_t *buf = t->net->read_buf;
+    ssize_t n;
+    do {
+        n = recv(t->fd, buf, HG_NET_READ_BYTES, 0);
+    } while (n < 0 && errno == EINTR);
+    if (n == 0) {
         on_end_of_input(t);
-    } else if (n < 0) {
-        end(t, t->state == ST_OPEN ? HG_PEER_LOST : (enum hg_status)t->why);
-    } else if (n > 0) {
-        hg_count(&net_of(t)->counters.bytes_in, (uint64_t)n);
-        if (t->state == ST_OPEN) {
-            t->stream.user->on_read(t->stream.user_ctx, hg_bytes(buf->base, (size_t)n));
+        return false;
+    }
+    if (n < 0) {
+        if (errno != EAGAIN && errno != EWOULDBLOCK) {
+            end(t, t->state == ST_OPEN ? HG_PEER_LOST : (enum hg_status)t->why);
+        }
+        return false;
+    }
+    hg_count(&t->net->counters.bytes_in, (uint64_t)n);
+    if (t->state == ST_OPEN) {
+        t->stream.user->on_read(t->stream.user_ctx, hg_bytes(buf, (size_t)n));
+    }
+    return n == HG_NET_READ_BYTES;
+}
+
+static void read_input(struct hg_tcp *t)
+{
+    for (int i = 0; i < READS_PER_EVENT; i++) {
+        if (!read_some(t) || t->state == ST_CLOSING || !wants_input(t)) {
+            return;
         }
     }
+}
+
+static void start_input(struct hg_tcp *t)
+{
+    watch(t, t->watched | EPOLLIN);
 }
 
 static void read_start(struct hg_stream *s)
@@ -352,17 +369,14 @@ static void read_start(struct hg_stream *s)
     struct hg_tcp *t = of_stream(s);
     t->is_reading = true;
     if (t->state == ST_OPEN) {
-        uv_read_start(uv_of(t), lend_buffer, on_input);
+        start_input(t);
     }
 }
 
+/* The set is told only if input comes while nobody wants it: often reading goes on before. */
 static void read_stop(struct hg_stream *s)
 {
-    struct hg_tcp *t = of_stream(s);
-    t->is_reading = false;
-    if (t->state == ST_OPEN) {
-        uv_read_stop(uv_of(t));
-    }
+    of_stream(s)->is_reading = false;
 }
 
 /* ---- Closing ---- */
@@ -383,9 +397,9 @@ static void finish(struct hg_stream *s, enum hg_status why)
         return;
     }
     if (!t->has_eof) { /* discarded; unread input would make the kernel reset the connection */
-        uv_read_start(uv_of(t), lend_buffer, on_input);
+        start_input(t);
     }
-    if (hg_outq_is_empty(&t->out)) {
+    if (t->state != ST_CLOSING && hg_outq_is_empty(&t->out)) {
         shut_down(t);
     }
 }
@@ -399,11 +413,11 @@ static const char *peer(struct hg_stream *s)
 {
     struct hg_tcp *t = of_stream(s);
     struct sockaddr_storage address;
-    int n = sizeof(address);
+    socklen_t n = sizeof(address);
     char host[INET6_ADDRSTRLEN] = "";
-    char *text = net_of(t)->peer_text;
-    size_t text_n = sizeof(net_of(t)->peer_text);
-    if (uv_tcp_getpeername(&t->handle, (struct sockaddr *)&address, &n) != 0) {
+    char *text = t->net->peer_text;
+    size_t text_n = sizeof(t->net->peer_text);
+    if (getpeername(t->fd, (struct sockaddr *)&address, &n) != 0) {
         return "unknown";
     }
     if (address.ss_family == AF_INET6) {
@@ -435,68 +449,65 @@ static struct hg_tcp *tcp_new(struct hg_net *net, enum tcp_state state)
         t->stream.ops = &tcp_ops;
         t->magic = TCP_MAGIC;
         t->state = (uint8_t)state;
-        t->handle.loop = net->loop;
-        hg_list_init(&t->dirty_link);
+        t->net = net;
+        t->fd = -1;
+        hg_list_init(&t->link);
     }
     return t;
 }
 
-static void open_handle(struct hg_tcp *t)
-{
-    uv_tcp_init(t->handle.loop, &t->handle); /* makes no socket yet: cannot fail */
-    t->handle.data = t;
-}
-
 /* ---- Connecting ---- */
 
-static void connect_next(struct hg_tcp *t);
-
-/* A handle takes one attempt only; the next address gets a fresh one. */
-static void on_attempt_closed(uv_handle_t *handle)
+/* An attempt is under way. False if this address cannot be had. */
+static bool attempt(struct hg_tcp *t, const struct addrinfo *address)
 {
-    struct hg_tcp *t = tcp_of(handle);
-    if (t->state == ST_CLOSING) {
-        on_handle_closed(handle);
-        return;
+    int on = 1;
+    t->fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (t->fd < 0) {
+        return false;
     }
-    open_handle(t);
-    connect_next(t);
-}
-
-static void on_connected(uv_connect_t *request, int status)
-{
-    struct hg_tcp *t = tcp_of((const uv_handle_t *)request->handle);
-    if (t->state == ST_CLOSING) {
-        return;
+    setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (connect(t->fd, address->ai_addr, address->ai_addrlen) != 0 && errno != EINPROGRESS &&
+        errno != EINTR) {
+        close_socket(t);
+        return false;
     }
-    if (status != 0) {
-        uv_close((uv_handle_t *)&t->handle, on_attempt_closed);
-        return;
-    }
-    t->state = ST_OPEN;
-    drop_deadline(t);
-    uv_tcp_nodelay(&t->handle, 1);
-    if (t->is_reading) {
-        uv_read_start(uv_of(t), lend_buffer, on_input);
-    }
-    if (!hg_outq_is_empty(&t->out)) {
-        mark_dirty(t);
-    }
-    t->stream.user->on_open(t->stream.user_ctx);
+    watch(t, EPOLLOUT);
+    return true;
 }
 
 static void connect_next(struct hg_tcp *t)
 {
     struct tcp_connect *c = t->deadline->connect;
-    struct addrinfo *address = c->next;
-    if (address == NULL) {
-        end(t, HG_PEER_LOST);
+    while (c->next != NULL) {
+        const struct addrinfo *address = c->next;
+        c->next = address->ai_next;
+        if (attempt(t, address)) {
+            return;
+        }
+    }
+    end(t, HG_PEER_LOST);
+}
+
+static void on_attempted(struct hg_tcp *t)
+{
+    int error = 0;
+    socklen_t n = sizeof(error);
+    if (getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0 || error != 0) {
+        close_socket(t);
+        connect_next(t);
         return;
     }
-    c->next = address->ai_next;
-    if (uv_tcp_connect(&c->request, &t->handle, address->ai_addr, on_connected) != 0) {
-        uv_close((uv_handle_t *)&t->handle, on_attempt_closed);
+    t->state = ST_OPEN;
+    drop_deadline(t);
+    watch(t, wanted(t));
+    if (t->state == ST_CLOSING) {
+        return;
     }
+    if (!hg_outq_is_empty(&t->out)) {
+        mark_dirty(t);
+    }
+    t->stream.user->on_open(t->stream.user_ctx);
 }
 
 static void on_resolved(uv_getaddrinfo_t *resolve, int status, struct addrinfo *addresses)
@@ -537,7 +548,6 @@ struct hg_stream *hg_tcp_connect(struct hg_net *net, const char *host, uint16_t 
         goto fail;
     }
     t->is_resolving = true;
-    open_handle(t);
     hg_stream_set_user(&t->stream, user, ctx);
     return &t->stream;
 fail:
@@ -557,17 +567,68 @@ struct hg_stream *hg_tcp_accept(struct hg_net *net, int fd_own, _Atomic uint32_t
         return NULL;
     }
     t->open_n = open_n;
-    open_handle(t);
-    if (uv_tcp_open(&t->handle, fd_own) != 0) {
-        close(fd_own);
-        end(t, HG_SERVER_ERROR); /* with no user: nobody hears of it */
-        return NULL;
-    }
+    t->fd = fd_own;
     return &t->stream;
 }
 
-void hg_tcp_pools_open(struct hg_net *net, size_t tcp_slab_n, size_t request_slab_n)
+/* ---- The epoll set ---- */
+
+static void on_event(struct hg_tcp *t, uint32_t events)
 {
-    hg_pool_open(&net->tcp_pool, sizeof(struct hg_tcp), tcp_slab_n);
-    hg_pool_open(&net->request_pool, sizeof(struct tcp_request), request_slab_n);
+    HG_CHECK(t->magic == TCP_MAGIC);
+    if (t->state == ST_CLOSING) { /* by an earlier event of this turn */
+        return;
+    }
+    if (t->state == ST_CONNECTING) {
+        on_attempted(t);
+        return;
+    }
+    uint8_t want = wanted(t);
+    if ((events & want) == 0) {
+        watch(t, want); /* errors are reported to those who are in the set at all */
+    }
+    if ((want & EPOLLIN) != 0 && (events & (EPOLLIN | EPOLLERR | EPOLLHUP)) != 0) {
+        read_input(t);
+    }
+    if (t->state != ST_CLOSING && t->is_blocked &&
+        (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) != 0) {
+        t->is_blocked = false;
+        mark_dirty(t);
+    }
+}
+
+static void on_ready(uv_poll_t *poll, int status, int what)
+{
+    struct hg_net *net = poll->data;
+    struct epoll_event events[EVENTS_MAX];
+    (void)status;
+    (void)what;
+    int n = epoll_wait(net->epoll_fd, events, EVENTS_MAX, 0);
+    for (int i = 0; i < n; i++) {
+        on_event(events[i].data.ptr, events[i].events);
+    }
+}
+
+bool hg_tcp_open(struct hg_net *net, size_t slab_n)
+{
+    net->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (net->epoll_fd < 0) {
+        return false;
+    }
+    if (uv_poll_init(net->loop, &net->poll, net->epoll_fd) != 0) {
+        close(net->epoll_fd);
+        return false;
+    }
+    net->poll.data = net;
+    uv_poll_start(&net->poll, UV_READABLE, on_ready);
+    hg_list_init(&net->dirty);
+    hg_list_init(&net->ended);
+    hg_pool_open(&net->tcp_pool, sizeof(struct hg_tcp), slab_n);
+    return true;
+}
+
+void hg_tcp_close(struct hg_net *net)
+{
+    uv_close((uv_handle_t *)&net->poll, NULL);
+    close(net->epoll_fd); /* after uv_close has taken it out of the loop */
 }

@@ -5,7 +5,9 @@
 
 #include "stream/net.h"
 
-void hg_tcp_pools_open(struct hg_net *net, size_t tcp_slab_n, size_t request_slab_n);
+/* What the net's TCP streams share. False when there is no memory or descriptor. */
+bool hg_tcp_open(struct hg_net *net, size_t slab_n);
+void hg_tcp_close(struct hg_net *net);
 
 /* A stream on an accepted, non-blocking socket. *open_n, which may be NULL, has been counted up for
  * it and is counted down when it closes. NULL when there is no memory; fd and the count are taken

@@ -30,15 +30,15 @@ static void small_messages_join_into_one_slice(void **state)
 {
     (void)state;
     struct hg_outq q = {0};
-    uv_buf_t bufs[8];
+    struct iovec bufs[8];
     for (int i = 0; i < 50; i++) {
         struct hg_part parts[] = {text("ab"), text(""), text("c")};
         assert_true(hg_outq_push(&q, parts, 3));
     }
     assert_int_equal(hg_outq_bytes(&q), 150);
     assert_int_equal(hg_outq_peek(&q, bufs, 8), 1);
-    assert_int_equal(bufs[0].len, 150);
-    assert_memory_equal(bufs[0].base, "abcabc", 6);
+    assert_int_equal(bufs[0].iov_len, 150);
+    assert_memory_equal(bufs[0].iov_base, "abcabc", 6);
     hg_outq_close(&q);
     assert_int_equal(seam_live(), 0);
 }
@@ -50,16 +50,16 @@ static void a_large_shared_buffer_is_referenced_and_a_small_one_copied(void **st
     struct hg_buf *large = filled(HG_OUTQ_COPY_BYTES + 1, 'L');
     struct hg_buf *small = filled(HG_OUTQ_COPY_BYTES, 's');
     struct hg_part parts[] = {text("head"), shared(large), shared(small), text("tail")};
-    uv_buf_t bufs[8];
+    struct iovec bufs[8];
     assert_true(hg_outq_push(&q, parts, 4));
     assert_int_equal(large->refs, 2);
     assert_int_equal(small->refs, 1);
     assert_int_equal(hg_outq_peek(&q, bufs, 8), 3);
-    assert_ptr_equal(bufs[1].base, large->data);
-    assert_int_equal(bufs[2].len, HG_OUTQ_COPY_BYTES + 4);
+    assert_ptr_equal(bufs[1].iov_base, large->data);
+    assert_int_equal(bufs[2].iov_len, HG_OUTQ_COPY_BYTES + 4);
     hg_outq_consume(&q, 4 + 1);
     assert_int_equal(hg_outq_peek(&q, bufs, 8), 2);
-    assert_ptr_equal(bufs[0].base, large->data + 1);
+    assert_ptr_equal(bufs[0].iov_base, large->data + 1);
     hg_outq_consume(&q, hg_outq_bytes(&q));
     assert_int_equal(large->refs, 1);
     assert_true(hg_outq_is_empty(&q));
@@ -91,7 +91,7 @@ static void a_push_that_fails_queues_nothing(void **state)
                               shared(large),  shared(large), text("fourth")};
     for (size_t n = 1; n < 20; n++) {
         struct hg_outq q = {0};
-        uv_buf_t bufs[8];
+        struct iovec bufs[8];
         assert_true(hg_outq_push(&q, first, 1));
         seam_fail_alloc(n);
         bool is_pushed = hg_outq_push(&q, parts, 7);
@@ -103,7 +103,7 @@ static void a_push_that_fails_queues_nothing(void **state)
             assert_int_equal(large->refs, 1);
             assert_true(hg_outq_push(&q, first, 1));
             assert_int_equal(hg_outq_peek(&q, bufs, 8), 1);
-            assert_memory_equal(bufs[0].base, "firstfirst", 10);
+            assert_memory_equal(bufs[0].iov_base, "firstfirst", 10);
         }
         hg_outq_close(&q);
     }
@@ -116,14 +116,14 @@ static void what_was_peeked_does_not_move(void **state)
 {
     (void)state;
     struct hg_outq q = {0};
-    uv_buf_t bufs[4];
+    struct iovec bufs[4];
     struct hg_part parts[] = {text("held by the kernel")};
     assert_true(hg_outq_push(&q, parts, 1));
     assert_int_equal(hg_outq_peek(&q, bufs, 4), 1);
     for (int i = 0; i < 5000; i++) {
         assert_true(hg_outq_push(&q, parts, 1));
     }
-    assert_memory_equal(bufs[0].base, "held by the kernel", 18);
+    assert_memory_equal(bufs[0].iov_base, "held by the kernel", 18);
     hg_outq_consume(&q, 18);
     assert_int_equal(hg_outq_bytes(&q), 5000 * 18);
     hg_outq_close(&q);
@@ -132,12 +132,12 @@ static void what_was_peeked_does_not_move(void **state)
 
 static void pop_some(struct hg_outq *q, uint64_t *random, const uint8_t *model, size_t *at)
 {
-    uv_buf_t bufs[3];
+    struct iovec bufs[3];
     unsigned n = hg_outq_peek(q, bufs, 3);
     size_t seen = 0;
     for (unsigned i = 0; i < n; i++) {
-        assert_memory_equal(bufs[i].base, model + *at + seen, bufs[i].len);
-        seen += bufs[i].len;
+        assert_memory_equal(bufs[i].iov_base, model + *at + seen, bufs[i].iov_len);
+        seen += bufs[i].iov_len;
     }
     size_t taken = unit_random_below(random, seen + 1);
     hg_outq_consume(q, taken);

@@ -320,7 +320,7 @@ static void close_during_a_write_drops_it_and_tells_once(void **state)
     struct side *s = &w.accepted[0];
     uint8_t *block = calloc(1, 8 << 20);
     side_write(s, hg_bytes(block, 8 << 20));
-    run_some(&w); /* a request now waits for room */
+    run_some(&w); /* the rest now waits for room */
     assert_true(s->stream->ops->pending(s->stream) > 0);
     side_close(s, HG_TOO_SLOW);
     assert_int_equal(s->closed_n, 0);
@@ -452,6 +452,85 @@ static void nothing_is_read_after_read_stop(void **state)
     RUN_UNTIL(&w, s->read_n == 4);
     side_close(&c, HG_CLOSED);
     RUN_UNTIL(&w, s->closed_n == 1);
+    world_close(&w);
+}
+
+static unsigned turns_in(struct world *w, uint64_t ms)
+{
+    uv_timer_t timer;
+    unsigned n = 0;
+    uv_timer_init(&w->loop, &timer);
+    uv_update_time(&w->loop);
+    uv_timer_start(&timer, on_tick, ms, 0);
+    for (; uv_is_active((uv_handle_t *)&timer); n++) {
+        uv_run(&w->loop, UV_RUN_ONCE);
+    }
+    uv_close((uv_handle_t *)&timer, NULL);
+    uv_run(&w->loop, UV_RUN_NOWAIT);
+    return n;
+}
+
+/* Whoever does not read does not hear of the end either, and the loop sleeps meanwhile. */
+static void an_end_that_nobody_reads_keeps_no_loop_busy(void **state)
+{
+    (void)state;
+    struct world w;
+    struct linger hard = {1, 0};
+    world_open(&w, 0);
+    for (int is_hard = 0; is_hard < 2; is_hard++) {
+        int fd = plain_connect(&w, 0);
+        RUN_UNTIL(&w, w.accepted_n == (unsigned)is_hard + 1);
+        struct side *s = &w.accepted[is_hard];
+        s->stream->ops->read_stop(s->stream);
+        if (is_hard) {
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+        }
+        close(fd);
+        assert_true(turns_in(&w, 30) < 10);
+        assert_int_equal(s->closed_n, 0);
+        s->stream->ops->read_start(s->stream);
+        RUN_UNTIL(&w, s->closed_n == 1);
+        assert_int_equal(s->why, is_hard ? HG_PEER_LOST : HG_CLOSED);
+    }
+    world_close(&w);
+}
+
+static void on_read_close_all(void *ctx, struct hg_bytes in)
+{
+    struct side *s = ctx;
+    (void)in;
+    s->read_n++;
+    for (unsigned i = 0; i < s->world->accepted_n; i++) {
+        struct hg_stream *stream = s->world->accepted[i].stream;
+        stream->ops->close(stream, HG_NOT_ALLOWED);
+    }
+}
+
+/* All have input at once; the first to be told closes the others. */
+static void a_stream_that_another_closes_reads_no_more(void **state)
+{
+    (void)state;
+    static const struct hg_stream_user closer = {on_read_close_all, on_open, NULL, on_closed, NULL};
+    enum { N = 5 };
+    struct world w;
+    int fds[N];
+    unsigned read_n = 0;
+    world_open(&w, 0);
+    for (unsigned i = 0; i < N; i++) {
+        fds[i] = plain_connect(&w, 0);
+    }
+    RUN_UNTIL(&w, w.accepted_n == N);
+    for (unsigned i = 0; i < N; i++) {
+        w.accepted[i].stream->user = &closer;
+        assert_int_equal(send(fds[i], "x", 1, 0), 1);
+    }
+    RUN_UNTIL(&w, w.open_n == 0);
+    for (unsigned i = 0; i < N; i++) {
+        read_n += (unsigned)w.accepted[i].read_n;
+        assert_int_equal(w.accepted[i].why, HG_NOT_ALLOWED);
+        close(fds[i]);
+    }
+    assert_int_equal(read_n, 1);
     world_close(&w);
 }
 
@@ -742,6 +821,8 @@ int main(void)
         cmocka_unit_test(a_reset_is_a_lost_peer),
         cmocka_unit_test(a_user_may_close_from_on_read),
         cmocka_unit_test(nothing_is_read_after_read_stop),
+        cmocka_unit_test(an_end_that_nobody_reads_keeps_no_loop_busy),
+        cmocka_unit_test(a_stream_that_another_closes_reads_no_more),
         cmocka_unit_test(a_refused_connection_ends_as_lost),
         cmocka_unit_test(every_address_of_a_name_is_tried),
         cmocka_unit_test(closing_at_any_moment_of_connecting_is_safe),
