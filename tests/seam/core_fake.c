@@ -925,6 +925,11 @@ bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_b
     return true;
 }
 
+struct hg_bytes hg_claim_id(const struct hg_claim *claim)
+{
+    return hg_bytes_str(claim->record == NULL ? NULL : claim->record->id);
+}
+
 void hg_claim_close(struct hg_claim *claim)
 {
     struct hg_claim_record *r = claim->record;
