@@ -175,9 +175,6 @@ void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enu
 {
     *s = (struct hg_session){.ops = ops, .conn = conn, .worker = worker, .proto = (uint8_t)proto};
     hg_list_init(&s->subs);
-    hg_list_init(&s->publishes);
-    hg_list_init(&s->declares);
-    hg_list_init(&s->servings);
 }
 
 static void log_publish(struct core_fake *f, const struct hg_publish_args *args)

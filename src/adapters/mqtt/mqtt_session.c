@@ -404,7 +404,6 @@ static struct hg_session *open_session(struct hg_worker *worker, struct hg_conn 
     }
     hg_session_init(&s->base, &session_ops, HG_PROTO_MQTT, conn, worker);
     s->base.merges_overlaps = true; /* one copy at the highest QoS, section 3.3.5 */
-    hg_list_init(&s->subacks);
     hg_timer_init(&s->timer, fire);
     hg_worker_timer(worker, &s->timer, worker->config->mqtt_connect_timeout_ms);
     return &s->base;

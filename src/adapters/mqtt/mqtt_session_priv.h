@@ -62,7 +62,7 @@ struct hg_mqtt_session {
     struct hg_session base;
     struct hg_claim claim;           /* on the client identifier */
     struct hg_timer timer;           /* the time for CONNECT, then keep-alive */
-    struct hg_list subacks;          /* SUBSCRIBEs that RabbitMQ has not answered */
+    struct hg_chain subacks;         /* SUBSCRIBEs that RabbitMQ has not answered */
     struct hg_map *by_filter;        /* NULL while the subscriptions are few */
     char *user;                      /* of CONNECT; NULL: it said none */
     struct hg_mqtt_will *will;       /* NULL: none (any more) */
@@ -81,7 +81,7 @@ struct hg_mqtt_session {
 
 /* An idle connection with one subscription costs these two and the text of its filter and user
  * name. */
-_Static_assert(sizeof(struct hg_mqtt_session) <= 248, "part of the 1 KiB for an idle connection");
+_Static_assert(sizeof(struct hg_mqtt_session) <= 216, "part of the 1 KiB for an idle connection");
 
 /* ---- mqtt_session.c ---- */
 
