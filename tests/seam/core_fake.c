@@ -175,9 +175,6 @@ void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enu
 {
     *s = (struct hg_session){.ops = ops, .conn = conn, .worker = worker, .proto = (uint8_t)proto};
     hg_list_init(&s->subs);
-    hg_list_init(&s->publishes);
-    hg_list_init(&s->declares);
-    hg_list_init(&s->servings);
 }
 
 static void log_publish(struct core_fake *f, const struct hg_publish_args *args)
@@ -923,6 +920,11 @@ bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_b
     hg_list_add_last(&f->claims, &r->link);
     *claim = (struct hg_claim){.ops = ops, .record = r, .epoch = ++f->epoch};
     return true;
+}
+
+struct hg_bytes hg_claim_id(const struct hg_claim *claim)
+{
+    return hg_bytes_str(claim->record == NULL ? NULL : claim->record->id);
 }
 
 void hg_claim_close(struct hg_claim *claim)

@@ -85,7 +85,7 @@ static void write_restrictions(const struct hg_mqtt_session *s, struct hg_writer
         hg_mqtt_property_u32(w, HG_MQTT_MAXIMUM_PACKET_SIZE,
                              (uint32_t)config->mqtt_max_packet_bytes);
     }
-    if (s->client->is_id_made) {
+    if (s->is_id_made) {
         hg_mqtt_property_bytes(w, HG_MQTT_ASSIGNED_CLIENT_ID, hg_mqtt_client_id(s));
     }
     if (config->mqtt_topic_alias_max > 0) {
@@ -271,24 +271,13 @@ static enum hg_status check_will(const struct hg_mqtt_session *s, const struct h
 
 /* ---- CONNECT (section 3.1) ---- */
 
-static bool keep_client(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
+static bool keep_user(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
 {
-    char made[24];
-    struct hg_bytes id = c->client_id;
-    if (id.n == 0) { /* the server chooses one, section 3.1.3.1 */
-        int n = snprintf(made, sizeof(made), "hg-%016" PRIx64, hg_random_u64());
-        id = hg_bytes(made, (size_t)n);
+    if (c->user.n == 0) {
+        return true;
     }
-    s->client = hg_alloc(sizeof(*s->client) + id.n + c->user.n);
-    if (s->client == NULL) {
-        return false;
-    }
-    *s->client = (struct hg_mqtt_client){
-        .id_n = (uint16_t)id.n, .user_n = (uint16_t)c->user.n, .is_id_made = c->client_id.n == 0};
-    uint8_t *at = s->client->text;
-    put(&at, id);
-    put(&at, c->user);
-    return true;
+    s->user = hg_bytes_dup(c->user);
+    return s->user != NULL;
 }
 
 static void log_connect(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
@@ -305,7 +294,7 @@ static void log_connect(struct hg_mqtt_session *s, const struct hg_mqtt_connect 
 static void start_clean(struct hg_mqtt_session *s)
 {
     struct hg_worker *w = s->base.worker;
-    if (s->client->is_id_made || !hg_state_is_enabled(w->gateway)) {
+    if (s->is_id_made || !hg_state_is_enabled(w->gateway)) {
         hg_mqtt_accept(s, false);
         return;
     }
@@ -339,6 +328,17 @@ static void on_lost(struct hg_claim *claim)
 }
 
 static const struct hg_claim_ops claim_ops = {.on_granted = on_granted, .on_lost = on_lost};
+
+static bool open_claim(struct hg_mqtt_session *s, struct hg_bytes id)
+{
+    char made[24];
+    if (id.n == 0) { /* the server chooses one, section 3.1.3.1 */
+        int n = snprintf(made, sizeof(made), "hg-%016" PRIx64, hg_random_u64());
+        id = hg_bytes(made, (size_t)n);
+        s->is_id_made = true;
+    }
+    return hg_claim_open(s->base.worker, &s->claim, id, &claim_ops);
+}
 
 /* False when there is no memory. */
 static bool open_v5(struct hg_mqtt_session *s, const struct hg_mqtt_properties *p)
@@ -407,19 +407,19 @@ static enum hg_status begin(struct hg_mqtt_session *s, const struct hg_mqtt_conn
 {
     const struct hg_gateway *gateway = s->base.worker->gateway;
     uint32_t expiry_s = hg_mqtt_expiry_s(s, asked_expiry_s(s, c));
-    if (!keep_client(s, c) || !keep_will(s, c)) {
+    if (!keep_user(s, c) || !keep_will(s, c)) {
         return HG_NO_MEMORY;
     }
     set_keep_alive(s, c->keep_alive_s);
     bool is_ready = hg_state_is_ready(gateway);
-    bool goes_on = is_ready && !c->is_clean && !s->client->is_id_made;
+    bool goes_on = is_ready && !c->is_clean && c->client_id.n > 0;
     if (expiry_s > 0 && !is_ready) {
         return HG_BROKER_AWAY;
     }
     if ((expiry_s > 0 || goes_on) && !hg_mqtt_persist_open(s, expiry_s, c->is_clean)) {
         return HG_NO_MEMORY;
     }
-    if (!hg_claim_open(s->base.worker, &s->claim, hg_mqtt_client_id(s), &claim_ops)) {
+    if (!open_claim(s, c->client_id)) {
         return HG_NO_MEMORY;
     }
     log_connect(s, c, expiry_s);

@@ -23,13 +23,12 @@ struct hg_mqtt_session *hg_mqtt_session_of(struct hg_session *base)
 
 struct hg_bytes hg_mqtt_client_id(const struct hg_mqtt_session *s)
 {
-    return s->client == NULL ? HG_BYTES("") : hg_bytes(s->client->text, s->client->id_n);
+    return hg_claim_id(&s->claim);
 }
 
 struct hg_bytes hg_mqtt_user(const struct hg_mqtt_session *s)
 {
-    return s->client == NULL ? HG_BYTES("")
-                             : hg_bytes(s->client->text + s->client->id_n, s->client->user_n);
+    return hg_bytes_str(s->user);
 }
 
 struct hg_proto_metrics *hg_mqtt_metrics(const struct hg_mqtt_session *s)
@@ -305,7 +304,7 @@ void hg_mqtt_free(struct hg_mqtt_session *s)
     hg_claim_close(&s->claim);
     hg_mqtt_forget_will(s);
     hg_free(s->v5);
-    hg_free(s->client);
+    hg_free(s->user);
     hg_free(s);
 }
 
@@ -405,7 +404,6 @@ static struct hg_session *open_session(struct hg_worker *worker, struct hg_conn 
     }
     hg_session_init(&s->base, &session_ops, HG_PROTO_MQTT, conn, worker);
     s->base.merges_overlaps = true; /* one copy at the highest QoS, section 3.3.5 */
-    hg_list_init(&s->subacks);
     hg_timer_init(&s->timer, fire);
     hg_worker_timer(worker, &s->timer, worker->config->mqtt_connect_timeout_ms);
     return &s->base;

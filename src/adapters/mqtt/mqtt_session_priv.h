@@ -18,14 +18,6 @@
 #include "core/state.h"
 #include "core/worker.h"
 
-/* What CONNECT said and later packets need. Client identifier and user name stand behind each
- * other. */
-struct hg_mqtt_client {
-    uint16_t id_n, user_n;
-    bool is_id_made; /* by the gateway: the client said none */
-    uint8_t text[];
-};
-
 /* Topic, properties (as on the wire) and payload stand behind each other. */
 struct hg_mqtt_will {
     uint32_t properties_n, payload_n, delay_s;
@@ -70,9 +62,9 @@ struct hg_mqtt_session {
     struct hg_session base;
     struct hg_claim claim;           /* on the client identifier */
     struct hg_timer timer;           /* the time for CONNECT, then keep-alive */
-    struct hg_list subacks;          /* SUBSCRIBEs that RabbitMQ has not answered */
+    struct hg_chain subacks;         /* SUBSCRIBEs that RabbitMQ has not answered */
     struct hg_map *by_filter;        /* NULL while the subscriptions are few */
-    struct hg_mqtt_client *client;   /* NULL until CONNECT */
+    char *user;                      /* of CONNECT; NULL: it said none */
     struct hg_mqtt_will *will;       /* NULL: none (any more) */
     struct hg_mqtt_in *in;           /* NULL until the first publish with QoS > 0 */
     struct hg_mqtt_out *out;         /* NULL until the first delivery with QoS > 0 */
@@ -82,13 +74,14 @@ struct hg_mqtt_session {
     struct hg_mqtt_decoder decoder;
     uint8_t state; /* enum hg_mqtt_state */
     uint8_t subacks_n;
-    bool is_draining;
-    bool was_held; /* since the keep-alive timer was last set */
+    bool is_id_made : 1; /* the client identifier, by the gateway: the client said none */
+    bool is_draining : 1;
+    bool was_held : 1; /* since the keep-alive timer was last set */
 };
 
-/* An idle connection with one subscription costs these two and the text of its filter, client
- * identifier and user name. */
-_Static_assert(sizeof(struct hg_mqtt_session) <= 248, "part of the 1 KiB for an idle connection");
+/* An idle connection with one subscription costs these two and the text of its filter and user
+ * name. */
+_Static_assert(sizeof(struct hg_mqtt_session) <= 216, "part of the 1 KiB for an idle connection");
 
 /* ---- mqtt_session.c ---- */
 

@@ -68,7 +68,7 @@ void hg_mqtt_suback_serve(struct hg_mqtt_session *s, struct hg_mqtt_place *place
 
 static void free_pending(struct hg_mqtt_session *s, struct hg_mqtt_suback *p)
 {
-    hg_list_remove(&p->link);
+    hg_chain_remove(&p->link);
     hg_free(p);
     if (s->subacks_n-- == HG_MQTT_SUBACKS_MAX && !s->is_draining) {
         hg_conn_release(s->base.conn, HG_HOLD_SESSION);
@@ -113,8 +113,8 @@ void hg_mqtt_saved(struct hg_mqtt_session *s, uint32_t number, enum hg_status st
         hg_mqtt_end(s, 0, status, "the session's subscriptions cannot be saved");
         return;
     }
-    HG_LIST_FOREACH_SAFE (it, &s->subacks) {
-        struct hg_mqtt_suback *p = HG_LIST_ENTRY(it, struct hg_mqtt_suback, link);
+    HG_CHAIN_FOREACH_SAFE (it, &s->subacks) {
+        struct hg_mqtt_suback *p = HG_CHAIN_ENTRY(it, struct hg_mqtt_suback, link);
         if (p->number != 0 && (int32_t)(p->number - number) <= 0) {
             answer(s, p);
         }
@@ -129,7 +129,7 @@ struct hg_mqtt_suback *hg_mqtt_suback_new(struct hg_mqtt_session *s, enum hg_mqt
         p->answer = type;
         p->packet_id = packet->packet_id;
         p->n = (uint32_t)packet->filters_n;
-        hg_list_add_last(&s->subacks, &p->link);
+        hg_chain_add_last(&s->subacks, &p->link);
         s->subacks_n++;
     }
     return p;
@@ -180,8 +180,8 @@ void hg_mqtt_suback_resolve(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub,
                             enum hg_status outcome)
 {
     uint32_t places_n = sub->waiting_n;
-    HG_LIST_FOREACH_SAFE (it, &s->subacks) {
-        struct hg_mqtt_suback *p = HG_LIST_ENTRY(it, struct hg_mqtt_suback, link);
+    HG_CHAIN_FOREACH_SAFE (it, &s->subacks) {
+        struct hg_mqtt_suback *p = HG_CHAIN_ENTRY(it, struct hg_mqtt_suback, link);
         if (p->waiting_n == 0) {
             continue;
         }
@@ -196,8 +196,8 @@ void hg_mqtt_suback_resolve(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub,
 static void on_found(struct hg_session *base, struct hg_sub *sub)
 {
     struct hg_mqtt_session *s = hg_mqtt_session_of(base);
-    HG_LIST_FOREACH (it, &s->subacks) {
-        struct hg_mqtt_suback *p = HG_LIST_ENTRY(it, struct hg_mqtt_suback, link);
+    HG_CHAIN_FOREACH (it, &s->subacks) {
+        struct hg_mqtt_suback *p = HG_CHAIN_ENTRY(it, struct hg_mqtt_suback, link);
         for (uint32_t i = 0; i < p->n; i++) {
             struct hg_mqtt_place *place = &p->places[i];
             if (!place->is_looking || place->sub != sub_of(sub)) {
@@ -216,8 +216,8 @@ static void on_found(struct hg_session *base, struct hg_sub *sub)
 void hg_mqtt_suback_pass(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub,
                          struct hg_mqtt_sub *heir)
 {
-    HG_LIST_FOREACH (it, &s->subacks) {
-        struct hg_mqtt_suback *p = HG_LIST_ENTRY(it, struct hg_mqtt_suback, link);
+    HG_CHAIN_FOREACH (it, &s->subacks) {
+        struct hg_mqtt_suback *p = HG_CHAIN_ENTRY(it, struct hg_mqtt_suback, link);
         for (uint32_t i = 0; i < p->n && sub->waiting_n > 0; i++) {
             struct hg_mqtt_place *place = &p->places[i];
             if (place->sub != sub) {

@@ -17,8 +17,8 @@ struct hg_mqtt_place {       /* of one filter in a SUBSCRIBE or UNSUBSCRIBE */
 };
 
 struct hg_mqtt_suback {
-    struct hg_list link; /* in hg_mqtt_session.subacks */
-    const char *why;     /* static text about the first refusal, or NULL */
+    struct hg_chain_link link; /* in hg_mqtt_session.subacks */
+    const char *why;           /* static text about the first refusal, or NULL */
     enum hg_mqtt_type answer;
     uint16_t packet_id;
     bool must_save;  /* the session's subscriptions have changed */

@@ -533,9 +533,9 @@ static void end_subs(struct hg_mqtt_session *s, bool fed_only)
     /* a member that will be back leaves the group's queue as it is */
     enum hg_queue_end how = s->persist != NULL ? HG_QUEUE_KEEP : HG_QUEUE_DELETE_IF_IDLE;
     free_map(s);
-    HG_LIST_FOREACH_SAFE (it, &s->subacks) {
-        struct hg_mqtt_suback *p = HG_LIST_ENTRY(it, struct hg_mqtt_suback, link);
-        hg_list_remove(&p->link);
+    HG_CHAIN_FOREACH_SAFE (it, &s->subacks) {
+        struct hg_mqtt_suback *p = HG_CHAIN_ENTRY(it, struct hg_mqtt_suback, link);
+        hg_chain_remove(&p->link);
         hg_free(p);
     }
     HG_LIST_FOREACH_SAFE (it, &s->base.subs) {

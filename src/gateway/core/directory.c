@@ -153,6 +153,11 @@ bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_b
     return true;
 }
 
+struct hg_bytes hg_claim_id(const struct hg_claim *claim)
+{
+    return claim->record == NULL ? HG_BYTES("") : id_of(claim->record);
+}
+
 void hg_claim_close(struct hg_claim *claim)
 {
     struct hg_claim_record *r = claim->record;

@@ -35,6 +35,8 @@ void hg_directory_free(struct hg_directory *d);
  * memory. */
 bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_bytes client_id,
                    const struct hg_claim_ops *ops);
+/* The identifier; empty where there is no claim. Borrowed until hg_claim_close. */
+struct hg_bytes hg_claim_id(const struct hg_claim *claim);
 /* Gives it up, granted or not; no callback comes any more. Safe on a zeroed claim. */
 void hg_claim_close(struct hg_claim *claim);
 /* A number that no claim has or will have. Any thread. */

@@ -52,7 +52,7 @@ struct hg_janitor {
     struct hg_map by_client;   /* client identifier -> struct job */
     struct hg_list jobs, peers;
     size_t peers_n;
-    struct hg_list copies; /* publishes under way */
+    struct hg_chain copies; /* publishes under way */
     size_t copies_n;
     struct hg_timer timer;
     struct hg_defer copy;
@@ -470,7 +470,6 @@ struct hg_janitor *hg_janitor_new(struct hg_state *state)
     hg_map_open(&j->by_client);
     hg_list_init(&j->jobs);
     hg_list_init(&j->peers);
-    hg_list_init(&j->copies);
     hg_timer_init(&j->timer, fire);
     j->copy.run = run_copy;
     return j;

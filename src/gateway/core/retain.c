@@ -17,7 +17,7 @@ enum {
 };
 
 struct job { /* first in both kinds; in hg_session.servings or hg_routing.retaining */
-    struct hg_list link;
+    struct hg_chain_link link;
     bool is_publish;
 };
 
@@ -27,7 +27,7 @@ struct publish {
     struct hg_session *session; /* NULL: nobody is to be told */
     struct hg_worker *worker;
     uint64_t id, timeout_ms;
-    struct hg_list under_way;        /* of the publisher */
+    struct hg_chain under_way;       /* of the publisher */
     struct hg_message *message_own;  /* to be published when the log has it; NULL: it has been */
     struct hg_state_wait until_read; /* by this process */
 };
@@ -121,7 +121,7 @@ static void free_publish(struct publish *p)
     hg_publisher_forget(&p->under_way);
     hg_state_cancel(&p->until_read);
     hg_message_unref(p->message_own);
-    hg_list_remove(&p->job.link);
+    hg_chain_remove(&p->job.link);
     hg_free(p);
 }
 
@@ -189,9 +189,8 @@ enum hg_status hg_retain_publish(struct hg_session *s, const struct hg_publish_a
     p->worker = s->worker;
     p->id = args->id;
     p->timeout_ms = args->timeout_ms;
-    hg_list_init(&p->under_way);
-    hg_list_add_last(args->wants_outcome ? &s->servings : &s->worker->routing->retaining,
-                     &p->job.link);
+    hg_chain_add_first(args->wants_outcome ? &s->servings : &s->worker->routing->retaining,
+                       &p->job.link);
     struct hg_message **first = message_own;
     if (*to_log_own != NULL) {
         p->message_own = *message_own;
@@ -227,7 +226,7 @@ static void free_serving(struct serving *v)
     hg_state_cancel(&v->until_read);
     hg_timer_stop(&v->timer);
     hg_net_undefer(&v->resume);
-    hg_list_remove(&v->job.link);
+    hg_chain_remove(&v->job.link);
     hg_free(v);
 }
 
@@ -323,7 +322,7 @@ enum hg_status hg_retained_serve_then(struct hg_session *s, struct hg_sub *sub,
     v->filter_n = filter.n;
     memcpy(v->filter, filter.p, filter.n);
     hg_timer_init(&v->timer, fire);
-    hg_list_add_last(&s->servings, &v->job.link);
+    hg_chain_add_first(&s->servings, &v->job.link);
     v->until_read.done = on_serving_read;
     v->until_read.patience_ms = PATIENCE_MS;
     hg_state_barrier(s->worker, &v->until_read);
@@ -336,15 +335,15 @@ enum hg_status hg_retained_serve(struct hg_session *s, struct hg_sub *sub, struc
     return status == HG_HELD ? HG_OK : status;
 }
 
-static struct serving *serving_of(struct hg_list *link)
+static struct serving *serving_of(struct hg_chain_link *link)
 {
-    struct job *job = HG_LIST_ENTRY(link, struct job, link);
+    struct job *job = HG_CHAIN_ENTRY(link, struct job, link);
     return job->is_publish ? NULL : HG_CONTAINER_OF(job, struct serving, job);
 }
 
 void hg_retained_resume(struct hg_session *s)
 {
-    HG_LIST_FOREACH (it, &s->servings) {
+    HG_CHAIN_FOREACH (it, &s->servings) {
         struct serving *v = serving_of(it);
         if (v != NULL && v->found != NULL) {
             hg_net_defer(&s->worker->net, &v->resume);
@@ -378,7 +377,7 @@ void hg_retain_saw(struct hg_session *s, const struct hg_message *m)
     uint8_t out[HG_RETAINED_NAME_MAX];
     struct hg_bytes name =
         hg_retained_name_of(hg_message_exchange(m), hg_message_routing_key(m), out);
-    HG_LIST_FOREACH (it, &s->servings) {
+    HG_CHAIN_FOREACH (it, &s->servings) {
         struct serving *v = serving_of(it);
         if (v != NULL) {
             note_newer(v, name);
@@ -390,7 +389,7 @@ void hg_retain_saw(struct hg_session *s, const struct hg_message *m)
 
 void hg_retain_end(struct hg_sub *sub)
 {
-    HG_LIST_FOREACH_SAFE (it, &sub->session->servings) {
+    HG_CHAIN_FOREACH_SAFE (it, &sub->session->servings) {
         struct serving *v = serving_of(it);
         if (v != NULL && v->sub == sub) {
             free_serving(v);
@@ -400,27 +399,27 @@ void hg_retain_end(struct hg_sub *sub)
 
 void hg_retain_detach(struct hg_session *s)
 {
-    HG_LIST_FOREACH_SAFE (it, &s->servings) {
+    HG_CHAIN_FOREACH_SAFE (it, &s->servings) {
         struct serving *v = serving_of(it);
         if (v != NULL) {
             free_serving(v);
             continue;
         }
         struct publish *p =
-            HG_CONTAINER_OF(HG_LIST_ENTRY(it, struct job, link), struct publish, job);
+            HG_CONTAINER_OF(HG_CHAIN_ENTRY(it, struct job, link), struct publish, job);
         p->session = NULL;
         if (p->message_own == NULL) {
             free_publish(p); /* RabbitMQ has it, or gets it */
         } else {
-            hg_list_remove(it);
-            hg_list_add_last(&s->worker->routing->retaining, it);
+            hg_chain_remove(it);
+            hg_chain_add_first(&s->worker->routing->retaining, it);
         }
     }
 }
 
 void hg_retain_close(struct hg_routing *r)
 {
-    HG_LIST_FOREACH_SAFE (it, &r->retaining) {
-        free_publish(HG_CONTAINER_OF(HG_LIST_ENTRY(it, struct job, link), struct publish, job));
+    HG_CHAIN_FOREACH_SAFE (it, &r->retaining) {
+        free_publish(HG_CONTAINER_OF(HG_CHAIN_ENTRY(it, struct job, link), struct publish, job));
     }
 }

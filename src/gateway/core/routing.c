@@ -312,7 +312,6 @@ bool hg_routing_open(struct hg_worker *w)
     hg_map_open(&r->by_exchange);
     hg_subscribe_pool_open(&r->links);
     hg_list_init(&r->held);
-    hg_list_init(&r->retaining);
     hg_timer_init(&r->held_timer, fire_held);
     hg_timer_init(&r->drain_timer, fire_drain);
     bool is_whole = true;

@@ -42,7 +42,7 @@ struct hg_routing {
     /* Clients held for room, oldest first (struct hg_held), and the timer that ends their wait. */
     struct hg_list held;
     struct hg_timer held_timer;
-    struct hg_list retaining; /* publishes whose session is gone; core/retain.c's own */
+    struct hg_chain retaining; /* publishes whose session is gone; core/retain.c's own */
     /* Scratch of one call. */
     struct match *matches;
     size_t matches_n, matches_cap;

@@ -23,9 +23,6 @@ void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enu
 {
     *s = (struct hg_session){.ops = ops, .conn = conn, .worker = worker, .proto = (uint8_t)proto};
     hg_list_init(&s->subs);
-    hg_list_init(&s->publishes);
-    hg_list_init(&s->declares);
-    hg_list_init(&s->servings);
 }
 
 bool hg_session_is_closing(const struct hg_session *s)
@@ -43,7 +40,7 @@ bool hg_session_has_room(struct hg_session *s, size_t n)
 
 void hg_session_deliver(struct hg_session *s, struct hg_delivery *d, struct hg_sub *matches)
 {
-    if (!hg_list_is_empty(&s->servings)) {
+    if (s->servings.first != NULL) {
         hg_retain_saw(s, d->message);
     }
     s->ops->deliver(s, d, matches);

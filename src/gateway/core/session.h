@@ -5,6 +5,7 @@
 #ifndef HG_CORE_SESSION_H
 #define HG_CORE_SESSION_H
 
+#include "base/chain.h"
 #include "base/list.h"
 #include "base/status.h"
 #include "core/fanout.h"
@@ -90,12 +91,12 @@ struct hg_session { /* first member of an adapter's session */
     const struct hg_session_ops *ops;
     struct hg_conn *conn;
     struct hg_worker *worker;
-    struct hg_list subs;      /* hg_sub.session_link */
-    struct hg_list publishes; /* under way, see upstream/publisher.h */
-    struct hg_list declares;  /* under way */
-    struct hg_list servings;  /* retained messages on their way; core/retain.c's own */
-    struct hg_held *held;     /* while it waits for room towards RabbitMQ; core/session.c's own */
-    uint32_t match_at;        /* fan-out's scratch during one delivery */
+    struct hg_list subs;       /* hg_sub.session_link */
+    struct hg_chain publishes; /* under way, see upstream/publisher.h */
+    struct hg_chain declares;  /* under way */
+    struct hg_chain servings;  /* retained messages on their way; core/retain.c's own */
+    struct hg_held *held;      /* while it waits for room towards RabbitMQ; core/session.c's own */
+    uint32_t match_at;         /* fan-out's scratch during one delivery */
     uint32_t subs_n;
     uint8_t proto; /* enum hg_protocol */
     /* one deliver call with all matching subscriptions (MQTT) rather than one each (STOMP) */

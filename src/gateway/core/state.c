@@ -224,7 +224,6 @@ void hg_state_on_mail(struct hg_worker *w, struct hg_mail *mail)
 void hg_state_barrier(struct hg_worker *w, struct hg_state_wait *wait)
 {
     struct hg_state_port *port = w->state_port;
-    hg_list_init(&wait->publishes);
     hg_list_init(&wait->link);
     wait->worker = w;
     wait->since_ms = hg_clock_ms();
@@ -269,7 +268,6 @@ enum hg_status hg_state_write(struct hg_worker *w, enum hg_session_act act,
     struct hg_publish_order order = {0};
     if (wait != NULL) {
         wait->worker = w;
-        hg_list_init(&wait->publishes);
         hg_list_init(&wait->link);
         order = (struct hg_publish_order){
             .owner = wait, .owners = &wait->publishes, .on_settled = on_written};
@@ -548,7 +546,6 @@ static bool open_home(struct hg_state *s, struct hg_worker *w)
 {
     const struct hg_config *config = w->config;
     s->home = w;
-    hg_list_init(&s->barriers);
     hg_timer_init(&s->watch, fire_watch);
     s->janitor = hg_janitor_new(s);
     if (s->janitor == NULL) {

@@ -50,7 +50,7 @@ struct hg_state_wait {
     uint64_t patience_ms;
     /* OK; or BROKER_AWAY, and what else hg_publisher says of a write. From the loop. */
     void (*done)(struct hg_state_wait *wait, enum hg_status status);
-    struct hg_list publishes; /* of a write: under way */
+    struct hg_chain publishes; /* of a write: under way */
 };
 
 /* Done when everything that was confirmed before this call, by anybody, is in this process's

@@ -46,7 +46,7 @@ struct hg_state {
     struct hg_state_log log;
     struct hg_janitor *janitor;
     struct hg_timer watch;
-    struct hg_list barriers; /* the barrier's publish, for hg_publisher_forget */
+    struct hg_chain barriers; /* the barrier's publish, for hg_publisher_forget */
     uint64_t ready_number; /* the log has been read up to now once this barrier is back; 0: none */
     uint64_t reading_ms;   /* since when: up, or the last record; for `watch` */
     uint64_t started_ms;   /* of the replay */

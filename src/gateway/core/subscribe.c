@@ -35,7 +35,7 @@ static const uint32_t SOURCE = UINT32_MAX; /* as a link's rule: subscribed to by
 
 /* A declaration that a session waits for. */
 struct declare {
-    struct hg_list link; /* in hg_session.declares */
+    struct hg_chain_link link; /* in hg_session.declares */
     struct hg_session *session;
     struct hg_consumer *consumer;
     uint64_t id;
@@ -551,7 +551,7 @@ enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
 
 static void free_declare(struct declare *d)
 {
-    hg_list_remove(&d->link);
+    hg_chain_remove(&d->link);
     hg_free(d);
 }
 
@@ -589,14 +589,14 @@ enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec
         hg_free(d);
         return HG_NO_MEMORY;
     }
-    hg_list_add_last(&s->declares, &d->link);
+    hg_chain_add_first(&s->declares, &d->link);
     return HG_OK;
 }
 
 void hg_session_forget_declares(struct hg_session *s)
 {
-    HG_LIST_FOREACH_SAFE (it, &s->declares) {
-        struct declare *d = HG_LIST_ENTRY(it, struct declare, link);
+    HG_CHAIN_FOREACH_SAFE (it, &s->declares) {
+        struct declare *d = HG_CHAIN_ENTRY(it, struct declare, link);
         hg_consumer_close(d->consumer);
         free_declare(d);
     }

@@ -14,8 +14,8 @@ enum {
 
 /* A publish under way. */
 struct outgoing {
-    struct hg_list link;       /* in its exchange's pending or sent list */
-    struct hg_list owner_link; /* in the owner's list */
+    struct hg_list link;             /* in its exchange's pending or sent list */
+    struct hg_chain_link owner_link; /* in the owner's list */
     struct hg_message *message;
     void *owner; /* NULL: nobody is told */
     void (*on_settled)(void *owner, uint64_t id, enum hg_status outcome, struct hg_bytes reason);
@@ -71,7 +71,7 @@ static void tell(struct hg_publisher *p, struct outgoing *out, enum hg_status ou
         return;
     }
     out->is_over = true;
-    hg_list_remove(&out->owner_link);
+    hg_chain_remove(&out->owner_link);
     if (out->owner != NULL) {
         void *owner = out->owner;
         out->owner = NULL;
@@ -85,7 +85,7 @@ static void drop(struct hg_publisher *p, struct outgoing *out)
 {
     size_t cost = hg_message_cost_bytes(out->message);
     hg_list_remove(&out->link);
-    hg_list_remove(&out->owner_link);
+    hg_chain_remove(&out->owner_link);
     hg_message_unref(out->message);
     hg_pool_put(&p->pool, out);
     p->held_n--;
@@ -590,9 +590,8 @@ enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publ
     out->deadline_ms = now + (order->timeout_ms != 0 ? order->timeout_ms : p->config.timeout_ms);
     out->away_deadline_ms =
         now + (order->timeout_ms != 0 ? order->timeout_ms : p->config.away_timeout_ms);
-    hg_list_init(&out->owner_link);
     if (order->owner != NULL) {
-        hg_list_add_last(order->owners, &out->owner_link);
+        hg_chain_add_first(order->owners, &out->owner_link);
     }
     x->refused_until_ms = 0;
     hg_list_add_last(&x->pending, &out->link);
@@ -610,11 +609,11 @@ enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publ
     return HG_OK;
 }
 
-void hg_publisher_forget(struct hg_list *owners)
+void hg_publisher_forget(struct hg_chain *owners)
 {
-    HG_LIST_FOREACH_SAFE (it, owners) {
-        struct outgoing *out = HG_LIST_ENTRY(it, struct outgoing, owner_link);
+    HG_CHAIN_FOREACH_SAFE (it, owners) {
+        struct outgoing *out = HG_CHAIN_ENTRY(it, struct outgoing, owner_link);
         out->owner = NULL;
-        hg_list_remove(&out->owner_link);
+        hg_chain_remove(&out->owner_link);
     }
 }

@@ -7,6 +7,7 @@
 #define HG_UPSTREAM_PUBLISHER_H
 
 #include "amqp/amqp_channel.h"
+#include "base/chain.h"
 #include "base/map.h"
 #include "upstream/link.h"
 
@@ -57,8 +58,8 @@ struct hg_publisher {
 /* One publish to be made. The message is consumed whatever is returned. */
 struct hg_publish_order {
     struct hg_message **message_own;
-    void *owner;            /* NULL: nobody wants to know the outcome */
-    struct hg_list *owners; /* the owner's list of publishes under way, for hg_publisher_forget */
+    void *owner;             /* NULL: nobody wants to know the outcome */
+    struct hg_chain *owners; /* the owner's list of publishes under way, for hg_publisher_forget */
     uint64_t id;
     /* who is told instead of hg_publisher_ops.on_settled, for owners of another kind; may be NULL */
     void (*on_settled)(void *owner, uint64_t id, enum hg_status outcome, struct hg_bytes reason);
@@ -80,6 +81,6 @@ bool hg_publisher_is_available(const struct hg_publisher *p); /* link up and not
  * said so of this exchange a moment ago), NO_MEMORY, BUSY (too many exchanges in use). */
 enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publish_order *order);
 /* The owner of these publishes is gone: they go on, nobody is told. */
-void hg_publisher_forget(struct hg_list *owners);
+void hg_publisher_forget(struct hg_chain *owners);
 
 #endif

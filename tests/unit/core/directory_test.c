@@ -119,8 +119,10 @@ static void a_free_identifier_is_granted(void **state)
     ASSERT_HEARD(x, 1, 0);
     ASSERT_HEARD(y, 1, 0);
     ASSERT_HEARD(empty, 1, 0);
+    assert_true(hg_bytes_eq(hg_claim_id(&x.claim), HG_BYTES("x")));
     hg_claim_close(&x.claim);
     hg_claim_close(&x.claim); /* as good as zeroed */
+    assert_int_equal(hg_claim_id(&x.claim).n, 0);
     hg_claim_close(&y.claim);
     hg_claim_close(&empty.claim);
     bench_close(&b);

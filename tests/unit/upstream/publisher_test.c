@@ -11,7 +11,7 @@ struct bench {
     struct seam_net sn;
     struct hg_publisher publisher;
     struct hg_upstream_metrics metrics;
-    struct hg_list owners;
+    struct hg_chain owners;
     enum hg_status outcomes[MOST]; /* by id; HG_STATUS_N: none yet */
     unsigned told[MOST];           /* times */
     unsigned rooms_n;
@@ -49,7 +49,6 @@ static struct bench *open_bench(void (*prepare)(struct broker *b))
     open_now = t;
     seam_net_open(&t->sn);
     t->sn.prepare = prepare;
-    hg_list_init(&t->owners);
     for (size_t i = 0; i < MOST; i++) {
         t->outcomes[i] = HG_STATUS_N;
     }
