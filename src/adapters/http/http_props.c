@@ -191,15 +191,13 @@ static const char *read_field(struct hg_http_props *props, const struct hg_http_
     return has_prefix(f->name, HG_BYTES("Amqp-")) ? "is not known" : NULL;
 }
 
-/* A random UUID (RFC 9562 section 5.4). */
-static void set_uuid(struct hg_http_props *props)
+void hg_http_uuid(char out[HG_HTTP_UUID_SIZE])
 {
     uint64_t high = (hg_random_u64() & ~0xf000ull) | 0x4000ull;
     uint64_t low = (hg_random_u64() & ~(3ull << 62)) | (2ull << 62);
-    snprintf(props->uuid, sizeof(props->uuid), "%08x-%04x-%04x-%04x-%012llx",
-             (unsigned)(high >> 32), (unsigned)(high >> 16 & 0xffff), (unsigned)(high & 0xffff),
-             (unsigned)(low >> 48), (unsigned long long)(low & 0xffffffffffffull));
-    props->properties.message_id = hg_bytes(props->uuid, 36);
+    snprintf(out, HG_HTTP_UUID_SIZE, "%08x-%04x-%04x-%04x-%012llx", (unsigned)(high >> 32),
+             (unsigned)(high >> 16 & 0xffff), (unsigned)(high & 0xffff), (unsigned)(low >> 48),
+             (unsigned long long)(low & 0xffffffffffffull));
 }
 
 bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *head,
@@ -223,7 +221,8 @@ bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *
     }
     props->properties.headers = props->headers;
     if (props->properties.message_id.n == 0) {
-        set_uuid(props);
+        hg_http_uuid(props->uuid);
+        props->properties.message_id = hg_bytes_str(props->uuid);
     }
     return true;
 }

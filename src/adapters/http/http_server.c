@@ -8,7 +8,8 @@
 #include "core/conn.h"
 #include "core/worker.h"
 
-#define MAGIC 0x48545450u /* "HTTP" */
+#define MAGIC     0x48545450u /* "HTTP" */
+#define PART_MASK (((uint64_t)1 << HG_HTTP_PART_BITS) - 1)
 
 /* What the one timer waits for. */
 enum phase {
@@ -551,8 +552,9 @@ static void on_settled(struct hg_session *base, uint64_t id, enum hg_status outc
     struct hg_http_session *s = session_of(base);
     HG_LIST_FOREACH (it, &s->requests) {
         struct hg_http_request *req = HG_LIST_ENTRY(it, struct hg_http_request, link);
-        if (req->id == id && req->on_settled != NULL && !req->is_answered) {
-            req->on_settled(req, outcome, reason);
+        if (hg_http_part(req, 0) == (id & ~PART_MASK) && req->on_settled != NULL &&
+            !req->is_answered) {
+            req->on_settled(req, (uint32_t)(id & PART_MASK), outcome, reason);
             return;
         }
     }

@@ -34,14 +34,16 @@ struct hg_http_site {
 struct hg_http_request {
     struct hg_list link;
     struct hg_session *session;
-    uint64_t id; /* for hg_publish_args.id: on_settled is called for it */
+    uint64_t id; /* see hg_http_part */
     struct hg_http_limits limits;
     struct hg_http_decoder in; /* in.head, hg_http_body(&in) */
     const struct hg_http_route *route;
     /* The handler's, zeroed at first. */
     void *data;
     struct hg_writer note;
-    void (*on_settled)(struct hg_http_request *req, enum hg_status outcome, struct hg_bytes reason);
+    /* One of its publishes has its outcome. */
+    void (*on_settled)(struct hg_http_request *req, uint32_t part, enum hg_status outcome,
+                       struct hg_bytes reason);
     void (*on_gone)(struct hg_http_request *req); /* the client went before the answer: forget it */
     /* The server's. */
     struct hg_writer out;    /* status line and fields of the answer */
@@ -65,6 +67,13 @@ struct hg_http_answer {
     const struct hg_http_answer_field *fields;
     size_t fields_n;
 };
+
+/* For hg_publish_args.id, of a request's part-th publish: on_settled is called with it. */
+enum { HG_HTTP_PART_BITS = 24 };
+static inline uint64_t hg_http_part(const struct hg_http_request *req, uint32_t part)
+{
+    return req->id << HG_HTTP_PART_BITS | part;
+}
 
 /* Answers a request, once; copies everything but the body. From outside its handler the request is
  * gone afterwards. */

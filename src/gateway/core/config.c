@@ -204,6 +204,7 @@ static const struct hg_config_field http_fields[] = {
     {.key = "max_header",      .kind = HG_READ_SIZE,     CONFIG(http_max_header_bytes), .preset = "16KiB", .min = KIB, .max = MIB},
     {.key = "max_url",         .kind = HG_READ_SIZE,     CONFIG(http_max_url_bytes), .preset = "8KiB", .min = 128, .max = MIB},
     {.key = "max_pipelined",   .kind = HG_READ_NUMBER,   CONFIG(http_max_pipelined), .preset = "16", .min = 1, .max = 1000},
+    {.key = "max_batch",       .kind = HG_READ_NUMBER,   CONFIG(http_max_batch), .preset = "1000", .min = 1, .max = 100000},
     {.key = "idle_timeout",    .kind = HG_READ_DURATION, CONFIG(http_idle_timeout_ms), .preset = "1m", .min = 100, .max = 24 * MS_PER_HOUR},
     {.key = "request_timeout", .kind = HG_READ_DURATION, CONFIG(http_request_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
     {.key = "publish_timeout", .kind = HG_READ_DURATION, CONFIG(http_publish_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},

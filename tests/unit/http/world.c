@@ -80,11 +80,20 @@ static void copy(char *to, size_t n, struct hg_bytes from)
     snprintf(to, n, "%.*s", HG_BYTES_FMT(from));
 }
 
+bool hg_publish_has_room(const struct hg_session *s)
+{
+    (void)s;
+    return world.publish_status != HG_HELD;
+}
+
 enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
                           struct hg_published *published_out, const char **why_out)
 {
     struct world_publish *p = &world.publishes[world.publishes_n];
-    *why_out = "told to";
+    *why_out = world.publish_status == HG_OK ? NULL : "told to";
+    if (world.publish_status == HG_HELD && args->never_held) {
+        return HG_BUSY;
+    }
     if (world.publish_status == HG_HELD) {
         hg_conn_hold(s->conn, HG_HOLD_UPSTREAM);
     }
@@ -98,9 +107,21 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
     copy(p->message_id, sizeof(p->message_id), args->properties.message_id);
     p->delivery_mode = args->properties.delivery_mode;
     p->headers_n = args->properties.headers_n;
+    if (p->headers_n > 0) {
+        p->header_kind = args->properties.headers[0].value.kind;
+    }
+    copy(p->content_type, sizeof(p->content_type), args->properties.content_type);
+    copy(p->expiration, sizeof(p->expiration), args->properties.expiration);
+    if (args->is_direct) {
+        copy(p->exchange, sizeof(p->exchange), args->exchange);
+        copy(p->address, sizeof(p->address), args->key);
+    }
     p->is_mandatory = args->is_mandatory;
     p->is_retained = args->is_retained;
     p->is_open = true;
+    if (args->is_direct) {
+        return HG_OK;
+    }
     hg_rules_publish(NULL, HG_PROTO_HTTP, args->address, &published_out->route);
     published_out->exchange = published_out->route.exchange;
     published_out->key = published_out->route.key;
@@ -306,7 +327,8 @@ void world_open(const struct hg_adapter *adapter)
                    .http_idle_timeout_ms = 60000,
                    .http_request_timeout_ms = 10000,
                    .http_publish_timeout_ms = 20000,
-                   .http_max_pipelined = 4},
+                   .http_max_pipelined = 4,
+                   .http_max_batch = 4},
     };
     world.workers[0] = &world.worker;
     world.gateway.config = &world.config;

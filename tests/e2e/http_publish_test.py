@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishing by HTTP: batches, against a real RabbitMQ."""
+import base64
+import json
+import subprocess
+
+from harness import Consumer, E2E, http
+
+RULE = """
+[[exchange]]
+name = "shop"
+type = "topic"
+[[rule]]
+name = "orders"
+http = "/orders/{id}"
+exchange = "shop"
+key = "order.{id}"
+mandatory = true
+"""
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+def ndjson(*lines):
+    return "\n".join(json.dumps(line) for line in lines).encode()
+
+
+def lines_of(body):
+    return [json.loads(line) for line in body.splitlines()]
+
+
+class Batch(E2E):
+    def test_lines_become_messages_with_their_properties(self):
+        gw = self.gateway(RULE)
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("amq.topic", "batch.#")
+        body = ndjson(
+            {"address": "batch/a", "body": "grüße", "properties": {"content_type": "text/plain", "priority": 3, "message_id": "m"},
+             "headers": {"n": 7, "b": True, "t": {"x": [1, "y"]}, "nothing": None}},
+            {"address": "batch/b", "base64": base64.b64encode(b"\x00\xff").decode(), "properties": {"delivery_mode": 1}})
+        status, headers, answer = http(gw.addresses["web"], "POST", "/v1/topics", body, NDJSON)
+        self.assertEqual((status, headers["content-type"]), (202, "application/x-ndjson"))
+        self.assertEqual([(a["status"], a["exchange"], a["key"]) for a in lines_of(answer)],
+                         [(202, "amq.topic", "batch.a"), (202, "amq.topic", "batch.b")])
+        _, first, payload = consumer.take()
+        self.assertEqual(payload.decode(), "grüße")
+        self.assertEqual((first.content_type, first.priority, first.message_id, first.delivery_mode), ("text/plain", 3, "m", 2))
+        self.assertEqual(first.headers, {"n": 7, "b": True, "t": {"x": [1, "y"]}, "nothing": None})
+        _, second, payload = consumer.take()
+        self.assertEqual((payload, second.delivery_mode), (b"\x00\xff", 1))
+        self.assertEqual(second.message_id, lines_of(answer)[1]["id"])
+
+    def test_curl_is_told_which_lines_failed(self):
+        gw = self.gateway(RULE)
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("shop", "order.1")
+        body = ndjson({"address": "orders/1", "body": "a"}, {"address": "orders/2", "body": "b"}, {"body": "c"},
+                      {"address": "orders/1", "body": "d"})
+        host, port = gw.addresses["web"]
+        done = subprocess.run(["curl", "-s", "-w", "%{http_code}", "-H", "Content-Type: application/x-ndjson",
+                               "--data-binary", "@-", f"http://{host}:{port}/v1/topics"], input=body, capture_output=True,
+                              timeout=30, check=True)
+        *answers, status = done.stdout.splitlines()
+        self.assertEqual(status, b"207")
+        self.assertEqual([json.loads(a)["status"] for a in answers], [202, 404, 400, 202])
+        self.assertEqual([consumer.take()[2], consumer.take()[2]], [b"a", b"d"])
+
+    def test_a_thousand_lines_come_in_order_and_one_more_is_too_many(self):
+        gw = self.gateway(RULE)
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("amq.topic", "many.#")
+        lines = [{"address": "many/x", "body": str(i)} for i in range(1000)]
+        status, _, answer = http(gw.addresses["web"], "POST", "/v1/topics", ndjson(*lines), NDJSON)
+        self.assertEqual((status, len(lines_of(answer))), (202, 1000))
+        self.assertEqual([int(body) for _, _, body in consumer.take_n(1000)], list(range(1000)))
+        status, _, answer = http(gw.addresses["web"], "POST", "/v1/topics", ndjson(*lines, lines[0]), NDJSON)
+        self.assertEqual(status, 413, answer)

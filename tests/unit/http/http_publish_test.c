@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ways to publish beside one message a request, on one connection: batches. */
+#include "adapters/http/web.h"
+#include "seam/seam.h"
+#include "seam/unit.h"
+#include "world.h"
+
+#include <stdio.h>
+
+#define H      "Host: a\r\n"
+#define NDJSON "Content-Type: application/x-ndjson\r\n"
+
+static int open_web(void **state)
+{
+    (void)state;
+    seam_fail_alloc(0);
+    world_open(&hg_http_adapter);
+    world.config.http_max_body_bytes = 100000;
+    return 0;
+}
+
+static int close_web(void **state)
+{
+    (void)state;
+    seam_fail_alloc(0);
+    world_close();
+    return 0;
+}
+
+static void post(const char *path, const char *fields, const char *body)
+{
+    char request[3000];
+    int n = snprintf(request, sizeof(request),
+                     "POST %s HTTP/1.1\r\n" H "%sContent-Length: %zu\r\n\r\n%s", path, fields,
+                     strlen(body), body);
+    assert_true(n > 0 && (size_t)n < sizeof(request));
+    world_send(request);
+}
+
+/* ---- Batches ---- */
+
+static void a_batch_is_answered_by_a_line_each_once_all_have_an_outcome(void **state)
+{
+    (void)state;
+    post("/v1/topics", NDJSON,
+         "{\"address\":\"a/b\",\"body\":\"one\",\"properties\":{\"message_id\":\"m1\"}}\n"
+         "\r\n"
+         "{\"address\":\"c\",\"base64\":\"dHdv\",\"mandatory\":true,\"retain\":true,"
+         "\"properties\":{\"message_id\":\"m2\",\"delivery_mode\":1,\"content_type\":\"t/p\","
+         "\"expiration\":5000},\"headers\":{\"n\":1,\"o\":{\"x\":[1]}}}");
+    assert_int_equal(world.publishes_n, 2);
+    const struct world_publish *p = world.publishes;
+    assert_string_equal(p[0].address, "a/b");
+    assert_string_equal(p[0].body, "one");
+    assert_int_equal(p[0].delivery_mode, 2);
+    assert_false(p[0].is_mandatory);
+    assert_string_equal(p[1].body, "two");
+    assert_int_equal(p[1].delivery_mode, 1);
+    assert_true(p[1].is_mandatory && p[1].is_retained);
+    assert_string_equal(p[1].content_type, "t/p");
+    assert_string_equal(p[1].expiration, "5000");
+    assert_int_equal(p[1].headers_n, 2);
+    assert_int_equal(p[1].header_kind, HG_VALUE_INT);
+    world_settle(1, HG_OK, "");
+    assert_string_equal(world_out(), "");
+    world_settle(0, HG_OK, "");
+    assert_string_equal(
+        world_out(),
+        "HTTP/1.1 202 Accepted\r\nContent-Type: application/x-ndjson\r\nContent-Length: 118\r\n\r\n"
+        "{\"status\":202,\"id\":\"m1\",\"exchange\":\"amq.topic\",\"key\":\"a/b\"}\n"
+        "{\"status\":202,\"id\":\"m2\",\"exchange\":\"amq.topic\",\"key\":\"c\"}\n");
+}
+
+static void one_bad_line_leaves_the_others_alone(void **state)
+{
+    (void)state;
+    post("/v1/topics?mandatory=true", NDJSON,
+         "{\"address\":\"a\"}\n{\"address\":\"b\"\n{\"address\":\"c\",\"mandatory\":false}\n");
+    assert_int_equal(world.publishes_n, 2);
+    assert_true(world.publishes[0].is_mandatory);
+    assert_false(world.publishes[1].is_mandatory);
+    world_settle(0, HG_UNROUTABLE, "NO_ROUTE");
+    world_settle(1, HG_OK, "");
+    const char *out = world_out();
+    assert_has(out, "HTTP/1.1 207 Multi-Status\r\n");
+    const char *first =
+        strstr(out, "{\"status\":404,\"title\":\"Not Found\",\"detail\":\"no queue takes "
+                    "this message: NO_ROUTE\",\"code\":\"UNROUTABLE\"}\n");
+    const char *second = strstr(out, "{\"status\":400,\"title\":\"Bad Request\",");
+    const char *third = strstr(out, "{\"status\":202,");
+    assert_true(first != NULL && first < second && second < third);
+    assert_false(world.conn.is_ended);
+}
+
+static void a_line_that_says_nonsense_is_told_so(void **state)
+{
+    (void)state;
+    static const char *const table[][2] = {
+        {"x", "it is not JSON"},
+        {"[]", "it is not a JSON object"},
+        {"{}", "address must be there"},
+        {"{\"address\":1}", "address must be there"},
+        {"{\"address\":\"a\",\"address\":\"b\"}", "a name comes twice"},
+        {"{\"address\":\"a\",\"bdy\":\"\"}", "\\\"bdy\\\" is not known"},
+        {"{\"address\":\"a\",\"body\":{}}", "must be strings"},
+        {"{\"address\":\"a\",\"body\":\"\",\"base64\":\"\"}", "exclude each other"},
+        {"{\"address\":\"a\",\"base64\":\"?\"}", "base64 must be base64"},
+        {"{\"address\":\"a\",\"retain\":1}", "must be true or false"},
+        {"{\"address\":\"a\",\"properties\":[]}", "properties must be an object"},
+        {"{\"address\":\"a\",\"properties\":{\"colour\":1}}", "colour is not a property"},
+        {"{\"address\":\"a\",\"properties\":{\"priority\":256}}", "priority must be a number"},
+        {"{\"address\":\"a\",\"properties\":{\"expiration\":\"1s\"}}", "expiration must be"},
+        {"{\"address\":\"a\",\"properties\":{\"timestamp\":-1}}", "timestamp must be"},
+        {"{\"address\":\"a\",\"properties\":{\"type\":1}}", "type must be a string"},
+        {"{\"address\":\"a\",\"properties\":{\"delivery_mode\":3}}", "delivery_mode must be 1"},
+        {"{\"address\":\"a\",\"headers\":{\"\":1}}", "names of 1 to 255"},
+        {"{\"address\":\"a\",\"properties\":{\"headers\":{}},\"headers\":{}}", "come once"},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        post("/v1/topics", NDJSON, table[i][0]);
+        const char *out = world_out();
+        assert_has(out, "HTTP/1.1 207 ");
+        assert_has(out, "{\"status\":400,");
+        assert_has(out, table[i][1]);
+    }
+    assert_int_equal(world.publishes_n, 0);
+}
+
+static void a_batch_that_is_none_is_refused_whole(void **state)
+{
+    (void)state;
+    static const char *const table[][4] = {
+        /* path, fields, body, answer */
+        {"/v1/topics", "Content-Type: application/json\r\n", "{}", "HTTP/1.1 415 "},
+        {"/v1/topics", "", "{}", "HTTP/1.1 415 "},
+        {"/v1/topics", NDJSON, "", "HTTP/1.1 400 "},
+        {"/v1/topics", NDJSON, " \r\n\n", "HTTP/1.1 400 "},
+        {"/v1/topics?x=1", NDJSON, "{}", "HTTP/1.1 400 "},
+        {"/v1/topics", NDJSON "Amqp-Priority: 1\r\n", "{}", "Amqp-Priority belongs to one message"},
+        {"/v1/topics", NDJSON "Content-Encoding: gzip\r\n", "{}", "Content-Encoding belongs"},
+        {"/v1/topics", NDJSON, "{}\n{}\n{}\n{}\n{}", "HTTP/1.1 413 "},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        post(table[i][0], table[i][1], table[i][2]);
+        assert_has(world_out(), table[i][3]);
+    }
+    world_send("GET /v1/topics HTTP/1.1\r\n" H "\r\n");
+    assert_has(world_out(), "Allow: POST, OPTIONS\r\n");
+    post("/v1/topics", "Content-Type: Application/X-NDJSON ; charset=utf-8\r\n", "{}");
+    assert_has(world_out(), "HTTP/1.1 207 ");
+    assert_int_equal(world.publishes_n, 0);
+}
+
+static void a_batch_waits_for_room_and_then_gives_up(void **state)
+{
+    (void)state;
+    world.publish_status = HG_HELD;
+    post("/v1/topics", NDJSON, "{\"address\":\"a\"}\n{\"address\":\"b\"}\n");
+    world_wait(1000);
+    assert_int_equal(world.publishes_n, 0);
+    world.publish_status = HG_OK;
+    world_wait(100);
+    assert_int_equal(world.publishes_n, 2);
+    world_settle(0, HG_OK, "");
+    world_settle(1, HG_OK, "");
+    assert_has(world_out(), "HTTP/1.1 202 ");
+    world.publish_status = HG_HELD;
+    post("/v1/topics", NDJSON, "{\"address\":\"a\"}\nnonsense\n");
+    world_wait(world.config.http_publish_timeout_ms + 1000);
+    const char *out = world_out();
+    assert_int_equal(world_count(out, "{\"status\":503,"), 2);
+    assert_false(world.conn.is_ended);
+}
+
+static void a_batch_is_answered_in_its_order_whatever_is_confirmed_first(void **state)
+{
+    (void)state;
+    static char body[60 * 400 + 1];
+    static char request[sizeof(body) + 200];
+    world.config.http_max_batch = 1000;
+    size_t n = 0;
+    for (int i = 0; i < 60; i++) {
+        n += (size_t)snprintf(body + n, sizeof(body) - n, "{\"address\":\"%d\"}\n", i);
+    }
+    snprintf(request, sizeof(request),
+             "POST /v1/topics HTTP/1.1\r\n" H NDJSON "Content-Length: %zu\r\n\r\n%s", n, body);
+    world_send(request);
+    assert_int_equal(world.publishes_n, 60);
+    for (size_t i = 60; i > 0; i--) {
+        world_settle(i - 1, HG_OK, "");
+    }
+    const char *out = world_out();
+    assert_int_equal(world_count(out, "{\"status\":202,"), 60);
+    assert_true(strstr(out, "\"key\":\"7\"") < strstr(out, "\"key\":\"8\""));
+}
+
+static void a_client_that_goes_takes_its_batch_along(void **state)
+{
+    (void)state;
+    post("/v1/topics", NDJSON, "{\"address\":\"a\"}\n{\"address\":\"b\"}\n");
+    world_hang_up();
+}
+
+static void no_allocation_of_a_batch_is_missed_when_it_fails(void **state)
+{
+    (void)state;
+    for (size_t nth = 1; nth < 60; nth++) {
+        world_close();
+        open_web(state);
+        seam_fail_alloc(nth);
+        post("/v1/topics", NDJSON,
+             "{\"address\":\"a\",\"base64\":\"dHdv\",\"headers\":{\"o\":{\"x\":[1]}}}\nx\n");
+        world_settle(0, HG_OK, "");
+        seam_fail_alloc(0);
+        world.conn.in.failed = world.conn.out.failed = false;
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_web, close_web)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_batch_is_answered_by_a_line_each_once_all_have_an_outcome),
+        TEST(one_bad_line_leaves_the_others_alone),
+        TEST(a_line_that_says_nonsense_is_told_so),
+        TEST(a_batch_that_is_none_is_refused_whole),
+        TEST(a_batch_waits_for_room_and_then_gives_up),
+        TEST(a_batch_is_answered_in_its_order_whatever_is_confirmed_first),
+        TEST(a_client_that_goes_takes_its_batch_along),
+        TEST(no_allocation_of_a_batch_is_missed_when_it_fails),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
