@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishing by HTTP: batches, against a real RabbitMQ."""
+"""Publishing by HTTP: batches and repeats, against a real RabbitMQ."""
 import base64
 import json
 import subprocess
 
-from harness import Consumer, E2E, http
+from harness import Consumer, E2E, Proxy, eventually, http, raw, wire
 
 RULE = """
 [[exchange]]
@@ -74,3 +74,42 @@ class Batch(E2E):
         self.assertEqual([int(body) for _, _, body in consumer.take_n(1000)], list(range(1000)))
         status, _, answer = http(gw.addresses["web"], "POST", "/v1/topics", ndjson(*lines, lines[0]), NDJSON)
         self.assertEqual(status, 413, answer)
+
+
+class Repeats(E2E):
+    def test_a_key_is_published_once_whichever_worker_is_asked(self):
+        gw = self.gateway(RULE, workers=2)
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("amq.topic", "#")
+        answers = [http(gw.addresses["web"], "POST", "/v1/topics/a/b", b"x", {"Idempotency-Key": "k1"}) for _ in range(12)]
+        self.assertEqual({(status, body) for status, _, body in answers}, {(202, answers[0][2])})
+        self.assertEqual([h.get("idempotency-replayed") for _, h, _ in answers], [None] + ["true"] * 11)
+        self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/a/b", b"y", {"Idempotency-Key": "k1"})[0], 422)
+        http(gw.addresses["web"], "POST", "/v1/topics/a/b", b"last")
+        _, properties, body = consumer.take()
+        self.assertEqual((body, properties.message_id), (b"x", "k1"))
+        self.assertEqual(consumer.take()[2], b"last")
+
+    def test_who_lost_the_connection_before_the_answer_gets_it_on_the_next(self):
+        with Proxy(("127.0.0.1", self.broker.port)) as proxy:
+            gw = self.gateway(RULE, workers=2, amqp=self.amqp_by(proxy))
+            consumer = self.open(Consumer(self.amqp))
+            consumer.bind("amq.topic", "#")
+            http(gw.addresses["web"], "POST", "/v1/topics/warm", b"up")
+            proxy.hold("down")
+            request = wire.http("POST", "/v1/topics/a", b"x", {"Idempotency-Key": "k"})
+            first = raw(gw.addresses["web"], request)
+            self.assertEqual([consumer.take()[2], consumer.take()[2]], [b"up", b"x"])
+            first.close()
+            self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/a", b"x", {"Idempotency-Key": "k"})[0], 409)
+            proxy.release("down")
+
+            def repeat():
+                status, headers, _ = http(gw.addresses["web"], "POST", "/v1/topics/a", b"x", {"Idempotency-Key": "k"})
+                self.assertEqual((status, headers.get("idempotency-replayed")), (202, "true"))
+                return True
+
+            eventually(repeat)
+            http(gw.addresses["web"], "POST", "/v1/topics/a", b"last")
+            self.assertEqual(consumer.take()[2], b"last")
+            gw.stop()

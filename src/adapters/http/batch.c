@@ -296,6 +296,7 @@ static void on_settled(struct hg_http_request *req, uint32_t part, enum hg_statu
 /* What is under way stays so; what is not is not begun. */
 static void on_gone(struct hg_http_request *req)
 {
+    hg_http_repeat_forget(req);
     if (req->data != NULL) {
         free_batch(req->data);
     }
@@ -369,7 +370,7 @@ bool hg_http_publish_batch(struct hg_http_request *req)
     struct hg_bytes body = hg_http_body(&req->in);
     uint32_t lines_n = count_lines(body, req->session->worker->config->http_max_batch);
     struct hg_http_publish_options options = {.is_mandatory = false};
-    if (!check(req, lines_n, &options)) {
+    if (!check(req, lines_n, &options) || !hg_http_repeat_begin(req)) {
         return true;
     }
     struct batch *b = hg_zalloc(sizeof(*b) + lines_n * sizeof(b->answers[0]));

@@ -40,14 +40,17 @@ static const char *read_correlation(struct hg_http_props *props, struct hg_bytes
     return NULL;
 }
 
-/* Idempotency-Key is a structured string, "quoted"; most clients leave the quotes out. */
+struct hg_bytes hg_http_unquoted(struct hg_bytes value)
+{
+    bool is_quoted = value.n >= 2 && value.p[0] == '"' && value.p[value.n - 1] == '"';
+    return is_quoted ? hg_bytes(value.p + 1, value.n - 2) : value;
+}
+
 static const char *read_message_id(struct hg_http_props *props, struct hg_bytes value,
                                    size_t offset)
 {
     struct hg_bytes present = props->properties.message_id;
-    if (value.n >= 2 && value.p[0] == '"' && value.p[value.n - 1] == '"') {
-        value = hg_bytes(value.p + 1, value.n - 2);
-    }
+    value = hg_http_unquoted(value);
     if (present.n > 0 && !hg_bytes_eq(present, value)) {
         return "differs from Message-Id, and both become the message_id";
     }

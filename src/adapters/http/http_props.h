@@ -23,6 +23,9 @@ bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *
                         struct hg_writer *why);
 void hg_http_props_close(struct hg_http_props *props);
 
+/* Idempotency-Key is a structured string, "quoted"; most clients leave the quotes out. */
+struct hg_bytes hg_http_unquoted(struct hg_bytes value);
+
 /* A random UUID (RFC 9562 section 5.4) and a NUL. */
 void hg_http_uuid(char out[HG_HTTP_UUID_SIZE]);
 

@@ -10,7 +10,9 @@
 
 enum { HG_HTTP_MAX_HEADERS = 100, HG_HTTP_RETRY_AFTER_S = 1 };
 
+struct hg_http_answer;
 struct hg_http_request;
+struct hg_idempotency_entry;
 
 struct hg_http_route {
     const char *path;
@@ -45,6 +47,10 @@ struct hg_http_request {
     void (*on_settled)(struct hg_http_request *req, uint32_t part, enum hg_status outcome,
                        struct hg_bytes reason);
     void (*on_gone)(struct hg_http_request *req); /* the client went before the answer: forget it */
+    /* Is shown the answer. With publishes under way (on_settled is set) such a request outlives its
+     * connection: it is answered, to nobody, once it is done. */
+    void (*on_answer)(struct hg_http_request *req, const struct hg_http_answer *answer);
+    struct hg_idempotency_entry *entry; /* repeat.c: of its Idempotency-Key, while under way */
     /* The server's. */
     struct hg_writer out;    /* status line and fields of the answer */
     struct hg_buf *out_body; /* NULL: none */

@@ -138,7 +138,8 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, bool is_s
         hg_http_refuse(req, &bad_request, hg_bytes_str(why), NULL);
     } else if (!hg_http_props_open(&props, &req->in.head, &bad_header)) {
         hg_http_refuse(req, &bad_request, hg_writer_view(&bad_header), "BAD_PROPERTY");
-    } else {
+    } else if (hg_http_repeat_begin(req)) {
+        req->on_gone = hg_http_repeat_forget;
         options.is_retained = options.is_retained || props.is_retained;
         is_done = publish_with(req, hg_writer_view(&address), &options, &props.properties);
     }

@@ -23,4 +23,11 @@ void hg_http_publish_detail(enum hg_status status, struct hg_bytes reason, struc
 void hg_http_publish_refuse(struct hg_http_request *req, enum hg_status status,
                             struct hg_bytes reason);
 
+/* repeat.c. Idempotency-Key: true if the request is to be done, now that its answer will be kept;
+ * false if it has been answered: as the first with this key was, or refused. Again for the same
+ * request: true. */
+bool hg_http_repeat_begin(struct hg_http_request *req);
+/* It came to nothing: the key is free again. Fine without one. For on_gone. */
+void hg_http_repeat_forget(struct hg_http_request *req);
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ways to publish beside one message a request, on one connection: batches. */
+/* Ways to publish beside one message a request, on one connection: batches, repeats. */
 #include "adapters/http/web.h"
+#include "core/idempotency.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
 #include "world.h"
@@ -16,6 +17,8 @@ static int open_web(void **state)
     seam_fail_alloc(0);
     world_open(&hg_http_adapter);
     world.config.http_max_body_bytes = 100000;
+    world.gateway.idempotency = hg_idempotency_new(
+        &(struct hg_idempotency_limits){.max_n = 3, .max_bytes = 1000, .window_ms = 60000});
     return 0;
 }
 
@@ -23,6 +26,12 @@ static int close_web(void **state)
 {
     (void)state;
     seam_fail_alloc(0);
+    world_hang_up();
+    while (!hg_list_is_empty(&world.worker.leavers)) {
+        struct hg_leaver *l = HG_LIST_ENTRY(world.worker.leavers.next, struct hg_leaver, link);
+        l->abandon(l);
+    }
+    hg_idempotency_free(world.gateway.idempotency);
     world_close();
     return 0;
 }
@@ -205,15 +214,144 @@ static void no_allocation_of_a_batch_is_missed_when_it_fails(void **state)
 {
     (void)state;
     for (size_t nth = 1; nth < 60; nth++) {
-        world_close();
+        close_web(state);
         open_web(state);
         seam_fail_alloc(nth);
-        post("/v1/topics", NDJSON,
+        post("/v1/topics", NDJSON "Idempotency-Key: k\r\n",
              "{\"address\":\"a\",\"base64\":\"dHdv\",\"headers\":{\"o\":{\"x\":[1]}}}\nx\n");
         world_settle(0, HG_OK, "");
         seam_fail_alloc(0);
         world.conn.in.failed = world.conn.out.failed = false;
     }
+}
+
+/* ---- Repeats ---- */
+
+static void reconnect(void)
+{
+    hg_writer_close(&world.conn.in);
+    hg_writer_close(&world.conn.out);
+    world.conn = (struct hg_conn){.session = NULL};
+    world.conn.session =
+        hg_http_adapter.open(&world.worker, &world.conn, &world.conn.listener, NULL);
+}
+
+static void a_repeat_is_answered_as_the_first_was(void **state)
+{
+    (void)state;
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+    post("/v1/topics/a", "Idempotency-Key: \"k\"\r\n", "x");
+    world_settle(0, HG_OK, "");
+    const char *out = world_out();
+    assert_has(out, "HTTP/1.1 202 ");
+    assert_has(
+        out,
+        "HTTP/1.1 409 Conflict\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n");
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+    assert_string_equal(world_out(), "HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\n"
+                                     "Idempotency-Replayed: true\r\nContent-Length: 44\r\n\r\n"
+                                     "{\"id\":\"k\",\"exchange\":\"amq.topic\",\"key\":\"a\"}\n");
+    assert_int_equal(world.publishes_n, 1);
+}
+
+static void a_key_belongs_to_one_request(void **state)
+{
+    (void)state;
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+    world_settle(0, HG_OK, "");
+    world_out();
+    static const char *const others[][2] = {
+        {"/v1/topics/b", "x"}, {"/v1/topics/a", "y"}, {"/v1/topics/a?retain=true", "x"}};
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        post(others[i][0], "Idempotency-Key: k\r\n", others[i][1]);
+        assert_has(world_out(), "HTTP/1.1 422 Unprocessable Content\r\n");
+    }
+    post("/v1/topics/a", "Idempotency-Key: \r\n", "x");
+    assert_has(world_out(), "must have 1 to 255 bytes");
+    assert_int_equal(world.publishes_n, 1);
+}
+
+static void what_may_end_otherwise_next_time_is_tried_again(void **state)
+{
+    (void)state;
+    static const struct {
+        enum hg_status outcome;
+        bool is_kept;
+    } table[] = {
+        {HG_UNROUTABLE, true}, {HG_REFUSED, true}, {HG_REJECTED, false}, {HG_TIMED_OUT, false}};
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        char key[40];
+        snprintf(key, sizeof(key), "Idempotency-Key: k%zu\r\n", i);
+        size_t before = world.publishes_n;
+        post("/v1/topics/a", key, "x");
+        world_settle(before, table[i].outcome, "");
+        world_out();
+        post("/v1/topics/a", key, "x");
+        assert_int_equal(world.publishes_n, before + (table[i].is_kept ? 1 : 2));
+        world_settle(before + 1, HG_OK, "");
+        assert_has(world_out(), table[i].is_kept ? "Idempotency-Replayed: true" : "HTTP/1.1 202 ");
+    }
+}
+
+static void who_lost_the_connection_gets_the_answer_on_the_next(void **state)
+{
+    (void)state;
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+    post("/v1/topics", NDJSON "Idempotency-Key: b\r\n", "{\"address\":\"a\"}\n{}\n");
+    world_hang_up();
+    assert_false(hg_list_is_empty(&world.worker.leavers)); /* draining waits for it */
+    reconnect();
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+    assert_has(world_out(), "HTTP/1.1 409 ");
+    world_settle(0, HG_OK, "");
+    world_settle(1, HG_OK, "");
+    assert_true(hg_list_is_empty(&world.worker.leavers));
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+    assert_has(world_out(), "HTTP/1.1 202 ");
+    post("/v1/topics", NDJSON "Idempotency-Key: b\r\n", "{\"address\":\"a\"}\n{}\n");
+    assert_has(world_out(), "HTTP/1.1 207 ");
+    assert_int_equal(world.publishes_n, 2);
+}
+
+static void a_key_is_free_when_its_request_did_not_get_through(void **state)
+{
+    (void)state;
+    world.publish_status = HG_HELD;
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+    world_hang_up();
+    assert_true(hg_list_is_empty(&world.worker.leavers));
+    world.publish_status = HG_OK;
+    reconnect();
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+    world_settle(0, HG_OK, "");
+    assert_has(world_out(), "HTTP/1.1 202 ");
+    world.publish_status = HG_HELD;
+    post("/v1/topics/a", "Idempotency-Key: k2\r\n", "x");
+    world.publish_status = HG_OK;
+    world_release(HG_HOLD_UPSTREAM);
+    world_settle(1, HG_OK, "");
+    assert_has(world_out(), "HTTP/1.1 202 ");
+}
+
+static void keys_are_forgotten_by_time_and_number(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        char key[40];
+        snprintf(key, sizeof(key), "Idempotency-Key: k%zu\r\n", i);
+        post("/v1/topics/a", key, "x");
+        world_settle(i, HG_OK, "");
+    }
+    world_out();
+    post("/v1/topics/a", "Idempotency-Key: k3\r\n", "x");
+    assert_has(world_out(), "Idempotency-Replayed");
+    post("/v1/topics/a", "Idempotency-Key: k0\r\n", "x"); /* the oldest of four */
+    assert_int_equal(world.publishes_n, 5);
+    world_settle(4, HG_OK, "");
+    seam_now_ms += 60000;
+    world_out();
+    post("/v1/topics/a", "Idempotency-Key: k3\r\n", "x");
+    assert_int_equal(world.publishes_n, 6);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_web, close_web)
@@ -228,6 +366,12 @@ int main(void)
         TEST(a_batch_waits_for_room_and_then_gives_up),
         TEST(a_batch_is_answered_in_its_order_whatever_is_confirmed_first),
         TEST(a_client_that_goes_takes_its_batch_along),
+        TEST(a_repeat_is_answered_as_the_first_was),
+        TEST(a_key_belongs_to_one_request),
+        TEST(what_may_end_otherwise_next_time_is_tried_again),
+        TEST(who_lost_the_connection_gets_the_answer_on_the_next),
+        TEST(a_key_is_free_when_its_request_did_not_get_through),
+        TEST(keys_are_forgotten_by_time_and_number),
         TEST(no_allocation_of_a_batch_is_missed_when_it_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,6 +101,7 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
         return world.publish_status;
     }
     assert_true(world.publishes_n++ < WORLD_PUBLISHES && args->wants_outcome);
+    p->session = s;
     p->id = args->id;
     copy(p->address, sizeof(p->address), args->address);
     copy(p->body, sizeof(p->body), args->body);
@@ -343,6 +344,7 @@ void world_open(const struct hg_adapter *adapter)
     static hg_counter counters[2];
     world.worker.metrics.rule_in = counters;
     world.worker.metrics.rule_out = counters;
+    hg_list_init(&world.worker.leavers);
     hg_wheel_open(&world.worker.wheel, hg_clock_ms());
     world.conn.session = adapter->open(&world.worker, &world.conn, &world.conn.listener, NULL);
 }
@@ -395,7 +397,7 @@ void world_settle(size_t i, enum hg_status outcome, const char *reason)
     struct world_publish *p = &world.publishes[i];
     if (p->is_open) {
         p->is_open = false;
-        world.conn.session->ops->settled(world.conn.session, p->id, outcome, hg_bytes_str(reason));
+        p->session->ops->settled(p->session, p->id, outcome, hg_bytes_str(reason));
         feed();
     }
 }

@@ -20,6 +20,7 @@ enum { WORLD_PUBLISHES = 64 };
 
 /* What hg_publish was called with, and accepted. */
 struct world_publish {
+    struct hg_session *session;
     uint64_t id;
     char address[128], body[128], message_id[64], content_type[64], expiration[24];
     char exchange[64];              /* with is_direct, and then the address is the key */
