@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishing by HTTP: batches and repeats, against a real RabbitMQ."""
+"""Publishing by HTTP: batches, repeats, the management API's call, against a real RabbitMQ."""
 import base64
 import json
 import subprocess
+import urllib.parse
 
 from harness import Consumer, E2E, Proxy, eventually, http, raw, wire
 
@@ -113,3 +114,25 @@ class Repeats(E2E):
             http(gw.addresses["web"], "POST", "/v1/topics/a", b"last")
             self.assertEqual(consumer.take()[2], b"last")
             gw.stop()
+
+
+class ManagementCall(E2E):
+    def test_it_answers_as_the_management_api_does(self):
+        gw = self.gateway(RULE)
+        consumer = self.open(Consumer(self.amqp))
+        queue = consumer.bind("shop", "order.#")
+        vhost = urllib.parse.quote(urllib.parse.unquote(self.amqp.rsplit("/", 1)[1]), safe="")
+
+        def publish(exchange, key, payload="x", encoding="string", vhost=vhost, **properties):
+            body = json.dumps({"properties": properties, "routing_key": key, "payload": payload, "payload_encoding": encoding})
+            status, _, answer = http(gw.addresses["web"], "POST", f"/api/exchanges/{vhost}/{exchange}/publish", body)
+            return status, json.loads(answer)
+
+        self.assertEqual(publish("shop", "order.1", "one", priority=2, headers={"a": "b"}), (200, {"routed": True}))
+        self.assertEqual(publish("shop", "nobody.1"), (200, {"routed": False}))
+        self.assertEqual(publish("amq.default", queue, base64.b64encode(b"\x00\x01").decode(), "base64"), (200, {"routed": True}))
+        _, properties, body = consumer.take()
+        self.assertEqual((body, properties.priority, properties.headers, properties.delivery_mode), (b"one", 2, {"a": "b"}, None))
+        self.assertEqual(consumer.take()[2], b"\x00\x01")
+        self.assertEqual(publish("nowhere", "k")[0], 404)
+        self.assertEqual(publish("shop", "k", vhost="elsewhere")[0], 404)

@@ -19,6 +19,10 @@ bool hg_http_publish_rule(struct hg_http_request *req);
 /* batch.c: POST /v1/topics, a message a line. */
 bool hg_http_publish_batch(struct hg_http_request *req);
 
+/* manage.c: POST /api/exchanges/{vhost}/{exchange}/publish */
+bool hg_http_manage_publish_takes(const struct hg_http_request *req);
+bool hg_http_manage_publish(struct hg_http_request *req);
+
 /* upgrade.c: WebSocket handshakes (RFC 6455 section 4.2). */
 bool hg_http_upgrade(struct hg_http_request *req);
 /* Appends Sec-WebSocket-Accept for a key; false if it is not the base64 of 16 bytes. */

@@ -207,6 +207,7 @@ static const struct hg_config_field http_fields[] = {
     {.key = "idempotency_max",    .kind = HG_READ_NUMBER,   CONFIG(http_idempotency_max), .preset = "100000", .max = 10000000},
     {.key = "idempotency_window", .kind = HG_READ_DURATION, CONFIG(http_idempotency_window_ms), .preset = "10m", .min = 1000, .max = 24 * MS_PER_HOUR},
     {.key = "idempotency_buffer", .kind = HG_READ_SIZE,     CONFIG(http_idempotency_buffer_bytes), .preset = "64MiB", .max = GIB},
+    {.key = "management_paths", .kind = HG_READ_BOOLEAN,  CONFIG(http_management_paths), .preset = "true"},
     {.key = "max_batch",       .kind = HG_READ_NUMBER,   CONFIG(http_max_batch), .preset = "1000", .min = 1, .max = 100000},
     {.key = "idle_timeout",    .kind = HG_READ_DURATION, CONFIG(http_idle_timeout_ms), .preset = "1m", .min = 100, .max = 24 * MS_PER_HOUR},
     {.key = "request_timeout", .kind = HG_READ_DURATION, CONFIG(http_request_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},

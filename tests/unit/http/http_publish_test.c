@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ways to publish beside one message a request, on one connection: batches, repeats. */
+/* Ways to publish beside one message a request, on one connection: batches, repeats, the
+ * management API's call. */
 #include "adapters/http/web.h"
 #include "core/idempotency.h"
 #include "seam/seam.h"
@@ -354,6 +355,83 @@ static void keys_are_forgotten_by_time_and_number(void **state)
     assert_int_equal(world.publishes_n, 6);
 }
 
+/* ---- The management API's call ---- */
+
+#define MANAGE "/api/exchanges/%2F/a%2fb/publish"
+
+static void the_management_call_tells_whether_a_queue_took_it(void **state)
+{
+    (void)state;
+    post(
+        MANAGE, "",
+        "{\"properties\":{\"content_type\":\"t/p\",\"headers\":{\"n\":true}},\"routing_key\":\"k\","
+        "\"payload\":\"x\",\"payload_encoding\":\"string\",\"vhost\":\"/\"}");
+    post(
+        "/api/exchanges/%2F/amq.default/publish", "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n",
+        "{\"properties\":{},\"routing_key\":\"q\",\"payload\":\"dHdv\",\"payload_encoding\":\"base64\"}");
+    assert_int_equal(world.publishes_n, 2);
+    const struct world_publish *p = world.publishes;
+    assert_string_equal(p[0].exchange, "a/b");
+    assert_string_equal(p[0].address, "k");
+    assert_string_equal(p[0].content_type, "t/p");
+    assert_int_equal(p[0].header_kind, HG_VALUE_BOOL);
+    assert_int_equal(p[0].delivery_mode, 0); /* as the script said, or did not say */
+    assert_true(p[0].is_mandatory && p[1].is_mandatory);
+    assert_string_equal(p[1].exchange, "");
+    assert_string_equal(p[1].body, "two");
+    world_settle(0, HG_OK, "");
+    world_settle(1, HG_UNROUTABLE, "NO_ROUTE");
+    assert_string_equal(world_out(), "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                                     "Content-Length: 15\r\n\r\n{\"routed\":true}"
+                                     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                                     "Content-Length: 16\r\n\r\n{\"routed\":false}");
+}
+
+static void a_management_call_that_is_wrong_is_refused(void **state)
+{
+    (void)state;
+#define FINE \
+    "{\"properties\":{},\"routing_key\":\"k\",\"payload\":\"x\",\"payload_encoding\":\"string\"}"
+    static const char *const table[][3] = {
+        {"/api/exchanges/other/x/publish", FINE, "HTTP/1.1 404 "},
+        {"/api/exchanges/%2F/publish", FINE, "HTTP/1.1 404 "},
+        {"/api/exchanges/%2F//publish", FINE, "HTTP/1.1 404 "},
+        {"/api/exchanges/%2F/x/publish/y", FINE, "HTTP/1.1 404 "},
+        {"/api/exchanges/%zz/x/publish", FINE, "two hex digits"},
+        {MANAGE, "{", "it is not JSON"},
+        {MANAGE, "{\"routing_key\":\"k\",\"payload\":\"x\",\"payload_encoding\":\"string\"}",
+         "properties must be there"},
+        {MANAGE, "{\"properties\":{},\"payload\":\"x\",\"payload_encoding\":\"string\"}",
+         "routing_key and payload"},
+        {MANAGE, "{\"properties\":{},\"routing_key\":\"k\",\"payload\":\"x\"}",
+         "payload_encoding must be"},
+        {MANAGE,
+         "{\"properties\":{},\"routing_key\":\"k\",\"payload\":\"x\",\"payload_encoding\":\"base64\"}",
+         "payload must be base64"},
+        {MANAGE,
+         "{\"properties\":1,\"routing_key\":\"k\",\"payload\":\"x\",\"payload_encoding\":\"string\"}",
+         "properties must be an object"},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        post(table[i][0], "", table[i][1]);
+        assert_has(world_out(), table[i][2]);
+    }
+    world.config.http_management_paths = false;
+    post(MANAGE, "", FINE);
+    assert_has(world_out(), "HTTP/1.1 404 ");
+    world.config.http_management_paths = true;
+    assert_int_equal(world.publishes_n, 0);
+    post(MANAGE, "", FINE);
+    world_settle(0, HG_NO_EXCHANGE, "no exchange 'a/b'");
+    assert_has(world_out(), "HTTP/1.1 404 ");
+    world.publish_status = HG_HELD;
+    post(MANAGE, "Idempotency-Key: k\r\n", FINE);
+    world.publish_status = HG_OK;
+    world_release(HG_HOLD_UPSTREAM);
+    world_settle(1, HG_OK, "");
+    assert_has(world_out(), "{\"routed\":true}");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_web, close_web)
 
 int main(void)
@@ -372,6 +450,8 @@ int main(void)
         TEST(who_lost_the_connection_gets_the_answer_on_the_next),
         TEST(a_key_is_free_when_its_request_did_not_get_through),
         TEST(keys_are_forgotten_by_time_and_number),
+        TEST(the_management_call_tells_whether_a_queue_took_it),
+        TEST(a_management_call_that_is_wrong_is_refused),
         TEST(no_allocation_of_a_batch_is_missed_when_it_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -307,6 +307,8 @@ static const struct hg_adapter mqtt = {.name = "mqtt", .subprotocols = mqtt_prot
 static const struct hg_adapter plain = {.name = "plain"};
 static const struct hg_adapter *const adapters[] = {&plain, &stomp, &mqtt, NULL};
 
+static const struct hg_endpoint endpoints[] = {{.vhost = "/"}};
+
 unsigned world_count(const char *text, const char *what)
 {
     unsigned n = 0;
@@ -329,7 +331,10 @@ void world_open(const struct hg_adapter *adapter)
                    .http_request_timeout_ms = 10000,
                    .http_publish_timeout_ms = 20000,
                    .http_max_pipelined = 4,
-                   .http_max_batch = 4},
+                   .http_max_batch = 4,
+                   .http_management_paths = true,
+                   .endpoints = endpoints,
+                   .endpoints_n = 1},
     };
     world.workers[0] = &world.worker;
     world.gateway.config = &world.config;
