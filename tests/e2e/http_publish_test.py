@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishing by HTTP: batches, repeats, the management API's call, against a real RabbitMQ."""
+"""Publishing by HTTP: batches, repeats, the management API's call, and their description, against a real RabbitMQ."""
 import base64
 import json
+import re
 import subprocess
 import urllib.parse
 
@@ -136,3 +137,23 @@ class ManagementCall(E2E):
         self.assertEqual(consumer.take()[2], b"\x00\x01")
         self.assertEqual(publish("nowhere", "k")[0], 404)
         self.assertEqual(publish("shop", "k", vhost="elsewhere")[0], 404)
+
+
+class Description(E2E):
+    def test_it_holds_together(self):
+        gw = self.gateway(RULE)
+        status, headers, body = http(gw.addresses["web"], "GET", "/v1/openapi.json")
+        self.assertEqual((status, headers["content-type"]), (200, "application/json"))
+        document = json.loads(body)
+        self.assertEqual(document["openapi"], "3.1.0")
+        for ref in re.findall(r'"\$ref":"#/([^"]+)"', body.decode()):
+            part = document
+            for name in ref.split("/"):
+                part = part[name]
+        methods = {"get", "post", "put"}
+        for path, item in document["paths"].items():
+            with self.subTest(path=path):
+                self.assertEqual(re.findall(r"{(\w+)}", path), [p["name"] for p in item["parameters"]])
+                self.assertLessEqual(set(item), {"parameters", *methods})
+                for operation in methods & set(item):
+                    self.assertIn("default", item[operation]["responses"])

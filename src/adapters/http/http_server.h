@@ -14,6 +14,12 @@ struct hg_http_answer;
 struct hg_http_request;
 struct hg_idempotency_entry;
 
+/* What GET /v1/openapi.json says of a route. */
+struct hg_http_doc {
+    const char *rest;      /* the path behind a prefix, "{address}"; the first of a path decides */
+    const char *operation; /* members of its Operation Object, JSON */
+};
+
 struct hg_http_route {
     const char *path;
     bool is_prefix;
@@ -25,6 +31,7 @@ struct hg_http_route {
      * HELD; the same request comes again when the connection is released, or is answered 503 after
      * the configured time. */
     bool (*handle)(struct hg_http_request *req);
+    const struct hg_http_doc *doc; /* NULL: only that it exists */
 };
 
 struct hg_http_site {

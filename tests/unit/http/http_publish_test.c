@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Ways to publish beside one message a request, on one connection: batches, repeats, the
- * management API's call. */
+ * management API's call; and the document that describes all ways. */
 #include "adapters/http/web.h"
 #include "core/idempotency.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
 #include "world.h"
 
+#include <jansson.h>
 #include <stdio.h>
 
 #define H      "Host: a\r\n"
@@ -432,6 +433,44 @@ static void a_management_call_that_is_wrong_is_refused(void **state)
     assert_has(world_out(), "{\"routed\":true}");
 }
 
+/* ---- The description ---- */
+
+static void the_description_is_json_that_lists_every_route(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"get", "head", "post", "put", "delete", "patch"};
+    world.conn.pending = 0;
+    world_send("GET /v1/openapi.json HTTP/1.1\r\n" H "\r\n");
+    const char *out = world_out();
+    assert_has(out, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n");
+    json_error_t err;
+    json_t *doc = json_loads(strstr(out, "\r\n\r\n") + 4, JSON_REJECT_DUPLICATES, &err);
+    if (doc == NULL) {
+        fail_msg("%s at %d", err.text, err.position);
+    }
+    json_t *paths = json_object_get(doc, "paths");
+    for (size_t i = 0; i < hg_http_site.routes_n; i++) {
+        const struct hg_http_route *r = &hg_http_site.routes[i];
+        const char *path;
+        json_t *item;
+        unsigned listed = 0;
+        json_object_foreach(paths, path, item)
+        {
+            struct hg_bytes prefix = hg_bytes_str(r->path);
+            bool is_it = r->is_prefix
+                             ? hg_bytes_starts(hg_bytes_str(path), prefix) && path[prefix.n] == '{'
+                             : strcmp(path, r->path) == 0;
+            for (unsigned m = 0; is_it && m < sizeof(names) / sizeof(names[0]); m++) {
+                listed |= json_is_object(json_object_get(item, names[m])) ? 1u << m : 0;
+            }
+        }
+        if ((r->methods & ~listed) != 0) {
+            fail_msg("%s: methods %x of %x are listed", r->path, listed, r->methods);
+        }
+    }
+    json_decref(doc);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_web, close_web)
 
 int main(void)
@@ -452,6 +491,7 @@ int main(void)
         TEST(keys_are_forgotten_by_time_and_number),
         TEST(the_management_call_tells_whether_a_queue_took_it),
         TEST(a_management_call_that_is_wrong_is_refused),
+        TEST(the_description_is_json_that_lists_every_route),
         TEST(no_allocation_of_a_batch_is_missed_when_it_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
