@@ -40,14 +40,17 @@ static const char *read_correlation(struct hg_http_props *props, struct hg_bytes
     return NULL;
 }
 
-/* Idempotency-Key is a structured string, "quoted"; most clients leave the quotes out. */
+struct hg_bytes hg_http_unquoted(struct hg_bytes value)
+{
+    bool is_quoted = value.n >= 2 && value.p[0] == '"' && value.p[value.n - 1] == '"';
+    return is_quoted ? hg_bytes(value.p + 1, value.n - 2) : value;
+}
+
 static const char *read_message_id(struct hg_http_props *props, struct hg_bytes value,
                                    size_t offset)
 {
     struct hg_bytes present = props->properties.message_id;
-    if (value.n >= 2 && value.p[0] == '"' && value.p[value.n - 1] == '"') {
-        value = hg_bytes(value.p + 1, value.n - 2);
-    }
+    value = hg_http_unquoted(value);
     if (present.n > 0 && !hg_bytes_eq(present, value)) {
         return "differs from Message-Id, and both become the message_id";
     }
@@ -191,15 +194,13 @@ static const char *read_field(struct hg_http_props *props, const struct hg_http_
     return has_prefix(f->name, HG_BYTES("Amqp-")) ? "is not known" : NULL;
 }
 
-/* A random UUID (RFC 9562 section 5.4). */
-static void set_uuid(struct hg_http_props *props)
+void hg_http_uuid(char out[HG_HTTP_UUID_SIZE])
 {
     uint64_t high = (hg_random_u64() & ~0xf000ull) | 0x4000ull;
     uint64_t low = (hg_random_u64() & ~(3ull << 62)) | (2ull << 62);
-    snprintf(props->uuid, sizeof(props->uuid), "%08x-%04x-%04x-%04x-%012llx",
-             (unsigned)(high >> 32), (unsigned)(high >> 16 & 0xffff), (unsigned)(high & 0xffff),
-             (unsigned)(low >> 48), (unsigned long long)(low & 0xffffffffffffull));
-    props->properties.message_id = hg_bytes(props->uuid, 36);
+    snprintf(out, HG_HTTP_UUID_SIZE, "%08x-%04x-%04x-%04x-%012llx", (unsigned)(high >> 32),
+             (unsigned)(high >> 16 & 0xffff), (unsigned)(high & 0xffff), (unsigned)(low >> 48),
+             (unsigned long long)(low & 0xffffffffffffull));
 }
 
 bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *head,
@@ -223,7 +224,8 @@ bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *
     }
     props->properties.headers = props->headers;
     if (props->properties.message_id.n == 0) {
-        set_uuid(props);
+        hg_http_uuid(props->uuid);
+        props->properties.message_id = hg_bytes_str(props->uuid);
     }
     return true;
 }

@@ -7,12 +7,14 @@
 #include "adapters/http/http_codec.h"
 #include "message/message.h"
 
+enum { HG_HTTP_UUID_SIZE = 37 };
+
 struct hg_http_props {
     struct hg_properties properties; /* borrows from the head and from this struct */
     struct hg_header *headers;
-    char expiration[12]; /* clamped, below 2^32 */
-    char uuid[37];       /* message_id where the request has none */
-    bool is_retained;    /* Amqp-Header-retain: true, which is no header of the message */
+    char expiration[12];          /* clamped, below 2^32 */
+    char uuid[HG_HTTP_UUID_SIZE]; /* message_id where the request has none */
+    bool is_retained;             /* Amqp-Header-retain: true, which is no header of the message */
 };
 
 /* Persistent and with a message_id unless the headers say otherwise. False: `why` says which header
@@ -20,5 +22,11 @@ struct hg_http_props {
 bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *head,
                         struct hg_writer *why);
 void hg_http_props_close(struct hg_http_props *props);
+
+/* Idempotency-Key is a structured string, "quoted"; most clients leave the quotes out. */
+struct hg_bytes hg_http_unquoted(struct hg_bytes value);
+
+/* A random UUID (RFC 9562 section 5.4) and a NUL. */
+void hg_http_uuid(char out[HG_HTTP_UUID_SIZE]);
 
 #endif

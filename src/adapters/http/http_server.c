@@ -8,7 +8,8 @@
 #include "core/conn.h"
 #include "core/worker.h"
 
-#define MAGIC 0x48545450u /* "HTTP" */
+#define MAGIC     0x48545450u /* "HTTP" */
+#define PART_MASK (((uint64_t)1 << HG_HTTP_PART_BITS) - 1)
 
 /* What the one timer waits for. */
 enum phase {
@@ -23,6 +24,7 @@ struct hg_http_session {
     struct hg_session base;
     uint32_t magic;
     const struct hg_http_site *site;
+    struct hg_leaver leaver;         /* once the connection has gone */
     struct hg_list requests;         /* hg_http_request.link, as they came */
     struct hg_http_request *current; /* the last of them, while it is being read */
     struct hg_http_request *waiting; /* complete, its handler wants to be called again */
@@ -112,7 +114,8 @@ static void write_cors(const struct hg_http_request *req, struct hg_writer *w)
     struct hg_bytes origin = allowed_origin(req);
     if (origin.n > 0) {
         hg_http_write_field(w, "Access-Control-Allow-Origin", origin);
-        hg_http_write_field(w, "Access-Control-Expose-Headers", HG_BYTES("Retry-After"));
+        hg_http_write_field(w, "Access-Control-Expose-Headers",
+                            HG_BYTES("Idempotency-Replayed, Retry-After"));
     }
     if (hg_conn_listener(req->session->conn)->cors_origins_n > 0) {
         hg_http_write_field(w, "Vary", HG_BYTES("Origin"));
@@ -122,6 +125,7 @@ static void write_cors(const struct hg_http_request *req, struct hg_writer *w)
 /* ---- Answers ------------------------------------------------------------------------------- */
 
 static void go_on(struct hg_http_session *s);
+static void leave(struct hg_http_session *s);
 
 void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *answer)
 {
@@ -129,6 +133,17 @@ void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *an
     struct hg_writer *w = &req->out;
     HG_CHECK(!req->is_answered);
     req->is_answered = true;
+    if (req->on_answer != NULL) {
+        req->on_answer(req, answer);
+    }
+    if (s->base.conn == NULL) { /* nobody waits for it any more */
+        if (answer->body != NULL) {
+            hg_writer_close(answer->body);
+        }
+        request_free(req);
+        leave(s);
+        return;
+    }
     req->closes = req->closes || answer->closes;
     hg_http_write_status(w, answer->status, hg_clock_wall_ms());
     if (answer->type != NULL) {
@@ -551,8 +566,9 @@ static void on_settled(struct hg_session *base, uint64_t id, enum hg_status outc
     struct hg_http_session *s = session_of(base);
     HG_LIST_FOREACH (it, &s->requests) {
         struct hg_http_request *req = HG_LIST_ENTRY(it, struct hg_http_request, link);
-        if (req->id == id && req->on_settled != NULL && !req->is_answered) {
-            req->on_settled(req, outcome, reason);
+        if (hg_http_part(req, 0) == (id & ~PART_MASK) && req->on_settled != NULL &&
+            !req->is_answered) {
+            req->on_settled(req, (uint32_t)(id & PART_MASK), outcome, reason);
             return;
         }
     }
@@ -572,20 +588,52 @@ static void on_drain(struct hg_session *base)
     }
 }
 
+static void forget(struct hg_http_request *req)
+{
+    if (!req->is_answered && req->on_gone != NULL) {
+        req->on_gone(req);
+    }
+    request_free(req);
+}
+
+/* Frees a session without a connection when nothing of it is under way any more. */
+static void leave(struct hg_http_session *s)
+{
+    if (hg_list_is_empty(&s->requests)) {
+        hg_list_remove(&s->leaver.link);
+        hg_session_detach(&s->base);
+        hg_free(s);
+    }
+}
+
+static void abandon(struct hg_leaver *leaver)
+{
+    struct hg_http_session *s = HG_CONTAINER_OF(leaver, struct hg_http_session, leaver);
+    while (!hg_list_is_empty(&s->requests)) {
+        forget(first_of(s));
+    }
+    leave(s);
+}
+
 static void on_closed(struct hg_session *base, enum hg_status why)
 {
     struct hg_http_session *s = session_of(base);
     (void)why;
     hg_timer_stop(&s->timer);
-    while (!hg_list_is_empty(&s->requests)) {
-        struct hg_http_request *req = first_of(s);
-        if (req->on_gone != NULL && !req->is_answered) {
-            req->on_gone(req);
+    HG_LIST_FOREACH_SAFE (it, &s->requests) {
+        struct hg_http_request *req = HG_LIST_ENTRY(it, struct hg_http_request, link);
+        if (req->is_answered || req->on_answer == NULL || req->on_settled == NULL) {
+            forget(req);
         }
-        request_free(req);
+    }
+    s->current = s->waiting = NULL;
+    s->base.conn = NULL;
+    if (!hg_list_is_empty(&s->requests)) {
+        s->leaver.abandon = abandon;
+        hg_list_add_last(&base->worker->leavers, &s->leaver.link);
+        return;
     }
     hg_session_detach(base);
-    s->waiting = NULL;
     if (s->is_feeding) {
         s->is_closed = true;
     } else {

@@ -10,7 +10,15 @@
 
 enum { HG_HTTP_MAX_HEADERS = 100, HG_HTTP_RETRY_AFTER_S = 1 };
 
+struct hg_http_answer;
 struct hg_http_request;
+struct hg_idempotency_entry;
+
+/* What GET /v1/openapi.json says of a route. */
+struct hg_http_doc {
+    const char *rest;      /* the path behind a prefix, "{address}"; the first of a path decides */
+    const char *operation; /* members of its Operation Object, JSON */
+};
 
 struct hg_http_route {
     const char *path;
@@ -23,6 +31,7 @@ struct hg_http_route {
      * HELD; the same request comes again when the connection is released, or is answered 503 after
      * the configured time. */
     bool (*handle)(struct hg_http_request *req);
+    const struct hg_http_doc *doc; /* NULL: only that it exists */
 };
 
 struct hg_http_site {
@@ -34,15 +43,21 @@ struct hg_http_site {
 struct hg_http_request {
     struct hg_list link;
     struct hg_session *session;
-    uint64_t id; /* for hg_publish_args.id: on_settled is called for it */
+    uint64_t id; /* see hg_http_part */
     struct hg_http_limits limits;
     struct hg_http_decoder in; /* in.head, hg_http_body(&in) */
     const struct hg_http_route *route;
     /* The handler's, zeroed at first. */
     void *data;
     struct hg_writer note;
-    void (*on_settled)(struct hg_http_request *req, enum hg_status outcome, struct hg_bytes reason);
+    /* One of its publishes has its outcome. */
+    void (*on_settled)(struct hg_http_request *req, uint32_t part, enum hg_status outcome,
+                       struct hg_bytes reason);
     void (*on_gone)(struct hg_http_request *req); /* the client went before the answer: forget it */
+    /* Is shown the answer. With publishes under way (on_settled is set) such a request outlives its
+     * connection: it is answered, to nobody, once it is done. */
+    void (*on_answer)(struct hg_http_request *req, const struct hg_http_answer *answer);
+    struct hg_idempotency_entry *entry; /* repeat.c: of its Idempotency-Key, while under way */
     /* The server's. */
     struct hg_writer out;    /* status line and fields of the answer */
     struct hg_buf *out_body; /* NULL: none */
@@ -65,6 +80,13 @@ struct hg_http_answer {
     const struct hg_http_answer_field *fields;
     size_t fields_n;
 };
+
+/* For hg_publish_args.id, of a request's part-th publish: on_settled is called with it. */
+enum { HG_HTTP_PART_BITS = 24 };
+static inline uint64_t hg_http_part(const struct hg_http_request *req, uint32_t part)
+{
+    return req->id << HG_HTTP_PART_BITS | part;
+}
 
 /* Answers a request, once; copies everything but the body. From outside its handler the request is
  * gone afterwards. */

@@ -11,8 +11,10 @@ static int hex_of(uint8_t c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* In a path an encoded slash is refused, elsewhere a `+` is a blank. */
-static const char *decode(struct hg_bytes b, bool is_path, struct hg_writer *out)
+/* In a path an encoded slash is refused, in a query a `+` is a blank. */
+enum part { PATH, LEVEL, QUERY };
+
+static const char *decode(struct hg_bytes b, enum part part, struct hg_writer *out)
 {
     uint8_t *p = hg_writer_reserve(out, b.n);
     size_t n = 0;
@@ -32,10 +34,10 @@ static const char *decode(struct hg_bytes b, bool is_path, struct hg_writer *out
             if (c == 0) {
                 return "%00 cannot stand here";
             }
-            if (c == '/' && is_path) {
+            if (c == '/' && part == PATH) {
                 return "%2F would hide a slash in a level; %252F puts one into the routing key";
             }
-        } else if (c == '+' && !is_path) {
+        } else if (c == '+' && part == QUERY) {
             c = ' ';
         }
         p[n++] = c;
@@ -46,7 +48,12 @@ static const char *decode(struct hg_bytes b, bool is_path, struct hg_writer *out
 
 const char *hg_http_decode_path(struct hg_bytes path, struct hg_writer *out)
 {
-    return decode(path, true, out);
+    return decode(path, PATH, out);
+}
+
+const char *hg_http_decode_level(struct hg_bytes level, struct hg_writer *out)
+{
+    return decode(level, LEVEL, out);
 }
 
 bool hg_http_next_parameter(struct hg_bytes *query, struct hg_writer *name, struct hg_writer *value,
@@ -62,9 +69,9 @@ bool hg_http_next_parameter(struct hg_bytes *query, struct hg_writer *name, stru
         size_t mark = hg_bytes_index(pair, '=');
         hg_writer_reset(name);
         hg_writer_reset(value);
-        *why_out = decode(hg_bytes(pair.p, mark), false, name);
+        *why_out = decode(hg_bytes(pair.p, mark), QUERY, name);
         if (*why_out == NULL) {
-            *why_out = decode(hg_bytes_skip(pair, mark < pair.n ? mark + 1 : mark), false, value);
+            *why_out = decode(hg_bytes_skip(pair, mark < pair.n ? mark + 1 : mark), QUERY, value);
         }
         return true;
     }

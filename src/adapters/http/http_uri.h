@@ -10,6 +10,9 @@
  * digits. */
 const char *hg_http_decode_path(struct hg_bytes path, struct hg_writer *out);
 
+/* The same of one level by itself, in which %2F is a slash. */
+const char *hg_http_decode_level(struct hg_bytes level, struct hg_writer *out);
+
 /* Takes the next name=value off a query, decoded (`+` is a blank) into the two writers, which it
  * resets first. False at the end. *why_out: NULL, or static text that says what is wrong with this
  * pair. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A request that becomes a message: answered 202 once RabbitMQ has confirmed it. */
-#include "adapters/http/http_encode.h"
+#include "adapters/http/publish.h"
+
 #include "adapters/http/http_props.h"
 #include "adapters/http/http_uri.h"
 #include "adapters/http/web.h"
@@ -9,9 +10,18 @@
 
 #define TOPICS "/v1/topics/"
 
-/* The status's own text, and behind it RabbitMQ's reason or the rule that was broken, if that says
- * more. */
-static void refuse(struct hg_http_request *req, enum hg_status status, struct hg_bytes reason)
+void hg_http_publish_detail(enum hg_status status, struct hg_bytes reason, struct hg_writer *out)
+{
+    struct hg_bytes text = hg_bytes_str(hg_status_text(status));
+    hg_writer_bytes(out, text);
+    if (reason.n > 0 && !hg_bytes_eq(reason, text)) {
+        hg_writer_str(out, ": ");
+        hg_writer_bytes(out, reason);
+    }
+}
+
+void hg_http_publish_refuse(struct hg_http_request *req, enum hg_status status,
+                            struct hg_bytes reason)
 {
     const struct hg_status_info *info = hg_status_info(status);
     struct hg_http_answer answer = {.status = info->http};
@@ -19,29 +29,26 @@ static void refuse(struct hg_http_request *req, enum hg_status status, struct hg
     if (answer.status == 429 || answer.status == 503) {
         answer.retry_after_s = HG_HTTP_RETRY_AFTER_S;
     }
-    hg_writer_str(&detail, info->text);
-    if (reason.n > 0 && !hg_bytes_eq(reason, hg_bytes_str(info->text))) {
-        hg_writer_str(&detail, ": ");
-        hg_writer_bytes(&detail, reason);
-    }
+    hg_http_publish_detail(status, reason, &detail);
     hg_http_refuse(req, &answer, hg_writer_view(&detail), info->name);
     hg_writer_close(&detail);
 }
 
-static void on_settled(struct hg_http_request *req, enum hg_status outcome, struct hg_bytes reason)
+static void on_settled(struct hg_http_request *req, uint32_t part, enum hg_status outcome,
+                       struct hg_bytes reason)
 {
+    (void)part;
     if (outcome == HG_OK) {
         hg_http_answer(req, &(struct hg_http_answer){
                                 .status = 202, .type = "application/json", .body = &req->note});
     } else {
-        refuse(req, outcome, reason);
+        hg_http_publish_refuse(req, outcome, reason);
     }
 }
 
-/* {"id","exchange","key"}, kept until the confirm. */
-static void write_note(struct hg_writer *w, struct hg_bytes id, const struct hg_published *p)
+void hg_http_publish_note(struct hg_writer *w, struct hg_bytes id, const struct hg_published *p)
 {
-    hg_writer_str(w, "{\"id\":\"");
+    hg_writer_str(w, "\"id\":\"");
     hg_writer_json(w, id);
     hg_writer_str(w, "\",\"exchange\":\"");
     hg_writer_json(w, p->exchange);
@@ -50,13 +57,8 @@ static void write_note(struct hg_writer *w, struct hg_bytes id, const struct hg_
     hg_writer_str(w, "\"}\n");
 }
 
-struct options { /* of the query */
-    bool is_mandatory, is_retained;
-};
-
-/* `?mandatory=true&retain=true`; other parameters are refused where the path is ours, and left
- * alone where it is the user's. NULL or what is wrong. */
-static const char *read_query(struct hg_bytes query, bool is_strict, struct options *out)
+const char *hg_http_publish_query(struct hg_bytes query, bool is_strict,
+                                  struct hg_http_publish_options *out)
 {
     const struct {
         const char *name, *why;
@@ -91,7 +93,8 @@ static const char *read_query(struct hg_bytes query, bool is_strict, struct opti
 
 /* False: held. */
 static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
-                         const struct options *options, const struct hg_properties *properties)
+                         const struct hg_http_publish_options *options,
+                         const struct hg_properties *properties)
 {
     struct hg_published published;
     const char *why = NULL;
@@ -100,7 +103,7 @@ static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
         .properties = *properties,
         .body = hg_http_body(&req->in),
         .body_buf = req->in.body.buf,
-        .id = req->id,
+        .id = hg_http_part(req, 0),
         .timeout_ms = req->session->worker->config->http_publish_timeout_ms,
         .is_mandatory = options->is_mandatory,
         .is_retained = options->is_retained,
@@ -111,10 +114,11 @@ static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
         return false;
     }
     if (status == HG_OK) {
-        write_note(&req->note, properties->message_id, &published);
+        hg_writer_str(&req->note, "{");
+        hg_http_publish_note(&req->note, properties->message_id, &published);
         req->on_settled = on_settled;
     } else {
-        refuse(req, status, hg_bytes_str(why));
+        hg_http_publish_refuse(req, status, hg_bytes_str(why));
     }
     return true;
 }
@@ -124,17 +128,18 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, bool is_s
     struct hg_writer address = {0};
     struct hg_writer bad_header = {0};
     struct hg_http_props props = {0};
-    struct options options = {.is_mandatory = false};
+    struct hg_http_publish_options options = {.is_mandatory = false};
     bool is_done = true;
     const struct hg_http_answer bad_request = {.status = 400};
     const char *why = hg_http_decode_path(path, &address);
     if (why != NULL) {
-        refuse(req, HG_BAD_ADDRESS, hg_bytes_str(why));
-    } else if ((why = read_query(req->in.head.query, is_strict, &options)) != NULL) {
+        hg_http_publish_refuse(req, HG_BAD_ADDRESS, hg_bytes_str(why));
+    } else if ((why = hg_http_publish_query(req->in.head.query, is_strict, &options)) != NULL) {
         hg_http_refuse(req, &bad_request, hg_bytes_str(why), NULL);
     } else if (!hg_http_props_open(&props, &req->in.head, &bad_header)) {
         hg_http_refuse(req, &bad_request, hg_writer_view(&bad_header), "BAD_PROPERTY");
-    } else {
+    } else if (hg_http_repeat_begin(req)) {
+        req->on_gone = hg_http_repeat_forget;
         options.is_retained = options.is_retained || props.is_retained;
         is_done = publish_with(req, hg_writer_view(&address), &options, &props.properties);
     }

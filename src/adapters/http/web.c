@@ -8,17 +8,29 @@ enum { READS = 1 << HG_HTTP_GET, WRITES = 1 << HG_HTTP_POST | 1 << HG_HTTP_PUT }
 
 /* clang-format off */
 static const struct hg_http_route routes[] = {
-    {.path = "/v1/topics/", .is_prefix = true, .methods = WRITES, .handle = hg_http_publish_topic},
-    {.path = "/ws",   .runs_alone = true, .methods = READS, .handle = hg_http_upgrade},
-    {.path = "/mqtt", .runs_alone = true, .methods = READS, .handle = hg_http_upgrade},
+    {.path = "/v1/topics/", .is_prefix = true, .methods = WRITES, .handle = hg_http_publish_topic,
+     .doc = &hg_http_doc_topic},
+    {.path = "/v1/topics", .methods = 1 << HG_HTTP_POST, .handle = hg_http_publish_batch,
+     .doc = &hg_http_doc_batch},
+    {.path = "/api/exchanges/", .is_prefix = true, .methods = 1 << HG_HTTP_POST,
+     .takes = hg_http_manage_publish_takes, .handle = hg_http_manage_publish,
+     .doc = &hg_http_doc_manage},
+    {.path = "/v1/openapi.json", .methods = READS, .handle = hg_http_openapi,
+     .doc = &hg_http_doc_openapi},
+    {.path = "/ws",   .runs_alone = true, .methods = READS, .handle = hg_http_upgrade,
+     .doc = &hg_http_doc_upgrade},
+    {.path = "/mqtt", .runs_alone = true, .methods = READS, .handle = hg_http_upgrade,
+     .doc = &hg_http_doc_upgrade},
     {.path = "/", .is_prefix = true, .methods = WRITES,
-     .takes = hg_http_publish_rule_takes, .handle = hg_http_publish_rule},
+     .takes = hg_http_publish_rule_takes, .handle = hg_http_publish_rule,
+     .doc = &hg_http_doc_rule},
     {.path = "/", .is_prefix = true, .methods = READS,
-     .takes = hg_http_static_takes, .handle = hg_http_static},
+     .takes = hg_http_static_takes, .handle = hg_http_static,
+     .doc = &hg_http_doc_static},
 };
 /* clang-format on */
 
-static const struct hg_http_site site = {routes, sizeof(routes) / sizeof(routes[0])};
+const struct hg_http_site hg_http_site = {routes, sizeof(routes) / sizeof(routes[0])};
 
 bool hg_http_path_is_reserved(struct hg_bytes path)
 {
@@ -39,7 +51,7 @@ static struct hg_session *open_session(struct hg_worker *worker, struct hg_conn 
 {
     (void)listener;
     (void)subprotocol;
-    return hg_http_open(worker, conn, &site);
+    return hg_http_open(worker, conn, &hg_http_site);
 }
 
 const struct hg_adapter hg_http_adapter = {

@@ -8,6 +8,8 @@
 /* Serves HG_SERVE_WEB. */
 extern const struct hg_adapter hg_http_adapter;
 
+extern const struct hg_http_site hg_http_site;
+
 /* Paths that never belong to a rule or a file: /v1, /api, /ws, /mqtt and what is below them. */
 bool hg_http_path_is_reserved(struct hg_bytes path);
 
@@ -15,6 +17,18 @@ bool hg_http_path_is_reserved(struct hg_bytes path);
 bool hg_http_publish_topic(struct hg_http_request *req);
 bool hg_http_publish_rule_takes(const struct hg_http_request *req);
 bool hg_http_publish_rule(struct hg_http_request *req);
+
+/* batch.c: POST /v1/topics, a message a line. */
+bool hg_http_publish_batch(struct hg_http_request *req);
+
+/* manage.c: POST /api/exchanges/{vhost}/{exchange}/publish */
+bool hg_http_manage_publish_takes(const struct hg_http_request *req);
+bool hg_http_manage_publish(struct hg_http_request *req);
+
+/* openapi.c: GET /v1/openapi.json, and what it says of each route. */
+bool hg_http_openapi(struct hg_http_request *req);
+extern const struct hg_http_doc hg_http_doc_topic, hg_http_doc_rule, hg_http_doc_batch,
+    hg_http_doc_manage, hg_http_doc_upgrade, hg_http_doc_static, hg_http_doc_openapi;
 
 /* upgrade.c: WebSocket handshakes (RFC 6455 section 4.2). */
 bool hg_http_upgrade(struct hg_http_request *req);

@@ -106,6 +106,10 @@ struct hg_config {
     uint64_t http_max_body_bytes, http_max_header_bytes, http_max_url_bytes;
     uint64_t http_idle_timeout_ms, http_request_timeout_ms, http_publish_timeout_ms;
     uint32_t http_max_pipelined;
+    uint32_t http_idempotency_max; /* keys; 0: Idempotency-Key is only the message_id */
+    uint64_t http_idempotency_window_ms, http_idempotency_buffer_bytes;
+    uint32_t http_max_batch;     /* lines of one POST /v1/topics */
+    bool http_management_paths;  /* the management API's publish is served */
     const char *http_static_dir; /* served at / by web listeners; NULL: nothing */
     /* [[listener]] [[exchange]] [[queue]] [[rule]] (the built-in rule last) */
     const struct hg_listener_spec *listeners;

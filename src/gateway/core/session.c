@@ -370,6 +370,11 @@ static enum hg_status make_and_order(struct hg_session *s, const struct hg_publi
     return status;
 }
 
+bool hg_publish_has_room(const struct hg_session *s)
+{
+    return hg_publisher_admits(&s->worker->routing->publisher, 0);
+}
+
 enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
                           struct hg_published *published_out, const char **why_out)
 {

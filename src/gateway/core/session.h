@@ -164,6 +164,9 @@ struct hg_published { /* where it went; key borrows from `route` */
 enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
                           struct hg_published *published_out, const char **why_out);
 
+/* Whether a small message would find room now. */
+bool hg_publish_has_room(const struct hg_session *s);
+
 /* ---- Subscribing ---------------------------------------------------------------------------------------------------- */
 
 /* Through the rules. OK: subscribed() comes later, never from inside. Else refused now with

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "core/idempotency.h"
 #include "core/routing.h"
 #include "core/state.h"
 #include "core/worker.h"
@@ -210,11 +211,16 @@ static bool open_gateway(struct supervisor *s, const struct hg_config *config,
     g->directory = hg_directory_new();
     bool has_state = strcmp(config->state_log, "off") != 0;
     g->state = has_state ? hg_state_new(g) : NULL;
+    const struct hg_idempotency_limits limits = {.max_n = config->http_idempotency_max,
+                                                 .max_bytes = config->http_idempotency_buffer_bytes,
+                                                 .window_ms = config->http_idempotency_window_ms};
+    g->idempotency = limits.max_n == 0 ? NULL : hg_idempotency_new(&limits);
     g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));
     g->bridges = hg_zalloc((config->bridges_n + 1) * sizeof(*g->bridges));
     g->workers = hg_zalloc(config->workers * sizeof(struct hg_worker *));
     g->supervisor = hg_mailbox_new(&s->loop, on_report, s);
-    if (g->directory == NULL || (has_state && g->state == NULL) || g->listeners == NULL ||
+    if (g->directory == NULL || (has_state && g->state == NULL) ||
+        (limits.max_n > 0 && g->idempotency == NULL) || g->listeners == NULL ||
         g->bridges == NULL || g->workers == NULL || g->supervisor == NULL || !prepare_adapters(g)) {
         return false;
     }
@@ -273,6 +279,7 @@ static void close_gateway(struct supervisor *s)
     hg_state_free(g->state);
     hg_mailbox_free(g->supervisor);
     hg_directory_free(g->directory);
+    hg_idempotency_free(g->idempotency);
     hg_free(g->workers);
     hg_free(g->bridges);
     hg_free(g->listeners);

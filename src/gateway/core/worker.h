@@ -13,6 +13,7 @@
 
 #include <uv.h>
 
+struct hg_idempotency;
 struct hg_routing;
 struct hg_state;
 struct hg_state_port;
@@ -29,6 +30,7 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     struct hg_log *log;                  /* thread-safe */
     struct hg_directory *directory;      /* locked */
     struct hg_state *state;              /* locked; NULL: [state] log = "off" */
+    struct hg_idempotency *idempotency;  /* locked; NULL: [http] idempotency_max = 0 */
     struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
     struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
     struct hg_bridge_metrics *bridges;   /* likewise; each is counted by the worker that runs it */

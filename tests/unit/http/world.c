@@ -80,11 +80,20 @@ static void copy(char *to, size_t n, struct hg_bytes from)
     snprintf(to, n, "%.*s", HG_BYTES_FMT(from));
 }
 
+bool hg_publish_has_room(const struct hg_session *s)
+{
+    (void)s;
+    return world.publish_status != HG_HELD;
+}
+
 enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
                           struct hg_published *published_out, const char **why_out)
 {
     struct world_publish *p = &world.publishes[world.publishes_n];
-    *why_out = "told to";
+    *why_out = world.publish_status == HG_OK ? NULL : "told to";
+    if (world.publish_status == HG_HELD && args->never_held) {
+        return HG_BUSY;
+    }
     if (world.publish_status == HG_HELD) {
         hg_conn_hold(s->conn, HG_HOLD_UPSTREAM);
     }
@@ -92,15 +101,28 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
         return world.publish_status;
     }
     assert_true(world.publishes_n++ < WORLD_PUBLISHES && args->wants_outcome);
+    p->session = s;
     p->id = args->id;
     copy(p->address, sizeof(p->address), args->address);
     copy(p->body, sizeof(p->body), args->body);
     copy(p->message_id, sizeof(p->message_id), args->properties.message_id);
     p->delivery_mode = args->properties.delivery_mode;
     p->headers_n = args->properties.headers_n;
+    if (p->headers_n > 0) {
+        p->header_kind = args->properties.headers[0].value.kind;
+    }
+    copy(p->content_type, sizeof(p->content_type), args->properties.content_type);
+    copy(p->expiration, sizeof(p->expiration), args->properties.expiration);
+    if (args->is_direct) {
+        copy(p->exchange, sizeof(p->exchange), args->exchange);
+        copy(p->address, sizeof(p->address), args->key);
+    }
     p->is_mandatory = args->is_mandatory;
     p->is_retained = args->is_retained;
     p->is_open = true;
+    if (args->is_direct) {
+        return HG_OK;
+    }
     hg_rules_publish(NULL, HG_PROTO_HTTP, args->address, &published_out->route);
     published_out->exchange = published_out->route.exchange;
     published_out->key = published_out->route.key;
@@ -285,6 +307,8 @@ static const struct hg_adapter mqtt = {.name = "mqtt", .subprotocols = mqtt_prot
 static const struct hg_adapter plain = {.name = "plain"};
 static const struct hg_adapter *const adapters[] = {&plain, &stomp, &mqtt, NULL};
 
+static const struct hg_endpoint endpoints[] = {{.vhost = "/"}};
+
 unsigned world_count(const char *text, const char *what)
 {
     unsigned n = 0;
@@ -306,7 +330,11 @@ void world_open(const struct hg_adapter *adapter)
                    .http_idle_timeout_ms = 60000,
                    .http_request_timeout_ms = 10000,
                    .http_publish_timeout_ms = 20000,
-                   .http_max_pipelined = 4},
+                   .http_max_pipelined = 4,
+                   .http_max_batch = 4,
+                   .http_management_paths = true,
+                   .endpoints = endpoints,
+                   .endpoints_n = 1},
     };
     world.workers[0] = &world.worker;
     world.gateway.config = &world.config;
@@ -321,6 +349,7 @@ void world_open(const struct hg_adapter *adapter)
     static hg_counter counters[2];
     world.worker.metrics.rule_in = counters;
     world.worker.metrics.rule_out = counters;
+    hg_list_init(&world.worker.leavers);
     hg_wheel_open(&world.worker.wheel, hg_clock_ms());
     world.conn.session = adapter->open(&world.worker, &world.conn, &world.conn.listener, NULL);
 }
@@ -373,7 +402,7 @@ void world_settle(size_t i, enum hg_status outcome, const char *reason)
     struct world_publish *p = &world.publishes[i];
     if (p->is_open) {
         p->is_open = false;
-        world.conn.session->ops->settled(world.conn.session, p->id, outcome, hg_bytes_str(reason));
+        p->session->ops->settled(p->session, p->id, outcome, hg_bytes_str(reason));
         feed();
     }
 }

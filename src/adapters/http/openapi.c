@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* GET /v1/openapi.json: what the routes are, built from their table; each brings its own words. */
+#include "adapters/http/web.h"
+
+#define PROBLEM "\"default\":{\"$ref\":\"#/components/responses/Problem\"}}"
+#define FLAGS                                                           \
+    "\"parameters\":[{\"$ref\":\"#/components/parameters/mandatory\"}," \
+    "{\"$ref\":\"#/components/parameters/retain\"},"                    \
+    "{\"$ref\":\"#/components/parameters/key\"}],"
+#define MESSAGE_IN \
+    "\"requestBody\":{\"description\":\"The message's body.\",\"content\":{\"*/*\":{}}},"
+#define PUBLISHED                                                                          \
+    "\"responses\":{\"202\":{\"description\":\"RabbitMQ has confirmed it.\",\"content\":{" \
+    "\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/Published\"}}}}," PROBLEM
+
+const struct hg_http_doc hg_http_doc_topic = {
+    "{address}", "\"summary\":\"Publish a message\"," FLAGS MESSAGE_IN PUBLISHED};
+
+const struct hg_http_doc hg_http_doc_rule = {
+    "{path}", "\"summary\":\"Publish a message, on a path that a rule of the configuration "
+              "takes\"," FLAGS MESSAGE_IN PUBLISHED};
+
+const struct hg_http_doc hg_http_doc_batch = {
+    "",
+    "\"summary\":\"Publish many messages, a JSON object a line\"," FLAGS
+    "\"requestBody\":{\"required\":true,\"content\":{\"application/x-ndjson\":{\"schema\":{"
+    "\"$ref\":\"#/components/schemas/Line\"}}}},"
+    "\"responses\":{\"202\":{\"description\":\"Every line was published.\",\"content\":{"
+    "\"application/x-ndjson\":{\"schema\":{\"$ref\":\"#/components/schemas/LineAnswer\"}}}},"
+    "\"207\":{\"description\":\"Some lines were not: each has its status.\",\"content\":{"
+    "\"application/x-ndjson\":{\"schema\":{\"$ref\":\"#/components/schemas/LineAnswer\"}}}}," PROBLEM};
+
+const struct hg_http_doc hg_http_doc_manage = {
+    "{vhost}/{exchange}/publish",
+    "\"summary\":\"Publish as RabbitMQ's management API does\","
+    "\"parameters\":[{\"$ref\":\"#/components/parameters/key\"}],"
+    "\"requestBody\":{\"required\":true,\"content\":{\"application/json\":{\"schema\":{"
+    "\"type\":\"object\","
+    "\"required\":[\"properties\",\"routing_key\",\"payload\",\"payload_encoding\"],\"properties\":{"
+    "\"properties\":{\"$ref\":\"#/components/schemas/Properties\"},"
+    "\"routing_key\":{\"type\":\"string\"},\"payload\":{\"type\":\"string\"},"
+    "\"payload_encoding\":{\"enum\":[\"string\",\"base64\"]}}}}}},"
+    "\"responses\":{\"200\":{\"description\":\"Whether a queue took it.\",\"content\":{"
+    "\"application/json\":{\"schema\":{\"type\":\"object\",\"properties\":{\"routed\":{\"type\":"
+    "\"boolean\"}}}}}}," PROBLEM};
+
+const struct hg_http_doc hg_http_doc_upgrade = {
+    "", "\"summary\":\"STOMP or MQTT over a WebSocket\",\"responses\":{\"101\":{\"description\":"
+        "\"The sub-protocol that was agreed on follows.\"}," PROBLEM};
+
+const struct hg_http_doc hg_http_doc_static = {
+    "{path}", "\"summary\":\"A file of the configured folder\",\"responses\":{\"200\":{"
+              "\"description\":\"The file.\",\"content\":{\"*/*\":{}}}," PROBLEM};
+
+const struct hg_http_doc hg_http_doc_openapi = {
+    "", "\"summary\":\"This document\",\"responses\":{\"200\":{\"description\":\"OpenAPI 3.1.\","
+        "\"content\":{\"application/json\":{}}}," PROBLEM};
+
+static const struct hg_http_doc no_doc = {"{path}", "\"responses\":{" PROBLEM};
+
+#define TEXT  "{\"type\":\"string\"}"
+#define FLAG  "{\"type\":\"boolean\"}"
+#define COUNT "{\"type\":\"integer\",\"minimum\":0}"
+static const char components[] =
+    "\"components\":{\"parameters\":{"
+    "\"mandatory\":{\"name\":\"mandatory\",\"in\":\"query\",\"description\":\"404 if no queue takes "
+    "it\",\"schema\":" FLAG "},"
+    "\"retain\":{\"name\":\"retain\",\"in\":\"query\",\"description\":\"Keep it for later "
+    "subscribers\",\"schema\":" FLAG "},"
+    "\"key\":{\"name\":\"Idempotency-Key\",\"in\":\"header\",\"description\":\"A repeat is answered "
+    "as the first was, with Idempotency-Replayed: true; 409 while that is under way, 422 for "
+    "another request\",\"schema\":{\"type\":\"string\",\"maxLength\":255}}},"
+    "\"responses\":{\"Problem\":{\"description\":\"RFC 9457\",\"content\":{"
+    "\"application/problem+json\":{\"schema\":{\"$ref\":\"#/components/schemas/Problem\"}}}}},"
+    "\"schemas\":{"
+    "\"Problem\":{\"type\":\"object\",\"properties\":{\"type\":" TEXT ",\"title\":" TEXT
+    ",\"status\":{\"type\":\"integer\"},\"detail\":" TEXT ",\"code\":" TEXT "}},"
+    "\"Published\":{\"type\":\"object\",\"properties\":{\"id\":" TEXT ",\"exchange\":" TEXT
+    ",\"key\":" TEXT "}},"
+    "\"LineAnswer\":{\"type\":\"object\",\"required\":[\"status\"],\"properties\":{"
+    "\"status\":{\"type\":\"integer\"},\"id\":" TEXT ",\"exchange\":" TEXT ",\"key\":" TEXT
+    ",\"title\":" TEXT ",\"detail\":" TEXT ",\"code\":" TEXT "}},"
+    "\"Line\":{\"type\":\"object\",\"required\":[\"address\"],\"additionalProperties\":false,"
+    "\"properties\":{\"address\":" TEXT ",\"body\":" TEXT
+    ",\"base64\":{\"type\":\"string\",\"contentEncoding\":\"base64\"},"
+    "\"properties\":{\"$ref\":\"#/components/schemas/Properties\"},\"headers\":{\"type\":\"object\"},"
+    "\"mandatory\":" FLAG ",\"retain\":" FLAG "}},"
+    "\"Properties\":{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{"
+    "\"content_type\":" TEXT ",\"content_encoding\":" TEXT ",\"correlation_id\":" TEXT
+    ",\"reply_to\":" TEXT ",\"message_id\":" TEXT ",\"type\":" TEXT ",\"app_id\":" TEXT
+    ",\"user_id\":" TEXT ",\"delivery_mode\":{\"enum\":[1,2]},"
+    "\"priority\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":255},\"timestamp\":" COUNT
+    ",\"expiration\":{\"type\":[\"string\",\"integer\"]},\"headers\":{\"type\":\"object\"}}}}}";
+
+/* ---- Paths ---- */
+
+static bool is_path_of(const struct hg_http_route *a, const struct hg_http_route *b)
+{
+    return hg_bytes_eq(hg_bytes_str(a->path), hg_bytes_str(b->path));
+}
+
+/* {"name":…} for each {name} of the rest: one level of the path, or more where it is an address. */
+static void write_parameters(struct hg_writer *w, const char *rest)
+{
+    struct hg_bytes b = hg_bytes_str(rest);
+    const char *comma = "";
+    hg_writer_str(w, "\"parameters\":[");
+    for (size_t open; (open = hg_bytes_index(b, '{')) < b.n; comma = ",") {
+        b = hg_bytes_skip(b, open + 1);
+        struct hg_bytes name = hg_bytes(b.p, hg_bytes_index(b, '}'));
+        hg_writer_printf(
+            w, "%s{\"name\":\"%.*s\",\"in\":\"path\",\"required\":true,\"schema\":" TEXT "}", comma,
+            HG_BYTES_FMT(name));
+    }
+    hg_writer_str(w, "]");
+}
+
+/* What all routes with this path do, each method by the first that takes it. */
+static void write_path(struct hg_writer *w, const struct hg_http_site *site,
+                       const struct hg_http_route *first)
+{
+    static const char *const names[HG_HTTP_METHOD_N] = {
+        [HG_HTTP_GET] = "get",       [HG_HTTP_POST] = "post",   [HG_HTTP_PUT] = "put",
+        [HG_HTTP_DELETE] = "delete", [HG_HTTP_PATCH] = "patch",
+    };
+    const char *rest = "";
+    if (first->is_prefix) {
+        rest = first->doc == NULL ? no_doc.rest : first->doc->rest;
+    }
+    hg_writer_printf(w, "\"%s%s\":{", first->path, rest);
+    write_parameters(w, rest);
+    unsigned seen = 0;
+    for (const struct hg_http_route *r = first; r < site->routes + site->routes_n; r++) {
+        for (unsigned m = 0; is_path_of(r, first) && m < HG_HTTP_METHOD_N; m++) {
+            if (names[m] != NULL && (r->methods & ~seen & (1u << m)) != 0) {
+                seen |= 1u << m;
+                hg_writer_printf(w, ",\"%s\":{", names[m]);
+                hg_writer_str(w, r->doc == NULL ? no_doc.operation : r->doc->operation);
+                hg_writer_str(w, "}");
+            }
+        }
+    }
+    hg_writer_str(w, "}");
+}
+
+static void write_paths(struct hg_writer *w, const struct hg_http_site *site)
+{
+    for (size_t i = 0; i < site->routes_n; i++) {
+        bool is_new = true;
+        for (size_t k = 0; k < i; k++) {
+            is_new = is_new && !is_path_of(&site->routes[k], &site->routes[i]);
+        }
+        if (is_new) {
+            hg_writer_str(w, i == 0 ? "" : ",");
+            write_path(w, site, &site->routes[i]);
+        }
+    }
+}
+
+bool hg_http_openapi(struct hg_http_request *req)
+{
+    hg_writer_str(
+        &req->note,
+        "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"Headgate\",\"version\":\"" HG_VERSION
+        "\",\"description\":\"An {address} and a {path} may have several levels, with "
+        "slashes between them.\"},\"servers\":[{\"url\":\"/\"}],\"paths\":{");
+    write_paths(&req->note, &hg_http_site);
+    hg_writer_str(&req->note, "},");
+    hg_writer_str(&req->note, components);
+    hg_writer_str(&req->note, "}\n");
+    hg_http_answer(req, &(struct hg_http_answer){
+                            .status = 200, .type = "application/json", .body = &req->note});
+    return true;
+}

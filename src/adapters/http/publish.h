@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the ways to publish by HTTP have in common: options of the query, and words for an outcome. */
+#ifndef HG_HTTP_PUBLISH_H
+#define HG_HTTP_PUBLISH_H
+
+#include "adapters/http/web.h"
+
+struct hg_http_publish_options {
+    bool is_mandatory, is_retained;
+};
+
+/* `?mandatory=true&retain=true`, into options that have their values for where it says nothing;
+ * other parameters are refused where the path is ours (strict), and left alone where it is the
+ * user's. NULL or what is wrong. */
+const char *hg_http_publish_query(struct hg_bytes query, bool is_strict,
+                                  struct hg_http_publish_options *out);
+/* "id","exchange","key", the end of the object and of its line. */
+void hg_http_publish_note(struct hg_writer *w, struct hg_bytes id, const struct hg_published *p);
+/* The status's own text, and behind it RabbitMQ's reason or the rule that was broken, if that says
+ * more. */
+void hg_http_publish_detail(enum hg_status status, struct hg_bytes reason, struct hg_writer *out);
+/* Answers with that. */
+void hg_http_publish_refuse(struct hg_http_request *req, enum hg_status status,
+                            struct hg_bytes reason);
+
+/* repeat.c. Idempotency-Key: true if the request is to be done, now that its answer will be kept;
+ * false if it has been answered: as the first with this key was, or refused. Again for the same
+ * request: true. */
+bool hg_http_repeat_begin(struct hg_http_request *req);
+/* It came to nothing: the key is free again. Fine without one. For on_gone. */
+void hg_http_repeat_forget(struct hg_http_request *req);
+
+#endif

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishing by HTTP: batches, repeats, the management API's call, and their description, against a real RabbitMQ."""
+import base64
+import json
+import re
+import subprocess
+import urllib.parse
+
+from harness import Consumer, E2E, Proxy, eventually, http, raw, wire
+
+RULE = """
+[[exchange]]
+name = "shop"
+type = "topic"
+[[rule]]
+name = "orders"
+http = "/orders/{id}"
+exchange = "shop"
+key = "order.{id}"
+mandatory = true
+"""
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+def ndjson(*lines):
+    return "\n".join(json.dumps(line) for line in lines).encode()
+
+
+def lines_of(body):
+    return [json.loads(line) for line in body.splitlines()]
+
+
+class Batch(E2E):
+    def test_lines_become_messages_with_their_properties(self):
+        gw = self.gateway(RULE)
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("amq.topic", "batch.#")
+        body = ndjson(
+            {"address": "batch/a", "body": "grüße", "properties": {"content_type": "text/plain", "priority": 3, "message_id": "m"},
+             "headers": {"n": 7, "b": True, "t": {"x": [1, "y"]}, "nothing": None}},
+            {"address": "batch/b", "base64": base64.b64encode(b"\x00\xff").decode(), "properties": {"delivery_mode": 1}})
+        status, headers, answer = http(gw.addresses["web"], "POST", "/v1/topics", body, NDJSON)
+        self.assertEqual((status, headers["content-type"]), (202, "application/x-ndjson"))
+        self.assertEqual([(a["status"], a["exchange"], a["key"]) for a in lines_of(answer)],
+                         [(202, "amq.topic", "batch.a"), (202, "amq.topic", "batch.b")])
+        _, first, payload = consumer.take()
+        self.assertEqual(payload.decode(), "grüße")
+        self.assertEqual((first.content_type, first.priority, first.message_id, first.delivery_mode), ("text/plain", 3, "m", 2))
+        self.assertEqual(first.headers, {"n": 7, "b": True, "t": {"x": [1, "y"]}, "nothing": None})
+        _, second, payload = consumer.take()
+        self.assertEqual((payload, second.delivery_mode), (b"\x00\xff", 1))
+        self.assertEqual(second.message_id, lines_of(answer)[1]["id"])
+
+    def test_curl_is_told_which_lines_failed(self):
+        gw = self.gateway(RULE)
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("shop", "order.1")
+        body = ndjson({"address": "orders/1", "body": "a"}, {"address": "orders/2", "body": "b"}, {"body": "c"},
+                      {"address": "orders/1", "body": "d"})
+        host, port = gw.addresses["web"]
+        done = subprocess.run(["curl", "-s", "-w", "%{http_code}", "-H", "Content-Type: application/x-ndjson",
+                               "--data-binary", "@-", f"http://{host}:{port}/v1/topics"], input=body, capture_output=True,
+                              timeout=30, check=True)
+        *answers, status = done.stdout.splitlines()
+        self.assertEqual(status, b"207")
+        self.assertEqual([json.loads(a)["status"] for a in answers], [202, 404, 400, 202])
+        self.assertEqual([consumer.take()[2], consumer.take()[2]], [b"a", b"d"])
+
+    def test_a_thousand_lines_come_in_order_and_one_more_is_too_many(self):
+        gw = self.gateway(RULE)
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("amq.topic", "many.#")
+        lines = [{"address": "many/x", "body": str(i)} for i in range(1000)]
+        status, _, answer = http(gw.addresses["web"], "POST", "/v1/topics", ndjson(*lines), NDJSON)
+        self.assertEqual((status, len(lines_of(answer))), (202, 1000))
+        self.assertEqual([int(body) for _, _, body in consumer.take_n(1000)], list(range(1000)))
+        status, _, answer = http(gw.addresses["web"], "POST", "/v1/topics", ndjson(*lines, lines[0]), NDJSON)
+        self.assertEqual(status, 413, answer)
+
+
+class Repeats(E2E):
+    def test_a_key_is_published_once_whichever_worker_is_asked(self):
+        gw = self.gateway(RULE, workers=2)
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("amq.topic", "#")
+        answers = [http(gw.addresses["web"], "POST", "/v1/topics/a/b", b"x", {"Idempotency-Key": "k1"}) for _ in range(12)]
+        self.assertEqual({(status, body) for status, _, body in answers}, {(202, answers[0][2])})
+        self.assertEqual([h.get("idempotency-replayed") for _, h, _ in answers], [None] + ["true"] * 11)
+        self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/a/b", b"y", {"Idempotency-Key": "k1"})[0], 422)
+        http(gw.addresses["web"], "POST", "/v1/topics/a/b", b"last")
+        _, properties, body = consumer.take()
+        self.assertEqual((body, properties.message_id), (b"x", "k1"))
+        self.assertEqual(consumer.take()[2], b"last")
+
+    def test_who_lost_the_connection_before_the_answer_gets_it_on_the_next(self):
+        with Proxy(("127.0.0.1", self.broker.port)) as proxy:
+            gw = self.gateway(RULE, workers=2, amqp=self.amqp_by(proxy))
+            consumer = self.open(Consumer(self.amqp))
+            consumer.bind("amq.topic", "#")
+            http(gw.addresses["web"], "POST", "/v1/topics/warm", b"up")
+            proxy.hold("down")
+            request = wire.http("POST", "/v1/topics/a", b"x", {"Idempotency-Key": "k"})
+            first = raw(gw.addresses["web"], request)
+            self.assertEqual([consumer.take()[2], consumer.take()[2]], [b"up", b"x"])
+            first.close()
+            self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/a", b"x", {"Idempotency-Key": "k"})[0], 409)
+            proxy.release("down")
+
+            def repeat():
+                status, headers, _ = http(gw.addresses["web"], "POST", "/v1/topics/a", b"x", {"Idempotency-Key": "k"})
+                self.assertEqual((status, headers.get("idempotency-replayed")), (202, "true"))
+                return True
+
+            eventually(repeat)
+            http(gw.addresses["web"], "POST", "/v1/topics/a", b"last")
+            self.assertEqual(consumer.take()[2], b"last")
+            gw.stop()
+
+
+class ManagementCall(E2E):
+    def test_it_answers_as_the_management_api_does(self):
+        gw = self.gateway(RULE)
+        consumer = self.open(Consumer(self.amqp))
+        queue = consumer.bind("shop", "order.#")
+        vhost = urllib.parse.quote(urllib.parse.unquote(self.amqp.rsplit("/", 1)[1]), safe="")
+
+        def publish(exchange, key, payload="x", encoding="string", vhost=vhost, **properties):
+            body = json.dumps({"properties": properties, "routing_key": key, "payload": payload, "payload_encoding": encoding})
+            status, _, answer = http(gw.addresses["web"], "POST", f"/api/exchanges/{vhost}/{exchange}/publish", body)
+            return status, json.loads(answer)
+
+        self.assertEqual(publish("shop", "order.1", "one", priority=2, headers={"a": "b"}), (200, {"routed": True}))
+        self.assertEqual(publish("shop", "nobody.1"), (200, {"routed": False}))
+        self.assertEqual(publish("amq.default", queue, base64.b64encode(b"\x00\x01").decode(), "base64"), (200, {"routed": True}))
+        _, properties, body = consumer.take()
+        self.assertEqual((body, properties.priority, properties.headers, properties.delivery_mode), (b"one", 2, {"a": "b"}, None))
+        self.assertEqual(consumer.take()[2], b"\x00\x01")
+        self.assertEqual(publish("nowhere", "k")[0], 404)
+        self.assertEqual(publish("shop", "k", vhost="elsewhere")[0], 404)
+
+
+class Description(E2E):
+    def test_it_holds_together(self):
+        gw = self.gateway(RULE)
+        status, headers, body = http(gw.addresses["web"], "GET", "/v1/openapi.json")
+        self.assertEqual((status, headers["content-type"]), (200, "application/json"))
+        document = json.loads(body)
+        self.assertEqual(document["openapi"], "3.1.0")
+        for ref in re.findall(r'"\$ref":"#/([^"]+)"', body.decode()):
+            part = document
+            for name in ref.split("/"):
+                part = part[name]
+        methods = {"get", "post", "put"}
+        for path, item in document["paths"].items():
+            with self.subTest(path=path):
+                self.assertEqual(re.findall(r"{(\w+)}", path), [p["name"] for p in item["parameters"]])
+                self.assertLessEqual(set(item), {"parameters", *methods})
+                for operation in methods & set(item):
+                    self.assertIn("default", item[operation]["responses"])
