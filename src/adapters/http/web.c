@@ -9,6 +9,7 @@ enum { READS = 1 << HG_HTTP_GET, WRITES = 1 << HG_HTTP_POST | 1 << HG_HTTP_PUT }
 /* clang-format off */
 static const struct hg_http_route routes[] = {
     {.path = "/v1/topics/", .is_prefix = true, .methods = WRITES, .handle = hg_http_publish_topic},
+    {.path = "/v1/topics/", .is_prefix = true, .runs_alone = true, .methods = READS, .handle = hg_http_subscribe},
     {.path = "/ws",   .runs_alone = true, .methods = READS, .handle = hg_http_upgrade},
     {.path = "/mqtt", .runs_alone = true, .methods = READS, .handle = hg_http_upgrade},
     {.path = "/", .is_prefix = true, .methods = WRITES,

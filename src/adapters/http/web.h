@@ -16,6 +16,9 @@ bool hg_http_publish_topic(struct hg_http_request *req);
 bool hg_http_publish_rule_takes(const struct hg_http_request *req);
 bool hg_http_publish_rule(struct hg_http_request *req);
 
+/* sse.c: GET /v1/topics/{filter}, which takes the connection over. */
+bool hg_http_subscribe(struct hg_http_request *req);
+
 /* upgrade.c: WebSocket handshakes (RFC 6455 section 4.2). */
 bool hg_http_upgrade(struct hg_http_request *req);
 /* Appends Sec-WebSocket-Accept for a key; false if it is not the base64 of 16 bytes. */
