@@ -104,7 +104,8 @@ class Restart(Outage):
             setup.channel.queue_declare(queue, durable=True)
         setup.channel.queue_bind("kept", "amq.topic", "kept.#")
         setup.close()
-        gw = self.gateway(HTTP + BRIEF)
+        # RabbitMQ 3.10 does not get a stream ready again that it was given a moment before it was killed.
+        gw = self.gateway(HTTP + BRIEF + ('[state]\nlog = "off"\n' if kill else ""))
         mqtt = self.open(Mqtt(gw.addresses["mqtt"]))
         mqtt.subscribe("live/#")
         briefs = [self.open(Mqtt(gw.addresses["mqtt"])) for _ in range(4)]  # on both workers

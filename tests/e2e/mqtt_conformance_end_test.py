@@ -52,7 +52,8 @@ class End(MqttConformance):
 
     @conforms(v5="3.15.1-1 4.12.0-6 4.12.0-7 4.12.1-1")
     def test_auth_without_a_method_in_connect_is_a_protocol_error(self):
-        for data in (m.auth(0x18), m.auth(0x19), m.auth(0x19, auth_method="X"), m.auth(0x18, auth_method="X", auth_data=b"x"), m.packet(m.AUTH)):
+        for data in (m.auth(0x18), m.auth(0x19), m.auth(0x19, auth_method="X"), m.auth(0x18, auth_method="X", auth_data=b"x"),
+                     m.packet(m.AUTH)):
             peer = self.peer()
             peer.send(data)
             self.assertEqual(peer.reason(), PROTOCOL_ERROR)

@@ -234,7 +234,8 @@ class Publish(MqttConformance):
             peer = self.peer(**options)
             peer.send(m.publish("$SYS/x", b"", 1, 1) + m.publish("$SYS/x", b"", 2, 2) + m.ack(m.PUBREL, 9))
             came = peer.fence()
-            self.assertEqual([(p.kind, p.reason) for p in came], [(m.PUBACK, NOT_AUTHORIZED), (m.PUBREC, NOT_AUTHORIZED), (m.PUBCOMP, 0x92)])
+            self.assertEqual([(p.kind, p.reason) for p in came],
+                             [(m.PUBACK, NOT_AUTHORIZED), (m.PUBREC, NOT_AUTHORIZED), (m.PUBCOMP, 0x92)])
             if "request_problem" in options:
                 self.assertEqual([p.properties for p in came], [{}] * 3)
             else:

@@ -68,7 +68,7 @@ class Retain(MqttConformance):
             sender.publish(topic, topic.encode(), retain=True)
         filters = {
             f"{base}/#": topics, f"{base}/+": [topics[1], topics[2], topics[6]], f"{base}/+/b": [topics[3]], f"{base}/+/#": topics[1:],
-            f"+/a/b/#": topics[3:5], f"{base}": topics[:1], f"{base}/a/+/+": [topics[4]], f"{base}/+/": [topics[5]], f"{base}/x": [],
+            "+/a/b/#": topics[3:5], f"{base}": topics[:1], f"{base}/a/+/+": [topics[4]], f"{base}/+/": [topics[5]], f"{base}/x": [],
         }
 
         def check(pattern, expected, level):
@@ -138,7 +138,8 @@ class Retain(MqttConformance):
     @conforms(v5="3.3.4-3 3.3.4-4 3.3.2-17 3.3.2-20")
     def test_what_is_served_has_its_properties_and_the_subscription_s_identifier(self):
         topic = self.name()
-        values = {"content_type": "t", "user": [("b", "1"), ("a", "2")], "response_topic": "r", "correlation_data": b"\0", "payload_format": 1}
+        values = {"content_type": "t", "user": [("b", "1"), ("a", "2"), ("b", "0")], "response_topic": "r", "correlation_data": b"\0",
+                  "payload_format": 1}
         self.peer().publish(topic, b"kept", retain=True, **values)
         self.assertEqual(self.late(topic, subscription_id=9).message().properties, {**values, "subscription_id": [9]})
 

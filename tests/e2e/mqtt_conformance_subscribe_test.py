@@ -3,7 +3,7 @@
 from harness import MqttConformance, conforms, mqtt5 as m
 
 BOTH = (4, 5)
-NO_SUBSCRIPTION, NOT_AUTHORIZED, QUOTA = 0x11, 0x87, 0x97
+NO_SUBSCRIPTION, QUOTA = 0x11, 0x97
 NO_LOCAL = 0x04
 
 # A direct exchange knows no wildcards.
@@ -38,7 +38,8 @@ class Subscribe(MqttConformance):
     def test_a_filter_over_the_limit_fails_alone(self):
         for level in BOTH:
             peer, base = self.peer(level=level), self.name()
-            codes = [*peer.subscribe(*((f"{base}/{i}", 0) for i in range(18))), *peer.subscribe(*((f"{base}/{i}", 0) for i in range(18, 22)))]
+            codes = peer.subscribe(*((f"{base}/{i}", 0) for i in range(18)))
+            codes += peer.subscribe(*((f"{base}/{i}", 0) for i in range(18, 22)))
             self.assertEqual(codes, [0] * 20 + [QUOTA if level == 5 else 0x80] * 2)
             self.assertEqual(peer.subscribe((f"{base}/0", 1)), [1])  # replacing one is still possible
 
@@ -187,8 +188,8 @@ class Subscribe(MqttConformance):
     def test_wildcards_are_granted(self):
         for level in BOTH:
             peer = self.peer(level=level)
-            self.assertEqual(peer.subscribe(("#", 0), ("+", 1), ("+/+", 2), ("a/#", 0), ("a/+/b", 1), ("/", 2), ("/#", 0), ("+/", 1), ("//", 2)),
-                             [0, 1, 2] * 3)
+            filters = ("#", "+", "+/+", "a/#", "a/+/b", "/", "/#", "+/", "//")
+            self.assertEqual(peer.subscribe(*((f, i % 3) for i, f in enumerate(filters))), [0, 1, 2] * 3)
 
     @conforms(v311="4.5.0-1", v5="4.5.0-1")
     def test_each_subscriber_gets_its_copy(self):

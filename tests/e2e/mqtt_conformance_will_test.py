@@ -126,8 +126,8 @@ class Wills(MqttConformance):
         topic = self.name()
         watch = self.watch(topic)
         users = [("b", "1"), ("a", "2"), ("b", "3"), ("", "")]
-        will = m.Will(topic, "gön".encode(), 1, payload_format=1, message_expiry=1000, content_type="text/plain", response_topic="re/sponse",
-                      correlation_data=b"\0\xff", user=users)
+        will = m.Will(topic, "gön".encode(), 1, payload_format=1, message_expiry=1000, content_type="text/plain",
+                      response_topic="re/sponse", correlation_data=b"\0\xff", user=users)
         self.peer(will=will).drop()
         came = watch.message()
         self.assertLessEqual(came.properties.pop("message_expiry"), 1000)
@@ -140,5 +140,8 @@ class Wills(MqttConformance):
             "not permitted": (m.Will("$SYS/forged", b"x"), 5, 0x87),
             "too many levels": (m.Will("/".join("abcdefghi"), b"x"), 5, 0x90),
         }
-        self.each(refused, lambda case, level: self.assertEqual(self.peer(level=level, will=case[0], refused=case[level - 3]).end(), []), BOTH)
+
+        def check(case, level):
+            self.assertEqual(self.peer(level=level, will=case[0], refused=case[level - 3]).end(), [])
+        self.each(refused, check, BOTH)
         self.assertEqual(self.peer(will=m.Will("w", b"\xff", payload_format=1), refused=0x99).end(), [])

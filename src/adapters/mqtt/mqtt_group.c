@@ -17,6 +17,9 @@ bool hg_mqtt_group_is(struct hg_bytes filter)
 
 bool hg_mqtt_group_read(struct hg_bytes filter, struct hg_mqtt_group *out)
 {
+    if (!hg_mqtt_group_is(filter)) {
+        return false;
+    }
     struct hg_bytes rest = hg_bytes_skip(filter, sizeof("$share/") - 1);
     size_t name_n = hg_bytes_index(rest, '/');
     if (name_n == 0 || name_n + 1 >= rest.n) {

@@ -13,6 +13,7 @@
 enum {
     OVERDUE_EVERY_MS = 256,
     WATCH_EVERY_MS = 1000,
+    AWAY_N = 5, /* looks of `watch` until nobody waits any more for a log that is not there */
     SWEEP_EVERY_MS = 10000,
     STUCK_MS = 15000 /* without a record although a barrier was confirmed */
 };
@@ -162,7 +163,8 @@ static void fire_overdue(struct hg_timer *timer)
 {
     struct hg_state_port *port = HG_CONTAINER_OF(timer, struct hg_state_port, overdue);
     struct hg_worker *w = port->worker;
-    uint64_t patience_ms = hg_state_is_enabled(w->gateway) ? w->config->unavailable_timeout_ms : 0;
+    bool is_futile = !hg_state_is_enabled(w->gateway) || atomic_load(&port->state->is_away);
+    uint64_t patience_ms = is_futile ? 0 : w->config->unavailable_timeout_ms;
     uint64_t now = hg_clock_ms();
     while (!hg_list_is_empty(&port->waits)) {
         struct hg_state_wait *wait = HG_LIST_ENTRY(port->waits.next, struct hg_state_wait, link);
@@ -309,6 +311,8 @@ static void on_up(void *ctx)
 {
     struct hg_state *s = ctx;
     s->is_up = true;
+    s->away_n = 0;
+    atomic_store(&s->is_away, false);
     s->reading_ms = hg_clock_ms();
     s->ready_number = atomic_load(&s->sent) + 1;
     want(s, s->ready_number);
@@ -450,6 +454,9 @@ static void fire_watch(struct hg_timer *timer)
         s->in_flight = false;
         hg_state_log_restart(&s->log);
     }
+    bool is_away = !s->is_up && hg_link_conn(&s->log.link) != NULL;
+    s->away_n = is_away ? s->away_n + 1 : 0;
+    atomic_store(&s->is_away, s->away_n >= AWAY_N);
     if (now - s->swept_ms >= SWEEP_EVERY_MS) {
         s->swept_ms = now;
         hg_state_index_sweep(atomic_load(&s->index), hg_clock_wall_ms());

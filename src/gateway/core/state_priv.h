@@ -38,6 +38,7 @@ struct hg_state {
     _Atomic uint64_t sent, done, wanted;
     /* is_settled: was ready once, or was refused */
     _Atomic bool is_refused, is_ready, is_settled, is_leader;
+    _Atomic bool is_away;     /* RabbitMQ is there, but has not got the log ready: nobody waits */
     _Atomic unsigned ports_n; /* open ones */
     _Atomic uint64_t replay_ms;
     /* The first worker's own. */
@@ -52,6 +53,7 @@ struct hg_state {
     uint64_t records_n;    /* of the replay */
     uint64_t down_ms;      /* since when the log is not read; 0: it is */
     uint64_t swept_ms;
+    unsigned away_n; /* times in a row that `watch` found it away */
     bool in_flight, is_confirmed, is_up;
     struct hg_state_port ports[]; /* one per worker */
 };

@@ -58,8 +58,6 @@ REASONS = {
                  0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2},
 }
 RETURN_CODES = {CONNACK: {0, 1, 2, 3, 4, 5}, SUBACK: {0x00, 0x01, 0x02, 0x80}}  # 3.1.1
-CONNACK_ONCE = {"session_expiry", "receive_maximum", "maximum_qos", "retain_available", "maximum_packet_size", "assigned_client_id",
-                "topic_alias_maximum", "server_keep_alive"}
 
 # ---- Bytes out
 
@@ -126,8 +124,8 @@ class Will:
 def connect(client_id="", level=5, clean=True, keepalive=0, will=None, user=None, password=None, flags=None, name=None, **values):
     """values: properties of CONNECT by name, or `properties` as bytes or dict."""
     bits = clean << 1 | (will.flags() if will else 0) | (user is not None) << 7 | (password is not None) << 6
-    body = text(name or ("MQIsdp" if level == 3 else "MQTT")) + bytes([level, bits if flags is None else flags]) + struct.pack("!H", keepalive)
-    body += properties_for(level, values.get("properties", values)) + text(client_id)
+    body = text(name or ("MQIsdp" if level == 3 else "MQTT")) + bytes([level, bits if flags is None else flags])
+    body += struct.pack("!H", keepalive) + properties_for(level, values.get("properties", values)) + text(client_id)
     if will:
         body += properties_for(level, will.values.get("properties", will.values)) + text(will.topic) + text(will.body)
     return packet(CONNECT, body + b"".join(text(v) for v in (user, password) if v is not None))

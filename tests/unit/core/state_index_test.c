@@ -539,13 +539,15 @@ struct reader {
 };
 
 /* What the rules say, applied to all that was ever written but copies. */
+struct model_session {
+    bool is_live;
+    uint64_t boot_id, epoch, previous_boot, previous_epoch;
+    unsigned user, filter, rx;
+};
+
 struct model {
     unsigned retained[2][KEYS]; /* the number that is its value; 0: none */
-    struct {
-        bool is_live;
-        uint64_t boot_id, epoch, previous_boot, previous_epoch;
-        unsigned user, filter, rx;
-    } sessions[CLIENTS];
+    struct model_session sessions[CLIENTS];
 };
 
 struct world {
@@ -573,7 +575,7 @@ static void write_retained(struct world *w)
     char body[16];
     unsigned number = below(w, 3) == 0 ? 0 : ++w->numbers;
     (void)snprintf(key, sizeof(key), "k.%zu", at);
-    (void)snprintf(body, sizeof(body), number == 0 ? "" : "%u", number);
+    (void)snprintf(body, sizeof(body), "%.*u", number == 0 ? 0 : 1, number); /* 0: no text */
     w->model.retained[exchange][at] = number;
     struct hg_bytes kinds[] = {HG_BYTES("retained"), hg_bytes_str(exchanges[exchange]),
                                hg_bytes_str(key)};
@@ -590,7 +592,7 @@ static void write_retained(struct world *w)
 static void model_session(struct world *w, size_t at, enum hg_session_act act,
                           const struct hg_session_record *r, const unsigned numbers[3])
 {
-    typeof(w->model.sessions[0]) *s = &w->model.sessions[at];
+    struct model_session *s = &w->model.sessions[at];
     bool is_owner = s->is_live && s->boot_id == r->boot_id && s->epoch == r->epoch;
     bool is_previous =
         s->is_live && s->previous_boot == r->boot_id && s->previous_epoch == r->epoch;
@@ -733,7 +735,7 @@ static void step(struct world *w)
 static void check_sessions(struct world *w, struct hg_state_index *x)
 {
     for (size_t i = 0; i < CLIENTS; i++) {
-        const typeof(w->model.sessions[0]) *s = &w->model.sessions[i];
+        const struct model_session *s = &w->model.sessions[i];
         char id[8];
         char text[16];
         bool has_failed;

@@ -152,6 +152,30 @@ static void waits_end_where_rabbitmq_stays_away(void **state)
     the->sn.is_refusing = false;
 }
 
+static void nobody_waits_long_for_a_log_that_rabbitmq_has_not_got_ready(void **state)
+{
+    (void)state;
+    the->config.unavailable_timeout_ms = 60000;
+    open_process(0);
+    run();
+    the->is_log_down = true;
+    seam_net_cut(&the->sn, state_link(0));
+    struct waiter early = WAITER, late = WAITER, after = WAITER;
+    hg_state_barrier(worker(0, 1), &early.wait);
+    pass(9000);
+    assert_int_equal(early.status, HG_BROKER_AWAY);
+    hg_state_barrier(worker(0, 1), &late.wait);
+    pass(500);
+    assert_int_equal(late.told_n, 1);
+    assert_true(hg_state_is_enabled(gateway(0)));
+    the->is_log_down = false;
+    pass(4000);
+    hg_state_barrier(worker(0, 1), &after.wait);
+    run();
+    assert_int_equal(after.told_n, 1);
+    assert_int_equal(after.status, HG_OK);
+}
+
 static void a_barrier_that_is_rejected_is_sent_again(void **state)
 {
     (void)state;
@@ -367,6 +391,7 @@ int main(void)
         TEST(a_write_is_in_the_index_when_it_is_done),
         TEST(waits_go_on_after_a_cut),
         TEST(waits_end_where_rabbitmq_stays_away),
+        TEST(nobody_waits_long_for_a_log_that_rabbitmq_has_not_got_ready),
         TEST(a_barrier_that_is_rejected_is_sent_again),
         TEST(a_write_that_is_rejected_says_so),
         TEST(a_log_that_was_made_anew_behind_its_back_is_noticed),

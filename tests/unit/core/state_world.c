@@ -95,6 +95,9 @@ static bool on_declare(struct broker *b, const struct broker_method *m)
     const amqp_queue_declare_t *declare = m->decoded;
     struct hg_bytes name = hg_amqp_view(declare->queue);
     if (hg_bytes_eq(name, HG_BYTES("headgate.state"))) {
+        if (the->is_log_down) {
+            return refuse(b, m, 404);
+        }
         return the->has_no_streams && refuse(b, m, declare->passive ? 404 : 406);
     }
     struct queue *q = queue_of(name);

@@ -54,7 +54,8 @@ struct world {
     struct reader readers[SEAM_LINKS_MAX + 1]; /* by link; the last is none */
     char deleted[128];                         /* the last queue deleted */
     bool has_no_streams;
-    bool is_hiding; /* the queues by which processes are seen */
+    bool is_log_down; /* it is there, and cannot be used */
+    bool is_hiding;   /* the queues by which processes are seen */
     /* Wills. */
     char wills[WILLS_MAX][64];
     size_t wills_n;
