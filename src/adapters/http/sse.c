@@ -545,6 +545,9 @@ static void subscribe(struct hg_http_request *req, const struct wanted *wanted)
     s->waiting_n = s->subs_n;
     hg_worker_timer(s->base.worker, &s->timer, config_of(s)->unavailable_timeout_ms);
     hg_conn_hand_over(conn, &s->base); /* ends the HTTP session, and the request with it */
+    if (s->base.worker->gateway->is_draining) {
+        on_drain(&s->base); /* the HTTP session has been told, this one has not */
+    }
 }
 
 bool hg_http_subscribe(struct hg_http_request *req)

@@ -295,6 +295,12 @@ static void a_shutdown_ends_the_stream(void **state)
     assert_has(world_out(), "200 OK");
     assert_true(world.conn.is_finished);
     world_close();
+    world_open(&hg_http_adapter); /* behind another request, which kept the connection */
+    world.gateway.is_draining = true;
+    world_send(GET("a"));
+    assert_has(world_out(), "200 OK");
+    assert_true(world.conn.is_finished);
+    world_close();
 }
 
 static void the_outcome_is_the_same_however_the_request_is_split(void **state)
