@@ -109,7 +109,7 @@ static struct hg_bytes allowed_origin(const struct hg_http_request *req)
     return (struct hg_bytes){0};
 }
 
-static void write_cors(const struct hg_http_request *req, struct hg_writer *w)
+void hg_http_write_cors(const struct hg_http_request *req, struct hg_writer *w)
 {
     struct hg_bytes origin = allowed_origin(req);
     if (origin.n > 0) {
@@ -155,9 +155,9 @@ void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *an
     for (size_t i = 0; i < answer->fields_n; i++) {
         hg_http_write_field(w, answer->fields[i].name, answer->fields[i].value);
     }
-    write_cors(req, w);
+    hg_http_write_cors(req, w);
     size_t body_n = answer->body == NULL ? 0 : hg_writer_n(answer->body);
-    if (answer->status != 204 && answer->status != 304) {
+    if (answer->status != 204 && answer->status != 304 && !answer->is_endless) {
         hg_writer_printf(w, "Content-Length: %zu\r\n", body_n);
     }
     if (answer->body != NULL) {

@@ -74,6 +74,7 @@ struct hg_http_answer_field {
 struct hg_http_answer {
     unsigned status;
     bool closes;            /* end the connection behind it */
+    bool is_endless;        /* to a HEAD: GET's body has no length */
     uint32_t retry_after_s; /* 0: none */
     const char *type;       /* Content-Type; NULL: no body */
     struct hg_writer *body; /* taken over; if it failed, the connection ends */
@@ -94,6 +95,8 @@ void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *an
 /* The same with a body of application/problem+json; code: a stable word for programs, or NULL. */
 void hg_http_refuse(struct hg_http_request *req, const struct hg_http_answer *answer,
                     struct hg_bytes detail, const char *code);
+/* Appends the fields that let a page of another origin read the answer, where the listener does. */
+void hg_http_write_cors(const struct hg_http_request *req, struct hg_writer *w);
 /* Input behind the request, for its handler to pass on when it takes the connection over. */
 struct hg_bytes hg_http_rest(const struct hg_http_request *req);
 

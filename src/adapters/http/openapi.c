@@ -16,6 +16,11 @@
 const struct hg_http_doc hg_http_doc_topic = {
     "{address}", "\"summary\":\"Publish a message\"," FLAGS MESSAGE_IN PUBLISHED};
 
+const struct hg_http_doc hg_http_doc_subscribe = {
+    "{address}",
+    "\"summary\":\"What is published to addresses that the filter matches\",\"responses\":{\"200\":{"
+    "\"description\":\"Server-sent events.\",\"content\":{\"text/event-stream\":{}}}," PROBLEM};
+
 const struct hg_http_doc hg_http_doc_rule = {
     "{path}", "\"summary\":\"Publish a message, on a path that a rule of the configuration "
               "takes\"," FLAGS MESSAGE_IN PUBLISHED};

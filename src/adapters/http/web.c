@@ -10,6 +10,8 @@ enum { READS = 1 << HG_HTTP_GET, WRITES = 1 << HG_HTTP_POST | 1 << HG_HTTP_PUT }
 static const struct hg_http_route routes[] = {
     {.path = "/v1/topics/", .is_prefix = true, .methods = WRITES, .handle = hg_http_publish_topic,
      .doc = &hg_http_doc_topic},
+    {.path = "/v1/topics/", .is_prefix = true, .runs_alone = true, .methods = READS,
+     .handle = hg_http_subscribe, .doc = &hg_http_doc_subscribe},
     {.path = "/v1/topics", .methods = 1 << HG_HTTP_POST, .handle = hg_http_publish_batch,
      .doc = &hg_http_doc_batch},
     {.path = "/api/exchanges/", .is_prefix = true, .methods = 1 << HG_HTTP_POST,

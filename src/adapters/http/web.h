@@ -28,7 +28,11 @@ bool hg_http_manage_publish(struct hg_http_request *req);
 /* openapi.c: GET /v1/openapi.json, and what it says of each route. */
 bool hg_http_openapi(struct hg_http_request *req);
 extern const struct hg_http_doc hg_http_doc_topic, hg_http_doc_rule, hg_http_doc_batch,
-    hg_http_doc_manage, hg_http_doc_upgrade, hg_http_doc_static, hg_http_doc_openapi;
+    hg_http_doc_manage, hg_http_doc_upgrade, hg_http_doc_static, hg_http_doc_openapi,
+    hg_http_doc_subscribe;
+
+/* sse.c: GET /v1/topics/{filter}, which takes the connection over. */
+bool hg_http_subscribe(struct hg_http_request *req);
 
 /* upgrade.c: WebSocket handshakes (RFC 6455 section 4.2). */
 bool hg_http_upgrade(struct hg_http_request *req);

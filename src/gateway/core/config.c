@@ -212,6 +212,7 @@ static const struct hg_config_field http_fields[] = {
     {.key = "idle_timeout",    .kind = HG_READ_DURATION, CONFIG(http_idle_timeout_ms), .preset = "1m", .min = 100, .max = 24 * MS_PER_HOUR},
     {.key = "request_timeout", .kind = HG_READ_DURATION, CONFIG(http_request_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
     {.key = "publish_timeout", .kind = HG_READ_DURATION, CONFIG(http_publish_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
+    {.key = "sse_heartbeat",   .kind = HG_READ_DURATION, CONFIG(http_sse_heartbeat_ms), .preset = "15s", .min = 100, .max = MS_PER_HOUR},
     {.key = NULL},
 };
 

@@ -105,6 +105,7 @@ struct hg_config {
     /* [http] */
     uint64_t http_max_body_bytes, http_max_header_bytes, http_max_url_bytes;
     uint64_t http_idle_timeout_ms, http_request_timeout_ms, http_publish_timeout_ms;
+    uint64_t http_sse_heartbeat_ms; /* of silence before a comment is sent */
     uint32_t http_max_pipelined;
     uint32_t http_idempotency_max; /* keys; 0: Idempotency-Key is only the message_id */
     uint64_t http_idempotency_window_ms, http_idempotency_buffer_bytes;

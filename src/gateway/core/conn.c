@@ -410,6 +410,18 @@ bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_a
     return true;
 }
 
+void hg_conn_hand_over(struct hg_conn *c, struct hg_session *s)
+{
+    HG_CHECK(c->is_feeding && !c->is_upgraded);
+    c->held = 0; /* its reasons were the old session's */
+    end_session(c, HG_OK);
+    begin_session(c, s);
+    c->is_upgraded = true;
+    if (c->state == CONN_OPEN) {
+        c->stream->ops->read_start(c->stream);
+    }
+}
+
 /* ---- For people ---- */
 
 const char *hg_conn_peer(const struct hg_conn *c)

@@ -59,6 +59,10 @@ bool hg_conn_is_closing(const struct hg_conn *c); /* NULL is not */
 bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
                      const char *subprotocol, size_t max_message_bytes);
 
+/* For the HTTP session, from inside feed: `s` (initialised) is the session from here on, the present
+ * one gets closed(OK) at once, and what its feed returns is ignored, as is the input behind it. */
+void hg_conn_hand_over(struct hg_conn *c, struct hg_session *s);
+
 const char *hg_conn_peer(const struct hg_conn *c);
 uint64_t hg_conn_id(const struct hg_conn *c); /* unique in the process */
 const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c);

@@ -61,6 +61,9 @@ static bool obey(struct toy *t, struct hg_bytes packet, struct hg_bytes rest)
     } else if (hg_bytes_eq(packet, HG_BYTES("upgrade"))) {
         hg_conn_send_bytes(c, HG_BYTES("101"));
         hg_conn_upgrade(c, rest, &ws_adapter, "toy", 1000);
+    } else if (hg_bytes_eq(packet, HG_BYTES("handover"))) {
+        hg_conn_hold(c, HG_HOLD_SESSION);
+        hg_conn_hand_over(c, toy_adapter.open(&b->worker, c, NULL, NULL));
     }
     return true;
 }
@@ -77,9 +80,9 @@ static ssize_t feed(struct hg_session *s, struct hg_bytes in, struct hg_error *e
         if (packet.n == 0) {
             return hg_error_set(err, HG_MALFORMED, "a packet has at least one byte", used);
         }
-        bool is_last = hg_bytes_eq(packet, HG_BYTES("upgrade")) ||
-                       hg_bytes_eq(packet, HG_BYTES("finish")) ||
-                       hg_bytes_eq(packet, HG_BYTES("close"));
+        bool is_last =
+            hg_bytes_eq(packet, HG_BYTES("upgrade")) || hg_bytes_eq(packet, HG_BYTES("handover")) ||
+            hg_bytes_eq(packet, HG_BYTES("finish")) || hg_bytes_eq(packet, HG_BYTES("close"));
         if (!obey(t, packet, hg_bytes_skip(in, used + 1 + packet.n))) {
             break;
         }
@@ -491,6 +494,23 @@ static void an_upgrade_changes_stream_and_session(void **state)
     }
 }
 
+static void a_handover_goes_on_with_the_stream(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    fake_stream_push(&b.stream, hg_bytes("\1a\10handover\1b", 13));
+    assert_int_equal(b.opened_n, 2);
+    assert_int_equal(b.closed_n, 1);
+    assert_int_equal(b.why, HG_OK);
+    assert_text(seen(&b), "a|handover|"); /* what was read behind it is nobody's */
+    assert_true(b.stream.is_reading);     /* the hold was the old session's */
+    fake_stream_push(&b.stream, hg_bytes("\1c", 2));
+    assert_text(seen(&b), "a|handover|c|");
+    assert_int_equal(hg_counted(&b.worker.metrics.proto[HG_PROTO_HTTP].connections), 1);
+    bench_close(&b);
+}
+
 static void an_upgrade_without_memory_closes(void **state)
 {
     (void)state;
@@ -554,6 +574,7 @@ int main(void)
         cmocka_unit_test(a_session_that_cannot_open_closes_the_stream),
         cmocka_unit_test(drain_asks_every_open_session_once),
         cmocka_unit_test(an_upgrade_changes_stream_and_session),
+        cmocka_unit_test(a_handover_goes_on_with_the_stream),
         cmocka_unit_test(an_upgrade_without_memory_closes),
         cmocka_unit_test(connections_are_listed_as_json),
         cmocka_unit_test(a_session_without_a_connection_is_neither_closing_nor_full),

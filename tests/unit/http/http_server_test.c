@@ -497,7 +497,7 @@ static void cors_follows_the_listener(void **state)
     out = world_out();
     assert_has(out, "HTTP/1.1 204 ");
     assert_has(out, "Access-Control-Allow-Origin: *\r\n");
-    assert_has(out, "Access-Control-Allow-Methods: POST, PUT, OPTIONS\r\n");
+    assert_has(out, "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, OPTIONS\r\n");
     assert_has(out, "Access-Control-Allow-Headers: content-type, amqp-header-a\r\n");
 }
 

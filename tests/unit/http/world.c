@@ -58,6 +58,18 @@ enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto
     return HG_OK;
 }
 
+enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol proto,
+                                  struct hg_bytes filter, hg_plan_fn *each, void *ctx,
+                                  const char **why_out)
+{
+    (void)r;
+    (void)filter;
+    assert_int_equal(proto, HG_PROTO_HTTP);
+    each(ctx, &(struct hg_binding_plan){0});
+    *why_out = "told to";
+    return world.subscribe_status;
+}
+
 /* ---- Sessions ---- */
 
 void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enum hg_protocol proto,
@@ -68,9 +80,13 @@ void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enu
 
 void hg_session_detach(struct hg_session *s)
 {
-    (void)s;
     for (size_t i = 0; i < world.publishes_n; i++) {
         world.publishes[i].is_open = false;
+    }
+    for (size_t i = 0; i < world.subs_n; i++) {
+        if (world.subs[i].sub != NULL && world.subs[i].sub->session == s) {
+            hg_unsubscribe(world.subs[i].sub);
+        }
     }
 }
 
@@ -127,6 +143,60 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
     published_out->exchange = published_out->route.exchange;
     published_out->key = published_out->route.key;
     return HG_OK;
+}
+
+enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter,
+                                   const char **why_out)
+{
+    *why_out = "told to";
+    if (world.subscribe_status != HG_OK) {
+        return world.subscribe_status;
+    }
+    if (world.trie == NULL) {
+        world.trie = hg_trie_new(HG_TRIE_ADDRESS);
+    }
+    assert_true(world.subs_n < WORLD_SUBS);
+    struct world_sub *known = &world.subs[world.subs_n++];
+    known->sub = sub;
+    copy(known->filter, sizeof(known->filter), filter);
+    sub->session = s;
+    sub->index = world.trie;
+    assert_true(hg_trie_add(world.trie, filter, &sub->entry));
+    world.live_n++;
+    return HG_OK;
+}
+
+void hg_unsubscribe(struct hg_sub *sub)
+{
+    for (size_t i = 0; i < world.subs_n; i++) {
+        if (world.subs[i].sub == sub) {
+            world.subs[i].sub = NULL;
+            hg_trie_remove(sub->index, &sub->entry);
+            world.live_n--;
+        }
+    }
+    if (world.live_n == 0) {
+        hg_trie_free(world.trie);
+        world.trie = NULL;
+    }
+}
+
+enum hg_status hg_retained_serve(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter)
+{
+    assert_ptr_equal(s, sub->session);
+    for (size_t i = 0; i < world.subs_n; i++) {
+        if (world.subs[i].sub == sub) {
+            assert_true(hg_bytes_eq(filter, hg_bytes_str(world.subs[i].filter)));
+            world.subs[i].is_served = true;
+        }
+    }
+    return HG_OK;
+}
+
+void hg_retained_resume(struct hg_session *s)
+{
+    assert_ptr_equal(s, world.conn.session);
+    world.resumes++;
 }
 
 /* ---- The connection ---- */
@@ -192,6 +262,11 @@ void hg_conn_close(struct hg_conn *c, enum hg_status why)
     }
 }
 
+bool hg_conn_is_closing(const struct hg_conn *c)
+{
+    return c->is_ended;
+}
+
 size_t hg_conn_pending(const struct hg_conn *c)
 {
     return c->pending;
@@ -230,6 +305,13 @@ bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_a
     c->session = NULL;
     s->ops->closed(s, HG_OK);
     return true;
+}
+
+void hg_conn_hand_over(struct hg_conn *c, struct hg_session *s)
+{
+    struct hg_session *before = c->session;
+    c->session = s;
+    before->ops->closed(before, HG_OK);
 }
 
 void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out)
@@ -334,7 +416,12 @@ void world_open(const struct hg_adapter *adapter)
                    .http_max_batch = 4,
                    .http_management_paths = true,
                    .endpoints = endpoints,
-                   .endpoints_n = 1},
+                   .endpoints_n = 1,
+                   .http_sse_heartbeat_ms = 15000,
+                   .unavailable_timeout_ms = 5000,
+                   .max_subscriptions = 4,
+                   .max_topic_bytes = 1000,
+                   .max_topic_levels = 20},
     };
     world.workers[0] = &world.worker;
     world.gateway.config = &world.config;
@@ -405,6 +492,29 @@ void world_settle(size_t i, enum hg_status outcome, const char *reason)
         p->session->ops->settled(p->session, p->id, outcome, hg_bytes_str(reason));
         feed();
     }
+}
+
+void world_subscribed(size_t i, enum hg_status outcome, const char *reason)
+{
+    struct hg_sub *sub = world.subs[i].sub;
+    if (outcome != HG_OK) {
+        hg_unsubscribe(sub);
+    }
+    world.conn.session->ops->subscribed(world.conn.session, sub, outcome, hg_bytes_str(reason));
+}
+
+void world_deliver(size_t i, const struct hg_message_parts *parts, const char *address,
+                   bool is_retained)
+{
+    struct hg_delivery d = {.message = hg_message_new(parts),
+                            .address = hg_bytes_str(address),
+                            .must_keep = is_retained,
+                            .is_retained = is_retained};
+    world.conn.session->ops->deliver(world.conn.session, &d, world.subs[i].sub);
+    for (size_t slot = 0; slot < HG_DELIVERY_CACHES; slot++) {
+        hg_buf_unref(d.cache[slot]);
+    }
+    hg_message_unref(d.message);
 }
 
 void world_release(enum hg_hold bit)

@@ -5,10 +5,11 @@
 #define HG_TEST_HTTP_WORLD_H
 
 #include "core/conn.h"
+#include "core/retain.h"
 #include "core/state.h"
 #include "core/worker.h"
 
-enum { WORLD_PUBLISHES = 64 };
+enum { WORLD_PUBLISHES = 64, WORLD_SUBS = 8 };
 
 #define assert_has(text, what)                               \
     do {                                                     \
@@ -28,6 +29,13 @@ struct world_publish {
     uint8_t delivery_mode;
     size_t headers_n;
     bool is_mandatory, is_retained, is_open; /* open: not settled yet */
+};
+
+/* What hg_subscribe_filter was called with, and accepted. */
+struct world_sub {
+    struct hg_sub *sub; /* NULL: unsubscribed */
+    char filter[128];
+    bool is_served; /* with what is retained */
 };
 
 struct hg_conn {
@@ -53,8 +61,13 @@ struct world {
     struct world_publish publishes[WORLD_PUBLISHES];
     size_t publishes_n;
     enum hg_status publish_status; /* what hg_publish returns; HELD holds the connection */
-    struct hg_state_stats state;   /* what hg_state_stats and its like say */
-    hg_gather_ask_fn *gather_ask;  /* NULL: none under way */
+    struct world_sub subs[WORLD_SUBS];
+    size_t subs_n, live_n;           /* ever, and not unsubscribed */
+    enum hg_status subscribe_status; /* what hg_subscribe_filter and hg_rules_subscribe return */
+    unsigned resumes;                /* calls of hg_retained_resume */
+    struct hg_trie *trie;            /* of the subscriptions; NULL while there is none */
+    struct hg_state_stats state;     /* what hg_state_stats and its like say */
+    hg_gather_ask_fn *gather_ask;    /* NULL: none under way */
     hg_gather_done_fn *gather_done;
     void *gather_ctx;
 };
@@ -75,6 +88,11 @@ void world_send(const char *text);
 const char *world_out(void);
 /* The outcome of the i-th publish. */
 void world_settle(size_t i, enum hg_status outcome, const char *reason);
+/* RabbitMQ answers the i-th subscription. */
+void world_subscribed(size_t i, enum hg_status outcome, const char *reason);
+/* A message comes for the i-th subscription. */
+void world_deliver(size_t i, const struct hg_message_parts *parts, const char *address,
+                   bool is_retained);
 /* Lets go of a hold; what is kept is fed again. */
 void world_release(enum hg_hold bit);
 /* Time passes. */

@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* GET /v1/topics/{filter}: server-sent events (WHATWG HTML, section 9.2). The request is read and
+ * refused as any other; once its subscriptions are under way, a session of its own takes the
+ * connection over, so that an idle reader costs no buffer. The stream ends with the connection. */
+#include "adapters/http/http_encode.h"
+#include "adapters/http/http_uri.h"
+#include "adapters/http/sse_event.h"
+#include "adapters/http/web.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "core/conn.h"
+#include "core/retain.h"
+#include "core/state.h"
+#include "core/worker.h"
+#include "message/topic.h"
+
+#define TOPICS "/v1/topics/"
+#define MAGIC  0x53534521u /* "SSE!" */
+
+/* Readers whose gateway goes come back spread over this time. */
+enum { RETRY_MIN_MS = 1000, RETRY_SPREAD_MS = 3000 };
+
+struct sse {
+    struct hg_session base;
+    uint32_t magic;
+    uint8_t mode; /* enum hg_sse_mode */
+    bool wants_retained;
+    bool has_begun;          /* the head is sent */
+    uint32_t subs_n;         /* of `subs` */
+    uint32_t waiting_n;      /* of them RabbitMQ has not answered yet */
+    struct hg_writer fields; /* of the head, until it is sent */
+    struct hg_timer timer;   /* before the head: the wait for RabbitMQ; then heart-beats */
+    uint64_t sent_ms;        /* when something was last sent */
+    uint64_t sent_bytes;
+    uint64_t taken_bytes, taken_ms; /* how far the client had read when it last read anything */
+    uint64_t lost_n;                /* messages dropped since it was last told */
+    struct hg_sub subs[];
+};
+_Static_assert(sizeof(struct sse) + sizeof(struct hg_sub) <= 400,
+               "an idle connection has 1 KiB, its session included");
+
+static struct sse *sse_of(struct hg_session *base)
+{
+    struct sse *s = (struct sse *)base;
+    HG_CHECK(s != NULL && s->magic == MAGIC);
+    return s;
+}
+
+static const struct hg_config *config_of(const struct sse *s)
+{
+    return s->base.worker->config;
+}
+
+static void write_detail(struct hg_writer *w, enum hg_status status, struct hg_bytes reason)
+{
+    hg_writer_str(w, hg_status_text(status));
+    if (reason.n > 0 && !hg_bytes_eq(reason, hg_bytes_str(hg_status_text(status)))) {
+        hg_writer_str(w, ": ");
+        hg_writer_bytes(w, reason);
+    }
+}
+
+/* ---- The stream ---------------------------------------------------------------------------- */
+
+/* False: no memory, the connection closes. */
+static bool send_part(struct sse *s, struct hg_buf *buf, struct hg_bytes bytes)
+{
+    enum hg_status status = hg_conn_send(s->base.conn, &(struct hg_part){buf, bytes}, 1);
+    if (status == HG_OK) {
+        s->sent_ms = hg_clock_ms();
+        s->sent_bytes += bytes.n;
+    }
+    return status == HG_OK;
+}
+
+static void send_text(struct sse *s, struct hg_writer *w)
+{
+    if (w->failed || !send_part(s, NULL, hg_writer_view(w))) {
+        hg_conn_close(s->base.conn, HG_NO_MEMORY);
+    }
+    hg_writer_close(w);
+}
+
+/* The head, and how long to wait before coming back once the stream has ended. */
+static void begin(struct sse *s)
+{
+    struct hg_writer w = {0};
+    if (s->has_begun) {
+        return;
+    }
+    s->has_begun = true;
+    hg_http_write_status(&w, 200, hg_clock_wall_ms());
+    hg_writer_str(&w, "Content-Type: text/event-stream\r\nCache-Control: no-store\r\n"
+                      "X-Accel-Buffering: no\r\n");
+    hg_writer_bytes(&w, hg_writer_view(&s->fields));
+    hg_writer_printf(&w, "Connection: close\r\n\r\nretry: %u\n\n",
+                     RETRY_MIN_MS + (unsigned)(hg_random_u64() % RETRY_SPREAD_MS));
+    w.failed = w.failed || s->fields.failed;
+    hg_writer_close(&s->fields);
+    send_text(s, &w);
+    hg_worker_timer(s->base.worker, &s->timer, config_of(s)->http_sse_heartbeat_ms);
+}
+
+/* The subscriptions cannot be had. Who has heard the head already comes back and hears it then. */
+static void refuse(struct sse *s, enum hg_status status, struct hg_bytes reason)
+{
+    const struct hg_status_info *info = hg_status_info(status);
+    struct hg_writer detail = {0};
+    struct hg_writer body = {0};
+    struct hg_writer w = {0};
+    if (!s->has_begun) {
+        s->has_begun = true;
+        write_detail(&detail, status, reason);
+        hg_http_write_problem(&body, info->http, hg_writer_view(&detail), info->name);
+        hg_http_write_status(&w, info->http, hg_clock_wall_ms());
+        hg_http_write_field(&w, "Content-Type", HG_BYTES("application/problem+json"));
+        if (info->http == 429 || info->http == 503) {
+            hg_writer_printf(&w, "Retry-After: %u\r\n", HG_HTTP_RETRY_AFTER_S);
+        }
+        hg_writer_bytes(&w, hg_writer_view(&s->fields));
+        hg_writer_printf(&w, "Content-Length: %zu\r\nConnection: close\r\n\r\n",
+                         hg_writer_n(&body));
+        hg_writer_bytes(&w, hg_writer_view(&body));
+        w.failed = w.failed || body.failed || s->fields.failed;
+        send_text(s, &w);
+    }
+    hg_writer_close(&body);
+    hg_writer_close(&detail);
+    hg_conn_finish(s->base.conn, HG_OK);
+}
+
+static void give_up(struct sse *s, const struct hg_delivery *d, enum hg_status why)
+{
+    const char *peer = hg_conn_peer(s->base.conn);
+    if (d->must_keep) {
+        hg_conn_close(s->base.conn, why);
+        return;
+    }
+    s->lost_n++;
+    hg_count(&s->base.worker->metrics.proto[HG_PROTO_HTTP].dropped, 1);
+    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_INFO, "http.dropped", hg_bytes_str(peer),
+                   HG_F_STR("peer", peer), HG_F_STR("why", hg_status_text(why)));
+}
+
+/* Tells of what was dropped, as soon as there is room for more than this. */
+static void send_lost(struct sse *s)
+{
+    struct hg_writer w = {0};
+    if (s->lost_n == 0 || !s->has_begun || hg_conn_is_closing(s->base.conn)) {
+        return;
+    }
+    hg_writer_printf(&w, "event: " HG_SSE_EVENT_LOST "\ndata: %llu\n\n",
+                     (unsigned long long)s->lost_n);
+    if (!hg_conn_is_full(s->base.conn, hg_writer_n(&w))) {
+        s->lost_n = 0;
+        send_text(s, &w);
+    }
+    hg_writer_close(&w);
+}
+
+static void on_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches)
+{
+    struct sse *s = sse_of(base);
+    struct hg_proto_metrics *metrics = &base->worker->metrics.proto[HG_PROTO_HTTP];
+    struct hg_buf **event = &d->cache[s->mode];
+    (void)matches; /* an event says nothing of subscriptions, and comes once */
+    if (*event == NULL) {
+        struct hg_writer w = {0};
+        hg_sse_write_event(&w, (enum hg_sse_mode)s->mode, d->message, d->address, d->is_retained);
+        *event = hg_writer_take(&w);
+    }
+    begin(s); /* one of several subscriptions may be live before the others */
+    size_t n = *event == NULL ? 0 : (*event)->n;
+    if (!d->must_keep && hg_conn_is_full(base->conn, n)) {
+        give_up(s, d, HG_TOO_SLOW);
+        return;
+    }
+    send_lost(s);
+    if (*event == NULL || !send_part(s, *event, hg_buf_bytes(*event))) {
+        give_up(s, d, HG_NO_MEMORY);
+        return;
+    }
+    hg_count(&metrics->messages_out, 1);
+    hg_count(&metrics->bytes_out, hg_message_body(d->message).n);
+}
+_Static_assert((int)HG_SSE_MODE_N <= (int)HG_DELIVERY_CACHES, "a slot for each mode");
+
+static void on_subscribed(struct hg_session *base, struct hg_sub *sub, enum hg_status outcome,
+                          struct hg_bytes reason)
+{
+    struct sse *s = sse_of(base);
+    struct hg_writer filter = {0};
+    if (hg_conn_is_closing(base->conn)) {
+        return;
+    }
+    if (outcome == HG_OK && s->wants_retained) {
+        hg_trie_write_pattern(sub->index, &sub->entry, &filter);
+        outcome =
+            filter.failed ? HG_NO_MEMORY : hg_retained_serve(base, sub, hg_writer_view(&filter));
+        hg_writer_close(&filter);
+    }
+    if (outcome != HG_OK) {
+        refuse(s, outcome, reason);
+    } else if (--s->waiting_n == 0) {
+        begin(s);
+    }
+}
+
+static void on_drained(struct hg_session *base)
+{
+    send_lost(sse_of(base));
+    hg_retained_resume(base);
+}
+
+/* ---- Time ---------------------------------------------------------------------------------- */
+
+/* True for a client that has taken nothing of what waits for it in all that time. */
+static bool is_stuck(struct sse *s, uint64_t now)
+{
+    size_t pending = hg_conn_pending(s->base.conn);
+    uint64_t taken = s->sent_bytes - (pending < s->sent_bytes ? pending : s->sent_bytes);
+    if (pending == 0 || taken > s->taken_bytes) {
+        s->taken_bytes = taken;
+        s->taken_ms = now;
+    }
+    return now - s->taken_ms >= config_of(s)->http_idle_timeout_ms;
+}
+
+static void on_timer(struct hg_timer *timer)
+{
+    struct sse *s = HG_CONTAINER_OF(timer, struct sse, timer);
+    uint64_t now = hg_clock_ms();
+    uint64_t every_ms = config_of(s)->http_sse_heartbeat_ms;
+    if (hg_conn_is_closing(s->base.conn)) {
+        return;
+    }
+    if (!s->has_begun) {
+        refuse(s, HG_BROKER_AWAY, HG_BYTES("it has not answered the subscription"));
+        return;
+    }
+    if (is_stuck(s, now)) {
+        hg_count(&s->base.worker->metrics.proto[HG_PROTO_HTTP].slow_closed, 1);
+        hg_conn_close(s->base.conn, HG_TOO_SLOW);
+        return;
+    }
+    send_lost(s);
+    if (now - s->sent_ms >= every_ms && hg_conn_pending(s->base.conn) == 0) {
+        (void)send_part(s, NULL, HG_BYTES(":\n\n"));
+    }
+    uint64_t quiet_ms = now - s->sent_ms;
+    hg_worker_timer(s->base.worker, &s->timer,
+                    quiet_ms < every_ms ? every_ms - quiet_ms : every_ms);
+}
+
+/* ---- The session --------------------------------------------------------------------------- */
+
+/* Requests behind this one are not answered: the connection ends with the stream. */
+static ssize_t on_feed(struct hg_session *base, struct hg_bytes in, struct hg_error *err)
+{
+    (void)base;
+    (void)err;
+    return (ssize_t)in.n;
+}
+
+/* An EventSource gives up on anything but 200, and comes back when its stream ends. */
+static void on_drain(struct hg_session *base)
+{
+    struct sse *s = sse_of(base);
+    if (!hg_conn_is_closing(base->conn)) {
+        begin(s);
+        hg_conn_finish(base->conn, HG_SHUTTING_DOWN);
+    }
+}
+
+static void free_sse(struct sse *s)
+{
+    hg_timer_stop(&s->timer);
+    hg_session_detach(&s->base);
+    hg_writer_close(&s->fields);
+    hg_free(s);
+}
+
+static void on_closed(struct hg_session *base, enum hg_status why)
+{
+    (void)why;
+    free_sse(sse_of(base));
+}
+
+static void on_settled(struct hg_session *base, uint64_t id, enum hg_status outcome,
+                       struct hg_bytes reason)
+{
+    (void)base; /* it publishes nothing */
+    (void)id;
+    (void)outcome;
+    (void)reason;
+}
+
+static void on_describe(struct hg_session *base, struct hg_session_info *out)
+{
+    (void)base;
+    *out = (struct hg_session_info){.version = "1.1"};
+}
+
+static const struct hg_session_ops session_ops = {
+    .feed = on_feed,
+    .deliver = on_deliver,
+    .settled = on_settled,
+    .subscribed = on_subscribed,
+    .drained = on_drained,
+    .drain = on_drain,
+    .closed = on_closed,
+    .describe = on_describe,
+};
+
+/* ---- The request --------------------------------------------------------------------------- */
+
+/* What a request asks for. */
+struct wanted {
+    struct hg_writer filters; /* each ends in NUL */
+    uint32_t filters_n;
+    bool is_envelope, is_retained;
+};
+
+/* The next of them; start with all of them. */
+static struct hg_bytes next_filter(struct hg_bytes *filters)
+{
+    struct hg_bytes filter = hg_bytes(filters->p, hg_bytes_index(*filters, 0));
+    *filters = hg_bytes_skip(*filters, filter.n + 1);
+    return filter;
+}
+
+/* `*` in a level of its own is `+`, which means a blank in a query. */
+static void add_filter(struct wanted *wanted, struct hg_bytes filter)
+{
+    struct hg_bytes level;
+    bool has_more = true;
+    for (bool is_first = true; hg_topic_next(&filter, &has_more, '/', &level); is_first = false) {
+        hg_writer_str(&wanted->filters, is_first ? "" : "/");
+        hg_writer_bytes(&wanted->filters,
+                        hg_bytes_eq(level, HG_BYTES("*")) ? HG_BYTES("+") : level);
+    }
+    hg_writer_u8(&wanted->filters, 0);
+    wanted->filters_n++;
+}
+
+static struct hg_bytes trimmed(struct hg_bytes b)
+{
+    while (b.n > 0 && (b.p[0] == ' ' || b.p[0] == '\t')) {
+        b = hg_bytes_skip(b, 1);
+    }
+    while (b.n > 0 && (b.p[b.n - 1] == ' ' || b.p[b.n - 1] == '\t')) {
+        b.n--;
+    }
+    return b;
+}
+
+static const char *read_switch(struct hg_bytes value, const char *why, bool *out)
+{
+    *out = hg_bytes_eq(value, HG_BYTES("1")) || hg_bytes_eq(value, HG_BYTES("true"));
+    bool is_known =
+        *out || hg_bytes_eq(value, HG_BYTES("0")) || hg_bytes_eq(value, HG_BYTES("false"));
+    return is_known ? NULL : why;
+}
+
+/* NULL or what is wrong. */
+static const char *read_parameter(struct wanted *wanted, struct hg_bytes name,
+                                  struct hg_bytes value)
+{
+    if (hg_bytes_eq(name, HG_BYTES("filter"))) {
+        add_filter(wanted, value);
+        return NULL;
+    }
+    if (hg_bytes_eq(name, HG_BYTES("envelope"))) {
+        return read_switch(value, "envelope must be 1 or 0", &wanted->is_envelope);
+    }
+    if (hg_bytes_eq(name, HG_BYTES("retained"))) {
+        return read_switch(value, "retained must be true or false", &wanted->is_retained);
+    }
+    return "the query parameters here are filter, envelope and retained";
+}
+
+static const char *read_query(struct wanted *wanted, struct hg_bytes query)
+{
+    struct hg_writer name = {0};
+    struct hg_writer value = {0};
+    const char *why = NULL;
+    while (why == NULL && hg_http_next_parameter(&query, &name, &value, &why)) {
+        if (why == NULL) {
+            why = read_parameter(wanted, hg_writer_view(&name), hg_writer_view(&value));
+        }
+    }
+    hg_writer_close(&name);
+    hg_writer_close(&value);
+    return why;
+}
+
+/* The path's filter, unless the path is empty because the query has them all. */
+static const char *read_path(struct wanted *wanted, struct hg_bytes path)
+{
+    struct hg_writer text = {0};
+    const char *why = hg_http_decode_path(path, &text);
+    if (why == NULL && (path.n > 0 || wanted->filters_n == 0)) {
+        add_filter(wanted, hg_writer_view(&text));
+    }
+    hg_writer_close(&text);
+    return why;
+}
+
+/* Whether a media range's parameters say q=0. */
+static bool is_unwanted(struct hg_bytes parameters)
+{
+    while (parameters.n > 0) {
+        struct hg_bytes one = hg_bytes(parameters.p, hg_bytes_index(parameters, ';'));
+        parameters = hg_bytes_skip(parameters, one.n + (one.n < parameters.n));
+        one = trimmed(one);
+        if (one.n > 2 && (one.p[0] | 0x20) == 'q' && one.p[1] == '=') {
+            for (size_t i = 2; i < one.n; i++) {
+                if (one.p[i] != '0' && one.p[i] != '.') {
+                    return false;
+                }
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether Accept lets us answer with text/event-stream: the most specific range that fits decides,
+ * and q=0 is a no (RFC 9110 section 12.5.1). No Accept, or an empty one, takes everything. */
+static bool accepts_events(const struct hg_http_head *head)
+{
+    static const char *const ranges[] = {"*/*", "text/*", "text/event-stream"};
+    const struct hg_http_field *field;
+    int best = -1;
+    bool is_fine = true;
+    size_t at = 0;
+    while ((field = hg_http_next_field(head, HG_BYTES("Accept"), &at)) != NULL) {
+        struct hg_bytes list = field->value;
+        struct hg_bytes element;
+        while (hg_http_next_element(&list, &element)) {
+            size_t name_n = hg_bytes_index(element, ';');
+            struct hg_bytes name = trimmed(hg_bytes(element.p, name_n));
+            is_fine = best >= 0 && is_fine; /* something is asked for */
+            for (int i = 0; i < 3; i++) {
+                if (i >= best && hg_bytes_eq_nocase(name, hg_bytes_str(ranges[i]))) {
+                    best = i;
+                    is_fine = !is_unwanted(hg_bytes_skip(element, name_n));
+                }
+            }
+        }
+    }
+    return is_fine;
+}
+
+static void refuse_request(struct hg_http_request *req, enum hg_status status, const char *why)
+{
+    const struct hg_status_info *info = hg_status_info(status);
+    struct hg_http_answer answer = {.status = info->http};
+    struct hg_writer detail = {0};
+    if (answer.status == 429 || answer.status == 503) {
+        answer.retry_after_s = HG_HTTP_RETRY_AFTER_S;
+    }
+    write_detail(&detail, status, hg_bytes_str(why));
+    hg_http_refuse(req, &answer, hg_writer_view(&detail), info->name);
+    hg_writer_close(&detail);
+}
+
+/* What a GET would be told at once, without a subscription. */
+static void ignore_plan(void *ctx, const struct hg_binding_plan *plan)
+{
+    (void)ctx;
+    (void)plan;
+}
+
+static void answer_head(struct hg_http_request *req, const struct wanted *wanted)
+{
+    const struct hg_worker *worker = req->session->worker;
+    const struct hg_topic_limits limits = {.max_bytes = (size_t)worker->config->max_topic_bytes,
+                                           .max_levels = (size_t)worker->config->max_topic_levels};
+    const struct hg_http_answer_field no_store = {"Cache-Control", HG_BYTES("no-store")};
+    struct hg_bytes filters = hg_writer_view(&wanted->filters);
+    enum hg_status status = HG_OK;
+    const char *why = NULL;
+    while (status == HG_OK && filters.n > 0) {
+        struct hg_bytes filter = next_filter(&filters);
+        why = hg_topic_check_filter(filter, &limits);
+        status = why != NULL ? HG_BAD_FILTER
+                             : hg_rules_subscribe(worker->rules, HG_PROTO_HTTP, filter, ignore_plan,
+                                                  NULL, &why);
+    }
+    if (status != HG_OK) {
+        refuse_request(req, status, why);
+        return;
+    }
+    hg_http_answer(req, &(struct hg_http_answer){.status = 200,
+                                                 .is_endless = true,
+                                                 .type = "text/event-stream",
+                                                 .fields = &no_store,
+                                                 .fields_n = 1});
+}
+
+static struct sse *make(const struct hg_http_request *req, const struct wanted *wanted)
+{
+    struct hg_session *session = req->session;
+    struct sse *s = hg_zalloc(sizeof(*s) + wanted->filters_n * sizeof(s->subs[0]));
+    if (s == NULL) {
+        return NULL;
+    }
+    hg_session_init(&s->base, &session_ops, HG_PROTO_HTTP, session->conn, session->worker);
+    s->base.merges_overlaps = true;
+    s->magic = MAGIC;
+    s->mode = wanted->is_envelope ? HG_SSE_ENVELOPE : HG_SSE_BODY;
+    s->wants_retained = wanted->is_retained;
+    s->taken_ms = hg_clock_ms();
+    s->sent_bytes = hg_conn_pending(session->conn);
+    hg_timer_init(&s->timer, on_timer);
+    hg_http_write_cors(req, &s->fields);
+    return s;
+}
+
+static void subscribe(struct hg_http_request *req, const struct wanted *wanted)
+{
+    struct hg_conn *conn = req->session->conn;
+    struct hg_bytes filters = hg_writer_view(&wanted->filters);
+    const char *why = NULL;
+    if (wanted->filters_n > req->session->worker->config->max_subscriptions) {
+        refuse_request(req, HG_TOO_MANY, "more filters than [limits] max_subscriptions");
+        return;
+    }
+    struct sse *s = make(req, wanted);
+    enum hg_status status = s == NULL ? HG_NO_MEMORY : HG_OK;
+    while (status == HG_OK && filters.n > 0) {
+        status = hg_subscribe_filter(&s->base, &s->subs[s->subs_n], next_filter(&filters), &why);
+        s->subs_n += status == HG_OK;
+    }
+    if (status != HG_OK) {
+        if (s != NULL) {
+            free_sse(s);
+        }
+        refuse_request(req, status, why);
+        return;
+    }
+    s->waiting_n = s->subs_n;
+    hg_worker_timer(s->base.worker, &s->timer, config_of(s)->unavailable_timeout_ms);
+    hg_conn_hand_over(conn, &s->base); /* ends the HTTP session, and the request with it */
+    if (s->base.worker->gateway->is_draining) {
+        on_drain(&s->base); /* the HTTP session has been told, this one has not */
+    }
+}
+
+bool hg_http_subscribe(struct hg_http_request *req)
+{
+    const struct hg_http_head *head = &req->in.head;
+    struct wanted wanted = {.filters_n = 0};
+    const char *why = read_query(&wanted, head->query);
+    if (!accepts_events(head)) {
+        hg_http_refuse(req, &(struct hg_http_answer){.status = 406},
+                       HG_BYTES("only text/event-stream is served here"), NULL);
+    } else if (why != NULL) {
+        hg_http_refuse(req, &(struct hg_http_answer){.status = 400}, hg_bytes_str(why), NULL);
+    } else if ((why = read_path(&wanted, hg_bytes_skip(head->path, sizeof(TOPICS) - 1))) != NULL) {
+        refuse_request(req, HG_BAD_FILTER, why);
+    } else if (wanted.filters.failed) {
+        refuse_request(req, HG_NO_MEMORY, NULL);
+    } else if (wanted.is_retained && !hg_state_is_enabled(req->session->worker->gateway)) {
+        refuse_request(req, HG_NO_RETAIN, NULL);
+    } else if (head->method == HG_HTTP_HEAD) {
+        answer_head(req, &wanted);
+    } else {
+        subscribe(req, &wanted);
+    }
+    hg_writer_close(&wanted.filters);
+    return true;
+}
