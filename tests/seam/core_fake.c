@@ -511,8 +511,11 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
     hg_list_add_last(&f->queues, &q->link);
     begin_call(f, "open ");
     log_text(f, options->name);
-    hg_writer_printf(&f->calls, " prefetch=%u%s%s", options->prefetch,
-                     options->is_fresh ? " fresh" : "", options->is_exclusive ? " exclusive" : "");
+    hg_writer_printf(&f->calls, " prefetch=%u%s%s%s%s%s", options->prefetch,
+                     options->is_fresh ? " fresh" : "", options->is_exclusive ? " exclusive" : "",
+                     options->must_exist ? " existing" : "", options->is_whole ? " whole" : "",
+                     options->is_by_name ? " by-name" : "");
+    log_field(f, "filter", options->filter);
     const struct hg_properties arguments = {.headers = options->arguments,
                                             .headers_n = options->arguments_n};
     log_properties(f, arguments);
@@ -524,7 +527,7 @@ static enum hg_status log_answer(struct hg_queue *q, const char *what, struct hg
     struct core_fake *f = core_of(q->session);
     begin_call(f, what);
     hg_writer_printf(&f->calls, " %llu", (unsigned long long)ticket.tag);
-    return HG_OK;
+    return f->is_queue_stale ? HG_STALE : HG_OK;
 }
 
 enum hg_status hg_queue_ack(struct hg_queue *q, struct hg_ticket ticket)
@@ -573,6 +576,27 @@ enum hg_status hg_subscribe_queue_filter(struct hg_session *s, struct hg_sub *su
     log_text(f, filter);
     hg_writer_str(&f->calls, " on ");
     log_text(f, hg_bytes_str(q->name));
+    return HG_OK;
+}
+
+enum hg_status hg_subscribe_queue_source(struct hg_session *s, struct hg_sub *sub,
+                                         const struct hg_source *source, struct hg_queue *q,
+                                         const char **why_out)
+{
+    enum hg_status status = hg_subscribe_source(s, sub, source, why_out);
+    if (status == HG_OK) {
+        hg_writer_str(&core_of(s)->calls, " on ");
+        log_text(core_of(s), hg_bytes_str(q->name));
+    }
+    return status;
+}
+
+enum hg_status hg_queue_of_filter(struct hg_session *s, struct hg_bytes filter,
+                                  struct hg_bytes *queue_out, const char **why_out)
+{
+    (void)filter;
+    *queue_out = hg_bytes_str(core_of(s)->rule_queue);
+    *why_out = NULL;
     return HG_OK;
 }
 
@@ -1071,6 +1095,8 @@ void core_open(struct core_fake *f)
         .stomp_max_headers = 100,
         .stomp_heartbeat_ms = 10000,
         .stomp_connect_timeout_ms = 10000,
+        .stomp_queue_expires_ms = 60000,
+        .prefetch = 1024,
     };
     f->gateway.config = f->worker.config = &f->config;
     f->worker.gateway = &f->gateway;

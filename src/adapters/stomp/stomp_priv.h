@@ -25,7 +25,8 @@ struct hg_stomp_session {
     struct hg_stomp_decoder decoder;
     struct hg_timer timer; /* connect time-out, heart-beats, a declaration that takes too long */
     uint64_t sent_ms, heard_ms;
-    uint64_t publishes, messages;   /* counted for their ids */
+    uint64_t publishes;             /* counted for their ids */
+    uint64_t messages;              /* likewise; queues of its own are counted with them */
     uint32_t out_ms, in_ms;         /* heart-beats agreed on; 0: none */
     uint32_t unsettled_n;           /* publishes without an outcome yet */
     uint8_t version;                /* enum hg_stomp_version */
@@ -97,5 +98,10 @@ void hg_stomp_subscribed(struct hg_session *base, struct hg_sub *sub, enum hg_st
                          struct hg_bytes reason);
 void hg_stomp_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches);
 void hg_stomp_free_subscriptions(struct hg_stomp_session *s);
+
+/* stomp_ack.c: ACK and NACK. */
+enum hg_stomp_verdict hg_stomp_on_ack(struct hg_stomp_session *s,
+                                      const struct hg_stomp_frame *frame,
+                                      struct hg_stomp_failure *f);
 
 #endif

@@ -360,15 +360,6 @@ static void drain(struct hg_session *base)
 
 /* ---- Frames ---- */
 
-static enum hg_stomp_verdict on_ack(struct hg_stomp_session *s, const struct hg_stomp_frame *frame,
-                                    struct hg_stomp_failure *f)
-{
-    (void)s;
-    (void)frame;
-    return hg_stomp_fails(f, HG_PROTOCOL_ERROR,
-                          "ACK and NACK are not served by this version: subscribe with ack:auto");
-}
-
 static enum hg_stomp_verdict on_transaction(struct hg_stomp_session *s,
                                             const struct hg_stomp_frame *frame,
                                             struct hg_stomp_failure *f)
@@ -397,8 +388,8 @@ static const struct frame_rule {
     [HG_STOMP_SUBSCRIBE]   = {HG_STOMP_OPEN, NEEDS("destination"), hg_stomp_on_subscribe},
     [HG_STOMP_UNSUBSCRIBE] = {HG_STOMP_OPEN, NULL, NULL,           hg_stomp_on_unsubscribe},
     [HG_STOMP_DISCONNECT]  = {HG_STOMP_OPEN, NULL, NULL,           on_disconnect},
-    [HG_STOMP_ACK]         = {HG_STOMP_OPEN, NULL, NULL,           on_ack},
-    [HG_STOMP_NACK]        = {HG_STOMP_OPEN, NULL, NULL,           on_ack},
+    [HG_STOMP_ACK]         = {HG_STOMP_OPEN, NULL, NULL,           hg_stomp_on_ack},
+    [HG_STOMP_NACK]        = {HG_STOMP_OPEN, NULL, NULL,           hg_stomp_on_ack},
     [HG_STOMP_BEGIN]       = {HG_STOMP_OPEN, NEEDS("transaction"), on_transaction},
     [HG_STOMP_COMMIT]      = {HG_STOMP_OPEN, NEEDS("transaction"), on_transaction},
     [HG_STOMP_ABORT]       = {HG_STOMP_OPEN, NEEDS("transaction"), on_transaction},

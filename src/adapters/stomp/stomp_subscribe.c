@@ -2,8 +2,8 @@
 /* SUBSCRIBE, UNSUBSCRIBE, and the MESSAGE frames that come of them. What all subscribers of a
  * delivery get alike is encoded once for each protocol version. */
 #include "adapters/stomp/stomp_message.h"
-#include "adapters/stomp/stomp_priv.h"
 #include "adapters/stomp/stomp_queue.h"
+#include "adapters/stomp/stomp_sub.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
@@ -12,25 +12,6 @@
 #include "message/topic.h"
 
 #include <stdio.h>
-
-struct subscription {
-    struct hg_sub base;
-    char *receipt_own; /* owed for SUBSCRIBE; NULL: none */
-    uint16_t id_n;
-    uint16_t line_n;
-    bool wants_retained;
-    uint8_t text[]; /* the id, then the header line of each MESSAGE: none if SUBSCRIBE gave no id */
-};
-
-static struct hg_bytes id_of(const struct subscription *sub)
-{
-    return hg_bytes(sub->text, sub->id_n);
-}
-
-static struct subscription *subscription_of(struct hg_sub *base)
-{
-    return HG_CONTAINER_OF(base, struct subscription, base);
-}
 
 /* ---- MESSAGE ---- */
 
@@ -79,14 +60,20 @@ static void give_up(struct hg_stomp_session *s, const struct hg_delivery *d, enu
                    HG_F_STR("why", hg_status_text(why)));
 }
 
-static void send_message(struct hg_stomp_session *s, const struct subscription *sub,
+static void send_message(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
                          const struct hg_delivery *d, struct hg_buf *rest)
 {
+    bool is_answered = sub->acks != NULL;
     struct hg_conn *conn = s->base.conn;
+    const struct hg_config *config = s->base.worker->config;
     struct hg_proto_metrics *metrics = &s->base.worker->metrics.proto[HG_PROTO_STOMP];
-    char id[64];
-    int id_n = snprintf(id, sizeof(id), "message-id:%llx-%llu\n",
-                        (unsigned long long)hg_conn_id(conn), (unsigned long long)++s->messages);
+    char id[128];
+    unsigned long long conn_id = hg_conn_id(conn);
+    unsigned long long number = ++s->messages;
+    int id_n = snprintf(id, sizeof(id), "message-id:%llx-%llu\n", conn_id, number);
+    if (is_answered && s->version == HG_STOMP_V12) {
+        id_n += snprintf(id + id_n, sizeof(id) - (size_t)id_n, "ack:%llx-%llu\n", conn_id, number);
+    }
     const struct hg_part parts[] = {
         {NULL, HG_BYTES("MESSAGE\n")},
         {NULL, hg_bytes(sub->text + sub->id_n, sub->line_n)},
@@ -97,8 +84,13 @@ static void send_message(struct hg_stomp_session *s, const struct subscription *
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         n += parts[i].bytes.n;
     }
-    if (!d->must_keep && hg_conn_is_full(conn, n)) {
-        give_up(s, d, HG_TOO_SLOW);
+    bool may_drop = !d->must_keep || (is_answered && sub->acks->prefetch > config->prefetch);
+    if (may_drop && hg_conn_is_full(conn, n)) {
+        give_up(s, d, HG_TOO_SLOW); /* who asked for more than others has to read as much */
+        return;
+    }
+    if (is_answered && !hg_stomp_acks_add(sub, number, d->ticket)) {
+        give_up(s, d, HG_NO_MEMORY);
         return;
     }
     enum hg_status status =
@@ -123,7 +115,7 @@ void hg_stomp_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_
         if (*rest == NULL) {
             give_up(s, d, HG_NO_MEMORY);
         } else {
-            send_message(s, subscription_of(it), d, *rest);
+            send_message(s, hg_stomp_sub_of(it), d, *rest);
         }
     }
 }
@@ -131,25 +123,26 @@ _Static_assert((int)HG_STOMP_VERSION_N <= (int)HG_DELIVERY_CACHES, "a slot for e
 
 /* ---- SUBSCRIBE ---- */
 
-static struct subscription *find(const struct hg_stomp_session *s, struct hg_bytes id)
+static struct hg_stomp_sub *find(const struct hg_stomp_session *s, struct hg_bytes id)
 {
     HG_LIST_FOREACH (it, &s->base.subs) {
-        struct subscription *sub = subscription_of(HG_LIST_ENTRY(it, struct hg_sub, session_link));
-        if (hg_bytes_eq(id_of(sub), id)) {
+        struct hg_stomp_sub *sub = hg_stomp_sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link));
+        if (hg_bytes_eq(hg_stomp_sub_id(sub), id)) {
             return sub;
         }
     }
     return NULL;
 }
 
-static void free_subscription(struct subscription *sub)
+static void free_subscription(struct hg_stomp_sub *sub)
 {
+    hg_stomp_acks_free(sub); /* before its bindings go, which are its queue's */
     hg_unsubscribe(&sub->base);
     hg_free(sub->receipt_own);
     hg_free(sub);
 }
 
-static struct subscription *new_subscription(enum hg_stomp_version version, struct hg_bytes id,
+static struct hg_stomp_sub *new_subscription(enum hg_stomp_version version, struct hg_bytes id,
                                              bool has_line, struct hg_bytes receipt)
 {
     struct hg_writer line = {0};
@@ -157,7 +150,7 @@ static struct subscription *new_subscription(enum hg_stomp_version version, stru
         hg_stomp_write_header(&line, version, HG_BYTES("subscription"), id);
     }
     struct hg_bytes text = hg_writer_view(&line);
-    struct subscription *sub = line.failed ? NULL : hg_zalloc(sizeof(*sub) + id.n + text.n);
+    struct hg_stomp_sub *sub = line.failed ? NULL : hg_zalloc(sizeof(*sub) + id.n + text.n);
     if (sub != NULL) {
         sub->id_n = (uint16_t)id.n;
         sub->line_n = (uint16_t)text.n;
@@ -199,8 +192,6 @@ static const char *check_options(const struct hg_stomp_frame *frame)
         const char *header, *value; /* NULL: any */
         const char *why;
     } later[] = {
-        {"ack", "client", "this version serves ack:auto only"},
-        {"ack", "client-individual", "this version serves ack:auto only"},
         {"durable", "true", "durable subscriptions are not served by this version"},
         {"persistent", "true", "durable subscriptions are not served by this version"},
         {"exclusive", "true", "exclusive subscriptions are not served by this version"},
@@ -213,13 +204,10 @@ static const char *check_options(const struct hg_stomp_frame *frame)
             return later[i].why;
         }
     }
-    const struct hg_bytes *ack = hg_stomp_find(frame, "ack");
-    return ack == NULL || hg_bytes_eq(*ack, HG_BYTES("auto"))
-               ? NULL
-               : "the header ack is none of auto, client, client-individual";
+    return NULL;
 }
 
-static enum hg_status subscribe_queue(struct hg_stomp_session *s, struct subscription *sub,
+static enum hg_status subscribe_queue(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
                                       const struct hg_stomp_frame *frame,
                                       const struct hg_stomp_dest *dest, const char **why)
 {
@@ -236,13 +224,16 @@ static enum hg_status subscribe_queue(struct hg_stomp_session *s, struct subscri
     return hg_subscribe_source(&s->base, &sub->base, &source, why);
 }
 
-static enum hg_status subscribe_dest(struct hg_stomp_session *s, struct subscription *sub,
+static enum hg_status subscribe_dest(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
                                      const struct hg_stomp_frame *frame,
                                      const struct hg_stomp_dest *dest, const char **why)
 {
     if (sub->wants_retained && dest->kind != HG_STOMP_DEST_ADDRESS) {
         *why = "retained messages are kept by address, not by RabbitMQ's destinations";
         return HG_BAD_PROPERTY;
+    }
+    if (sub->acks != NULL && dest->kind != HG_STOMP_DEST_REPLY_QUEUE) {
+        return hg_stomp_acks_subscribe(s, sub, frame, dest, why);
     }
     switch (dest->kind) {
     case HG_STOMP_DEST_ADDRESS: {
@@ -290,12 +281,17 @@ enum hg_stomp_verdict hg_stomp_on_subscribe(struct hg_stomp_session *s,
         f->detail = why;
         return hg_stomp_fails(f, status, "the destination cannot be read");
     }
-    struct subscription *sub =
+    struct hg_stomp_sub *sub =
         new_subscription(s->version, id, hg_stomp_find(frame, "id") != NULL, f->receipt);
     if (sub == NULL) {
         return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
     }
     sub->wants_retained = hg_bytes_eq(hg_stomp_get(frame, "retained"), HG_BYTES("true"));
+    why = hg_stomp_acks_read(s, sub, frame, &status);
+    if (why != NULL) {
+        free_subscription(sub);
+        return hg_stomp_fails(f, status, why);
+    }
     status = subscribe_dest(s, sub, frame, &dest, &why);
     if (status != HG_OK) {
         free_subscription(sub);
@@ -305,7 +301,7 @@ enum hg_stomp_verdict hg_stomp_on_subscribe(struct hg_stomp_session *s,
     return HG_STOMP_USED;
 }
 
-static void serve_retained(struct hg_stomp_session *s, struct subscription *sub)
+static void serve_retained(struct hg_stomp_session *s, struct hg_stomp_sub *sub)
 {
     struct hg_writer filter = {0};
     if (!sub->wants_retained || hg_stomp_is_over(s)) {
@@ -314,17 +310,16 @@ static void serve_retained(struct hg_stomp_session *s, struct subscription *sub)
     hg_trie_write_pattern(sub->base.index, &sub->base.entry, &filter);
     if (filter.failed ||
         hg_retained_serve(&s->base, &sub->base, hg_writer_view(&filter)) != HG_OK) {
-        const struct hg_stomp_failure f = {.status = HG_NO_MEMORY, .subscription = id_of(sub)};
+        const struct hg_stomp_failure f = {.status = HG_NO_MEMORY,
+                                           .subscription = hg_stomp_sub_id(sub)};
         hg_stomp_end(s, &f);
     }
     hg_writer_close(&filter);
 }
 
-void hg_stomp_subscribed(struct hg_session *base, struct hg_sub *base_sub, enum hg_status outcome,
-                         struct hg_bytes reason)
+static void tell(struct hg_stomp_session *s, struct hg_stomp_sub *sub, enum hg_status outcome,
+                 struct hg_bytes reason)
 {
-    struct hg_stomp_session *s = hg_stomp_session_of(base);
-    struct subscription *sub = subscription_of(base_sub);
     struct hg_bytes receipt = hg_bytes_str(sub->receipt_own);
     if (outcome == HG_OK) {
         hg_stomp_send_receipt(s, hg_stomp_is_over(s) ? hg_bytes(NULL, 0) : receipt);
@@ -334,11 +329,27 @@ void hg_stomp_subscribed(struct hg_session *base, struct hg_sub *base_sub, enum 
         return;
     }
     if (!hg_stomp_is_over(s)) {
-        const struct hg_stomp_failure f = {
-            .status = outcome, .reason = reason, .receipt = receipt, .subscription = id_of(sub)};
+        const struct hg_stomp_failure f = {.status = outcome,
+                                           .reason = reason,
+                                           .receipt = receipt,
+                                           .subscription = hg_stomp_sub_id(sub)};
         hg_stomp_end(s, &f);
     }
     free_subscription(sub);
+}
+
+void hg_stomp_sub_is(struct hg_stomp_sub *sub, enum hg_status outcome, struct hg_bytes reason)
+{
+    tell(hg_stomp_session_of(sub->base.session), sub, outcome, reason);
+}
+
+void hg_stomp_subscribed(struct hg_session *base, struct hg_sub *base_sub, enum hg_status outcome,
+                         struct hg_bytes reason)
+{
+    struct hg_stomp_sub *sub = hg_stomp_sub_of(base_sub);
+    if (outcome != HG_OK || sub->acks == NULL || sub->acks->is_consumed) {
+        tell(hg_stomp_session_of(base), sub, outcome, reason);
+    }
 }
 
 enum hg_stomp_verdict hg_stomp_on_unsubscribe(struct hg_stomp_session *s,
@@ -349,7 +360,7 @@ enum hg_stomp_verdict hg_stomp_on_unsubscribe(struct hg_stomp_session *s,
     if (id.n == 0) {
         return HG_STOMP_FAILED;
     }
-    struct subscription *sub = find(s, id);
+    struct hg_stomp_sub *sub = find(s, id);
     if (sub == NULL) {
         f->subscription = id;
         return hg_stomp_fails(f, HG_PROTOCOL_ERROR, "there is no subscription with this id");
@@ -363,6 +374,6 @@ enum hg_stomp_verdict hg_stomp_on_unsubscribe(struct hg_stomp_session *s,
 void hg_stomp_free_subscriptions(struct hg_stomp_session *s)
 {
     HG_LIST_FOREACH_SAFE (it, &s->base.subs) {
-        free_subscription(subscription_of(HG_LIST_ENTRY(it, struct hg_sub, session_link)));
+        free_subscription(hg_stomp_sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link)));
     }
 }

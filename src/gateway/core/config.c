@@ -194,6 +194,7 @@ static const struct hg_config_field stomp_fields[] = {
     {.key = "max_header",            .kind = HG_READ_SIZE,     CONFIG(stomp_max_header_bytes), .preset = "100KiB", .min = 128, .max = MIB},
     {.key = "max_headers",           .kind = HG_READ_NUMBER,   CONFIG(stomp_max_headers), .preset = "100", .min = 8, .max = 10000},
     {.key = "heartbeat",             .kind = HG_READ_DURATION, CONFIG(stomp_heartbeat_ms), .preset = "10s", .max = MS_PER_HOUR},
+    {.key = "queue_expires",         .kind = HG_READ_DURATION, CONFIG(stomp_queue_expires_ms), .preset = "1m", .min = 1000, .max = 49 * 24 * MS_PER_HOUR},
     {.key = "connect_timeout",       .kind = HG_READ_DURATION, CONFIG(stomp_connect_timeout_ms), .preset = "10s", .min = 100, .max = MS_PER_HOUR},
     {.key = NULL},
 };

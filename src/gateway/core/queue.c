@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "core/conn.h"
 #include "core/routing_priv.h"
+#include "message/topic.h"
 
 struct hg_queue {
     struct hg_session *session;
@@ -11,7 +12,15 @@ struct hg_queue {
     const struct hg_queue_ops *ops;
     void *ctx;
     struct hg_queue_consumer *consumer;
+    char *filter_own; /* NULL: every address matches */
+    bool is_whole, is_by_name;
 };
+
+static void free_queue(struct hg_queue *q)
+{
+    hg_free(q->filter_own);
+    hg_free(q);
+}
 
 static void on_state(void *ctx, enum hg_status status, bool has_existed, struct hg_bytes reason)
 {
@@ -19,9 +28,25 @@ static void on_state(void *ctx, enum hg_status status, bool has_existed, struct 
     const struct hg_queue_ops *ops = q->ops;
     void *ops_ctx = q->ctx;
     if (status != HG_OK) {
-        hg_free(q);
+        free_queue(q);
     }
     ops->on_state(ops_ctx, status, has_existed, reason);
+}
+
+static bool address_for(const struct hg_queue *q, const struct hg_message *m,
+                        struct hg_bytes *address_out)
+{
+    struct hg_session *s = q->session;
+    struct hg_bytes filter = hg_bytes_str(q->filter_own);
+    if (q->is_by_name) {
+        return true;
+    }
+    if (hg_routing_address(s->worker->routing, s->proto, m, address_out) &&
+        (filter.n == 0 || hg_topic_matches(filter, *address_out))) {
+        return true;
+    }
+    *address_out = filter;
+    return q->is_whole;
 }
 
 static void on_delivery(void *ctx, struct hg_message *m, struct hg_ticket ticket,
@@ -35,7 +60,7 @@ static void on_delivery(void *ctx, struct hg_message *m, struct hg_ticket ticket
                             .is_redelivered = is_redelivered,
                             .queue = q,
                             .ticket = ticket};
-    if (!hg_routing_address(w->routing, s->proto, m, &d.address)) {
+    if (!address_for(q, m, &d.address)) {
         hg_count(&w->metrics.upstream.unmapped, 1);
         (void)hg_queue_ack(q, ticket);
     } else if (!hg_session_is_closing(s)) { /* else it goes back into the queue with the end */
@@ -57,6 +82,12 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
     if (q == NULL) {
         return NULL;
     }
+    if (options->filter.n > 0 && (q->filter_own = hg_bytes_dup(options->filter)) == NULL) {
+        hg_free(q);
+        return NULL;
+    }
+    q->is_whole = options->is_whole;
+    q->is_by_name = options->is_by_name;
     q->session = s;
     q->sub = options->sub;
     q->ops = ops;
@@ -69,11 +100,12 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
         .is_fresh = options->is_fresh,
         .is_exclusive = options->is_exclusive,
         .patience_ms = options->patience_ms,
+        .must_exist = options->must_exist,
     };
     q->consumer = hg_queue_consumer_open(&s->worker->routing->consumers.seats, &spec, &consumer_ops,
                                          &hg_subscribe_bindings_ops, q);
     if (q->consumer == NULL) {
-        hg_free(q);
+        free_queue(q);
         return NULL;
     }
     return q;
@@ -103,6 +135,6 @@ void hg_queue_close(struct hg_queue *q, enum hg_queue_end how)
 {
     if (q != NULL) {
         hg_queue_consumer_close(q->consumer, how);
-        hg_free(q);
+        free_queue(q);
     }
 }

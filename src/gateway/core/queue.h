@@ -28,8 +28,13 @@ struct hg_queue_options { /* copied */
     uint16_t prefetch;    /* deliveries without an answer at most; 0: no limit */
     bool is_fresh;        /* one that is there is deleted first */
     bool is_exclusive;    /* nobody else may consume it meanwhile */
+    bool must_exist;      /* it is never declared: NO_QUEUE */
     uint64_t patience_ms; /* with is_exclusive: how long somebody else may still have it */
     struct hg_sub *sub;   /* what its deliveries are for; NULL: the session finds out */
+    /* Deliveries whose address does not match are acknowledged, not shown; empty: all match. */
+    struct hg_bytes filter;
+    bool is_whole;   /* `filter`, without a wildcard, is the address of those that do not match */
+    bool is_by_name; /* deliveries have no address: subscribed to by RabbitMQ's names */
 };
 
 /* NULL when there is no memory. ops->on_state follows. */
@@ -54,5 +59,15 @@ void hg_queue_close(struct hg_queue *q, enum hg_queue_end how);
 enum hg_status hg_subscribe_queue_filter(struct hg_session *s, struct hg_sub *sub,
                                          struct hg_bytes filter, struct hg_queue *q,
                                          const char **why_out);
+/* As hg_subscribe_source with an exchange, bound to `q` instead. */
+enum hg_status hg_subscribe_queue_source(struct hg_session *s, struct hg_sub *sub,
+                                         const struct hg_source *source, struct hg_queue *q,
+                                         const char **why_out);
+
+/* The queue of the first rule that takes the filter, to be consumed as it is. OK: *queue_out, empty
+ * where it has none, lives as long as the rules. NO_WILDCARD where the filter has wildcards and such
+ * a rule, or where only a later one has a queue; else as hg_subscribe_filter. */
+enum hg_status hg_queue_of_filter(struct hg_session *s, struct hg_bytes filter,
+                                  struct hg_bytes *queue_out, const char **why_out);
 
 #endif

@@ -252,8 +252,9 @@ static enum hg_status begin(struct hg_session *s, struct hg_sub *sub, size_t lin
 struct subscribing {
     struct hg_sub *sub;
     struct hg_bytes filter;
-    struct hg_queue *queue; /* NULL: by way of the feed */
-    size_t plans_n;
+    struct hg_queue *queue;     /* NULL: by way of the feed */
+    size_t plans_n, queue_rule; /* the latter: of the first plan, if that is a queue */
+    bool has_later_queue;
     enum hg_status status;
     const char *why;
 };
@@ -344,7 +345,7 @@ static void subscribe_plan(void *ctx, const struct hg_binding_plan *plan)
     }
 }
 
-static enum hg_status check_filter(struct hg_session *s, struct subscribing *c)
+static enum hg_status check_filter(struct hg_session *s, struct subscribing *c, hg_plan_fn *each)
 {
     const struct hg_config *config = s->worker->config;
     const struct hg_topic_limits limits = {.max_bytes = (size_t)config->max_topic_bytes,
@@ -353,7 +354,7 @@ static enum hg_status check_filter(struct hg_session *s, struct subscribing *c)
     if (c->why != NULL) {
         return HG_BAD_FILTER;
     }
-    return hg_rules_subscribe(s->worker->rules, s->proto, c->filter, count_plan, c, &c->why);
+    return hg_rules_subscribe(s->worker->rules, s->proto, c->filter, each, c, &c->why);
 }
 
 /* Into the session's protocol's index, unless the session matches the queue's deliveries itself. */
@@ -373,7 +374,7 @@ static bool enter_index(struct subscribing *c)
 
 static enum hg_status subscribe(struct hg_session *s, struct subscribing *c, const char **why_out)
 {
-    enum hg_status status = check_filter(s, c);
+    enum hg_status status = check_filter(s, c, count_plan);
     if (status == HG_OK) {
         status = begin(s, c->sub, c->plans_n, &c->why);
     }
@@ -407,6 +408,34 @@ enum hg_status hg_subscribe_queue_filter(struct hg_session *s, struct hg_sub *su
 {
     struct subscribing c = {.sub = sub, .filter = filter, .queue = q};
     return subscribe(s, &c, why_out);
+}
+
+static void note_queue(void *ctx, const struct hg_binding_plan *plan)
+{
+    struct subscribing *c = ctx;
+    if (plan->kind == HG_PLAN_QUEUE && c->plans_n == 0) {
+        c->queue_rule = plan->rule;
+    }
+    c->has_later_queue = c->has_later_queue || (plan->kind == HG_PLAN_QUEUE && c->plans_n > 0);
+    c->plans_n++;
+}
+
+enum hg_status hg_queue_of_filter(struct hg_session *s, struct hg_bytes filter,
+                                  struct hg_bytes *queue_out, const char **why_out)
+{
+    const struct hg_rules *rules = s->worker->rules;
+    struct subscribing c = {.filter = filter, .queue_rule = SOURCE};
+    *queue_out = hg_bytes(NULL, 0);
+    enum hg_status status = check_filter(s, &c, note_queue);
+    bool has_queue = status == HG_OK && c.queue_rule != SOURCE;
+    if (has_queue && !hg_topic_has_wildcard(filter)) {
+        *queue_out = hg_bytes_str(hg_rules_spec(rules, c.queue_rule)->queue);
+    } else if (has_queue || (status == HG_OK && c.has_later_queue)) {
+        c.why = "a rule's queue is acknowledged by an address which that rule is the first to take";
+        status = HG_NO_WILDCARD;
+    }
+    *why_out = c.why;
+    return status;
 }
 
 /* ---- By an index of the adapter's ---- */
@@ -543,6 +572,30 @@ enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
         is_shared ? subscribe_exchange(sub, source, type, why_out) : subscribe_queue(sub, source);
     if (status != HG_OK) {
         hg_unsubscribe(sub);
+    }
+    return status;
+}
+
+enum hg_status hg_subscribe_queue_source(struct hg_session *s, struct hg_sub *sub,
+                                         const struct hg_source *source, struct hg_queue *q,
+                                         const char **why_out)
+{
+    bool is_known = false;
+    *why_out = check_source(source);
+    if (*why_out != NULL) {
+        return HG_BAD_ADDRESS;
+    }
+    if (hg_rules_exchange_type(s->worker->rules, source->exchange, &is_known) ==
+            HG_EXCHANGE_DIRECT &&
+        is_known && has_wildcard_word(source->key)) {
+        *why_out = "a direct exchange knows no wildcards";
+        return HG_NO_WILDCARD;
+    }
+    enum hg_status status = begin(s, sub, 1, why_out);
+    if (status == HG_OK &&
+        !add_binding(sub, hg_queue_bindings(q), source->exchange, source->key, SOURCE, NULL)) {
+        hg_unsubscribe(sub);
+        status = HG_NO_MEMORY;
     }
     return status;
 }

@@ -23,6 +23,7 @@ struct hg_queue_consumer {
     uint32_t epoch;                   /* of the channel */
     uint16_t prefetch;
     bool is_exclusive;
+    bool must_exist;
     bool was_lost;    /* the link, while it was live; and is not live again */
     bool is_fresh;    /* still to be deleted */
     bool is_absent;   /* RabbitMQ does not know it: to be declared, not only looked for */
@@ -175,7 +176,7 @@ static void on_close(void *ctx, const struct hg_amqp_close *why)
     bool was_live = q->is_live;
     q->seat.channel = NULL;
     leave_channel(q);
-    if (why->code == 404 && !q->bindings.is_declared && !q->is_absent) {
+    if (why->code == 404 && !q->bindings.is_declared && !q->is_absent && !q->must_exist) {
         q->is_absent = true;
         hg_seat_start(&q->seat);
         return;
@@ -328,6 +329,7 @@ struct hg_queue_consumer *hg_queue_consumer_open(struct hg_seats *seats,
     q->prefetch = spec->prefetch;
     q->is_fresh = spec->is_fresh;
     q->is_exclusive = spec->is_exclusive;
+    q->must_exist = spec->must_exist;
     q->patience_ms = spec->patience_ms;
     q->ack.run = run_ack;
     hg_timer_init(&q->again, fire_again);

@@ -29,6 +29,7 @@ struct hg_queue_consumer_spec { /* copied */
     uint16_t prefetch;    /* deliveries without an answer at most; 0: no limit */
     bool is_fresh;        /* one that is there is deleted first */
     bool is_exclusive;    /* nobody else may consume it meanwhile */
+    bool must_exist;      /* it is never declared: NO_QUEUE */
     uint64_t patience_ms; /* with is_exclusive: how long somebody else may still have it */
 };
 

@@ -276,10 +276,10 @@ class Stomp(stomp.ConnectionListener):
         self.next += 1
         return f"r{self.next}"
 
-    def subscribe(self, destination, subscription="0", **headers):
+    def subscribe(self, destination, subscription="0", ack="auto", **headers):
         """And waits for the receipt."""
         receipt = self.receipt_id()
-        self.connection.subscribe(destination, id=subscription, headers={"receipt": receipt, **headers})
+        self.connection.subscribe(destination, id=subscription, ack=ack, headers={"receipt": receipt, **headers})
         self.receipts.take(lambda r: r == receipt)
 
     def unsubscribe(self, subscription="0"):

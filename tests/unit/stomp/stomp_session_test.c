@@ -27,6 +27,19 @@
         CLOSED, status                                  \
     }
 
+/* Up to its last headers. */
+#define QUEUE_SUB(ack) "SUBSCRIBE\nid:1\ndestination:/queue/q\nreceipt:s\nack:" ack "\n"
+#define MESSAGE_1(body)                                                                                 \
+    "MESSAGE\nsubscription:1\nmessage-id:1-1\nack:1-1\ndestination:/queue/q\ncontent-length:1\n\n" body \
+    "^@"
+/* Messages, and nothing of what was before. */
+#define THREE                                                           \
+    {DELIVER, "from=q key=q body=x"}, {DELIVER, "from=q key=q body=x"}, \
+        {DELIVER, "from=q key=q body=x"},                               \
+    {                                                                   \
+        FORGET, ""                                                      \
+    }
+
 /* The test answers for RabbitMQ. */
 static void by_hand(struct core_fake *f)
 {
@@ -39,6 +52,18 @@ static void no_wildcards(struct core_fake *f)
 {
     by_hand(f);
     f->subscribe_status = HG_NO_WILDCARD;
+}
+
+static void stale_queues(struct core_fake *f)
+{
+    by_hand(f);
+    f->is_queue_stale = true;
+}
+
+static void rule_queue(struct core_fake *f)
+{
+    by_hand(f);
+    f->rule_queue = "jobs";
 }
 
 static void no_own_destinations(struct core_fake *f)
@@ -241,10 +266,7 @@ static const struct core_script scripts[] = {
     {"unsubscribe needs a subscription", by_hand, {
         OPENED, {SEND_TEXT, "UNSUBSCRIBE\nid:1\n\n^@"},
         ERROR_END("there is no subscription with this id\nsubscription:1", "PROTOCOL_ERROR")}},
-    {"client acks are refused, not ignored", by_hand, {
-        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\nack:client-individual\nreceipt:1\n\n^@"},
-        ERROR_END("this version serves ack\\cauto only\nreceipt-id:1\nsubscription:1", "PROTOCOL_ERROR")}},
-    {"so are durable subscriptions", by_hand, {
+    {"durable subscriptions are refused, not ignored", by_hand, {
         OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/topic/a\ndurable:true\n\n^@"},
         ERROR_END("durable subscriptions are not served by this version", "PROTOCOL_ERROR")}},
     {"a subscription that fails ends the connection", by_hand, {
@@ -265,6 +287,101 @@ static const struct core_script scripts[] = {
         {EXPECT_TEXT, "MESSAGE\nsubscription:2\nmessage-id:1-2\ndestination:/queue/q\ncontent-length:4\n\nkept^@"},
         {FULL, "0"}, {DELIVER, "address=a exchange=x key=a body=kept"},
         {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-3\ndestination:/a\ncontent-length:4\n\nkept^@"}}},
+
+    /* ---- ACK, NACK (STOMP 1.2 section "ACK") ---- */
+    {"acknowledging a queue says its consumption with the receipt", by_hand, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("client-individual") "\n^@"},
+        {CALLS, "open q prefetch=1024 by-name"}, {SILENCE, ""},
+        {QUEUE_IS, "OK"}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:s\n\n^@"},
+        {DELIVER, "from=q key=q body=x"}, {EXPECT_TEXT, MESSAGE_1("x")},
+        {SEND_TEXT, "ACK\nid:1-1\nreceipt:a\n\n^@"}, {CALLS, "ack 1"}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:a\n\n^@"},
+        {SEND_TEXT, "ACK\nid:1-1\n\n^@"},
+        ERROR_END("no message with this id waits for an answer", "PROTOCOL_ERROR")}},
+    {"client-individual answers one message each", by_hand, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("client-individual") "\n^@"}, {QUEUE_IS, "OK"}, THREE,
+        {SEND_TEXT, "ACK\nid:1-2\n\n^@NACK\nid:1-1\n\n^@NACK\nid:1-3\nrequeue:false\n\n^@"},
+        {CALLS, "ack 2; requeue 1; reject 3"}, {OPEN, ""}}},
+    {"client answers all that came before, too", by_hand, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("client") "\n^@"}, {QUEUE_IS, "OK"}, THREE,
+        {SEND_TEXT, "ACK\nid:1-2\n\n^@NACK\nid:1-3\nrequeue:true\n\n^@"}, {CALLS, "ack 1; ack 2; requeue 3"},
+        {SEND_TEXT, "ACK\nid:1-1\n\n^@"}, ERROR_END("no message with this id waits for an answer", "PROTOCOL_ERROR")}},
+    {"but nothing of another subscription", by_hand, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("client") "\n^@SUBSCRIBE\nid:2\ndestination:/amq/queue/p\nack:client\nprefetch-count:7\n\n^@"},
+        {QUEUE_IS, "OK"}, {QUEUE_IS, "2 OK"}, {CALLS, "open q prefetch=1024 by-name; open p prefetch=7 existing by-name"},
+        {DELIVER, "from=q key=q body=x"}, {DELIVER, "from=p key=p body=x"}, {DELIVER, "from=p key=p body=x"}, {FORGET, ""},
+        {SEND_TEXT, "ACK\nid:1-3\n\n^@"}, {CALLS, "ack 1; ack 2"}, {SEND_TEXT, "UNSUBSCRIBE\nid:2\n\n^@"},
+        {CALLS, "close p keep"}, {SEND_TEXT, "ACK\nid:1-1\n\n^@"}, {CALLS, "ack 1"}, {OPEN, ""}}},
+    {"1.1 answers by message and subscription", by_hand, {
+        {SEND_TEXT, "CONNECT\naccept-version:1.1\n\n^@" QUEUE_SUB("client") "\n^@"}, {QUEUE_IS, "OK"}, {FORGET, ""},
+        {DELIVER, "from=q key=q redelivered body=x"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-1\ndestination:/queue/q\nredelivered:true\ncontent-length:1\n\nx^@"},
+        {SEND_TEXT, "ACK\nmessage-id:1-1\nsubscription:1\n\n^@"}, {CALLS, "ack 1"},
+        {SEND_TEXT, "ACK\nmessage-id:1-1\n\n^@"}, ERROR_END("the header subscription is missing", "PROTOCOL_ERROR")}},
+    {"a message of one subscription is not another's", by_hand, {
+        {SEND_TEXT, "CONNECT\naccept-version:1.1\n\n^@" QUEUE_SUB("client") "\n^@"}, {QUEUE_IS, "OK"},
+        {DELIVER, "from=q key=q body=x"}, {FORGET, ""}, {SEND_TEXT, "NACK\nmessage-id:1-1\nsubscription:2\n\n^@"},
+        ERROR_END("no message with this id waits for an answer", "PROTOCOL_ERROR")}},
+    {"1.0 answers by message", by_hand, {
+        {SEND_TEXT, "CONNECT\n\n^@" QUEUE_SUB("client") "\n^@"}, {QUEUE_IS, "OK"}, {DELIVER, "from=q key=q body=x"},
+        {FORGET, ""}, {SEND_TEXT, "ACK\nmessage-id:1-1\n\n^@"}, {CALLS, "ack 1"}, {SEND_TEXT, "NACK\nmessage-id:1-1\n\n^@"},
+        ERROR_END("STOMP 1.0 has no NACK", "PROTOCOL_ERROR")}},
+    {"an answer needs an id", by_hand, {
+        OPENED, {SEND_TEXT, "ACK\nmessage-id:1-1\n\n^@"}, ERROR_END("the header id is missing", "PROTOCOL_ERROR")}},
+    {"of this session", by_hand, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("client") "\n^@"}, {QUEUE_IS, "OK"}, THREE, {SEND_TEXT, "ACK\nid:2-1\n\n^@"},
+        ERROR_END("no message with this id waits for an answer", "PROTOCOL_ERROR")}},
+    {"requeue is one of two words", by_hand, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("client") "\n^@"}, {QUEUE_IS, "OK"}, THREE, {SEND_TEXT, "NACK\nid:1-1\nrequeue:no\n\n^@"},
+        ERROR_END("the header requeue is neither true nor false", "PROTOCOL_ERROR")}},
+    {"an answer after a lost link has no effect and says so", by_hand, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("client") "\n^@"}, {QUEUE_IS, "OK"}, THREE, {QUEUE_IS, "OK"}, {SILENCE, ""},
+        {SEND_TEXT, "ACK\nid:1-2\nreceipt:a\n\n^@ACK\nid:1-3\n\n^@"}, {CALLS, ""},
+        {EXPECT_TEXT, "RECEIPT\nreceipt-id:a\nstale:true\n\n^@"}, {DELIVER, "from=q key=q body=x"}, {FORGET, ""},
+        {SEND_TEXT, "ACK\nid:1-4\nreceipt:b\n\n^@"}, {CALLS, "ack 4"}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:b\n\n^@"}}},
+    {"also while the link is lost", stale_queues, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("client-individual") "\n^@"}, {QUEUE_IS, "OK"}, THREE,
+        {SEND_TEXT, "NACK\nid:1-2\nreceipt:a\n\n^@"}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:a\nstale:true\n\n^@"}}},
+    {"no limit is as many as amqp counts", by_hand, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("client") "prefetch-count:0\nx-expires:5000\n\n^@"},
+        {CALLS, "open q prefetch=65535 by-name x-expires:5000"}, {QUEUE_IS, "OK"}, {FORGET, ""}, {FULL, "1990"},
+        {DELIVER, "from=q key=q keep body=x"}, {CLOSED, "TOO_SLOW"}}},
+    {"a limit is a number", by_hand, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("auto") "prefetch-count:65536\n\n^@"},
+        ERROR_END("the header prefetch-count is not a number from 0 to 65535", "PROTOCOL_ERROR")}},
+    {"ack is one of three words", by_hand, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("server") "\n^@"},
+        ERROR_END("the header ack is none of auto, client, client-individual", "PROTOCOL_ERROR")}},
+    {"an exchange is acknowledged by a queue of its own", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/topic/a.*\nack:client\nreceipt:s\n\n^@"},
+        {CALLS, "open headgate.stomp.0.1.1 prefetch=1024 by-name x-queue-type:classic x-expires:60000; "
+                "subscribe exchange=amq.topic key=a.* on headgate.stomp.0.1.1"},
+        {SUBSCRIBED, ""}, {SILENCE, ""}, {QUEUE_IS, ""}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:s\n\n^@"},
+        {DELIVER, "from=headgate.stomp.0.1.1 exchange=amq.topic key=a.b body=x"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-2\nack:1-2\ndestination:/topic/a.b\ncontent-length:1\n\nx^@"},
+        {SEND_TEXT, "UNSUBSCRIBE\nid:1\n\n^@"},
+        {CALLS, "close headgate.stomp.0.1.1 delete; unsubscribe exchange=amq.topic key=a.*"}}},
+    {"an address too", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a/*\nack:client\n\n^@"},
+        {CALLS, "open headgate.stomp.0.1.1 prefetch=1024 filter=a/+ x-queue-type:classic x-expires:60000; "
+                "subscribe a/+ on headgate.stomp.0.1.1"}, {QUEUE_IS, ""}, {SUBSCRIBED, "NO_EXCHANGE"},
+        ERROR_END("no such exchange\nsubscription:1", "NO_EXCHANGE")}},
+    {"a rule's queue is acknowledged as it is", rule_queue, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/jobs/a\nack:client\n\n^@"},
+        {CALLS, "open jobs prefetch=1024 existing whole filter=jobs/a"}, {QUEUE_IS, ""},
+        {DELIVER, "from=jobs address=jobs/a key=jobs body=x"},
+        {EXPECT_LIKE, "MESSAGE\n…\ndestination:/jobs/a\n…^@"}, {LEAVE, ""}, {CALLS, "close jobs keep"}}},
+    {"a queue that is not there ends the connection", by_hand, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("client") "\n^@"}, {QUEUE_IS, "NO_QUEUE"},
+        ERROR_END("no such queue\nreceipt-id:s\nsubscription:1", "NO_QUEUE")}},
+    {"what was retained has nobody to acknowledge it to", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\nretained:true\nack:client\n\n^@"},
+        ERROR_END("retained messages are not acknowledged\\c subscribe with ack\\cauto", "PROTOCOL_ERROR")}},
+    {"disconnect gives back what has no answer", by_hand, {
+        OPENED, {SEND_TEXT, QUEUE_SUB("client") "\n^@"}, {QUEUE_IS, "OK"}, THREE, {SEND_TEXT, "DISCONNECT\nreceipt:d\n\n^@"},
+        {CALLS, "close q keep"}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:d\n\n^@"}, {CLOSED, "CLOSED"}}},
+    {"an answer in a transaction is refused", by_hand, {
+        OPENED, {SEND_TEXT, "ACK\nid:1-1\ntransaction:t\n\n^@"},
+        ERROR_END("transactions are not served by this version", "PROTOCOL_ERROR")}},
 
     /* ---- Heart-beats (STOMP 1.2 section "Heart-beating"): the server offers 10 s both ways ---- */
     {"silence is broken by a heart-beat", by_hand, {
@@ -326,9 +443,6 @@ static const struct core_script scripts[] = {
     {"also in send", by_hand, {
         OPENED, {SEND_TEXT, "SEND\ndestination:/a\ntransaction:t\n\n^@"},
         ERROR_END("transactions are not served by this version", "PROTOCOL_ERROR")}},
-    {"acks are refused", by_hand, {
-        OPENED, {SEND_TEXT, "ACK\nid:1\n\n^@"},
-        ERROR_END("ACK and NACK are not served by this version\\c subscribe with ack\\cauto", "PROTOCOL_ERROR")}},
     {"a server's frame is refused", by_hand, {
         OPENED, {SEND_TEXT, "RECEIPT\nreceipt-id:1\n\n^@"},
         ERROR_END("this frame is only for servers to send", "PROTOCOL_ERROR")}},
@@ -457,6 +571,13 @@ static void talk(struct core_fake *f)
         f,
         "SUBSCRIBE\nid:1\ndestination:/a\nreceipt:1\n\n^@SUBSCRIBE\nid:2\ndestination:/queue/q\n\n^@");
     core_turn(f);
+    feed_text(f, "SUBSCRIBE\nid:3\ndestination:/topic/b\nack:client\n\n^@");
+    core_turn(f);
+    for (int i = 0; i < 2 && core_queue(f, 0) != NULL; i++) {
+        core_deliver(f, &(struct core_delivery){
+                            .from = core_queue(f, 0), .exchange = "amq.topic", .key = "b"});
+    }
+    feed_text(f, "ACK\nid:1-2\nreceipt:5\n\n^@");
     feed_text(f, "SEND\ndestination:/queue/q\nreceipt:2\nx:y\\n\n\n^@");
     core_turn(f);
     core_pass(f, 11000);
