@@ -12,6 +12,7 @@
 
 enum {
     RESUME_EVERY_MS = 256, /* should nobody say when there is room */
+    PATIENCE_MS = 1000,    /* then what is known is served, while RabbitMQ takes no barrier */
     ROOM_BYTES = 32 << 10  /* in a connection's output, left for what is not retained */
 };
 
@@ -324,6 +325,7 @@ enum hg_status hg_retained_serve_then(struct hg_session *s, struct hg_sub *sub,
     hg_timer_init(&v->timer, fire);
     hg_list_add_last(&s->servings, &v->job.link);
     v->until_read.done = on_serving_read;
+    v->until_read.patience_ms = PATIENCE_MS;
     hg_state_barrier(s->worker, &v->until_read);
     return HG_HELD;
 }

@@ -159,21 +159,38 @@ static void end_waits(struct hg_state_port *port)
     }
 }
 
+/* How long a wait may last now. */
+static uint64_t patience_of(const struct hg_state_wait *wait)
+{
+    const struct hg_worker *w = wait->worker;
+    if (!hg_state_is_enabled(w->gateway) || atomic_load(&w->state_port->state->is_away)) {
+        return 0;
+    }
+    return wait->patience_ms > 0 && !hg_publisher_is_available(&w->routing->publisher)
+               ? wait->patience_ms
+               : w->config->unavailable_timeout_ms;
+}
+
 static void fire_overdue(struct hg_timer *timer)
 {
     struct hg_state_port *port = HG_CONTAINER_OF(timer, struct hg_state_port, overdue);
-    struct hg_worker *w = port->worker;
-    bool is_futile = !hg_state_is_enabled(w->gateway) || atomic_load(&port->state->is_away);
-    uint64_t patience_ms = is_futile ? 0 : w->config->unavailable_timeout_ms;
     uint64_t now = hg_clock_ms();
-    while (!hg_list_is_empty(&port->waits)) {
-        struct hg_state_wait *wait = HG_LIST_ENTRY(port->waits.next, struct hg_state_wait, link);
-        if (now - wait->since_ms < patience_ms) {
-            hg_worker_timer(w, timer, OVERDUE_EVERY_MS);
-            return;
+    struct hg_list overdue; /* first all of them: who is told may cancel others */
+    hg_list_init(&overdue);
+    HG_LIST_FOREACH_SAFE (it, &port->waits) {
+        const struct hg_state_wait *wait = HG_LIST_ENTRY(it, struct hg_state_wait, link);
+        if (now - wait->since_ms >= patience_of(wait)) {
+            hg_list_remove(it);
+            hg_list_add_last(&overdue, it);
         }
+    }
+    while (!hg_list_is_empty(&overdue)) {
+        struct hg_state_wait *wait = HG_LIST_ENTRY(overdue.next, struct hg_state_wait, link);
         hg_list_remove(&wait->link);
         wait->done(wait, HG_BROKER_AWAY);
+    }
+    if (!hg_list_is_empty(&port->waits)) {
+        hg_worker_timer(port->worker, timer, OVERDUE_EVERY_MS);
     }
 }
 

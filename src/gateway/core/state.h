@@ -45,6 +45,9 @@ struct hg_state_wait {
     uint64_t number; /* of the barrier that ends it; state.c's own */
     uint64_t since_ms;
     struct hg_worker *worker;
+    /* Waits no longer than that while RabbitMQ takes no publishes (away, or short of memory); 0:
+     * unavailable_timeout. Set by the owner. */
+    uint64_t patience_ms;
     /* OK; or BROKER_AWAY, and what else hg_publisher says of a write. From the loop. */
     void (*done)(struct hg_state_wait *wait, enum hg_status status);
     struct hg_list publishes; /* of a write: under way */

@@ -27,9 +27,9 @@ class Mailbox:
         deadline = time.monotonic() + (limit_s or LIMIT_S)
         with self.changed:
             while True:
-                for item in self.items:
+                for at, item in enumerate(self.items):
                     if matches(item):
-                        self.items.remove(item)
+                        del self.items[at]  # not remove(): paho's messages are equal when their packet identifiers are
                         return item
                 left = deadline - time.monotonic()
                 if left <= 0:
