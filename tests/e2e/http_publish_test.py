@@ -94,7 +94,7 @@ class Repeats(E2E):
 
     def test_who_lost_the_connection_before_the_answer_gets_it_on_the_next(self):
         with Proxy(("127.0.0.1", self.broker.port)) as proxy:
-            gw = self.gateway(RULE, workers=2, amqp=self.amqp_by(proxy))
+            gw = self.gateway(RULE, workers=1, amqp=self.amqp_by(proxy))  # whose channel is open when answers stop
             consumer = self.open(Consumer(self.amqp))
             consumer.bind("amq.topic", "#")
             http(gw.addresses["web"], "POST", "/v1/topics/warm", b"up")

@@ -159,13 +159,10 @@ struct hg_published { /* where it went; key borrows from `route` */
 
 /* OK: under way, settled() comes later, never from inside this call. HELD: no room or RabbitMQ
  * away; the connection is held, return from feed without using the packet. Anything else: refused
- * now, settled() will not come; *why_out is static text (may be NULL). published_out may be
- * NULL. */
+ * now, settled() will not come; *why_out is static text or NULL, published_out may be NULL. */
 enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
                           struct hg_published *published_out, const char **why_out);
-
-/* Whether a small message would find room now. */
-bool hg_publish_has_room(const struct hg_session *s);
+bool hg_publish_has_room(const struct hg_session *s); /* for a small message, now */
 
 /* ---- Subscribing ---------------------------------------------------------------------------------------------------- */
 
