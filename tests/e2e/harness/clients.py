@@ -145,7 +145,7 @@ class Mqtt5:
         self.client.on_unsubscribe = lambda c, u, mid, p, codes: self.answers.put(("unsuback", mid))
         self.client.on_publish = lambda c, u, mid: self.answers.put(("puback", mid))
         self.client.on_message = lambda c, u, message: self.messages.put(message)
-        self.client.on_disconnect = lambda c, u, rc, p=None: self.ends.put(getattr(rc, "value", rc))
+        self.client.on_disconnect = self.on_disconnect
         wanted = Properties(PacketTypes.CONNECT)
         wanted.SessionExpiryInterval = expiry_s
         for name, value in (connect or {}).items():
@@ -156,8 +156,16 @@ class Mqtt5:
             self.client.will_set(*will, properties=about)
         self.client.connect(*address, keepalive=keepalive, clean_start=clean, properties=wanted)
         self.client.loop_start()
-        _, self.connack, flags, self.properties = self.answers.take(lambda a: a[0] == "connack")
+        answer = self.answers.take(lambda a: a[0] in ("connack", "gone"))
+        if answer[0] == "gone":
+            self.client.loop_stop()
+            raise ConnectionError("closed before CONNACK")
+        _, self.connack, flags, self.properties = answer
         self.is_present = bool(flags["session present"])
+
+    def on_disconnect(self, client, userdata, reason, properties=None):
+        self.ends.put(getattr(reason, "value", reason))
+        self.answers.put(("gone",))
 
     def subscribe(self, topic_filter, qos=1, identifier=None, **options):
         """The reason code. options: paho's SubscribeOptions."""
