@@ -73,8 +73,7 @@ struct hg_session_ops {
                      struct hg_bytes reason);
     /* Whether retained messages may go on coming; NULL: as long as the connection has room. */
     bool (*wants_more)(struct hg_session *s);
-    /* Output fell below the low watermark again after having been above the high one. May be
-     * NULL. */
+    /* Output fell below the low watermark after having been above the high one; NULL: no matter. */
     void (*drained)(struct hg_session *s);
     /* The gateway shuts down: say goodbye in the protocol's way and hg_conn_finish (now, or when
      * what is under way is settled). */
