@@ -45,7 +45,7 @@ MQTT_AT_LOGIN = {
     "no client id, not clean": (connect("", 0), b"\x20\x02\x00\x02", "client identifier not valid"),
     "a client id that is not UTF-8": (connect(b"\xff\xfe"), b"", "the client identifier is not clean UTF-8"),
     "a will topic with a wildcard": (connect(flags=6, rest=STRING("w/#") + STRING("x")), b"", "a will topic must not hold wildcards"),
-    "a will topic over the limit": (connect(flags=6, rest=STRING("w" * 101) + STRING("x")), b"\x20\x02\0\5", "is too long"),
+    "a will topic over the limit": (connect(flags=6, rest=STRING("w" * 101) + STRING("x")), b"\x20\x02\0\5", "address not valid"),
     "a packet that ends too soon": (wire.mqtt(0x10, STRING("MQTT") + b"\4"), b"", "a field reaches past the end of its packet"),
     "a packet with too much": (connect(rest=b"more"), b"", "the packet has bytes after its last field"),
     "a length of five bytes": (b"\x10\xff\xff\xff\xff\x01", b"", "the remaining length has more than 4 bytes"),
