@@ -204,14 +204,14 @@ class Retained(Instances):
                 writer.answered.discard((4, packet_id))
 
         def follow(m, topic):
+            number = swarm.number(m)
             if topic in following[m.name]:
                 following[m.name].discard(topic)
-                m.socket.sendall(wire.mqtt_unsubscribe(swarm.number(m), topic))
+                # What comes after its UNSUBACK is for another subscription, which begins with knowing nothing.
+                m.at_answer[(11, number)] = lambda: m.messages.append(Message(topic, b"", 0, False, False, 0))
+                m.socket.sendall(wire.mqtt_unsubscribe(number, topic))
             else:
                 following[m.name].add(topic)
-                number = swarm.number(m)
-                # It knows nothing of the topic when its SUBACK comes: what it saw before was another subscription's.
-                m.at_answer[(9, number)] = lambda: m.messages.append(Message(topic, b"", 0, False, False, 0))
                 m.socket.sendall(wire.mqtt_subscribe(number, topic, qos=1))
 
         for step in range(self.STEPS):

@@ -60,7 +60,7 @@ HTTP_CHUNKS = [
     wire.http("POST", "/v1/topics/hostile/%C3%BC", b"0" * 300, {"Amqp-Priority": "5", "Amqp-Header-X": "y", "Expect": "100-continue"}),
     wire.http("GET", "/nothing"),
     wire.http("OPTIONS", "/v1/topics/hostile/a", headers={"Origin": "http://a", "Access-Control-Request-Method": "POST"}),
-    wire.http("HEAD", "/v1/topics/hostile/a"),
+    wire.http("DELETE", "/v1/topics/hostile/a"),
     wire.http("POST", "/v1/topics/hostile/d", b"", {"Connection": "close"}),
 ]
 HTTP_LOGIN = (wire.http("POST", "/v1/topics/hostile/a", b"one"), b'"key"')
