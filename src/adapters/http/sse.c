@@ -4,6 +4,7 @@
  * connection over, so that an idle reader costs no buffer. The stream ends with the connection. */
 #include "adapters/http/http_encode.h"
 #include "adapters/http/http_uri.h"
+#include "adapters/http/publish.h"
 #include "adapters/http/sse_event.h"
 #include "adapters/http/web.h"
 #include "base/check.h"
@@ -51,15 +52,6 @@ static struct sse *sse_of(struct hg_session *base)
 static const struct hg_config *config_of(const struct sse *s)
 {
     return s->base.worker->config;
-}
-
-static void write_detail(struct hg_writer *w, enum hg_status status, struct hg_bytes reason)
-{
-    hg_writer_str(w, hg_status_text(status));
-    if (reason.n > 0 && !hg_bytes_eq(reason, hg_bytes_str(hg_status_text(status)))) {
-        hg_writer_str(w, ": ");
-        hg_writer_bytes(w, reason);
-    }
 }
 
 /* ---- The stream ---------------------------------------------------------------------------- */
@@ -112,7 +104,7 @@ static void refuse(struct sse *s, enum hg_status status, struct hg_bytes reason)
     struct hg_writer w = {0};
     if (!s->has_begun) {
         s->has_begun = true;
-        write_detail(&detail, status, reason);
+        hg_http_publish_detail(status, reason, &detail);
         hg_http_write_problem(&body, info->http, hg_writer_view(&detail), info->name);
         hg_http_write_status(&w, info->http, hg_clock_wall_ms());
         hg_http_write_field(&w, "Content-Type", HG_BYTES("application/problem+json"));
@@ -454,19 +446,6 @@ static bool accepts_events(const struct hg_http_head *head)
     return is_fine;
 }
 
-static void refuse_request(struct hg_http_request *req, enum hg_status status, const char *why)
-{
-    const struct hg_status_info *info = hg_status_info(status);
-    struct hg_http_answer answer = {.status = info->http};
-    struct hg_writer detail = {0};
-    if (answer.status == 429 || answer.status == 503) {
-        answer.retry_after_s = HG_HTTP_RETRY_AFTER_S;
-    }
-    write_detail(&detail, status, hg_bytes_str(why));
-    hg_http_refuse(req, &answer, hg_writer_view(&detail), info->name);
-    hg_writer_close(&detail);
-}
-
 /* What a GET would be told at once, without a subscription. */
 static void ignore_plan(void *ctx, const struct hg_binding_plan *plan)
 {
@@ -491,7 +470,7 @@ static void answer_head(struct hg_http_request *req, const struct wanted *wanted
                                                   NULL, &why);
     }
     if (status != HG_OK) {
-        refuse_request(req, status, why);
+        hg_http_publish_refuse(req, status, hg_bytes_str(why));
         return;
     }
     hg_http_answer(req, &(struct hg_http_answer){.status = 200,
@@ -526,7 +505,8 @@ static void subscribe(struct hg_http_request *req, const struct wanted *wanted)
     struct hg_bytes filters = hg_writer_view(&wanted->filters);
     const char *why = NULL;
     if (wanted->filters_n > req->session->worker->config->max_subscriptions) {
-        refuse_request(req, HG_TOO_MANY, "more filters than [limits] max_subscriptions");
+        hg_http_publish_refuse(req, HG_TOO_MANY,
+                               hg_bytes_str("more filters than [limits] max_subscriptions"));
         return;
     }
     struct sse *s = make(req, wanted);
@@ -539,7 +519,7 @@ static void subscribe(struct hg_http_request *req, const struct wanted *wanted)
         if (s != NULL) {
             free_sse(s);
         }
-        refuse_request(req, status, why);
+        hg_http_publish_refuse(req, status, hg_bytes_str(why));
         return;
     }
     s->waiting_n = s->subs_n;
@@ -561,11 +541,11 @@ bool hg_http_subscribe(struct hg_http_request *req)
     } else if (why != NULL) {
         hg_http_refuse(req, &(struct hg_http_answer){.status = 400}, hg_bytes_str(why), NULL);
     } else if ((why = read_path(&wanted, hg_bytes_skip(head->path, sizeof(TOPICS) - 1))) != NULL) {
-        refuse_request(req, HG_BAD_FILTER, why);
+        hg_http_publish_refuse(req, HG_BAD_FILTER, hg_bytes_str(why));
     } else if (wanted.filters.failed) {
-        refuse_request(req, HG_NO_MEMORY, NULL);
+        hg_http_publish_refuse(req, HG_NO_MEMORY, HG_BYTES(""));
     } else if (wanted.is_retained && !hg_state_is_enabled(req->session->worker->gateway)) {
-        refuse_request(req, HG_NO_RETAIN, NULL);
+        hg_http_publish_refuse(req, HG_NO_RETAIN, HG_BYTES(""));
     } else if (head->method == HG_HTTP_HEAD) {
         answer_head(req, &wanted);
     } else {
