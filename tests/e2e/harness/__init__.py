@@ -7,9 +7,10 @@ from .controls import Controls
 from .gateway import Gateway, headgate
 from .peer import MqttConformance, Peer, conforms
 from .proxy import Proxy
+from .stomp_peer import StompConformance, StompPeer
 from .swarm import Swarm
 from .wait import Mailbox, eventually
 
-__all__ = ["E2E", "browser", "Consumer", "Controls", "Gateway", "Mailbox", "MosquittoSub", "Mqtt", "Mqtt5", "MqttConformance", "Peer",
-           "Proxy", "Stomp", "Swarm", "WebSocket", "conforms", "eventually", "headgate", "http", "mosquitto_pub", "mqtt5", "raw", "sessions",
-           "wire"]
+__all__ = ["E2E", "browser", "Consumer", "Controls", "Gateway", "Mailbox", "MosquittoSub", "Mqtt", "Mqtt5", "MqttConformance",
+           "Peer", "Proxy", "Stomp", "StompConformance", "StompPeer", "Swarm", "WebSocket", "conforms", "eventually",
+           "headgate", "http", "mosquitto_pub", "mqtt5", "raw", "sessions", "wire"]
