@@ -20,7 +20,7 @@ class Transactions(StompConformance):
             peer = self.peer(version)
             peer.asked("BEGIN", transaction="t")
             for i in range(3):
-                peer.send(self.destination, b"%d" % i, transaction="t")
+                peer.frame("SEND", b"%d" % i, destination=self.destination, transaction="t")
             peer.send(self.destination, b"outside", persistent="true")
             self.assertEqual(self.beside.channel.basic_get(self.queue, auto_ack=True)[2], b"outside")
             peer.asked("COMMIT", transaction="t")
@@ -38,14 +38,21 @@ class Transactions(StompConformance):
             peer.asked("COMMIT", transaction="t")
             self.assertEqual(self.ready(), 20 * n)
 
+    @conforms(stomp="receipt-1", plugin="transactions-send-receipt")
+    def test_a_send_in_a_transaction_is_receipted_at_once(self):
+        peer = self.peer()
+        peer.asked("BEGIN", transaction="t")
+        peer.asked("SEND", b"x", destination=self.destination, transaction="t")
+        self.assertEqual(self.ready(), 0)
+
     @conforms(stomp="begin-3", plugin="transactions")
     def test_what_is_aborted_is_not_sent(self):
         peer = self.peer()
         peer.asked("BEGIN", transaction="t")
-        peer.send(self.destination, b"no", transaction="t")
+        peer.frame("SEND", b"no", destination=self.destination, transaction="t")
         peer.asked("ABORT", transaction="t")
         peer.asked("BEGIN", transaction="t")
-        peer.send(self.destination, b"yes", transaction="t")
+        peer.frame("SEND", b"yes", destination=self.destination, transaction="t")
         peer.asked("COMMIT", transaction="t")
         eventually(self.ready, self.limit_s)
         self.assertEqual((self.ready(), self.beside.channel.basic_get(self.queue, auto_ack=True)[2]), (1, b"yes"))
@@ -56,7 +63,7 @@ class Transactions(StompConformance):
             with self.subTest(end):
                 peer = self.peer()
                 peer.asked("BEGIN", transaction="t")
-                peer.send(self.destination, b"no", transaction="t")
+                peer.frame("SEND", b"no", destination=self.destination, transaction="t")
                 getattr(peer, end)()
                 self.peer().send(self.destination, b"yes", persistent="true")
                 self.assertEqual(self.beside.channel.basic_get(self.queue, auto_ack=True)[2], b"yes")
@@ -68,7 +75,7 @@ class Transactions(StompConformance):
         for name in ("one", "two"):
             peer.asked("BEGIN", transaction=name)
         for name in ("one", "two", "one", "two"):
-            peer.send(self.destination, name.encode(), transaction=name)
+            peer.frame("SEND", name.encode(), destination=self.destination, transaction=name)
         peer.asked("COMMIT", transaction="two")
         peer.asked("ABORT", transaction="one")
         eventually(lambda: self.ready() == 2, self.limit_s)
