@@ -29,9 +29,16 @@ class Transactions(StompConformance):
         self.each_version(check)
 
     @conforms(stomp="begin-3", plugin="transactions-receipt")
-    def test_the_receipt_of_commit_comes_when_rabbitmq_has_it_all(self):
+    def test_the_receipt_of_commit_comes_when_rabbitmq_has_taken_it_all(self):
+        peer, full = self.peer(), self.name("full")
+        self.beside.channel.queue_declare(full, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+        peer.asked("BEGIN", transaction="t")
+        for _ in range(3):
+            peer.frame("SEND", b"x", destination=f"/amq/queue/{full}", transaction="t", persistent="true")
+        peer.frame("COMMIT", transaction="t", receipt="commit")
+        self.assertEqual(peer.error()["receipt-id"], "commit")
         peer = self.peer()
-        for n in range(1, 6):
+        for n in range(1, 4):
             peer.asked("BEGIN", transaction="t")
             for _ in range(20):
                 peer.frame("SEND", b"x", destination=self.destination, transaction="t", persistent="true")
