@@ -113,6 +113,8 @@ static const struct metric worker_metrics[] = {
     {"net_accepted",      "counter", "Connections accepted",                              AT_NET(accepted)},
     {"net_accept_errors", "counter", "Connections that could not be accepted",            AT_NET(accept_errors)},
     {"net_refused",       "counter", "Connections closed at once: listener's limit",      AT_NET(refused_limit)},
+    {"net_tls_handshakes", "counter", "TLS handshakes that succeeded",                    AT_NET(tls_handshakes)},
+    {"net_tls_failures",  "counter", "TLS handshakes and connections that failed",        AT_NET(tls_failures)},
     /* clang-format on */
 };
 
