@@ -526,10 +526,10 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
     hg_list_add_last(&f->queues, &q->link);
     begin_call(f, "open ");
     log_text(f, options->name);
-    hg_writer_printf(&f->calls, " prefetch=%u%s%s%s%s%s", options->prefetch,
+    hg_writer_printf(&f->calls, " prefetch=%u%s%s%s%s%s%s", options->prefetch,
                      options->is_fresh ? " fresh" : "", options->is_exclusive ? " exclusive" : "",
                      options->must_exist ? " existing" : "", options->is_whole ? " whole" : "",
-                     options->is_by_name ? " by-name" : "");
+                     options->is_by_name ? " by-name" : "", options->is_auto ? " auto" : "");
     log_field(f, "filter", options->filter);
     const struct hg_properties arguments = {.headers = options->arguments,
                                             .headers_n = options->arguments_n};
@@ -1112,6 +1112,7 @@ void core_open(struct core_fake *f)
         .stomp_connect_timeout_ms = 10000,
         .stomp_queue_expires_ms = 60000,
         .stomp_max_transactions = 16,
+        .stomp_max_temp_queues = 64,
         .stomp_max_transaction_frames = 10000,
         .stomp_transaction_buffer_bytes = 32 << 20,
         .prefetch = 1024,

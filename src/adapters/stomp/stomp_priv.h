@@ -95,6 +95,9 @@ void hg_stomp_settled(struct hg_session *base, uint64_t id, enum hg_status outco
                       struct hg_bytes reason);
 void hg_stomp_declared(struct hg_session *base, uint64_t id, enum hg_status outcome,
                        struct hg_bytes reason);
+/* HELD until the queue that the frame needs is there, or FAILED. */
+enum hg_stomp_verdict hg_stomp_await_queue(struct hg_stomp_session *s, struct hg_stomp_failure *f);
+void hg_stomp_queue_came(struct hg_stomp_session *s);
 /* When a declaration has taken too long; UINT64_MAX: none is under way. */
 uint64_t hg_stomp_declare_due_ms(const struct hg_stomp_session *s);
 void hg_stomp_free_publishes(struct hg_stomp_session *s);

@@ -11,8 +11,8 @@ struct hg_stomp_receipt {
     struct hg_list link;  /* in the order of the publishes */
     uint64_t first, next; /* publishes first … next - 1 are its own */
     uint64_t left_n;      /* of these, without an outcome */
-    bool is_open;  /* further publishes will be its own */
-    bool is_stale; /* an answer in the transaction had no effect */
+    bool is_open;         /* further publishes will be its own */
+    bool is_stale;        /* an answer in the transaction had no effect */
     uint16_t n;
     uint8_t text[]; /* of the header receipt; empty: the client wants none */
 };

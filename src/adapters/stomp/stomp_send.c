@@ -4,6 +4,7 @@
 #include "adapters/stomp/stomp_priv.h"
 #include "adapters/stomp/stomp_queue.h"
 #include "adapters/stomp/stomp_receipt.h"
+#include "adapters/stomp/stomp_sub.h"
 #include "adapters/stomp/stomp_tx.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -100,6 +101,37 @@ static bool is_declared(const struct hg_stomp_queues *q, struct hg_bytes name)
     return false;
 }
 
+static struct hg_stomp_queues *queues_of(struct hg_stomp_session *s)
+{
+    if (s->queues == NULL) {
+        s->queues = hg_zalloc(sizeof(*s->queues));
+    }
+    return s->queues;
+}
+
+enum hg_stomp_verdict hg_stomp_await_queue(struct hg_stomp_session *s, struct hg_stomp_failure *f)
+{
+    struct hg_stomp_queues *q = queues_of(s);
+    if (q == NULL) {
+        return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
+    }
+    q->is_waiting = true;
+    q->since_ms = hg_clock_ms();
+    hg_stomp_rearm(s);
+    hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
+    return HG_STOMP_HELD;
+}
+
+void hg_stomp_queue_came(struct hg_stomp_session *s)
+{
+    if (s->queues == NULL) {
+        return; /* there was no memory to wait, and the connection ends */
+    }
+    s->queues->is_waiting = false;
+    hg_stomp_rearm(s);
+    hg_conn_release(s->base.conn, HG_HOLD_SESSION); /* the frame comes again */
+}
+
 static enum hg_stomp_verdict declare(struct hg_stomp_session *s, const struct hg_stomp_frame *frame,
                                      struct hg_bytes name, struct hg_stomp_failure *f)
 {
@@ -108,12 +140,9 @@ static enum hg_stomp_verdict declare(struct hg_stomp_session *s, const struct hg
     if (hg_stomp_queue_read(frame, &queue, &why) != HG_OK) {
         return hg_stomp_fails(f, HG_BAD_PROPERTY, why);
     }
-    struct hg_stomp_queues *q = s->queues;
+    struct hg_stomp_queues *q = queues_of(s);
     if (q == NULL) {
-        q = s->queues = hg_zalloc(sizeof(*q));
-        if (q == NULL) {
-            return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
-        }
+        return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
     }
     if (q->outcome != HG_OK && names(q->asked_own, name)) {
         f->reason = hg_bytes(q->reason, q->reason_n);
@@ -130,11 +159,7 @@ static enum hg_stomp_verdict declare(struct hg_stomp_session *s, const struct hg
     if (status != HG_OK) {
         return hg_stomp_fails(f, status, "the queue cannot be declared");
     }
-    q->is_waiting = true;
-    q->since_ms = hg_clock_ms();
-    hg_stomp_rearm(s);
-    hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
-    return HG_STOMP_HELD;
+    return hg_stomp_await_queue(s, f);
 }
 
 void hg_stomp_declared(struct hg_session *base, uint64_t id, enum hg_status outcome,
@@ -143,7 +168,6 @@ void hg_stomp_declared(struct hg_session *base, uint64_t id, enum hg_status outc
     struct hg_stomp_session *s = hg_stomp_session_of(base);
     struct hg_stomp_queues *q = s->queues;
     (void)id; /* there is one at a time */
-    q->is_waiting = false;
     q->outcome = outcome;
     if (outcome == HG_OK) {
         hg_free(q->names_own[q->next]);
@@ -154,8 +178,7 @@ void hg_stomp_declared(struct hg_session *base, uint64_t id, enum hg_status outc
         q->reason_n = (uint8_t)(reason.n < REASON_MAX_BYTES ? reason.n : REASON_MAX_BYTES);
         memcpy(q->reason, reason.p, q->reason_n);
     }
-    hg_stomp_rearm(s);
-    hg_conn_release(base->conn, HG_HOLD_SESSION); /* the SEND comes again */
+    hg_stomp_queue_came(s);
 }
 
 uint64_t hg_stomp_declare_due_ms(const struct hg_stomp_session *s)
@@ -238,16 +261,19 @@ static enum hg_stomp_verdict use(struct hg_stomp_session *s, const struct hg_sto
         f->detail = why;
         return hg_stomp_fails(f, status, "the destination cannot be read");
     }
-    if (takes_rabbitmq &&
-        hg_bytes_starts(hg_stomp_get(frame, "reply-to"), HG_BYTES("/temp-queue/"))) {
-        return hg_stomp_fails(f, HG_BAD_PROPERTY,
-                              "a reply-to of /temp-queue is not served by this version");
+    char room[HG_STOMP_OWN_NAME_MAX];
+    struct hg_bytes reply_to;
+    enum hg_stomp_verdict verdict =
+        hg_stomp_reply_queue(s, hg_stomp_get(frame, "reply-to"), room, &reply_to, f);
+    if (verdict != HG_STOMP_USED) {
+        return verdict;
     }
     if (dest.kind == HG_STOMP_DEST_QUEUE && !is_declared(s->queues, dest.key)) {
         return declare(s, frame, dest.key, f);
     }
     struct hg_stomp_properties properties;
     status = hg_stomp_properties_read(frame, &properties, &why);
+    properties.amqp.reply_to = reply_to;
     const struct hg_publish_args args = {
         .address = dest.address,
         .exchange = dest.exchange,
@@ -263,9 +289,9 @@ static enum hg_stomp_verdict use(struct hg_stomp_session *s, const struct hg_sto
         .is_retained = hg_bytes_eq(hg_stomp_get(frame, "retain"), HG_BYTES("true")),
         .wants_outcome = true, /* also without a receipt: DISCONNECT waits for it */
     };
-    enum hg_stomp_verdict verdict = status != HG_OK   ? hg_stomp_fails(f, status, why)
-                                    : is_checked_only ? check(s, &args, f)
-                                                      : publish(s, &args, commit, f);
+    verdict = status != HG_OK   ? hg_stomp_fails(f, status, why)
+              : is_checked_only ? check(s, &args, f)
+                                : publish(s, &args, commit, f);
     hg_stomp_properties_close(&properties);
     return verdict;
 }

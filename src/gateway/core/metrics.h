@@ -42,6 +42,7 @@
 #define HG_STOMP_METRICS(X) \
     X(stomp_transactions,       gauge,   "Transactions begun and not ended") \
     X(stomp_transaction_bytes,  gauge,   "Bytes of frames that wait in transactions") \
+    X(stomp_temp_queues,        gauge,   "Queues for answers, of SENDs with a reply-to of /temp-queue") \
     X(stomp_commits,            counter, "Transactions committed") \
     X(stomp_aborts,             counter, "Transactions aborted, or abandoned with their connection")
 

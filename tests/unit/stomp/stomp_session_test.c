@@ -164,9 +164,6 @@ static const struct core_script scripts[] = {
         {EXPECT_LIKE, "ERROR\nmessage:the destination cannot be read\n…"
                       ": it has more parts than one: a slash inside it is written %2F\n…^@"},
         {CLOSED, "BAD_ADDRESS"}}},
-    {"an answer to a temporary queue is refused, not lost", by_hand, {
-        OPENED, {SEND_TEXT, "SEND\ndestination:/a\nreply-to:/temp-queue/x\n\n^@"},
-        ERROR_END("a reply-to of /temp-queue is not served by this version", "BAD_PROPERTY")}},
 
     /* ---- SUBSCRIBE, MESSAGE, UNSUBSCRIBE ---- */
     {"a subscription is receipted once it is live", by_hand, {
@@ -434,18 +431,6 @@ static void every_conversation_goes_as_written_at_every_split(void **state)
 }
 
 /* ---- What scripts cannot say ---- */
-
-static void feed_text(struct core_fake *f, const char *text)
-{
-    char room[512];
-    size_t n = 0;
-    for (; *text != '\0'; text++) {
-        bool is_nul = text[0] == '^' && text[1] == '@';
-        room[n++] = is_nul ? '\0' : text[0];
-        text += is_nul;
-    }
-    core_feed(f, hg_bytes(room, n));
-}
 
 static void open_connected(struct core_fake *f, const char *subprotocol)
 {

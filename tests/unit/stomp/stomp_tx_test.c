@@ -176,18 +176,6 @@ static void every_transaction_goes_as_written_at_every_split(void **state)
     }
 }
 
-static void feed_text(struct core_fake *f, const char *text)
-{
-    char room[512];
-    size_t n = 0;
-    for (; *text != '\0'; text++) {
-        bool is_nul = text[0] == '^' && text[1] == '@';
-        room[n++] = is_nul ? '\0' : text[0];
-        text += is_nul;
-    }
-    core_feed(f, hg_bytes(room, n));
-}
-
 static void open_connected(struct core_fake *f)
 {
     core_open(f);

@@ -35,4 +35,17 @@
         FORGET, ""                                                      \
     }
 
+/* ^@ is a NUL, as in a script. */
+static inline void feed_text(struct core_fake *f, const char *text)
+{
+    char room[512];
+    size_t n = 0;
+    for (; *text != '\0'; text++) {
+        bool is_nul = text[0] == '^' && text[1] == '@';
+        room[n++] = is_nul ? '\0' : text[0];
+        text += is_nul;
+    }
+    core_feed(f, hg_bytes(room, n));
+}
+
 #endif
