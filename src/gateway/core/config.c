@@ -199,6 +199,10 @@ static const struct hg_config_field stomp_fields[] = {
     {.key = "max_headers",           .kind = HG_READ_NUMBER,   CONFIG(stomp_max_headers), .preset = "100", .min = 8, .max = 10000},
     {.key = "heartbeat",             .kind = HG_READ_DURATION, CONFIG(stomp_heartbeat_ms), .preset = "10s", .max = MS_PER_HOUR},
     {.key = "queue_expires",         .kind = HG_READ_DURATION, CONFIG(stomp_queue_expires_ms), .preset = "1m", .min = 1000, .max = 49 * 24 * MS_PER_HOUR},
+    {.key = "max_transactions",      .kind = HG_READ_NUMBER,   CONFIG(stomp_max_transactions), .preset = "16", .max = 10000},
+    {.key = "max_transaction_frames", .kind = HG_READ_NUMBER,  CONFIG(stomp_max_transaction_frames), .preset = "10000", .min = 1, .max = 1000000},
+    {.key = "transaction_buffer",    .kind = HG_READ_SIZE,     CONFIG(stomp_transaction_buffer_bytes), .preset = "32MiB", .min = KIB, .max = GIB},
+    {.key = "max_temp_queues",       .kind = HG_READ_NUMBER,   CONFIG(stomp_max_temp_queues), .preset = "64", .max = 10000},
     {.key = "connect_timeout",       .kind = HG_READ_DURATION, CONFIG(stomp_connect_timeout_ms), .preset = "10s", .min = 100, .max = MS_PER_HOUR},
     {.key = NULL},
 };

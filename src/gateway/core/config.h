@@ -114,6 +114,10 @@ struct hg_config {
     uint64_t stomp_heartbeat_ms; /* what the server offers; 0: none */
     uint64_t stomp_connect_timeout_ms;
     uint64_t stomp_queue_expires_ms; /* x-expires of a subscription's own queue */
+    /* per connection, over all its transactions */
+    uint32_t stomp_max_transactions, stomp_max_transaction_frames;
+    uint64_t stomp_transaction_buffer_bytes;
+    uint32_t stomp_max_temp_queues; /* per connection */
     /* [http] */
     uint64_t http_max_body_bytes, http_max_header_bytes, http_max_url_bytes;
     uint64_t http_idle_timeout_ms, http_request_timeout_ms, http_publish_timeout_ms;
