@@ -95,6 +95,7 @@ if (args.inNode) {
   process.exit(0);
 } else {
   await withPage(async (page) => {
+    await page.goto(new URL("/", args.url.replace("ws:", "http:")).href); // whatever is there: a page of this host's
     await page.addScriptTag({ path: library });
     return page.evaluate(`(${talk})(${args.isWebstomp ? "webstomp" : "StompJs"}, ${JSON.stringify(args)})`);
   });

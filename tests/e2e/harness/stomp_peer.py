@@ -10,6 +10,7 @@ import re
 import socket
 import struct
 import tomllib
+import unittest
 
 from . import broker, wire
 from .case import E2E
@@ -273,6 +274,8 @@ class StompConformance(E2E):
 
     @classmethod
     def setUpClass(cls):
+        if broker.STOMP == "plugin" and not cls.also_against_plugin:
+            raise unittest.SkipTest("not for the plugin")
         super().setUpClass()
         if broker.STOMP == "plugin":
             cls.addresses = cls.broker.addresses
