@@ -44,7 +44,7 @@ class Connect(StompConformance):
     def test_a_connection_that_is_refused_is_closed(self):
         for headers in ({"accept_version": "9.9"}, {"heart_beat": "often"}, {"heart_beat": "1,2,3"}, {"heart_beat": "-1,0"}):
             with self.subTest(headers):
-                peer = self.connect(**headers)
+                peer = self.connect(**{"accept_version": "1.2", **headers})
                 self.assertTrue(peer.error()["message"])
 
     @conforms(stomp="connect-5 connect-1", plugin="error-known")
@@ -115,6 +115,10 @@ class HeartBeats(StompConformance):
             before = other.beats
             self.assertEqual(other.fence(), [])
             self.assertEqual(other.beats - before, 0)
+
+    @conforms(stomp="heart-1", plugin="heart-beats")
+    def test_what_is_no_pair_of_numbers_is_an_error(self):
+        self.peer(first=b"CONNECT\naccept-version:1.2\nhost:/\nheart-beat:often\n\n\0").take("ERROR")
 
     @conforms(stomp="heart-4", plugin="heart-beats")
     def test_beats_come_in_time(self):

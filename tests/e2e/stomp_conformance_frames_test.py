@@ -148,6 +148,10 @@ class Frames(StompConformance):
             self.assertEqual(self.echo(self.peer(version), "destination:{}\na: b \nc:   ")["a"], " b ")
         self.each_version(check, ("1.1", "1.2"))
 
+    @conforms(plugin="blanks-1.0")
+    def test_a_blank_behind_a_colon_of_1_0_is_not_the_values(self):
+        self.assertEqual(self.echo(self.peer("1.0"), "destination: {}\na: b")["a"], "b")
+
     @conforms(stomp="repeat-1", plugin="frames")
     def test_of_repeated_headers_the_first_counts(self):
         def check(version):
