@@ -30,8 +30,8 @@ class Connect(StompConformance):
 
     @conforms(stomp="version-1 version-2", plugin="versions")
     def test_the_highest_version_that_both_speak_is_used(self):
-        for accepts, version in {None: "1.0", "1.0": "1.0", "1.0,1.1": "1.1", "1.0,1.1,1.2": "1.2", "1.2,1.1,1.0": "1.2", "1.1,1.3,2.0": "1.1",
-                                 "1.2": "1.2"}.items():
+        for accepts, version in {None: "1.0", "1.0": "1.0", "1.2": "1.2", "1.0,1.1": "1.1", "1.0,1.1,1.2": "1.2", "1.2,1.1,1.0": "1.2",
+                                 "1.1,1.3,2.0": "1.1"}.items():
             with self.subTest(accepts):
                 self.assertEqual(self.connect(accept_version=accepts).next("CONNECTED")["version"], version)
 

@@ -43,7 +43,8 @@ class Destinations(StompConformance):
         key = self.name()
         for subscription, pattern in (("star", f"{key}.*.c"), ("hash", f"{key}.#"), ("exact", f"{key}.b.c")):
             peer.subscribe(f"/topic/{pattern}", subscription)
-        for sent, expected in ((f"{key}.b.c", {"star", "hash", "exact"}), (key, {"hash"}), (f"{key}.b.c.d", {"hash"}), (f"{key}.x.c", {"star", "hash"})):
+        for sent, expected in ((f"{key}.b.c", {"star", "hash", "exact"}), (f"{key}.x.c", {"star", "hash"}), (f"{key}.b.c.d", {"hash"}),
+                               (key, {"hash"})):
             peer.send(f"/topic/{sent}", sent.encode())
             self.assertEqual({peer.take("MESSAGE", destination=f"/topic/{sent}")["subscription"] for _ in expected}, expected)
         self.assertEqual(peer.fence(), [])
@@ -61,7 +62,8 @@ class Destinations(StompConformance):
     def test_exchange_is_any_exchange_and_key(self):
         peer = self.peer()
         key = self.name()
-        for destination in (f"/exchange/amq.direct/{key}", f"/exchange/amq.fanout/{key}", "/exchange/amq.fanout", f"/exchange/amq.headers/{key}"):
+        for destination in (f"/exchange/amq.direct/{key}", f"/exchange/amq.fanout/{key}", "/exchange/amq.fanout",
+                            f"/exchange/amq.headers/{key}"):
             with self.subTest(destination):
                 _, _, exchange, *rest = destination.split("/")
                 self.beside.bind(exchange, "".join(rest))

@@ -5,10 +5,12 @@ import unittest
 from harness import Consumer, StompConformance, conforms
 
 # STOMP header: (AMQP property, value as STOMP has it, as AMQP has it)
-PROPERTIES = {"content-type": ("content_type", "text/x-y", "text/x-y"), "content-encoding": ("content_encoding", "gzip", "gzip"),
-              "priority": ("priority", "3", 3), "correlation-id": ("correlation_id", "c-1", "c-1"),
-              "expiration": ("expiration", "600000", "600000"), "amqp-message-id": ("message_id", "m-1", "m-1"),
-              "timestamp": ("timestamp", "1700000000", 1700000000), "type": ("type", "t", "t"), "app-id": ("app_id", "app", "app"), "persistent": ("delivery_mode", "true", 2)}
+PROPERTIES = {
+    "content-type": ("content_type", "text/x-y", "text/x-y"), "content-encoding": ("content_encoding", "gzip", "gzip"),
+    "priority": ("priority", "3", 3), "correlation-id": ("correlation_id", "c-1", "c-1"), "expiration": ("expiration", "600000", "600000"),
+    "amqp-message-id": ("message_id", "m-1", "m-1"), "timestamp": ("timestamp", "1700000000", 1700000000), "type": ("type", "t", "t"),
+    "app-id": ("app_id", "app", "app"), "persistent": ("delivery_mode", "true", 2),
+}
 
 
 class Messages(StompConformance):

@@ -28,8 +28,8 @@ class Killed(E2E):
 
     def hold(self, destination, ack):
         """A process with HELD_N unacknowledged messages."""
-        command = [sys.executable, "-c", HOLDER, str(pathlib.Path(__file__).parent), str(self.gw.port("stomp")), destination, ack, str(HELD_N)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        arguments = [pathlib.Path(__file__).parent, self.gw.port("stomp"), destination, ack, HELD_N]
+        process = subprocess.Popen([sys.executable, "-c", HOLDER, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.addCleanup(process.stdin.close)
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.wait)

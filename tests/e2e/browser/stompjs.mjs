@@ -35,7 +35,8 @@ async function talk(library, { url, host, topic, queue, own, isWebstomp, withBin
           act(receipt);
         }),
         subscribe: (destination, headers) => client.subscribe(destination, onMessage, headers),
-        send: (destination, body, headers) => client.publish({ destination, headers, ...(typeof body === "string" ? { body } : { binaryBody: body }) }),
+        send: (destination, body, headers) => client.publish(
+          { destination, headers, ...(typeof body === "string" ? { body } : { binaryBody: body }) }),
         client,
         leave: () => client.deactivate(),
       };

@@ -16,7 +16,7 @@ _running = []
 
 
 def shared():
-    """Started by whoever asks first; stop_shared ends it. Where it has its plugin, `addresses` are its listeners', by the gateway's names."""
+    """Started by whoever asks first; stop_shared ends it. With its own plugin, `addresses` are that's, by the names of the gateway's."""
     if not _running:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="headgate-rabbitmq-"))
         plugins, settings, addresses = ["rabbitmq_consistent_hash_exchange"], [], {}
