@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The beginning and the end of a STOMP session: versions, virtual hosts, heart-beats, DISCONNECT."""
+import socket
 import time
 import unittest
 
@@ -91,7 +92,8 @@ class Connect(StompConformance):
         beside.queue = queue
         peer = self.peer()
         peer.send_raw(b"".join(peer.encode("SEND", b"%d" % i, destination=f"/amq/queue/{queue}") for i in range(20)))
-        peer.close()
+        peer.wire.socket.shutdown(socket.SHUT_WR)
+        peer.end()
         self.assertEqual([body for _, _, body in beside.take_n(20)], [b"%d" % i for i in range(20)])
 
 
@@ -126,7 +128,7 @@ class HeartBeats(StompConformance):
         peer.read_beats()
         started = time.monotonic()
         peer.read_beats()
-        self.assertLess(time.monotonic() - started, 2 * EVERY_MS / 1000 + 2)  # a busy machine
+        self.assertLess(time.monotonic() - started, 2 * EVERY_MS / 1000 + 5)  # the machine may be busy
 
     @conforms(stomp="heart-5 error-1", plugin="heart-beats-silent")
     def test_a_client_that_breaks_its_word_is_told_and_closed(self):

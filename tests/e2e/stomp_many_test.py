@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """STOMP in numbers: a client that is killed with a thousand messages in its hands, and two thousand pages that look at one topic."""
 import pathlib
+import resource
 import subprocess
 import sys
 import unittest
@@ -72,6 +73,8 @@ class Pages(E2E):
         return self.open(StompPeer(self.gw.addresses["web"], first=self.CONNECT, path="/ws"))
 
     def test_two_thousand_subscribers_cost_rabbitmq_a_binding_a_worker(self):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self.gw = self.gateway(workers=2)
         pages = [self.page() for _ in range(PAGES_N)]
         for page in pages:
