@@ -24,6 +24,13 @@ class Destinations(StompConformance):
             self.assertEqual(e.reply_code, 404)
             return False
 
+    def assert_declared(self, queue, **options):
+        """That it is there, and such a queue: RabbitMQ refuses another."""
+        try:
+            self.beside.connection.channel().queue_declare(queue, durable=True, **options)
+        except pika.exceptions.ChannelClosedByBroker as e:
+            raise AssertionError(e.reply_text) from e
+
     @conforms(plugin="dest-topic")
     def test_topic_is_a_key_of_amq_topic(self):
         peer = self.peer()
@@ -114,7 +121,7 @@ class Destinations(StompConformance):
         peer, queue = self.peer(), self.name("q")
         peer.subscribe(f"/queue/{queue}")
         peer.leave()
-        self.beside.channel.queue_declare(queue, durable=True)
+        self.assert_declared(queue)
 
     @conforms(plugin="dest-queue-once")
     def test_queue_is_declared_once_a_session(self):
@@ -146,15 +153,22 @@ class Destinations(StompConformance):
                 peer, queue = self.peer(), self.name("q")
                 id_header = {"id": "0"} if command == "SUBSCRIBE" else {}
                 peer.asked(command, body, destination=f"/queue/{queue}", **id_header, **ARGUMENTS)
-                self.beside.channel.queue_declare(queue, durable=True, arguments=ARGUMENTS)  # refused if it had others
+                self.assert_declared(queue, arguments=ARGUMENTS)
 
     @conforms(plugin="queue-type")
     def test_x_queue_type_makes_a_quorum_queue(self):
         peer, queue = self.peer(), self.name("q")
         peer.subscribe(f"/queue/{queue}", **{"x-queue-type": "quorum"})
-        self.beside.channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+        self.assert_declared(queue, arguments={"x-queue-type": "quorum"})
         peer.send(f"/queue/{queue}", b"x", **{"x-queue-type": "quorum"})
         self.assertEqual(peer.message().body, b"x")
+
+    @conforms(plugin="queue-stream-arguments")
+    def test_a_stream_has_arguments_of_its_own(self):
+        peer, stream = self.peer(), self.name("stream")
+        arguments = {"x-queue-type": "stream", "x-max-age": "1h", "x-stream-max-segment-size-bytes": 1000000}
+        peer.send(f"/queue/{stream}", b"x", **arguments)
+        self.assert_declared(stream, arguments=arguments)
 
     @conforms(plugin="queue-invalid")
     def test_an_argument_that_cannot_be_is_an_error(self):

@@ -143,6 +143,13 @@ class Subscriptions(StompConformance):
         self.assertEqual(peer.fence(), [])
         peer.answer("ACK", messages[0])
 
+    @conforms(plugin="prefetch-zero")
+    def test_a_prefetch_count_of_0_is_none(self):
+        self.fill(100)
+        peer = self.subscriber(ack="client", **{"prefetch-count": "0"})
+        messages = [peer.message() for _ in range(100)]
+        peer.answer("ACK", messages[-1])
+
     @conforms(plugin="prefetch-unlimited")
     def test_without_prefetch_count_there_is_a_limit(self):
         self.fill(100)
