@@ -93,16 +93,6 @@ class Queues(StompConformance):
         peer.leave()
         eventually(lambda: not self.is_there(queue), self.limit_s)
 
-    @conforms(plugin="queue-priority")
-    def test_x_priority_is_served_first(self):
-        queue = self.beside.channel.queue_declare(self.name("q")).method.queue
-        low, high = self.peer(), self.peer()
-        low.subscribe(f"/amq/queue/{queue}", "low")
-        high.subscribe(f"/amq/queue/{queue}", "high", **{"x-priority": "10"})
-        for i in range(5):
-            self.beside.channel.basic_publish("", queue, b"%d" % i)
-        self.assertEqual(high.bodies(5), [b"%d" % i for i in range(5)])
-
     @conforms(plugin="queue-stream")
     def test_a_stream_is_read_from_an_offset(self):
         stream = self.name("stream")
