@@ -18,7 +18,7 @@ from .clients import WebSocket, raw
 from .gateway import Gateway, config_text
 from .wait import LIMIT_S
 
-FAILURE_LIMIT_S = 2  # for what never comes
+FAILURE_LIMIT_S = 1  # for what never comes
 TABLE = pathlib.Path(__file__).resolve().parents[2] / "conformance" / "statements_plugin.toml"
 MAY_COME = {"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"}
 ESCAPES = {"1.0": {}, "1.1": {"n": "\n", "c": ":", "\\": "\\"}, "1.2": {"n": "\n", "c": ":", "\\": "\\", "r": "\r"}}
