@@ -54,7 +54,7 @@ class Service(E2E):
 
     @unittest.skipUnless(os.geteuid() == 0, "only root can become somebody else")
     def test_root_is_given_up_by_all_threads(self):
-        gw = self.gateway("", "--set", "gateway.user=nobody",
+        gw = self.gateway("", "--set", "gateway.run_as=nobody",
                           env={"ASAN_OPTIONS": "detect_leaks=0"})  # LeakSanitizer may not look into such a process
         gw.wait_log("root.dropped", user="nobody")
         nobody = str(pwd.getpwnam("nobody").pw_uid)
@@ -65,10 +65,10 @@ class Service(E2E):
         self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/a", b"x")[0], 202)
 
     def test_an_unknown_user_is_a_mistake(self):
-        file = self.config_file('[gateway]\nuser = "no such one"\n[[listener]]\nserve = "mqtt"\nbind = "127.0.0.1:0"\n')
+        file = self.config_file('[gateway]\nrun_as = "no such one"\n[[listener]]\nserve = "mqtt"\nbind = "127.0.0.1:0"\n')
         done = headgate("check", "-c", file)
         self.assertEqual(done.returncode, 1)
-        self.assertIn(f'{file}:2:8: user: there is no "no such one" here', done.stdout + done.stderr)
+        self.assertIn(f'{file}:2:10: run_as: there is no "no such one" here', done.stdout + done.stderr)
 
     def test_the_admin_listener_wants_its_token(self):
         token = "correct-horse-battery"

@@ -121,7 +121,7 @@ static void check_listener(struct hg_config_reader *r, const struct hg_config_no
     }
 }
 
-static void read_user(struct hg_config_reader *r, const struct hg_config_node *node, void *into)
+static void read_run_as(struct hg_config_reader *r, const struct hg_config_node *node, void *into)
 {
     struct hg_config *c = into;
     if (node == NULL || hg_config_read_kind(r, node, HG_CONFIG_STRING) == NULL) {
@@ -129,10 +129,10 @@ static void read_user(struct hg_config_reader *r, const struct hg_config_node *n
     }
     const struct passwd *user = getpwnam(node->u.string.p);
     if (user == NULL) {
-        hg_config_read_error(r, &node->at, "user: there is no \"%s\" here", node->u.string.p);
+        hg_config_read_error(r, &node->at, "run_as: there is no \"%s\" here", node->u.string.p);
         return;
     }
-    c->user = node->u.string.p;
+    c->run_as = node->u.string.p;
     c->user_id = user->pw_uid;
     c->group_id = user->pw_gid;
 }
@@ -156,7 +156,7 @@ static const struct hg_config_field gateway_fields[] = {
     {.key = "name",          .kind = HG_READ_OTHER,    .read = read_name},
     {.key = "workers",       .kind = HG_READ_NUMBER,   CONFIG(workers), .preset = "0", .max = 256},
     {.key = "log",           .kind = HG_READ_TABLE,    .fields = log_fields},
-    {.key = "user",          .kind = HG_READ_OTHER,    .read = read_user},
+    {.key = "run_as",        .kind = HG_READ_OTHER,    .read = read_run_as},
     {.key = "drain_timeout", .kind = HG_READ_DURATION, CONFIG(drain_timeout_ms), .preset = "20s", .max = MS_PER_HOUR},
     {.key = NULL},
 };

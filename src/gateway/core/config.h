@@ -63,7 +63,7 @@ struct hg_config {
     enum hg_log_level log_level;
     bool log_is_json;
     uint64_t drain_timeout_ms;
-    const char *user; /* who runs it once the listeners are open; NULL: whoever started it */
+    const char *run_as; /* who runs it once the listeners are open; NULL: whoever started it */
     unsigned user_id, group_id;
     /* [rabbitmq] */
     const struct hg_endpoint *endpoints;

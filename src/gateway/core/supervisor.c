@@ -207,15 +207,15 @@ static void on_watchdog(uv_timer_t *timer)
 static bool drop_root(const struct supervisor *s)
 {
     const struct hg_config *config = s->gateway.config;
-    if (config->user == NULL || config->user_id == geteuid()) {
+    if (config->run_as == NULL || config->user_id == geteuid()) {
         return true;
     }
-    if (initgroups(config->user, config->group_id) == 0 && setgid(config->group_id) == 0 &&
+    if (initgroups(config->run_as, config->group_id) == 0 && setgid(config->group_id) == 0 &&
         setuid(config->user_id) == 0) {
-        HG_LOG(s->gateway.log, HG_LOG_INFO, "root.dropped", HG_F_STR("user", config->user));
+        HG_LOG(s->gateway.log, HG_LOG_INFO, "root.dropped", HG_F_STR("user", config->run_as));
         return true;
     }
-    HG_LOG(s->gateway.log, HG_LOG_ERROR, "root.kept", HG_F_STR("user", config->user),
+    HG_LOG(s->gateway.log, HG_LOG_ERROR, "root.kept", HG_F_STR("user", config->run_as),
            HG_F_STR("reason", strerror(errno)));
     return false;
 }
