@@ -467,6 +467,19 @@ enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec
     return HG_OK;
 }
 
+enum hg_status hg_delete_queue(struct hg_session *s, struct hg_bytes name, uint64_t id)
+{
+    struct core_fake *f = core_of(s);
+    struct declare *d = calloc(1, sizeof(*d));
+    assert_non_null(d);
+    d->session = s;
+    d->id = id;
+    hg_list_add_last(&f->declares, &d->link);
+    begin_call(f, "delete ");
+    log_text(f, name);
+    return HG_OK;
+}
+
 void core_declared(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason)
 {
     struct declare *d = HG_LIST_ENTRY(nth(&f->declares, n), struct declare, link);
@@ -500,6 +513,14 @@ void hg_session_detach(struct hg_session *s)
 
 /* ---- core/queue.h ---- */
 
+static void log_arguments(struct core_fake *f, const char *whose, const struct hg_header *items,
+                          size_t n)
+{
+    const struct hg_properties arguments = {.headers = items, .headers_n = n};
+    hg_writer_str(&f->calls, n > 0 ? whose : "");
+    log_properties(f, arguments);
+}
+
 struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_options *options,
                                const struct hg_queue_ops *ops, void *ctx)
 {
@@ -511,14 +532,24 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
     hg_list_add_last(&f->queues, &q->link);
     begin_call(f, "open ");
     log_text(f, options->name);
-    hg_writer_printf(&f->calls, " prefetch=%u%s%s%s%s%s", options->prefetch,
-                     options->is_fresh ? " fresh" : "", options->is_exclusive ? " exclusive" : "",
-                     options->must_exist ? " existing" : "", options->is_whole ? " whole" : "",
-                     options->is_by_name ? " by-name" : "");
+    hg_writer_printf(&f->calls, " prefetch=%u", options->prefetch);
+    const struct {
+        bool is_set;
+        const char *word;
+    } flags[] = {
+        {options->is_fresh, " fresh"},      {options->is_exclusive, " exclusive"},
+        {options->must_exist, " existing"}, {options->is_whole, " whole"},
+        {options->is_by_name, " by-name"},  {options->is_auto, " auto"},
+        {options->must_match, " matching"}, {options->is_transient, " transient"},
+        {options->is_private, " private"},  {options->is_auto_delete, " auto-delete"},
+    };
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        hg_writer_str(&f->calls, flags[i].is_set ? flags[i].word : "");
+    }
     log_field(f, "filter", options->filter);
-    const struct hg_properties arguments = {.headers = options->arguments,
-                                            .headers_n = options->arguments_n};
-    log_properties(f, arguments);
+    log_arguments(f, "", options->arguments, options->arguments_n);
+    log_arguments(f, " consume", options->consumer_arguments, options->consumer_arguments_n);
+    log_arguments(f, " match", options->binding_arguments, options->binding_arguments_n);
     return q;
 }
 
@@ -1090,6 +1121,7 @@ void core_open(struct core_fake *f)
         .mqtt_max_session_expiry_ms = 86400000,
         .mqtt_shared_expires_ms = 3600000,
         .stomp_rabbitmq_destinations = true,
+        .stomp_topic_exchange = "amq.topic",
         .stomp_max_frame_bytes = 16 << 20,
         .stomp_max_header_bytes = 100 << 10,
         .stomp_max_headers = 100,

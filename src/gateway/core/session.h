@@ -68,7 +68,7 @@ struct hg_session_ops {
      * deleted). */
     void (*subscribed)(struct hg_session *s, struct hg_sub *sub, enum hg_status outcome,
                        struct hg_bytes reason);
-    /* hg_declare_queue `id` is done. NULL where never used. */
+    /* hg_declare_queue or hg_delete_queue `id` is done. NULL where never used. */
     void (*declared)(struct hg_session *s, uint64_t id, enum hg_status outcome,
                      struct hg_bytes reason);
     /* Whether retained messages may go on coming; NULL: as long as the connection has room. */
@@ -196,5 +196,7 @@ void hg_unsubscribe(struct hg_sub *sub);
 /* Declares a queue, on a channel where a refusal disturbs nobody; declared() comes later. */
 enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec *spec,
                                 uint64_t id);
+/* Deletes one, with what is in it, likewise; there need not be one. */
+enum hg_status hg_delete_queue(struct hg_session *s, struct hg_bytes name, uint64_t id);
 
 #endif

@@ -33,7 +33,7 @@ void hg_subscribe_pool_open(struct hg_pool *pool)
 
 static const uint32_t SOURCE = UINT32_MAX; /* as a link's rule: subscribed to by RabbitMQ's names */
 
-/* A declaration that a session waits for. */
+/* A declaration or deletion that a session waits for. */
 struct declare {
     struct hg_chain_link link; /* in hg_session.declares */
     struct hg_session *session;
@@ -600,7 +600,7 @@ enum hg_status hg_subscribe_queue_source(struct hg_session *s, struct hg_sub *su
     return status;
 }
 
-/* ---- Declaring ---- */
+/* ---- Declaring and deleting ---- */
 
 static void free_declare(struct declare *d)
 {
@@ -619,7 +619,7 @@ static void on_declare_state(void *ctx, enum hg_status status, struct hg_bytes r
 
 static const struct hg_consumer_ops declare_ops = {.on_state = on_declare_state};
 
-enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec *spec, uint64_t id)
+static enum hg_status ask(struct hg_session *s, const struct hg_consumer_spec *spec, uint64_t id)
 {
     struct declare *d = hg_zalloc(sizeof(*d));
     if (d == NULL) {
@@ -627,6 +627,17 @@ enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec
     }
     d->session = s;
     d->id = id;
+    d->consumer = hg_consumer_open(&routing_of(s)->consumers, spec, &declare_ops, d);
+    if (d->consumer == NULL) {
+        hg_free(d);
+        return HG_NO_MEMORY;
+    }
+    hg_chain_add_first(&s->declares, &d->link);
+    return HG_OK;
+}
+
+enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec *spec, uint64_t id)
+{
     const struct hg_amqp_queue_declare declare = {
         .name = spec->name,
         .is_durable = spec->is_durable,
@@ -637,13 +648,13 @@ enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec
     };
     const struct hg_consumer_spec consumer = {
         .queue = spec->name, .declare = &declare, .is_declare_only = true};
-    d->consumer = hg_consumer_open(&routing_of(s)->consumers, &consumer, &declare_ops, d);
-    if (d->consumer == NULL) {
-        hg_free(d);
-        return HG_NO_MEMORY;
-    }
-    hg_chain_add_first(&s->declares, &d->link);
-    return HG_OK;
+    return ask(s, &consumer, id);
+}
+
+enum hg_status hg_delete_queue(struct hg_session *s, struct hg_bytes name, uint64_t id)
+{
+    const struct hg_consumer_spec consumer = {.queue = name, .is_delete_only = true};
+    return ask(s, &consumer, id);
 }
 
 void hg_session_forget_declares(struct hg_session *s)

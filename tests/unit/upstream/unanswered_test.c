@@ -24,7 +24,7 @@ static const char *taken(struct hg_unanswered *u, char text[256])
 static void add(struct hg_unanswered *u, uint64_t from, uint64_t to)
 {
     for (uint64_t tag = from; tag <= to; tag++) {
-        assert_true(hg_unanswered_add(u, tag));
+        assert_true(hg_unanswered_add(u, tag, tag + 1000));
     }
 }
 
