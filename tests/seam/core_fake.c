@@ -41,8 +41,8 @@ struct hg_sub_link { /* what a subscription holds: here, its source and place in
     struct hg_list link;
     struct hg_sub *sub;
     bool is_source;
-    char *queue, *exchange, *key; /* of a source */
-    char *filter;                 /* of one that is bound to a session's queue */
+    char *exchange, *key; /* of a source */
+    char *filter;         /* of one that is bound to a session's queue */
 };
 
 struct hg_queue {
@@ -352,16 +352,11 @@ enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
     }
     begin_sub(s, sub);
     sub->links->is_source = true;
-    sub->links->queue = text_of(source->queue);
     sub->links->exchange = text_of(source->exchange);
     sub->links->key = text_of(source->key);
     begin_call(f, "subscribe");
-    log_field(f, "queue", source->queue);
     log_field(f, "exchange", source->exchange);
     log_field(f, "key", source->key);
-    if (source->declare != NULL) {
-        log_queue(f, source->declare);
-    }
     return HG_OK;
 }
 
@@ -387,7 +382,6 @@ void hg_unsubscribe(struct hg_sub *sub)
         hg_trie_remove(sub->index, &sub->entry); /* hg_subscribe_index: nothing of RabbitMQ */
     } else if (sub->links->is_source) {
         begin_call(f, "unsubscribe");
-        log_field(f, "queue", hg_bytes_str(sub->links->queue));
         log_field(f, "exchange", hg_bytes_str(sub->links->exchange));
         log_field(f, "key", hg_bytes_str(sub->links->key));
     } else if (sub->links->filter != NULL) {
@@ -401,7 +395,6 @@ void hg_unsubscribe(struct hg_sub *sub)
     forget_servings(f, sub);
     hg_list_remove(&sub->links->link);
     free(sub->links->filter);
-    free(sub->links->queue);
     free(sub->links->exchange);
     free(sub->links->key);
     free(sub->links);
@@ -715,9 +708,6 @@ static bool is_wanted(const struct hg_sub_link *link, const struct core_delivery
                        hg_topic_matches(hg_writer_view(&filter), hg_bytes_str(d->address));
         hg_writer_close(&filter);
         return matches;
-    }
-    if (link->queue[0] != '\0') {
-        return d->queue != NULL && strcmp(link->queue, d->queue) == 0;
     }
     return d->exchange != NULL && strcmp(link->exchange, d->exchange) == 0 &&
            hg_binding_matches(hg_bytes_str(link->key), hg_bytes_str(d->key));
