@@ -194,6 +194,11 @@ static enum hg_status read_consumer(const struct hg_stomp_frame *frame, struct h
     if (name != NULL && (name->n == 0 || name->n > NAME_MAX_BYTES)) {
         return refuse("the header x-queue-name is not a name of 1 to 255 bytes", *name, misfit);
     }
+    if (name != NULL && hg_bytes_starts(*name, HG_BYTES("headgate."))) {
+        return refuse(
+            "the header x-queue-name begins with headgate., as the gateway's own queues do", *name,
+            misfit);
+    }
     if (count != NULL && !hg_bytes_to_u64(*count, UINT16_MAX, &prefetch)) {
         return refuse("the header prefetch-count is not a number from 0 to 65535", *count, misfit);
     }

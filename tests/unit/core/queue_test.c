@@ -32,6 +32,7 @@ struct world {
     char address[64];
     struct hg_sub *matches;
     bool was_from_queue;
+    bool is_behind;         /* the session takes nothing more */
     enum hg_status outcome; /* of the last publish */
 };
 
@@ -84,7 +85,9 @@ static void deliver(struct hg_session *s, struct hg_delivery *d, struct hg_sub *
     the->was_from_queue = d->queue != NULL && d->queue == the->queue && d->must_keep;
     the->matches = matches;
     assert_true(d->address.n < sizeof(the->address));
-    memcpy(the->address, d->address.p, d->address.n);
+    if (d->address.n > 0) {
+        memcpy(the->address, d->address.p, d->address.n);
+    }
     the->address[d->address.n] = '\0';
 }
 
@@ -105,8 +108,14 @@ static void subscribed(struct hg_session *s, struct hg_sub *sub, enum hg_status 
     the->subscribed[sub - the->subs] = outcome;
 }
 
+static bool wants_more(struct hg_session *s)
+{
+    (void)s;
+    return !the->is_behind;
+}
+
 static const struct hg_session_ops session_ops = {
-    .deliver = deliver, .settled = settled, .subscribed = subscribed};
+    .deliver = deliver, .settled = settled, .subscribed = subscribed, .wants_more = wants_more};
 
 static void on_state(void *ctx, enum hg_status status, bool has_existed, struct hg_bytes reason)
 {
@@ -258,6 +267,29 @@ static void come(uint16_t channel, uint64_t tag, const char *exchange, const cha
     broker_deliver(&seam_net_last(&the->sn)->broker, channel, "headgate", tag, false, m);
     hg_message_unref(m);
     seam_net_run(&the->sn);
+}
+
+/* ---- A queue that is acknowledged by itself ---- */
+
+static void what_is_handed_on_is_acknowledged_once_there_is_room(void **state)
+{
+    (void)state;
+    const struct hg_queue_options options = {
+        .name = HG_BYTES("mine"), .prefetch = 10, .is_by_name = true, .is_auto = true};
+    the->queue = hg_queue_open(&the->session, &options, &queue_ops, NULL);
+    assert_non_null(the->queue);
+    seam_net_run(&the->sn);
+    come(1, 1, "x", "k");
+    assert_int_equal(asked("basic.ack 1"), 1);
+    the->is_behind = true;
+    come(1, 2, "x", "k");
+    come(1, 3, "x", "k");
+    seam_net_pass(&the->sn, 1000);
+    assert_int_equal(the->deliveries_n, 3);
+    assert_int_equal(asked("basic.ack 3 multiple"), 0);
+    the->is_behind = false;
+    seam_net_pass(&the->sn, 300);
+    assert_int_equal(asked("basic.ack 3 multiple"), 1);
 }
 
 /* ---- Subscriptions on a queue ---- */
@@ -437,6 +469,7 @@ static void after_a_failed_allocation_the_subscription_or_its_queue_is_told(void
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(what_is_handed_on_is_acknowledged_once_there_is_room),
         TEST(filters_are_bound_to_the_queue_and_exactly),
         TEST(equal_bindings_of_two_filters_are_counted),
         TEST(a_kept_queue_keeps_the_bindings_of_subscriptions_that_end_later),

@@ -93,6 +93,8 @@ static const struct {
     {"x-stream-offset:offset=", "the header x-stream-offset is none of first, last, next, offset=NUMBER, timestamp=SECONDS, or a number and a unit (Y, M, D, h, m, s)"},
     {"x-stream-offset:timestamp=253402300800", "the header x-stream-offset is none of first, last, next, offset=NUMBER, timestamp=SECONDS, or a number and a unit (Y, M, D, h, m, s)"},
     {"x-queue-name:",         "the header x-queue-name is not a name of 1 to 255 bytes"},
+    {"x-queue-name:headgate.state",
+     "the header x-queue-name begins with headgate., as the gateway's own queues do"},
     {"prefetch-count:65536",  "the header prefetch-count is not a number from 0 to 65535"},
     {"durable:TRUE",          "the header durable is neither true nor false"},
     {"persistent:1",          "the header persistent is neither true nor false"},
