@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ACK and NACK: a client's answers to what it was sent. */
 #include "adapters/stomp/stomp_sub.h"
+#include "adapters/stomp/stomp_tx.h"
 #include "core/conn.h"
 #include "core/worker.h"
 
@@ -68,20 +69,6 @@ static enum hg_status settle(struct place place, bool is_nack, bool is_requeue)
     return status;
 }
 
-static void send_answer(struct hg_stomp_session *s, struct hg_bytes receipt, bool is_stale)
-{
-    if (!is_stale || receipt.n == 0) {
-        hg_stomp_send_receipt(s, receipt);
-        return;
-    }
-    struct hg_writer w = {0};
-    hg_stomp_write_command(&w, HG_STOMP_RECEIPT);
-    hg_stomp_write_header(&w, s->version, HG_BYTES("receipt-id"), receipt);
-    hg_stomp_write_header(&w, s->version, HG_BYTES("stale"), HG_BYTES("true"));
-    hg_stomp_write_end(&w);
-    hg_stomp_send(s, &w);
-}
-
 /* NULL if fine. */
 static const char *check(const struct hg_stomp_session *s, const struct hg_stomp_frame *frame)
 {
@@ -89,9 +76,6 @@ static const char *check(const struct hg_stomp_session *s, const struct hg_stomp
     bool is_nack = frame->command == HG_STOMP_NACK;
     if (is_nack && s->version == HG_STOMP_V10) {
         return "STOMP 1.0 has no NACK";
-    }
-    if (hg_stomp_find(frame, "transaction") != NULL) {
-        return "transactions are not served by this version";
     }
     if (hg_stomp_find(frame, s->version == HG_STOMP_V12 ? "id" : "message-id") == NULL) {
         return s->version == HG_STOMP_V12 ? "the header id is missing"
@@ -107,26 +91,42 @@ static const char *check(const struct hg_stomp_session *s, const struct hg_stomp
     return NULL;
 }
 
+static struct place place_of(const struct hg_stomp_session *s, const struct hg_stomp_frame *frame)
+{
+    bool is_v12 = s->version == HG_STOMP_V12;
+    uint64_t number = 0;
+    if (!read_number(s, hg_stomp_get(frame, is_v12 ? "id" : "message-id"), &number)) {
+        return (struct place){0};
+    }
+    return find(s, number, is_v12 ? NULL : hg_stomp_find(frame, "subscription"));
+}
+
+enum hg_status hg_stomp_answer(struct hg_stomp_session *s, const struct hg_stomp_frame *frame)
+{
+    struct place place = place_of(s, frame);
+    bool is_requeue = !hg_bytes_eq(hg_stomp_get(frame, "requeue"), HG_BYTES("false"));
+    return place.sub == NULL ? HG_STALE
+                             : settle(place, frame->command == HG_STOMP_NACK, is_requeue);
+}
+
 enum hg_stomp_verdict hg_stomp_on_ack(struct hg_stomp_session *s,
                                       const struct hg_stomp_frame *frame,
                                       struct hg_stomp_failure *f)
 {
-    bool is_v12 = s->version == HG_STOMP_V12;
-    bool is_nack = frame->command == HG_STOMP_NACK;
-    bool is_requeue = !hg_bytes_eq(hg_stomp_get(frame, "requeue"), HG_BYTES("false"));
+    bool is_in_tx = hg_stomp_is_in_tx(frame);
     const char *wrong = check(s, frame);
     if (wrong != NULL) {
         return hg_stomp_fails(f, HG_PROTOCOL_ERROR, wrong);
     }
-    uint64_t number = 0;
-    struct place place = {0};
-    if (read_number(s, hg_stomp_get(frame, is_v12 ? "id" : "message-id"), &number)) {
-        place = find(s, number, is_v12 ? NULL : hg_stomp_find(frame, "subscription"));
+    if (is_in_tx && hg_stomp_tx_admits(s, frame, f) != HG_STOMP_USED) {
+        return HG_STOMP_FAILED;
     }
-    if (place.sub == NULL) {
+    if (place_of(s, frame).sub == NULL) {
         return hg_stomp_fails(f, HG_PROTOCOL_ERROR, "no message with this id waits for an answer");
     }
-    enum hg_status status = settle(place, is_nack, is_requeue);
-    send_answer(s, f->receipt, status == HG_STALE);
+    if (is_in_tx) {
+        return hg_stomp_tx_add(s, frame, f);
+    }
+    hg_stomp_send_answer(s, f->receipt, hg_stomp_answer(s, frame) == HG_STALE);
     return HG_STOMP_USED;
 }

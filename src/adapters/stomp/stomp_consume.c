@@ -121,7 +121,9 @@ static void on_queue_state(void *ctx, enum hg_status status, bool has_existed,
         acks->lost_to = s->messages;
     } else {
         acks->is_consumed = true;
-        if (sub->base.is_live) {
+        if (acks->is_temp) {
+            hg_stomp_queue_came(s);
+        } else if (sub->base.is_live) {
             hg_stomp_sub_is(sub, HG_OK, HG_BYTES(""));
         }
     }
@@ -175,6 +177,17 @@ static void add_argument(struct hg_stomp_arguments *arguments, struct hg_bytes n
     }
 }
 
+struct hg_bytes hg_stomp_acks_own_name(const struct hg_stomp_session *s,
+                                       const struct hg_stomp_sub *sub,
+                                       char room[static HG_STOMP_OWN_NAME_MAX])
+{
+    int n = snprintf(room, HG_STOMP_OWN_NAME_MAX, "headgate.stomp.%llx.%llx.%llx",
+                     (unsigned long long)s->base.worker->gateway->boot_id,
+                     (unsigned long long)hg_conn_id(s->base.conn),
+                     (unsigned long long)sub->acks->own_number);
+    return hg_bytes(room, (size_t)n);
+}
+
 /* A queue for this subscription alone. It is not exclusive, so that it outlives a lost link with
  * what is in it; x-expires sees to it when nobody is left to delete it. */
 static enum hg_status open_own_queue(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
@@ -182,17 +195,14 @@ static enum hg_status open_own_queue(struct hg_stomp_session *s, struct hg_stomp
                                      struct hg_queue_options *options)
 {
     const struct hg_worker *w = s->base.worker;
-    char name[80];
-    int name_n =
-        snprintf(name, sizeof(name), "headgate.stomp.%llx.%llx.%llx",
-                 (unsigned long long)w->gateway->boot_id,
-                 (unsigned long long)hg_conn_id(s->base.conn), (unsigned long long)++s->messages);
+    char name[HG_STOMP_OWN_NAME_MAX];
     add_argument(&wanted->queue, HG_BYTES("x-queue-type"),
                  (struct hg_value){HG_VALUE_STRING, {.bytes = HG_BYTES("classic")}});
     add_argument(
         &wanted->queue, HG_BYTES("x-expires"),
         (struct hg_value){HG_VALUE_INT, {.i = (int64_t)w->config->stomp_queue_expires_ms}});
-    options->name = hg_bytes(name, (size_t)name_n);
+    sub->acks->own_number = ++s->messages;
+    options->name = hg_stomp_acks_own_name(s, sub, name);
     options->arguments = wanted->queue.items;
     options->arguments_n = wanted->queue.n;
     sub->acks->end = HG_QUEUE_DELETE;
@@ -338,10 +348,32 @@ enum hg_status hg_stomp_consume(struct hg_stomp_session *s, struct hg_stomp_sub 
     return status;
 }
 
+enum hg_status hg_stomp_acks_open_temp(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
+                                       const char **why)
+{
+    struct hg_stomp_queue wanted = {0};
+    struct hg_queue_options options = {.is_by_name = true};
+    enum hg_status status = hg_subscribe_index(&s->base, &sub->base, NULL, HG_BYTES(""), why);
+    if (status != HG_OK) {
+        return status;
+    }
+    sub->acks = hg_zalloc(sizeof(*sub->acks));
+    if (sub->acks == NULL) {
+        return HG_NO_MEMORY;
+    }
+    sub->acks->is_temp = sub->acks->is_auto = true;
+    sub->acks->prefetch = s->base.worker->config->prefetch;
+    hg_count(&s->base.worker->metrics.stomp.stomp_temp_queues, 1);
+    return open_own_queue(s, sub, &wanted, &options);
+}
+
 void hg_stomp_acks_free(struct hg_stomp_sub *sub)
 {
     if (sub->acks == NULL) {
         return;
+    }
+    if (sub->acks->is_temp) {
+        hg_uncount(&sub->base.session->worker->metrics.stomp.stomp_temp_queues, 1);
     }
     hg_queue_close(sub->acks->queue, sub->acks->end);
     hg_stomp_pending_reset(&sub->acks->pending);

@@ -13,13 +13,15 @@ struct hg_stomp_acks { /* of a subscription that consumes a queue of its own acc
     struct hg_queue *queue;
     char *name_own; /* of a queue that clients know; NULL: made for this subscription alone */
     struct hg_stomp_pending pending;
-    uint64_t lost_to;   /* messages up to this number went with a lost link, if not answered */
-    uint16_t prefetch;  /* deliveries without an answer at most */
-    uint8_t end;        /* enum hg_queue_end: what becomes of the queue with the subscription */
-    bool is_auto;       /* ack:auto: the client answers nothing */
-    bool is_cumulative; /* ack:client */
-    bool is_durable;    /* a subscription that outlives its session: UNSUBSCRIBE can delete it */
-    bool is_consumed;   /* the queue, at least once */
+    uint64_t lost_to;    /* messages up to this number went with a lost link, if not answered */
+    uint64_t own_number; /* in the name of a queue of its own */
+    uint16_t prefetch;   /* deliveries without an answer at most */
+    uint8_t end;         /* enum hg_queue_end: what becomes of the queue with the subscription */
+    bool is_temp;        /* /temp-queue: the queue for answers, which SEND makes */
+    bool is_auto;        /* ack:auto: the client answers nothing */
+    bool is_cumulative;  /* ack:client */
+    bool is_durable;     /* a subscription that outlives its session: UNSUBSCRIBE can delete it */
+    bool is_consumed;    /* the queue, at least once */
 };
 
 struct hg_stomp_sub {
@@ -44,6 +46,13 @@ static inline struct hg_stomp_sub *hg_stomp_sub_of(struct hg_sub *base)
 
 /* It is live (OK), or has failed and is freed; the client is told. */
 void hg_stomp_sub_is(struct hg_stomp_sub *sub, enum hg_status outcome, struct hg_bytes reason);
+
+enum { HG_STOMP_OWN_NAME_MAX = 80 };
+/* The value for the property reply_to: what the header says, or, for /temp-queue/NAME, the name of
+ * this session's queue for answers, which lies in room. HELD until that is consumed. */
+enum hg_stomp_verdict hg_stomp_reply_queue(struct hg_stomp_session *s, struct hg_bytes reply_to,
+                                           char room[static HG_STOMP_OWN_NAME_MAX],
+                                           struct hg_bytes *queue_out, struct hg_stomp_failure *f);
 
 static inline bool hg_stomp_is_answered(const struct hg_stomp_sub *sub)
 {
@@ -73,6 +82,13 @@ bool hg_stomp_wish_needs_queue(struct hg_stomp_session *s, const struct hg_stomp
  * freed. */
 enum hg_status hg_stomp_consume(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
                                 const struct hg_stomp_wish *wish, const char **why);
+/* Opens the queue for answers of a subscription that SEND made; hg_stomp_queue_came follows. */
+enum hg_status hg_stomp_acks_open_temp(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
+                                       const char **why);
+/* The name of the queue of its own; lies in room. */
+struct hg_bytes hg_stomp_acks_own_name(const struct hg_stomp_session *s,
+                                       const struct hg_stomp_sub *sub,
+                                       char room[static HG_STOMP_OWN_NAME_MAX]);
 /* What has no answer goes back into the queue. */
 void hg_stomp_acks_free(struct hg_stomp_sub *sub);
 

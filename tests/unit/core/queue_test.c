@@ -32,8 +32,8 @@ struct world {
     char address[64];
     struct hg_sub *matches;
     bool was_from_queue;
-    bool is_behind;         /* the session takes nothing more */
     enum hg_status outcome; /* of the last publish */
+    bool has_no_room;       /* the session takes no more for now */
 };
 
 static struct world *the;
@@ -85,9 +85,7 @@ static void deliver(struct hg_session *s, struct hg_delivery *d, struct hg_sub *
     the->was_from_queue = d->queue != NULL && d->queue == the->queue && d->must_keep;
     the->matches = matches;
     assert_true(d->address.n < sizeof(the->address));
-    if (d->address.n > 0) {
-        memcpy(the->address, d->address.p, d->address.n);
-    }
+    memcpy(the->address, d->address.p, d->address.n);
     the->address[d->address.n] = '\0';
 }
 
@@ -111,7 +109,7 @@ static void subscribed(struct hg_session *s, struct hg_sub *sub, enum hg_status 
 static bool wants_more(struct hg_session *s)
 {
     (void)s;
-    return !the->is_behind;
+    return !the->has_no_room;
 }
 
 static const struct hg_session_ops session_ops = {
@@ -224,13 +222,18 @@ static int close_world(void **state)
     return 0;
 }
 
-static void open_queue(struct hg_sub *sub)
+static void open_queue_of(const struct hg_queue_options *options)
 {
-    const struct hg_queue_options options = {.name = HG_BYTES("mine"), .prefetch = 10, .sub = sub};
-    the->queue = hg_queue_open(&the->session, &options, &queue_ops, NULL);
+    the->queue = hg_queue_open(&the->session, options, &queue_ops, NULL);
     assert_non_null(the->queue);
     seam_net_run(&the->sn);
     assert_int_equal(the->status, HG_OK);
+}
+
+static void open_queue(struct hg_sub *sub)
+{
+    const struct hg_queue_options options = {.name = HG_BYTES("mine"), .prefetch = 10, .sub = sub};
+    open_queue_of(&options);
 }
 
 static void subscribe(size_t i, const char *filter)
@@ -267,29 +270,6 @@ static void come(uint16_t channel, uint64_t tag, const char *exchange, const cha
     broker_deliver(&seam_net_last(&the->sn)->broker, channel, "headgate", tag, false, m);
     hg_message_unref(m);
     seam_net_run(&the->sn);
-}
-
-/* ---- A queue that is acknowledged by itself ---- */
-
-static void what_is_handed_on_is_acknowledged_once_there_is_room(void **state)
-{
-    (void)state;
-    const struct hg_queue_options options = {
-        .name = HG_BYTES("mine"), .prefetch = 10, .is_by_name = true, .is_auto = true};
-    the->queue = hg_queue_open(&the->session, &options, &queue_ops, NULL);
-    assert_non_null(the->queue);
-    seam_net_run(&the->sn);
-    come(1, 1, "x", "k");
-    assert_int_equal(asked("basic.ack 1"), 1);
-    the->is_behind = true;
-    come(1, 2, "x", "k");
-    come(1, 3, "x", "k");
-    seam_net_pass(&the->sn, 1000);
-    assert_int_equal(the->deliveries_n, 3);
-    assert_int_equal(asked("basic.ack 3 multiple"), 0);
-    the->is_behind = false;
-    seam_net_pass(&the->sn, 300);
-    assert_int_equal(asked("basic.ack 3 multiple"), 1);
 }
 
 /* ---- Subscriptions on a queue ---- */
@@ -385,6 +365,25 @@ static void what_no_rule_maps_back_is_acknowledged_and_counted(void **state)
     assert_int_equal(hg_counted(&the->worker.metrics.upstream.unmapped), 1);
 }
 
+static void a_queue_that_answers_itself_waits_for_room(void **state)
+{
+    const struct hg_queue_options options = {
+        .name = HG_BYTES("mine"), .prefetch = 10, .is_auto = true};
+    (void)state;
+    open_queue_of(&options);
+    come(1, 1, "amq.topic", "event.a");
+    assert_int_equal(asked("basic.ack 1"), 1);
+    the->has_no_room = true;
+    come(1, 2, "amq.topic", "event.a");
+    come(1, 3, "amq.topic", "event.a");
+    seam_net_pass(&the->sn, 1000);
+    assert_int_equal(the->deliveries_n, 3);
+    assert_int_equal(asked("basic.ack 3 multiple"), 0);
+    the->has_no_room = false;
+    seam_net_pass(&the->sn, 1000);
+    assert_int_equal(asked("basic.ack 3 multiple"), 1);
+}
+
 static void a_deleted_queue_is_told_and_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -404,6 +403,34 @@ static enum hg_status publish(void)
         .address = HG_BYTES("event/a"), .body = HG_BYTES("body"), .id = 7, .wants_outcome = true};
     const char *why = NULL;
     return hg_publish(&the->session, &args, NULL, &why);
+}
+
+static void what_is_checked_is_refused_like_a_publish_and_published_never(void **state)
+{
+    static const uint8_t large[(1 << 20) + 1];
+    const struct {
+        struct hg_publish_args args;
+        enum hg_status status;
+    } cases[] = {
+        {{.address = HG_BYTES("event/a")}, HG_OK},
+        {{.address = HG_BYTES("event/+")}, HG_BAD_ADDRESS},
+        {{.address = HG_BYTES("nobody/takes/this")}, HG_NO_RULE},
+        {{.address = HG_BYTES("event/a"), .body = hg_bytes(large, sizeof(large))}, HG_TOO_LARGE},
+        {{.address = HG_BYTES("event/a"), .properties = {.expiration = HG_BYTES("soon")}},
+         HG_BAD_PROPERTY},
+        {{.address = HG_BYTES("event/a"), .is_retained = true}, HG_NO_RETAIN},
+        {{.is_direct = true, .key = HG_BYTES("queue")}, HG_OK},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *why = NULL;
+        assert_int_equal(hg_publish_check(&the->session, &cases[i].args, &why), cases[i].status);
+    }
+    seam_net_run(&the->sn);
+    assert_int_equal(the->worker.routing->publisher.held_n, 0);
+    const struct hg_proto_metrics *m = &the->worker.metrics.proto[HG_PROTO_MQTT];
+    assert_int_equal(hg_counted(&m->refused), 5);
+    assert_int_equal(hg_counted(&m->messages_in), 0);
 }
 
 static void a_session_without_a_connection_publishes_and_is_never_held(void **state)
@@ -469,14 +496,15 @@ static void after_a_failed_allocation_the_subscription_or_its_queue_is_told(void
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(what_is_handed_on_is_acknowledged_once_there_is_room),
         TEST(filters_are_bound_to_the_queue_and_exactly),
         TEST(equal_bindings_of_two_filters_are_counted),
         TEST(a_kept_queue_keeps_the_bindings_of_subscriptions_that_end_later),
         TEST(a_queue_of_a_rule_is_consumed_besides),
         TEST(deliveries_have_an_address_and_a_ticket),
         TEST(what_no_rule_maps_back_is_acknowledged_and_counted),
+        TEST(a_queue_that_answers_itself_waits_for_room),
         TEST(a_deleted_queue_is_told_and_leaves_nothing_behind),
+        TEST(what_is_checked_is_refused_like_a_publish_and_published_never),
         TEST(a_session_without_a_connection_publishes_and_is_never_held),
         TEST(a_session_without_a_connection_subscribes),
         TEST(after_a_failed_allocation_the_subscription_or_its_queue_is_told),
