@@ -244,7 +244,7 @@ const struct hg_config_field hg_config_schema[] = {
     {.key = "vhost",    .kind = HG_READ_LATER},
     {.key = "user",     .kind = HG_READ_LATER},
     {.key = "users",    .kind = HG_READ_LATER},
-    {.key = "webhook",  .kind = HG_READ_LATER},
+    {.key = "webhook",  TABLES(webhooks, hg_webhook_spec), .fields = hg_config_schema_webhook, .check = hg_config_schema_check_webhook},
     {.key = "bridge",   TABLES(bridges, hg_bridge_spec), .fields = hg_config_schema_bridge, .check = hg_config_schema_check_bridge},
     {.key = NULL},
 };
@@ -387,6 +387,7 @@ static void check_together(struct hg_config_reader *r, const struct hg_config_no
     refuse_twice(r, root, "queue", "name");
     refuse_twice(r, root, "rule", "name");
     refuse_twice(r, root, "bridge", "name");
+    refuse_twice(r, root, "webhook", "name");
     if (c->outbound_low_bytes >= c->outbound_high_bytes && r->problems_n == 0) {
         hg_config_read_error(r, &hg_config_tree_find(root, "limits")->at,
                              "outbound_low must be less than outbound_high");
