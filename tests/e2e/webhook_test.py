@@ -295,7 +295,6 @@ class Dying(E2E):
     def test_nothing_is_lost_when_a_gateway_dies_in_the_middle(self):
         receiver = self.open(Receiver())
         taken, lock = set(), threading.Lock()
-
         never = {n for n in range(self.N) if n % 100 == 7}
 
         def answer(post, before):
@@ -371,6 +370,28 @@ class Dying(E2E):
         self.assertEqual(sorted(set(bodies)), list(range(20)))
         self.assertEqual(bodies, sorted(bodies))
         self.assertEqual(gw.metric("headgate_webhook_dead_lettered_total"), 0)
+
+    def test_nothing_is_held_for_longer_than_max_ack_wait(self):
+        receiver = self.open(Receiver())
+        for path in ("/patient", "/strict"):
+            receiver.answers[path] = lambda *_: Answer(500)
+        lines = ['max_ack_wait = "1s"', 'max_hold = "500ms"', "breaker_failures = 1", 'breaker_pause = "1h"']
+        gw = self.gateway(webhook("patient", receiver.url("/patient"), 'delay_steps = ["100ms"]', *lines) +
+                          webhook("strict", receiver.url("/strict"), 'order_by = "routing_key"', *lines))
+        for _ in range(2):
+            gw.wait_log("webhook.active")
+        before = gw.metric("headgate_deliveries_total")
+        producer = self.open(Consumer(self.amqp))
+        for i in range(10):
+            for key in ("patient.a", "strict.a"):
+                producer.publish("amq.topic", key, b"%d" % i)
+        eventually(lambda: gw.metric("headgate_webhook_delayed_total", webhook="patient") >= 10)  # each has been back
+        eventually(lambda: gw.metric("headgate_deliveries_total") >= before + 40)
+        gw.stop()
+        for hook in ("patient", "strict"):
+            eventually(lambda: producer.channel.queue_declare(f"headgate.webhook.{hook}", passive=True).method.message_count == 10)
+        bodies = [int(producer.channel.basic_get("headgate.webhook.strict")[2]) for _ in range(10)]
+        self.assertEqual(bodies, list(range(10)))
 
     def test_an_ordered_webhook_has_one_instance_and_another_takes_over(self):
         receiver = self.open(Receiver())

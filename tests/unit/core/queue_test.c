@@ -215,13 +215,17 @@ static int close_world(void **state)
     return 0;
 }
 
-static void open_queue(struct hg_sub *sub)
+static void open_with(const struct hg_queue_options *options)
 {
-    const struct hg_queue_options options = {.name = HG_BYTES("mine"), .prefetch = 10, .sub = sub};
-    the->queue = hg_queue_open(&the->session, &options, &queue_ops, NULL);
+    the->queue = hg_queue_open(&the->session, options, &queue_ops, NULL);
     assert_non_null(the->queue);
     seam_net_run(&the->sn);
     assert_int_equal(the->status, HG_OK);
+}
+
+static void open_queue(struct hg_sub *sub)
+{
+    open_with(&(struct hg_queue_options){.name = HG_BYTES("mine"), .prefetch = 10, .sub = sub});
 }
 
 static void subscribe(size_t i, const char *filter)
@@ -353,6 +357,23 @@ static void what_no_rule_maps_back_is_acknowledged_and_counted(void **state)
     assert_int_equal(hg_counted(&the->worker.metrics.upstream.unmapped), 1);
 }
 
+static void a_queue_that_shows_all_shows_what_does_not_match_without_an_address(void **state)
+{
+    (void)state;
+    open_with(&(struct hg_queue_options){.name = HG_BYTES("mine"),
+                                         .prefetch = 10,
+                                         .filter = HG_BYTES("event/a/#"),
+                                         .shows_all = true});
+    come(1, 1, "amq.topic", "event.a.b");
+    assert_string_equal(the->address, "event/a/b");
+    come(1, 2, "amq.topic", "event.b");
+    assert_string_equal(the->address, "");
+    come(1, 3, "", "mine");
+    assert_string_equal(the->address, "");
+    assert_int_equal(the->deliveries_n, 3);
+    assert_int_equal(hg_counted(&the->worker.metrics.upstream.unmapped), 0);
+}
+
 static void a_deleted_queue_is_told_and_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -443,6 +464,7 @@ int main(void)
         TEST(a_queue_of_a_rule_is_consumed_besides),
         TEST(deliveries_have_an_address_and_a_ticket),
         TEST(what_no_rule_maps_back_is_acknowledged_and_counted),
+        TEST(a_queue_that_shows_all_shows_what_does_not_match_without_an_address),
         TEST(a_deleted_queue_is_told_and_leaves_nothing_behind),
         TEST(a_session_without_a_connection_publishes_and_is_never_held),
         TEST(a_session_without_a_connection_subscribes),
