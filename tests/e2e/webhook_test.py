@@ -78,12 +78,12 @@ class Webhooks(E2E):
             "redirect": (here("/redirect"), quick, "max_attempts = 2"),
             "hopeless": (here("/hopeless"), quick, "max_attempts = 3", 'dead_letter_exchange = ""', 'dead_letter_key = "given.up"'),
             "delay": (here("/delay"), quick, 'retry_max = "80ms"', 'max_hold = "1ms"', 'delay_steps = ["50ms", "100ms"]'),
-            "later": (here("/later"), quick, 'retry_max = "5s"'),
+            "later": (here("/later"), quick, 'retry_max = "2s"'),
             "ordered": (here("/ordered"), quick, 'order_by = "header:device"'),
             "breaker": (here("/breaker"), quick, "breaker_failures = 3", 'breaker_pause = "300ms"', "concurrency = 1"),
             "gone": (here("/gone"), quick),
             "inside": (cls.receiver.url("/inside", "localhost"), quick, "max_attempts = 2", "allow = []"),
-            "expiring": (here("/expiring"), 'retry_first = "2s"'),
+            "expiring": (here("/expiring"), 'retry_first = "3500ms"'),
             "trusted": (cls.safe.url("/trusted", "localhost"), *both, f'tls = {{ ca = "{cls.ca}" }}'),
             "untrusted": (cls.safe.url("/untrusted", "localhost"), *both),
         }
@@ -176,7 +176,7 @@ class Webhooks(E2E):
         self.publish("hanging.a")
         self.receiver.at("/hanging").take_n(2)
         eventually(lambda: self.metric("delivered_total", "hanging") == 1)
-        self.assertEqual(self.metric("failed_timeout_total", "hanging"), 1)
+        self.assertGreaterEqual(self.metric("failed_timeout_total", "hanging"), 1)
 
     def test_an_answer_that_breaks_off_is_none(self):
         self.receiver.answers["/cut"] = lambda post, before: Answer(200, b"half", say_bytes=100) if before == 0 else Answer()
@@ -220,16 +220,16 @@ class Webhooks(E2E):
         eventually(lambda: self.metric("delivered_total", "delay") == 1)
         self.assertEqual(self.metric("delayed_total", "delay"), 4)
 
-    def test_retry_after_is_honoured_in_both_forms(self):
+    def test_retry_after_is_honoured_in_both_forms_up_to_retry_max(self):
         def answer(post, before):
-            in_2s = email.utils.formatdate(time.time() + 2, usegmt=True)  # of which up to a second is cut off
-            return [Answer(429, Retry_After="1"), Answer(503, Retry_After=in_2s), Answer()][before]
+            in_10s = email.utils.formatdate(time.time() + 10, usegmt=True)
+            return [Answer(429, Retry_After="1"), Answer(503, Retry_After=in_10s), Answer()][before]
 
         self.receiver.answers["/later"] = answer
         self.publish("later.a")
         one, two, three = self.receiver.at("/later").take_n(3)
         self.assertGreaterEqual(two.at - one.at, 0.95)
-        self.assertGreaterEqual(three.at - two.at, 0.95)
+        self.assertGreaterEqual(three.at - two.at, 1.95)  # retry_max
 
     def test_what_fails_holds_back_its_own_key_only(self):
         def answer(post, before):
@@ -277,7 +277,7 @@ class Webhooks(E2E):
 
     def test_what_has_expired_is_not_sent_again(self):
         self.receiver.answers["/expiring"] = lambda *_: Answer(500)
-        self.publish("expiring.a", b"x", expiration="900")
+        self.publish("expiring.a", b"x", expiration="1500")
         self.receiver.at("/expiring").take()
         eventually(lambda: self.metric("expired_total", "expiring") == 1)
         self.assertEqual((self.metric("attempts_total", "expiring"), self.metric("held", "expiring")), (1, 0))
@@ -333,6 +333,8 @@ class Dying(E2E):
             self.assertTrue(headers["x-headgate-webhook-error"])
         eventually(lambda: gw.metric("headgate_webhook_held", webhook="flaky") == 0)
 
+
+class Ending(E2E):
     def test_what_is_under_way_is_finished_when_the_gateway_stops(self):
         receiver = self.open(Receiver())
         may_answer = threading.Event()
