@@ -2,6 +2,7 @@
 /* A request that becomes a message: answered 202 once RabbitMQ has confirmed it. */
 #include "adapters/http/publish.h"
 
+#include "adapters/http/http_event.h"
 #include "adapters/http/http_props.h"
 #include "adapters/http/http_uri.h"
 #include "adapters/http/web.h"
@@ -32,6 +33,18 @@ void hg_http_publish_refuse(struct hg_http_request *req, enum hg_status status,
     hg_http_publish_detail(status, reason, &detail);
     hg_http_refuse(req, &answer, hg_writer_view(&detail), info->name);
     hg_writer_close(&detail);
+}
+
+bool hg_http_publish_takes_encoding(struct hg_http_request *req)
+{
+    const struct hg_http_answer_field field = {"Accept-Encoding", HG_BYTES("identity")};
+    if (hg_http_field(&req->in.head, HG_BYTES("Content-Encoding")).n == 0) {
+        return true;
+    }
+    hg_http_refuse(req, &(struct hg_http_answer){.status = 415, .fields = &field, .fields_n = 1},
+                   HG_BYTES("this body is read here, so it must come without a Content-Encoding"),
+                   NULL);
+    return false;
 }
 
 static void on_settled(struct hg_http_request *req, uint32_t part, enum hg_status outcome,
@@ -136,6 +149,11 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, bool is_s
         hg_http_publish_refuse(req, HG_BAD_ADDRESS, hg_bytes_str(why));
     } else if ((why = hg_http_publish_query(req->in.head.query, is_strict, &options)) != NULL) {
         hg_http_refuse(req, &bad_request, hg_bytes_str(why), NULL);
+    } else if (hg_http_event_is_batch(hg_http_field(&req->in.head, HG_BYTES("Content-Type")))) {
+        hg_http_refuse(req, &(struct hg_http_answer){.status = 415},
+                       HG_BYTES("AMQP has no batches of events: send one a request, or lines to "
+                                "/v1/topics"),
+                       NULL);
     } else if (!hg_http_props_open(&props, &req->in.head, &bad_header)) {
         hg_http_refuse(req, &bad_request, hg_writer_view(&bad_header), "BAD_PROPERTY");
     } else if (hg_http_repeat_begin(req)) {

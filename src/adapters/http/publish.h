@@ -23,6 +23,10 @@ void hg_http_publish_detail(enum hg_status status, struct hg_bytes reason, struc
 void hg_http_publish_refuse(struct hg_http_request *req, enum hg_status status,
                             struct hg_bytes reason);
 
+/* For resources that read their body as text: refuses one with a Content-Encoding, 415. True: it has
+ * none. */
+bool hg_http_publish_takes_encoding(struct hg_http_request *req);
+
 /* repeat.c. Idempotency-Key: true if the request is to be done, now that its answer will be kept;
  * false if it has been answered: as the first with this key was, or refused. Again for the same
  * request: true. */

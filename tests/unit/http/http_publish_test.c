@@ -148,7 +148,14 @@ static void a_batch_that_is_none_is_refused_whole(void **state)
         {"/v1/topics", NDJSON, " \r\n\n", "HTTP/1.1 400 "},
         {"/v1/topics?x=1", NDJSON, "{}", "HTTP/1.1 400 "},
         {"/v1/topics", NDJSON "Amqp-Priority: 1\r\n", "{}", "Amqp-Priority belongs to one message"},
-        {"/v1/topics", NDJSON "Content-Encoding: gzip\r\n", "{}", "Content-Encoding belongs"},
+        {"/v1/topics", NDJSON "Content-Encoding: gzip\r\n", "{}",
+         "\r\nAccept-Encoding: identity\r\n"},
+        {"/v1/topics", "", "{}", "\r\nAccept: application/x-ndjson\r\n"},
+        {"/v1/topics", NDJSON "ce-id: 1\r\n", "{}", "ce-id belongs"},
+        {"/v1/topics/a", "Content-Type: application/cloudevents-batch+json\r\n", "[]",
+         "HTTP/1.1 415 "},
+        {"/api/exchanges/%2F/a/publish", "Content-Encoding: br\r\n", "{}",
+         "\r\nAccept-Encoding: identity\r\n"},
         {"/v1/topics", NDJSON, "{}\n{}\n{}\n{}\n{}", "HTTP/1.1 413 "},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
