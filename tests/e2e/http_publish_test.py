@@ -79,6 +79,19 @@ class Batch(E2E):
         self.assertEqual(status, 413, answer)
 
 
+class Values(E2E):
+    def test_query_and_headers_become_words_of_the_key(self):
+        rule = RULE.replace("order.{id}", "order.{query.region}.{id}\"\nheaders = { kind = \"{header.X-Kind}\" }\n#\"")
+        gw = self.gateway(rule, serves=("web",))
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("shop", "#")
+        status, _, answer = http(gw.addresses["web"], "POST", "/orders/17?region=e.u", b"x", {"X-Kind": "new one"})
+        self.assertEqual((status, json.loads(answer)["key"]), (202, "order.e%2Eu.17"))
+        self.assertEqual(consumer.take()[1].headers, {"kind": "new one"})
+        status, _, answer = http(gw.addresses["web"], "POST", "/v1/topics/orders/17?region=eu", b"x")
+        self.assertEqual((status, json.loads(answer)["detail"]), (400, "the rule needs the header X-Kind, which is missing"))
+
+
 class Events(E2E):
     EVENT = {"ce-id": "1", "ce-source": "/shop", "ce-specversion": "1.0", "ce-type": "com.example.sold"}
 

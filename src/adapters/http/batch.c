@@ -345,7 +345,7 @@ static bool check(struct hg_http_request *req, uint32_t lines_n,
     struct hg_http_answer answer = {.status = 400};
     struct hg_writer why = {0};
     const struct hg_http_field *misplaced = find_misplaced(h);
-    const char *bad_query = hg_http_publish_query(h->query, true, options);
+    const char *bad_query = hg_http_publish_query(h->query, NULL, NULL, options);
     if (!is_ndjson(h)) {
         answer = (struct hg_http_answer){.status = 415, .fields = &accept, .fields_n = 1};
         hg_writer_str(&why, "a batch is application/x-ndjson: a JSON object a line");

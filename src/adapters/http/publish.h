@@ -9,10 +9,10 @@ struct hg_http_publish_options {
     bool is_mandatory, is_retained;
 };
 
-/* `?mandatory=true&retain=true`, into options that have their values for where it says nothing;
- * other parameters are refused where the path is ours (strict), and left alone where it is the
- * user's. NULL or what is wrong. */
-const char *hg_http_publish_query(struct hg_bytes query, bool is_strict,
+/* `?mandatory=true&retain=true`, into options that have their values for where it says nothing; of
+ * other parameters those are let through that `knows` knows (NULL: none). NULL or what is wrong. */
+typedef bool hg_http_knows_fn(const void *ctx, struct hg_bytes name);
+const char *hg_http_publish_query(struct hg_bytes query, hg_http_knows_fn *knows, const void *ctx,
                                   struct hg_http_publish_options *out);
 /* "id","exchange","key", the end of the object and of its line. */
 void hg_http_publish_note(struct hg_writer *w, struct hg_bytes id, const struct hg_published *p);
