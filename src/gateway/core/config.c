@@ -223,7 +223,7 @@ static const struct hg_config_field listener_fields[] = {
     {.key = "max_connections", .kind = HG_READ_NUMBER, HG_CONFIG_MEMBER(hg_listener_spec, max_connections), .preset = "100000", .min = 1},
     {.key = "cors_origins",    .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, cors_origins), .n_offset = offsetof(struct hg_listener_spec, cors_origins_n)},
     {.key = "tls",             .kind = HG_READ_LATER},
-    {.key = "proxy_protocol",  .kind = HG_READ_LATER},
+    {.key = "proxy_protocol",  .kind = HG_READ_BOOLEAN, HG_CONFIG_MEMBER(hg_listener_spec, has_proxy), .preset = "false"},
     {.key = NULL},
 };
 

@@ -20,6 +20,7 @@ struct hg_listener_spec {
     uint32_t max_connections;        /* over all workers */
     const char *const *cors_origins; /* "*" or origins; none: no CORS headers */
     size_t cors_origins_n;
+    bool has_proxy; /* proxy_protocol = true */
 };
 
 /* What a bridge carries: addresses that begin with one prefix here and another at the site. */
