@@ -126,8 +126,8 @@ void hg_session_detach(struct hg_session *s);
 /* ---- Publishing ----------------------------------------------------------------------------------------------------- */
 
 struct hg_publish_args {
-    struct hg_bytes address;       /* through the rules; or, if is_direct: */
-    struct hg_bytes exchange, key; /* as they are */
+    struct hg_bytes address;         /* through the rules; or, if is_direct: */
+    struct hg_bytes exchange, key;   /* as they are */
     struct hg_properties properties; /* less reserved headers and user_id; rule headers win */
     struct hg_bytes body;
     struct hg_buf *body_buf;         /* as hg_message_parts.body_buf; may be NULL */

@@ -160,7 +160,9 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
     p->session = s;
     p->id = args->id;
     copy(p->address, sizeof(p->address), args->address);
-    copy(p->body, sizeof(p->body), args->body);
+    assert_true(args->body.n < sizeof(p->body));
+    memcpy(p->body, args->body.n == 0 ? (const uint8_t *)"" : args->body.p, args->body.n);
+    p->body_n = args->body.n;
     copy(p->message_id, sizeof(p->message_id), args->properties.message_id);
     p->delivery_mode = args->properties.delivery_mode;
     p->headers_n = args->properties.headers_n;
