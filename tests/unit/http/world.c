@@ -469,7 +469,7 @@ void world_open(const struct hg_adapter *adapter)
     world.worker.config = &world.config;
     world.worker.state = HG_WORKER_READY;
     world.worker.is_upstream_up = true;
-    static hg_counter counters[2];
+    static hg_counter counters[sizeof(specs) / sizeof(specs[0])];
     world.worker.metrics.rule_in = counters;
     world.worker.metrics.rule_out = counters;
     hg_list_init(&world.worker.leavers);
