@@ -140,7 +140,7 @@ class Clients(E2E):
         with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
             script.write('wrk.method = "POST"\nwrk.body = string.rep("x", 128)\n')
             script.flush()
-            out = run("wrk", "-t1", "-c32", "-d1s", "-s", script.name, url)
+            out = run("wrk", "-t1", "-c32", "-d1s", "--timeout", str(int(LIMIT_S)), "-s", script.name, url)
         self.assertNotIn("Non-2xx", out)
         self.assertNotIn("Socket errors", out)
         self.assertGreater(int(re.search(r"(\d+) requests in", out)[1]), 0)
