@@ -5,7 +5,6 @@ import pathlib
 import re
 import signal
 import socket
-import ssl
 import struct
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ import time
 import urllib.parse
 
 from harness import Consumer, E2E, Proxy, eventually, http, raw, wire
+from harness.certificates import Authority
 from harness.clients import http_connection, http_request
 from harness.wait import LIMIT_S
 
@@ -188,14 +188,26 @@ class ProxyHeaders(E2E):
         self.assertTrue(broken.read_to_end().startswith(b"HTTP/1.1 400 "))
         gw.wait_log("http.refused", peer="192.0.2.7:1234")
 
+    def test_the_header_comes_before_tls(self):
+        authority = self.open(Authority())
+        cert, key = authority.make("localhost")
+        gw = self.gateway(mqtt=f'{self.ON}\ntls = {{ cert = "{cert}", key = "{key}" }}')
+        plain = socket.create_connection(gw.addresses["mqtt"], timeout=LIMIT_S)
+        plain.sendall(self.V2)
+        device = self.open(authority.client().wrap_socket(plain, server_hostname="localhost"))
+        device.sendall(wire.mqtt_connect("device"))
+        self.assertEqual(device.recv(4), wire.MQTT_CONNACK)
+        self.assertEqual([c["peer"] for c in gw.admin("/api/connections")[1] if c["client_id"] == "device"], ["[2001:db8::1]:1234"])
+        with raw(gw.addresses["mqtt"], b"\x16\x03\x01\0\0") as other:
+            self.assertEqual(other.read_to_end(), b"")
+
     def test_haproxy_brings_http2_and_mqtt_as_the_page_says(self):
         gw = self.gateway(web=self.ON, mqtt=self.ON)
         consumer = self.open(Consumer(self.amqp))
         consumer.bind("amq.topic", "#")
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="headgate-e2e-")))
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
-                        "-subj", "/CN=localhost", "-keyout", folder / "site.pem.key", "-out", folder / "site.pem"],
-                       capture_output=True, check=True, timeout=LIMIT_S)
+        authority = self.open(Authority())
+        (folder / "site.pem").write_text("".join(pathlib.Path(part).read_text() for part in authority.make("localhost")))
         page = (ROOT / "docs/proxy.md").read_text()
         config = re.search(r"```haproxy\n(.*?)```", page, re.S)[1]
         ports = {443: self.free_port(), 8883: self.free_port()}
@@ -216,11 +228,9 @@ class ProxyHeaders(E2E):
 
         eventually(curl)
         self.assertEqual(consumer.take()[2], b"x")
-        context = ssl.create_default_context(cafile=folder / "site.pem")
-        context.check_hostname = False
         plain = socket.create_connection(("127.0.0.1", ports[8883]), timeout=LIMIT_S)
         port = plain.getsockname()[1]
-        device = self.open(context.wrap_socket(plain))
+        device = self.open(authority.client().wrap_socket(plain, server_hostname="localhost"))
         device.sendall(wire.mqtt_connect("device") + wire.mqtt_publish("by/mqtt", b"y", qos=1, packet_id=1))
         self.assertEqual(consumer.take()[2], b"y")
         self.assertEqual([c["peer"] for c in gw.admin("/api/connections")[1] if c["client_id"] == "device"], [f"127.0.0.1:{port}"])
