@@ -256,7 +256,7 @@ static const struct hg_config_field listener_fields[] = {
     {.key = "token",           .kind = HG_READ_TEXT,   HG_CONFIG_MEMBER(hg_listener_spec, token), .min = 16},
     {.key = "cors_origins",    .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, cors_origins), .n_offset = offsetof(struct hg_listener_spec, cors_origins_n)},
     {.key = "tls",             .kind = HG_READ_TABLE,  .fields = hg_config_schema_listener_tls},
-    {.key = "proxy_protocol",  .kind = HG_READ_LATER},
+    {.key = "proxy_protocol",  .kind = HG_READ_BOOLEAN, HG_CONFIG_MEMBER(hg_listener_spec, has_proxy), .preset = "false"},
     {.key = NULL},
 };
 

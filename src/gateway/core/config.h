@@ -23,6 +23,7 @@ struct hg_listener_spec {
     const char *token;               /* what an admin listener's clients must show; NULL: nothing */
     const char *const *cors_origins; /* "*" or origins; none: no CORS headers */
     size_t cors_origins_n;
+    bool has_proxy;                      /* proxy_protocol = true */
     struct hg_tls_certificate tls_first; /* for those who ask for no name or an unknown one */
     const struct hg_tls_certificate *tls_more;
     size_t tls_more_n;

@@ -115,7 +115,7 @@ static void a_mistake_is_named_with_its_place(void **state)
          "3:6: bind must be an IP address and a port, such as \"127.0.0.1:1883\" or "
          "\"[::]:1883\""},
         {LISTENER "tls = { }", "4:7: tls needs cert and key"},
-        {LISTENER "proxy_protocol = true", "4:1: proxy_protocol is not supported by this version"},
+        {LISTENER "proxy_protocol = 1", "4:18: proxy_protocol must be a boolean, not an integer"},
         {LISTENER "cors_origins = ['*']",
          "4:1: cors_origins belongs to a listener that serves \"web\""},
         {LISTENER "[[vhost]]\nname = '/'", "4:3: vhost is not supported by this version"},
