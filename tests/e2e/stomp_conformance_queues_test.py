@@ -21,6 +21,13 @@ class Queues(StompConformance):
             assert e.reply_code == 404, e
             return False
 
+    def assert_declared(self, queue, **options):
+        """That it is there, and such a queue: RabbitMQ refuses another."""
+        try:
+            self.beside.connection.channel().queue_declare(queue, **{"durable": True, **options})
+        except pika.exceptions.ChannelClosedByBroker as e:
+            raise AssertionError(e.reply_text) from e
+
     def stomp_queues(self):
         return self.broker.ctl("list_queues", "-p", self.vhost, "name").split()
 
@@ -79,7 +86,7 @@ class Queues(StompConformance):
     def test_durable_auto_delete_and_exclusive_are_a_queues(self):
         peer, queue = self.peer(), self.name("q")
         peer.subscribe(f"/queue/{queue}", **{"durable": "false", "auto-delete": "true", "exclusive": "false"})
-        self.beside.channel.queue_declare(queue, durable=False, auto_delete=True)  # refused if it were another
+        self.assert_declared(queue, durable=False, auto_delete=True)
         peer.leave()
         eventually(lambda: not self.is_there(queue), self.limit_s)
 
@@ -93,6 +100,16 @@ class Queues(StompConformance):
         peer.leave()
         eventually(lambda: not self.is_there(queue), self.limit_s)
 
+    @conforms(plugin="queue-priority")
+    def test_x_priority_is_served_first(self):
+        queue = self.beside.channel.queue_declare(self.name("q")).method.queue
+        low, high = self.peer(), self.peer()
+        low.subscribe(f"/amq/queue/{queue}", "low")
+        high.subscribe(f"/amq/queue/{queue}", "high", **{"x-priority": "10"})
+        for i in range(5):
+            self.beside.channel.basic_publish("", queue, b"%d" % i)
+        self.assertEqual(high.bodies(5), [b"%d" % i for i in range(5)])
+
     @conforms(plugin="queue-stream")
     def test_a_stream_is_read_from_an_offset(self):
         stream = self.name("stream")
@@ -105,6 +122,60 @@ class Queues(StompConformance):
                 peer = self.peer()
                 peer.subscribe(f"/amq/queue/{stream}", ack="client", **{"x-stream-offset": offset, "prefetch-count": "10"})
                 self.assertEqual(peer.bodies(5 - first), [b"%d" % i for i in range(first, 5)])
+
+
+    @conforms(plugin="queue-stream-auto")
+    def test_a_stream_is_read_without_acknowledgements_too(self):
+        stream = self.name("stream")
+        self.beside.channel.queue_declare(stream, durable=True, arguments={"x-queue-type": "stream"})
+        self.beside.channel.confirm_delivery()
+        for i in range(3):
+            self.beside.channel.basic_publish("", stream, b"%d" % i)
+        peer = self.peer()
+        peer.subscribe(f"/amq/queue/{stream}", **{"x-stream-offset": "first"})
+        self.assertEqual(peer.bodies(3), [b"0", b"1", b"2"])
+
+    @conforms(plugin="queue-overflow")
+    def test_x_overflow_is_an_argument(self):
+        peer, queue = self.peer(), self.name("q")
+        peer.subscribe(f"/queue/{queue}", **{"x-max-length": "1", "x-overflow": "reject-publish"})
+        self.assert_declared(queue, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+
+    @conforms(plugin="queue-persistent")
+    def test_persistent_false_is_the_messages(self):
+        peer, queue = self.peer(), self.name("q")
+        peer.send(f"/queue/{queue}", b"x", persistent="false")
+        self.assert_declared(queue)
+
+    @conforms(plugin="headers-exchange")
+    def test_a_headers_exchange_gives_everything(self):
+        peer = self.peer()
+        peer.subscribe("/exchange/amq.headers")
+        peer.send("/exchange/amq.headers", b"x", colour="blue")
+        self.assertEqual(peer.message().body, b"x")
+
+    @conforms(plugin="headers-exchange-match")
+    def test_x_match_binds_by_headers(self):
+        peer = self.peer()
+        peer.subscribe("/exchange/amq.headers", **{"x-match": "all", "colour": "red"})
+        for colour in ("blue", "red"):
+            peer.send("/exchange/amq.headers", colour.encode(), colour=colour)
+        self.assertEqual(peer.message().body, b"red")
+
+
+class TopicExchange(StompConformance):
+    """The plugin has this as an option too, which would be for all of its tests."""
+    also_against_plugin = False
+    config = '[stomp]\ndefault_topic_exchange = "amq.direct"\n'
+
+    @conforms(plugin="topic-exchange")
+    def test_topic_is_what_the_configuration_says(self):
+        peer, beside, key = self.peer(), self.open(Consumer(self.amqp)), self.name()
+        beside.bind("amq.direct", key)
+        peer.subscribe(f"/topic/{key}")
+        peer.send(f"/topic/{key}", b"x")
+        self.assertEqual(beside.take()[2], b"x")
+        self.assertEqual(peer.message().body, b"x")
 
 
 class Answers(StompConformance):
