@@ -245,6 +245,10 @@ static const struct hg_config_field http_fields[] = {
     {.key = "idle_timeout",    .kind = HG_READ_DURATION, CONFIG(http_idle_timeout_ms), .preset = "1m", .min = 100, .max = 24 * MS_PER_HOUR},
     {.key = "request_timeout", .kind = HG_READ_DURATION, CONFIG(http_request_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
     {.key = "publish_timeout", .kind = HG_READ_DURATION, CONFIG(http_publish_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
+    {.key = "rpc_max",         .kind = HG_READ_NUMBER,   CONFIG(http_rpc_max), .preset = "10000", .min = 1, .max = 1000000},
+    {.key = "rpc_timeout",     .kind = HG_READ_DURATION, CONFIG(http_rpc_timeout_ms), .preset = "10s", .min = 1, .max = 24 * MS_PER_HOUR},
+    {.key = "rpc_max_timeout", .kind = HG_READ_DURATION, CONFIG(http_rpc_max_timeout_ms), .preset = "5m", .min = 1, .max = 24 * MS_PER_HOUR},
+    {.key = "rpc_max_reply",   .kind = HG_READ_SIZE,     CONFIG(http_rpc_max_reply_bytes), .preset = "16MiB", .max = MAX_MESSAGE_BYTES},
     {.key = "sse_heartbeat",   .kind = HG_READ_DURATION, CONFIG(http_sse_heartbeat_ms), .preset = "15s", .min = 100, .max = MS_PER_HOUR},
     {.key = NULL},
 };

@@ -145,6 +145,38 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
     return HG_OK;
 }
 
+enum hg_status hg_call_begin(struct hg_session *s, const struct hg_publish_args *args,
+                             hg_call_done_fn *done, void *ctx, struct hg_call **call_out,
+                             const char **why_out)
+{
+    struct world_call *c = &world.calls[world.calls_n];
+    *why_out = world.publish_status == HG_OK ? NULL : "told to";
+    if (world.publish_status == HG_HELD) {
+        hg_conn_hold(s->conn, HG_HOLD_UPSTREAM);
+    }
+    if (world.publish_status != HG_OK) {
+        return world.publish_status;
+    }
+    assert_true(world.calls_n++ < WORLD_CALLS);
+    c->done = done;
+    c->ctx = ctx;
+    c->timeout_ms = args->timeout_ms;
+    c->delivery_mode = args->properties.delivery_mode;
+    copy(c->address, sizeof(c->address), args->address);
+    copy(c->body, sizeof(c->body), args->body);
+    copy(c->correlation_id, sizeof(c->correlation_id), args->properties.correlation_id);
+    copy(c->expiration, sizeof(c->expiration), args->properties.expiration);
+    *call_out = (struct hg_call *)c;
+    return HG_OK;
+}
+
+void hg_call_forget(struct hg_call *call)
+{
+    if (call != NULL) {
+        ((struct world_call *)call)->done = NULL;
+    }
+}
+
 enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter,
                                    const char **why_out)
 {
@@ -540,4 +572,16 @@ void world_gather(void)
     world.gather_ask = NULL;
     world.gather_done(world.gather_ctx, hg_writer_view(&w));
     hg_writer_close(&w);
+}
+
+void world_reply(size_t i, enum hg_status outcome, const struct hg_message_parts *parts)
+{
+    struct world_call *c = &world.calls[i];
+    hg_call_done_fn *done = c->done;
+    struct hg_message *m = parts == NULL ? NULL : hg_message_new(parts);
+    assert_non_null(done);
+    c->done = NULL;
+    done(c->ctx, outcome, HG_BYTES("RabbitMQ's reason"), m);
+    hg_message_unref(m);
+    feed();
 }

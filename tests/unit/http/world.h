@@ -4,12 +4,13 @@
 #ifndef HG_TEST_HTTP_WORLD_H
 #define HG_TEST_HTTP_WORLD_H
 
+#include "core/call.h"
 #include "core/conn.h"
 #include "core/retain.h"
 #include "core/state.h"
 #include "core/worker.h"
 
-enum { WORLD_PUBLISHES = 64, WORLD_SUBS = 8 };
+enum { WORLD_PUBLISHES = 64, WORLD_SUBS = 8, WORLD_CALLS = 8 };
 
 #define assert_has(text, what)                               \
     do {                                                     \
@@ -38,6 +39,15 @@ struct world_sub {
     bool is_served; /* with what is retained */
 };
 
+/* What hg_call_begin was called with, and accepted. */
+struct world_call {
+    hg_call_done_fn *done; /* NULL: it has ended, or was forgotten */
+    void *ctx;
+    char address[128], body[128], correlation_id[64], expiration[24];
+    uint64_t timeout_ms;
+    uint8_t delivery_mode;
+};
+
 struct hg_conn {
     struct hg_session *session; /* NULL: closed */
     struct hg_listener_spec listener;
@@ -60,7 +70,10 @@ struct world {
     struct hg_conn conn;
     struct world_publish publishes[WORLD_PUBLISHES];
     size_t publishes_n;
-    enum hg_status publish_status; /* what hg_publish returns; HELD holds the connection */
+    struct world_call calls[WORLD_CALLS];
+    size_t calls_n;
+    enum hg_status
+        publish_status; /* what hg_publish and hg_call_begin return; HELD holds the connection */
     struct world_sub subs[WORLD_SUBS];
     size_t subs_n, live_n;           /* ever, and not unsubscribed */
     enum hg_status subscribe_status; /* what hg_subscribe_filter and hg_rules_subscribe return */
@@ -88,6 +101,8 @@ void world_send(const char *text);
 const char *world_out(void);
 /* The outcome of the i-th publish. */
 void world_settle(size_t i, enum hg_status outcome, const char *reason);
+/* The outcome of the i-th call; parts: of the reply, NULL: there is none. */
+void world_reply(size_t i, enum hg_status outcome, const struct hg_message_parts *parts);
 /* RabbitMQ answers the i-th subscription. */
 void world_subscribed(size_t i, enum hg_status outcome, const char *reason);
 /* A message comes for the i-th subscription. */
