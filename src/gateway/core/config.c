@@ -444,6 +444,26 @@ static void append_builtin_rule(struct hg_config_reader *r, struct hg_config *c)
     }
 }
 
+/* What [[queue]] declares under a rule's `replay` must be a stream; others are RabbitMQ's to know. */
+static void check_replays(struct hg_config_reader *r, const struct hg_config_node *root,
+                          const struct hg_config *c)
+{
+    const struct hg_config_node *rule = hg_config_tree_find(root, "rule");
+    rule = rule == NULL || rule->kind != HG_CONFIG_ARRAY ? NULL : rule->u.first;
+    for (; rule != NULL; rule = rule->next) {
+        const struct hg_config_node *replay =
+            rule->kind == HG_CONFIG_TABLE ? hg_config_tree_find(rule, "replay") : NULL;
+        for (size_t i = 0; replay != NULL && replay->kind == HG_CONFIG_STRING && i < c->queues_n;
+             i++) {
+            if (strcmp(c->queues[i].name, replay->u.string.p) == 0 && !c->queues[i].is_passive &&
+                strcmp(c->queues[i].type, "stream") != 0) {
+                hg_config_read_error(r, &replay->at, "%s is declared, and it is no stream",
+                                     c->queues[i].name);
+            }
+        }
+    }
+}
+
 /* The queue that a rule with on_reject = "park" fills; [[queue]] may declare it otherwise. */
 static void append_park_queue(struct hg_config_reader *r, struct hg_config *c)
 {
@@ -513,6 +533,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         expand_all(&r, root, 0);
         hg_config_read_table(&r, root, &root->at, hg_config_schema, c);
         check_together(&r, root, c);
+        check_replays(&r, root, c);
         c->workers = c->workers == 0 ? uv_available_parallelism() : c->workers;
         append_builtin_rule(&r, c);
         if (r.problems_n == 0 && !r.arena.is_exhausted) {

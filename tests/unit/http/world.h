@@ -6,6 +6,7 @@
 
 #include "core/call.h"
 #include "core/conn.h"
+#include "core/queue.h"
 #include "core/retain.h"
 #include "core/state.h"
 #include "core/worker.h"
@@ -39,6 +40,17 @@ struct world_sub {
     bool is_served; /* with what is retained */
 };
 
+/* What hg_queue_open was called with. */
+struct world_queue {
+    const struct hg_queue_ops *ops;
+    void *ctx;
+    struct hg_session *session;
+    struct hg_sub *sub;
+    char name[64], filter[128];
+    struct hg_value offset; /* x-stream-offset */
+    bool is_open;
+};
+
 /* What hg_call_begin was called with, and accepted. */
 struct world_call {
     hg_call_done_fn *done; /* NULL: it has ended, or was forgotten */
@@ -70,6 +82,8 @@ struct world {
     struct hg_conn conn;
     struct world_publish publishes[WORLD_PUBLISHES];
     size_t publishes_n;
+    struct world_queue queue; /* the last one */
+    const char *replay;       /* what hg_replay_of_filter says; NULL: there is none */
     struct world_call calls[WORLD_CALLS];
     size_t calls_n;
     enum hg_status
@@ -108,6 +122,9 @@ void world_subscribed(size_t i, enum hg_status outcome, const char *reason);
 /* A message comes for the i-th subscription. */
 void world_deliver(size_t i, const struct hg_message_parts *parts, const char *address,
                    bool is_retained);
+/* The state of the queue, as hg_queue_ops.on_state; and a message out of it at this offset. */
+void world_queue_state(enum hg_status status);
+void world_queue_deliver(int64_t offset, const char *body);
 /* Lets go of a hold; what is kept is fed again. */
 void world_release(enum hg_hold bit);
 /* Time passes. */
