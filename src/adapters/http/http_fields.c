@@ -1,58 +1,51 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A message's properties as response fields. */
 #include "adapters/http/http_fields.h"
 
 #include "adapters/http/http_codec.h"
-#include "adapters/http/http_encode.h"
 
-#define CLOUD_EVENTS HG_BYTES("cloudEvents:") /* their AMQP binding 1.0.2, section 3.1.3.1 */
+#include <stdio.h>
 
 enum { NAME_MAX_BYTES = 255 };
 
-static void write_texts(struct hg_writer *w, const struct hg_properties *p)
+#define HEADER_PREFIX "Amqp-Header-"
+#define CLOUD_EVENTS  HG_BYTES("cloudEvents:") /* their AMQP binding 1.0.2, section 3.1.3.1 */
+
+struct writing {
+    hg_http_field_fn *field;
+    void *ctx;
+};
+
+static bool is_value(struct hg_bytes value)
 {
-    const struct {
-        const char *name;
-        struct hg_bytes value;
-    } texts[] = {
-        {"Content-Type", p->content_type},
-        {"Content-Encoding", p->content_encoding},
-        {"Correlation-Id", p->correlation_id},
-        {"Reply-To", p->reply_to},
-        {"Message-Id", p->message_id},
-        {"Amqp-Type", p->type},
-        {"Amqp-App-Id", p->app_id},
-        {"Amqp-User-Id", p->user_id},
-        {"Amqp-Expiration", p->expiration},
-    };
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-        if (texts[i].value.n > 0) {
-            hg_http_write_field(w, texts[i].name, texts[i].value);
+    for (size_t i = 0; i < value.n; i++) {
+        if (value.p[i] < ' ' || value.p[i] == 0x7f) {
+            return false;
         }
     }
+    return value.n == 0 || (value.p[0] != ' ' && value.p[value.n - 1] != ' ');
 }
 
-/* The name of a field for this header, NUL-terminated; false: it has none. */
-static bool name_of(struct hg_bytes name, char out[NAME_MAX_BYTES + 16])
+static void write_text(const struct writing *w, struct hg_bytes name, struct hg_bytes value)
 {
-    const char *prefix = "Amqp-Header-";
-    if (hg_bytes_eq(name, HG_BYTES("traceparent")) || hg_bytes_eq(name, HG_BYTES("tracestate"))) {
-        prefix = "";
-    } else if (hg_bytes_starts(name, CLOUD_EVENTS)) {
-        prefix = "ce-";
-        name = hg_bytes_skip(name, CLOUD_EVENTS.n);
+    if (value.n > 0 && is_value(value)) {
+        w->field(w->ctx, name, value);
     }
-    if (!hg_http_is_token(name) || name.n > NAME_MAX_BYTES) {
-        return false;
-    }
-    size_t prefix_n = strlen(prefix);
-    memcpy(out, prefix, prefix_n);
-    memcpy(out + prefix_n, name.p, name.n);
-    out[prefix_n + name.n] = '\0';
-    return true;
 }
 
-/* As their HTTP binding has it (1.0.2, section 3.1.3.2). */
+static void write_number(const struct writing *w, struct hg_bytes name, uint64_t n)
+{
+    char text[24];
+    int text_n = snprintf(text, sizeof(text), "%llu", (unsigned long long)n);
+    w->field(w->ctx, name, hg_bytes(text, (size_t)text_n));
+}
+
+/* traceparent and tracestate are fields of their own (W3C Trace Context). */
+static bool is_trace(struct hg_bytes name)
+{
+    return hg_bytes_eq(name, HG_BYTES("traceparent")) || hg_bytes_eq(name, HG_BYTES("tracestate"));
+}
+
+/* As the HTTP binding of CloudEvents has it (1.0.2, section 3.1.3.2). */
 static void write_percent_encoded(struct hg_writer *w, struct hg_bytes text)
 {
     for (size_t i = 0; i < text.n; i++) {
@@ -65,39 +58,80 @@ static void write_percent_encoded(struct hg_writer *w, struct hg_bytes text)
     }
 }
 
-static void write_header(struct hg_writer *w, const struct hg_header *h, struct hg_writer *text)
+/* An attribute of a CloudEvent. */
+static bool write_attribute(const struct writing *w, const struct hg_header *h)
 {
-    char name[NAME_MAX_BYTES + 16];
-    if (!name_of(h->name, name)) {
-        return;
+    struct hg_bytes attribute = hg_bytes_skip(h->name, CLOUD_EVENTS.n);
+    struct hg_writer text = {0};
+    struct hg_writer value = {0};
+    char name[NAME_MAX_BYTES + 4];
+    if (h->name.n <= NAME_MAX_BYTES && hg_http_is_token(attribute)) {
+        hg_value_write_text(&text, &h->value);
+        write_percent_encoded(&value, hg_writer_view(&text));
+        int n = snprintf(name, sizeof(name), "ce-%.*s", HG_BYTES_FMT(attribute));
+        value.failed = value.failed || text.failed;
+        if (!value.failed) {
+            w->field(w->ctx, hg_bytes(name, (size_t)n), hg_writer_view(&value));
+        }
     }
-    hg_writer_reset(text);
-    hg_value_write_text(text, &h->value);
-    w->failed = w->failed || text->failed;
-    if (strncmp(name, "ce-", 3) != 0) {
-        hg_http_write_field(w, name, hg_writer_view(text));
-        return;
-    }
-    hg_writer_printf(w, "%s: ", name);
-    write_percent_encoded(w, hg_writer_view(text));
-    hg_writer_str(w, "\r\n");
+    bool is_whole = !value.failed;
+    hg_writer_close(&value);
+    hg_writer_close(&text);
+    return is_whole;
 }
 
-void hg_http_fields_write(struct hg_writer *w, const struct hg_properties *p)
+static bool write_header(const struct writing *w, const struct hg_header *h)
 {
-    struct hg_writer text = {0};
-    write_texts(w, p);
-    if (p->has_priority) {
-        hg_writer_printf(w, "Amqp-Priority: %u\r\n", p->priority);
+    if (hg_bytes_starts(h->name, CLOUD_EVENTS)) {
+        return write_attribute(w, h);
     }
-    if (p->has_timestamp) {
-        hg_writer_printf(w, "Amqp-Timestamp: %llu\r\n", (unsigned long long)p->timestamp_s);
+    struct hg_writer value = {0};
+    char name[sizeof(HEADER_PREFIX) + NAME_MAX_BYTES];
+    if (hg_header_is_reserved(h->name) || h->name.n > NAME_MAX_BYTES ||
+        !hg_http_is_token(h->name)) {
+        return true;
+    }
+    hg_value_write_text(&value, &h->value);
+    bool is_whole = !value.failed;
+    struct hg_bytes text = hg_writer_view(&value);
+    if (is_whole && is_value(text)) {
+        int n = snprintf(name, sizeof(name), "%s%.*s", is_trace(h->name) ? "" : HEADER_PREFIX,
+                         HG_BYTES_FMT(h->name));
+        w->field(w->ctx, hg_bytes(name, (size_t)n), text);
+    }
+    hg_writer_close(&value);
+    return is_whole;
+}
+
+bool hg_http_fields_write(const struct hg_message *m, hg_http_field_fn *field, void *ctx)
+{
+    const struct hg_properties *p = hg_message_properties(m);
+    const struct writing w = {field, ctx};
+    bool has_type = p->content_type.n > 0 && is_value(p->content_type);
+    field(ctx, HG_BYTES("Content-Type"),
+          has_type ? p->content_type : HG_BYTES("application/octet-stream"));
+    write_text(&w, HG_BYTES("Content-Encoding"), p->content_encoding);
+    write_text(&w, HG_BYTES("Correlation-Id"), p->correlation_id);
+    write_text(&w, HG_BYTES("Reply-To"), p->reply_to);
+    write_text(&w, HG_BYTES("Message-Id"), p->message_id);
+    write_text(&w, HG_BYTES("Amqp-Type"), p->type);
+    write_text(&w, HG_BYTES("Amqp-App-Id"), p->app_id);
+    write_text(&w, HG_BYTES("Amqp-User-Id"), p->user_id);
+    write_text(&w, HG_BYTES("Amqp-Expiration"), p->expiration);
+    if (p->has_priority) {
+        write_number(&w, HG_BYTES("Amqp-Priority"), p->priority);
     }
     if (p->delivery_mode != 0) {
-        hg_writer_printf(w, "Amqp-Persistent: %s\r\n", p->delivery_mode == 2 ? "true" : "false");
+        field(ctx, HG_BYTES("Amqp-Persistent"),
+              p->delivery_mode == 2 ? HG_BYTES("true") : HG_BYTES("false"));
+    }
+    if (p->has_timestamp) {
+        write_number(&w, HG_BYTES("Amqp-Timestamp"), p->timestamp_s);
     }
     for (size_t i = 0; i < p->headers_n; i++) {
-        write_header(w, &p->headers[i], &text);
+        if (!write_header(&w, &p->headers[i])) {
+            return false;
+        }
     }
-    hg_writer_close(&text);
+    return true;
 }

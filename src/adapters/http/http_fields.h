@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* AMQP properties -> response fields: the way back of http_props.h. */
+/* A message's properties as HTTP header fields, by the names that http_props.h reads: for whoever
+ * hands a message out as the body of a request or an answer. */
 #ifndef HG_HTTP_FIELDS_H
 #define HG_HTTP_FIELDS_H
 
 #include "message/message.h"
 
-/* "Name: value" and CRLF for each: Content-Type, Content-Encoding, Correlation-Id, Reply-To,
- * Message-Id, Amqp-*, traceparent, tracestate, a CloudEvent's ce-*, and Amqp-Header-NAME for every
- * other header whose name can stand there; the rest is left out. Control characters in a value
- * become blanks. */
-void hg_http_fields_write(struct hg_writer *w, const struct hg_properties *p);
+/* name and value are borrowed during the call; the value has neither control characters nor blanks
+ * around it. */
+typedef void hg_http_field_fn(void *ctx, struct hg_bytes name, struct hg_bytes value);
+
+/* Content-Type is always among them. Left out are reserved headers, and what no header field can
+ * say: names that are no tokens, values with control characters. False when there is no memory. */
+bool hg_http_fields_write(const struct hg_message *m, hg_http_field_fn *field, void *ctx);
 
 #endif

@@ -59,9 +59,11 @@ static void a_reply_is_the_answer(void **state)
                 &(struct hg_message_parts){.properties = {.content_type = HG_BYTES("a/b"),
                                                           .correlation_id = HG_BYTES("ours")},
                                            .body = HG_BYTES("told")});
-    assert_string_equal(world_out(), "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nCorrelation-Id: c\r\n"
-                                     "Content-Length: 4\r\n\r\ntold"
-                                     "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n1234567890");
+    assert_string_equal(
+        world_out(),
+        "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nCorrelation-Id: c\r\n"
+        "Content-Length: 4\r\n\r\ntold"
+        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: 10\r\n\r\n1234567890");
 }
 
 static void every_other_outcome_has_its_status(void **state)
