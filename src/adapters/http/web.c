@@ -14,6 +14,8 @@ static const struct hg_http_route routes[] = {
      .handle = hg_http_subscribe, .doc = &hg_http_doc_subscribe},
     {.path = "/v1/topics", .methods = 1 << HG_HTTP_POST, .handle = hg_http_publish_batch,
      .doc = &hg_http_doc_batch},
+    {.path = "/v1/rpc/", .is_prefix = true, .methods = 1 << HG_HTTP_POST, .handle = hg_http_rpc,
+     .doc = &hg_http_doc_rpc},
     {.path = "/api/exchanges/", .is_prefix = true, .methods = 1 << HG_HTTP_POST,
      .takes = hg_http_manage_publish_takes, .handle = hg_http_manage_publish,
      .doc = &hg_http_doc_manage},

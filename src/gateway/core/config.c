@@ -245,6 +245,10 @@ static const struct hg_config_field http_fields[] = {
     {.key = "idle_timeout",    .kind = HG_READ_DURATION, CONFIG(http_idle_timeout_ms), .preset = "1m", .min = 100, .max = 24 * MS_PER_HOUR},
     {.key = "request_timeout", .kind = HG_READ_DURATION, CONFIG(http_request_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
     {.key = "publish_timeout", .kind = HG_READ_DURATION, CONFIG(http_publish_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
+    {.key = "rpc_max",         .kind = HG_READ_NUMBER,   CONFIG(http_rpc_max), .preset = "10000", .min = 1, .max = 1000000},
+    {.key = "rpc_timeout",     .kind = HG_READ_DURATION, CONFIG(http_rpc_timeout_ms), .preset = "10s", .min = 1, .max = 24 * MS_PER_HOUR},
+    {.key = "rpc_max_timeout", .kind = HG_READ_DURATION, CONFIG(http_rpc_max_timeout_ms), .preset = "5m", .min = 1, .max = 24 * MS_PER_HOUR},
+    {.key = "rpc_max_reply",   .kind = HG_READ_SIZE,     CONFIG(http_rpc_max_reply_bytes), .preset = "16MiB", .max = MAX_MESSAGE_BYTES},
     {.key = "sse_heartbeat",   .kind = HG_READ_DURATION, CONFIG(http_sse_heartbeat_ms), .preset = "15s", .min = 100, .max = MS_PER_HOUR},
     {.key = NULL},
 };
@@ -441,6 +445,26 @@ static void append_builtin_rule(struct hg_config_reader *r, struct hg_config *c)
     }
 }
 
+/* What [[queue]] declares under a rule's `replay` must be a stream; others are RabbitMQ's to know. */
+static void check_replays(struct hg_config_reader *r, const struct hg_config_node *root,
+                          const struct hg_config *c)
+{
+    const struct hg_config_node *rule = hg_config_tree_find(root, "rule");
+    rule = rule == NULL || rule->kind != HG_CONFIG_ARRAY ? NULL : rule->u.first;
+    for (; rule != NULL; rule = rule->next) {
+        const struct hg_config_node *replay =
+            rule->kind == HG_CONFIG_TABLE ? hg_config_tree_find(rule, "replay") : NULL;
+        for (size_t i = 0; replay != NULL && replay->kind == HG_CONFIG_STRING && i < c->queues_n;
+             i++) {
+            if (strcmp(c->queues[i].name, replay->u.string.p) == 0 && !c->queues[i].is_passive &&
+                strcmp(c->queues[i].type, "stream") != 0) {
+                hg_config_read_error(r, &replay->at, "%s is declared, and it is no stream",
+                                     c->queues[i].name);
+            }
+        }
+    }
+}
+
 /* The queue that a rule with on_reject = "park" fills; [[queue]] may declare it otherwise. */
 static void append_park_queue(struct hg_config_reader *r, struct hg_config *c)
 {
@@ -510,6 +534,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         expand_all(&r, root, 0);
         hg_config_read_table(&r, root, &root->at, hg_config_schema, c);
         check_together(&r, root, c);
+        check_replays(&r, root, c);
         c->workers = c->workers == 0 ? uv_available_parallelism() : c->workers;
         append_builtin_rule(&r, c);
         if (r.problems_n == 0 && !r.arena.is_exhausted) {

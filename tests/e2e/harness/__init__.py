@@ -2,7 +2,7 @@
 """What end-to-end tests are made of. tests/e2e/README.md says how to write one."""
 from . import browser, mqtt5, sessions, wire
 from .case import E2E
-from .clients import Consumer, Mqtt, Mqtt5, MosquittoSub, Stomp, WebSocket, http, mosquitto_pub, raw
+from .clients import Consumer, Events, Mqtt, Mqtt5, MosquittoSub, Stomp, WebSocket, http, mosquitto_pub, raw
 from .controls import Controls
 from .gateway import Gateway, headgate
 from .peer import MqttConformance, Peer, conforms
@@ -11,6 +11,6 @@ from .stomp_peer import StompConformance, StompPeer
 from .swarm import Swarm
 from .wait import Mailbox, eventually
 
-__all__ = ["E2E", "browser", "Consumer", "Controls", "Gateway", "Mailbox", "MosquittoSub", "Mqtt", "Mqtt5", "MqttConformance",
-           "Peer", "Proxy", "Stomp", "StompConformance", "StompPeer", "Swarm", "WebSocket", "conforms", "eventually",
-           "headgate", "http", "mosquitto_pub", "mqtt5", "raw", "sessions", "wire"]
+__all__ = ["E2E", "browser", "conforms", "Consumer", "Controls", "Events", "eventually", "Gateway", "headgate", "http",
+           "Mailbox", "mosquitto_pub", "MosquittoSub", "Mqtt", "Mqtt5", "mqtt5", "MqttConformance", "Peer", "Proxy", "raw",
+           "sessions", "Stomp", "StompConformance", "StompPeer", "Swarm", "WebSocket", "wire"]

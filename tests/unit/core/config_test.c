@@ -258,6 +258,11 @@ static void a_mistake_is_named_with_its_place(void **state)
          "8:1: a rule has an exchange or a queue, not both"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nkey='k'",
          "8:1: a rule with a queue has no key: the queue's name is the key"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nreplay='s'",
+         "8:1: a rule with a queue has no replay: its messages are in that queue"},
+        {LISTENER "[[queue]]\nname='s'\n[[rule]]\nname='a'\ntopic='a'\nexchange='amq.topic'\n"
+                  "replay='s'",
+         "10:8: s is declared, and it is no stream"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nallow={publish=['x']}",
          "8:1: allow is not supported by this version"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nheaders={CC='x'}",
