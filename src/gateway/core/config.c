@@ -195,6 +195,7 @@ static const struct hg_config_field stomp_fields[] = {
     {.key = "max_headers",           .kind = HG_READ_NUMBER,   CONFIG(stomp_max_headers), .preset = "100", .min = 8, .max = 10000},
     {.key = "heartbeat",             .kind = HG_READ_DURATION, CONFIG(stomp_heartbeat_ms), .preset = "10s", .max = MS_PER_HOUR},
     {.key = "queue_expires",         .kind = HG_READ_DURATION, CONFIG(stomp_queue_expires_ms), .preset = "1m", .min = 1000, .max = 49 * 24 * MS_PER_HOUR},
+    {.key = "idle_timeout",          .kind = HG_READ_DURATION, CONFIG(stomp_idle_timeout_ms), .preset = "1h", .max = 49 * 24 * MS_PER_HOUR},
     {.key = "connect_timeout",       .kind = HG_READ_DURATION, CONFIG(stomp_connect_timeout_ms), .preset = "10s", .min = 100, .max = MS_PER_HOUR},
     {.key = NULL},
 };
@@ -214,6 +215,7 @@ static const struct hg_config_field http_fields[] = {
     {.key = "request_timeout", .kind = HG_READ_DURATION, CONFIG(http_request_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
     {.key = "publish_timeout", .kind = HG_READ_DURATION, CONFIG(http_publish_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
     {.key = "sse_heartbeat",   .kind = HG_READ_DURATION, CONFIG(http_sse_heartbeat_ms), .preset = "15s", .min = 100, .max = MS_PER_HOUR},
+    {.key = "websocket_ping",  .kind = HG_READ_DURATION, CONFIG(http_websocket_ping_ms), .preset = "30s", .max = MS_PER_HOUR},
     {.key = NULL},
 };
 
@@ -222,6 +224,8 @@ static const struct hg_config_field listener_fields[] = {
     {.key = "bind",            .kind = HG_READ_OTHER,  .read = read_bind, .is_required = true},
     {.key = "max_connections", .kind = HG_READ_NUMBER, HG_CONFIG_MEMBER(hg_listener_spec, max_connections), .preset = "100000", .min = 1},
     {.key = "cors_origins",    .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, cors_origins), .n_offset = offsetof(struct hg_listener_spec, cors_origins_n)},
+    {.key = "origins",         .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, origins), .n_offset = offsetof(struct hg_listener_spec, origins_n)},
+    {.key = "websocket_paths", .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, websocket_paths), .n_offset = offsetof(struct hg_listener_spec, websocket_paths_n)},
     {.key = "tls",             .kind = HG_READ_LATER},
     {.key = "proxy_protocol",  .kind = HG_READ_LATER},
     {.key = NULL},

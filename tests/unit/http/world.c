@@ -295,7 +295,7 @@ const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c)
 }
 
 bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
-                     const char *subprotocol, size_t max_message_bytes)
+                     const char *subprotocol, uint32_t max_message_bytes)
 {
     struct hg_session *s = c->session;
     assert_true(max_message_bytes > 0);
