@@ -891,7 +891,7 @@ bool hg_conn_is_closing(const struct hg_conn *c)
 }
 
 bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
-                     const char *subprotocol, size_t max_message_bytes)
+                     const char *subprotocol, uint32_t max_message_bytes)
 {
     (void)max_message_bytes;
     assert_true(c->is_feeding);

@@ -544,7 +544,7 @@ const struct hg_adapter hg_stomp_adapter = {
     .name = "stomp",
     .serves = 1U << HG_SERVE_STOMP,
     .subprotocols = subprotocols,
-    .default_ws_path = "/ws",
+    .is_websocket_default = true,
     .ws_frame_kind = HG_FRAME_TEXT,
     .open = open_session,
 };

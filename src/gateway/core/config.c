@@ -101,17 +101,61 @@ static void read_bind(struct hg_config_reader *r, const struct hg_config_node *n
     }
 }
 
+/* Browsers send scheme, host and port, and nothing behind them; a sandboxed page is "null". */
+static bool is_origin(const char *text)
+{
+    const char *host = strstr(text, "://");
+    return strcmp(text, "*") == 0 || strcmp(text, "null") == 0 ||
+           (host != NULL && host > text && host[3] != '\0' &&
+            host[3 + strcspn(host + 3, "/?#@ ")] == '\0');
+}
+
+static void check_origins(struct hg_config_reader *r, const struct hg_config_node *element,
+                          const char *key, const char *const *origins, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!is_origin(origins[i])) {
+            hg_config_read_error(
+                r, &hg_config_tree_find(element, key)->at,
+                "%s: \"%s\" is not \"https://HOST\", \"https://HOST:PORT\" or \"*\"", key,
+                origins[i]);
+        }
+    }
+}
+
+static void check_websocket_paths(struct hg_config_reader *r, const struct hg_config_node *element,
+                                  struct hg_listener_spec *l)
+{
+    static const char *const preset[] = {"/ws", "/mqtt"};
+    const struct hg_config_node *node = hg_config_tree_find(element, "websocket_paths");
+    if (node == NULL && l->serve == HG_SERVE_WEB) {
+        l->websocket_paths = preset;
+        l->websocket_paths_n = sizeof(preset) / sizeof(preset[0]);
+    }
+    for (size_t i = 0; i < l->websocket_paths_n; i++) {
+        const char *path = l->websocket_paths[i];
+        if (path[0] != '/' || path[strcspn(path, "?# ")] != '\0') {
+            hg_config_read_error(r, &node->at, "websocket_paths: \"%s\" is not a path", path);
+        }
+    }
+}
+
 static void check_listener(struct hg_config_reader *r, const struct hg_config_node *element,
                            void *into)
 {
+    static const char *const for_web[] = {"cors_origins", "origins", "websocket_paths"};
     struct hg_listener_spec *l = into;
     l->where = hg_config_read_where(r, &element->at);
-    const struct hg_config_node *cors = hg_config_tree_find(element, "cors_origins");
-    if (cors != NULL && l->serve != HG_SERVE_WEB) {
-        hg_config_read_error(r, &cors->key_at,
-                             "cors_origins belongs to a listener that serves "
-                             "\"web\"");
+    for (size_t i = 0; i < sizeof(for_web) / sizeof(for_web[0]); i++) {
+        const struct hg_config_node *node = hg_config_tree_find(element, for_web[i]);
+        if (node != NULL && l->serve != HG_SERVE_WEB) {
+            hg_config_read_error(r, &node->key_at, "%s belongs to a listener that serves \"web\"",
+                                 for_web[i]);
+        }
     }
+    check_origins(r, element, "cors_origins", l->cors_origins, l->cors_origins_n);
+    check_origins(r, element, "origins", l->origins, l->origins_n);
+    check_websocket_paths(r, element, l);
 }
 
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
