@@ -1095,6 +1095,7 @@ void core_open(struct core_fake *f)
         .stomp_max_headers = 100,
         .stomp_heartbeat_ms = 10000,
         .stomp_connect_timeout_ms = 10000,
+        .stomp_idle_timeout_ms = 3600000,
         .stomp_queue_expires_ms = 60000,
         .prefetch = 1024,
     };

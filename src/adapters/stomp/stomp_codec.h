@@ -75,7 +75,8 @@ struct hg_stomp_decoder {
     bool has_failed;
 };
 
-/* Decodes at most one frame, or the line ends before it (HG_STOMP_HEARTBEAT). No I/O, no globals;
+/* Decodes at most one frame, or the line ends before it (HG_STOMP_HEARTBEAT). The first frame, which
+ * tells the version, is read as 1.0. No I/O, no globals;
  * allocates only out->block. Returns bytes used (> 0; *out borrows from `in` and from itself, until
  * the next call with either); 0 if incomplete: keep the bytes and call again with them and more;
  * < 0: *err says what is wrong, `at` counting from the start of the frame, and the decoder refuses
