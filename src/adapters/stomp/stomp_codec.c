@@ -363,11 +363,15 @@ void hg_stomp_write_escaped(struct hg_writer *w, enum hg_stomp_version version,
     hg_writer_bytes(w, text);
 }
 
+bool hg_stomp_is_text(struct hg_bytes text)
+{
+    return hg_bytes_index(text, '\0') == text.n && hg_utf8_is_valid(text);
+}
+
 void hg_stomp_write_header(struct hg_writer *w, enum hg_stomp_version version, struct hg_bytes name,
                            struct hg_bytes value)
 {
-    if (name.n == 0 || hg_bytes_index(name, '\0') < name.n ||
-        hg_bytes_index(value, '\0') < value.n) {
+    if (name.n == 0 || !hg_stomp_is_text(name) || !hg_stomp_is_text(value)) {
         return;
     }
     hg_stomp_write_escaped(w, version, name);

@@ -302,6 +302,8 @@ static void headers_are_written_as_the_version_can(void **state)
         {V10, "a", "b:c\\d", "a:b:c\\d\n"},
         {V10, "a", "b\nc", "a:b\\nc\n"}, /* never as a line of its own */
         {V12, "", "x", ""},
+        {V12, "a", "\xff", ""}, /* headers are UTF-8 */
+        {V10, "\xc3", "a", ""},
         {V12, "plain", "", "plain:\n"},
     };
     (void)state;
