@@ -9,7 +9,8 @@ from .peer import MqttConformance, Peer, conforms
 from .proxy import Proxy
 from .swarm import Swarm
 from .wait import Mailbox, eventually
+from .ws_peer import WebSocketConformance, WsPeer, close_payload
 
 __all__ = ["E2E", "browser", "Consumer", "Controls", "Gateway", "Mailbox", "MosquittoSub", "Mqtt", "Mqtt5", "MqttConformance", "Peer",
-           "Proxy", "Stomp", "Swarm", "WebSocket", "conforms", "eventually", "headgate", "http", "mosquitto_pub", "mqtt5", "raw", "sessions",
+           "Proxy", "Stomp", "Swarm", "WebSocket", "WebSocketConformance", "WsPeer", "close_payload", "conforms", "eventually", "headgate", "http", "mosquitto_pub", "mqtt5", "raw", "sessions",
            "wire"]

@@ -180,7 +180,7 @@ class MqttConformance(E2E):
                     check(value, level)
 
 
-def conforms(v311="", v5=""):
-    """Says which numbered statements of MQTT 3.1.1 and 5.0 a test shows: read by tests/conformance."""
-    del v311, v5
+def conforms(**standards):
+    """Says which numbered statements a test shows (of MQTT: v311, v5; of WebSockets: rfc6455, headgate): read by tests/conformance."""
+    del standards
     return lambda method: method
