@@ -107,7 +107,7 @@ struct hg_config {
     uint32_t stomp_max_headers;
     uint64_t stomp_heartbeat_ms; /* what the server offers; 0: none */
     uint64_t stomp_connect_timeout_ms;
-    uint64_t stomp_idle_timeout_ms; /* plain TCP without heart-beats; 0: for ever */
+    uint64_t stomp_idle_timeout_ms;  /* plain TCP without heart-beats; 0: for ever */
     uint64_t stomp_queue_expires_ms; /* x-expires of a subscription's own queue */
     /* [http] */
     uint64_t http_max_body_bytes, http_max_header_bytes, http_max_url_bytes;
