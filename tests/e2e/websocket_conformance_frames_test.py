@@ -312,3 +312,45 @@ class Silence(WebSocketConformance):
         beating.read_until(b"\0\n\n\n")
         beating.send(wire.stomp("DISCONNECT", {"receipt": "1"}))
         self.assertIn(b"receipt-id:1", beating.read_to_end())
+
+
+class Late(WebSocketConformance):
+    """What does not come is not waited for; who does not read is not written to for ever."""
+
+    config = """
+        [http]
+        request_timeout = "1s"
+        websocket_ping = "1s"
+        [stomp]
+        connect_timeout = "1s"
+        [mqtt]
+        connect_timeout = "1s"
+        [limits]
+        outbound_low = "32KiB"
+        outbound_high = "256KiB"
+        """
+
+    @conforms(headgate="late-1")
+    def test_half_a_handshake_ends(self):
+        client = self.open(raw(self.gw.addresses["web"], wire.ws_handshake("/ws", "v12.stomp")[:-2]))
+        self.assertIn(b" 408 ", client.read_to_end())
+
+    @conforms(headgate="late-1")
+    def test_a_websocket_without_a_session_ends(self):
+        stomp, mqtt = self.peer(), self.peer("/mqtt", ["mqtt"])
+        stomp.frame(wire.TEXT, b"CONN", is_final=False)
+        self.assertIn(b"ERROR\nmessage:no CONNECT frame came in time\n", stomp.read_message()[1])
+        self.assertEqual(stomp.ending()[0], POLICY)
+        mqtt.read_to_end()
+
+    @conforms(headgate="ping-2")
+    def test_who_takes_nothing_of_what_waits_for_it_is_gone(self):
+        deaf = self.peer()
+        deaf.login()
+        deaf.frame(wire.TEXT, wire.stomp("SUBSCRIBE", {"id": 1, "destination": "/deaf", "receipt": 1}))
+        deaf.read_message()
+        beside = self.open(Consumer(self.amqp))
+        for _ in range(100):  # more than the kernel keeps
+            beside.publish("amq.topic", "deaf", bytes(200000))
+        self.gw.wait_log("client.silent", protocol="stomp", peer="{}:{}".format(*deaf.socket.getsockname()))
+        self.assertGreater(self.gw.metric("headgate_dropped_total", protocol="stomp"), 0)
