@@ -168,11 +168,16 @@ bool hg_http_upgrade_takes(const struct hg_http_request *req)
 
 /* ---- Grammar: a handshake that breaks it gets a 400 (section 4.2.1) ---- */
 
-static bool take(struct hg_bytes *b, uint8_t c)
+static void skip_blanks(struct hg_bytes *b)
 {
     while (b->n > 0 && (b->p[0] == ' ' || b->p[0] == '\t')) {
         *b = hg_bytes_skip(*b, 1);
     }
+}
+
+static bool take(struct hg_bytes *b, uint8_t c)
+{
+    skip_blanks(b);
     bool is_there = b->n > 0 && b->p[0] == c;
     *b = hg_bytes_skip(*b, is_there);
     return is_there;
@@ -182,7 +187,9 @@ static bool take(struct hg_bytes *b, uint8_t c)
 static bool take_token(struct hg_bytes *b, bool is_quoted)
 {
     size_t n = 0;
-    (void)take(b, ' ');
+    if (!is_quoted) {
+        skip_blanks(b);
+    }
     for (;; n++) {
         *b = hg_bytes_skip(*b, is_quoted && b->n > 0 && b->p[0] == '\\');
         if (b->n == 0 || !hg_http_is_token(hg_bytes(b->p, 1))) {
