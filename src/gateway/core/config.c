@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -101,6 +102,8 @@ static void read_bind(struct hg_config_reader *r, const struct hg_config_node *n
     }
 }
 
+static const char *const serves[] = {"web", "mqtt", "stomp", "admin", NULL};
+
 /* Browsers send scheme, host and port, and nothing behind them; a sandboxed page is "null". */
 static bool is_origin(const char *text)
 {
@@ -143,15 +146,21 @@ static void check_websocket_paths(struct hg_config_reader *r, const struct hg_co
 static void check_listener(struct hg_config_reader *r, const struct hg_config_node *element,
                            void *into)
 {
-    static const char *const for_web[] = {"cors_origins", "origins", "websocket_paths"};
+    static const struct {
+        const char *key;
+        enum hg_serve serve;
+    } owners[] = {{"token", HG_SERVE_ADMIN},
+                  {"cors_origins", HG_SERVE_WEB},
+                  {"origins", HG_SERVE_WEB},
+                  {"websocket_paths", HG_SERVE_WEB}};
     struct hg_listener_spec *l = into;
     l->where = hg_config_read_where(r, &element->at);
     hg_config_schema_check_listener_tls(r, element, l);
-    for (size_t i = 0; i < sizeof(for_web) / sizeof(for_web[0]); i++) {
-        const struct hg_config_node *node = hg_config_tree_find(element, for_web[i]);
-        if (node != NULL && l->serve != HG_SERVE_WEB) {
-            hg_config_read_error(r, &node->key_at, "%s belongs to a listener that serves \"web\"",
-                                 for_web[i]);
+    for (size_t i = 0; i < sizeof(owners) / sizeof(owners[0]); i++) {
+        const struct hg_config_node *node = hg_config_tree_find(element, owners[i].key);
+        if (node != NULL && l->serve != owners[i].serve) {
+            hg_config_read_error(r, &node->key_at, "%s belongs to a listener that serves \"%s\"",
+                                 owners[i].key, serves[owners[i].serve]);
         }
     }
     check_origins(r, element, "cors_origins", l->cors_origins, l->cors_origins_n);
@@ -159,11 +168,26 @@ static void check_listener(struct hg_config_reader *r, const struct hg_config_no
     check_websocket_paths(r, element, l);
 }
 
+static void read_run_as(struct hg_config_reader *r, const struct hg_config_node *node, void *into)
+{
+    struct hg_config *c = into;
+    if (node == NULL || hg_config_read_kind(r, node, HG_CONFIG_STRING) == NULL) {
+        return;
+    }
+    const struct passwd *user = getpwnam(node->u.string.p);
+    if (user == NULL) {
+        hg_config_read_error(r, &node->at, "run_as: there is no \"%s\" here", node->u.string.p);
+        return;
+    }
+    c->run_as = node->u.string.p;
+    c->user_id = user->pw_uid;
+    c->group_id = user->pw_gid;
+}
+
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const queue_types[] = {"classic", "quorum", NULL};
 static const char *const denials[] = {"acknowledge", "close", NULL};
-static const char *const serves[] = {"web", "mqtt", "stomp", "admin", NULL};
 
 /* clang-format off */
 #define CONFIG(member) HG_CONFIG_MEMBER(hg_config, member)
@@ -178,6 +202,7 @@ static const struct hg_config_field gateway_fields[] = {
     {.key = "name",          .kind = HG_READ_OTHER,    .read = read_name},
     {.key = "workers",       .kind = HG_READ_NUMBER,   CONFIG(workers), .preset = "0", .max = 256},
     {.key = "log",           .kind = HG_READ_TABLE,    .fields = log_fields},
+    {.key = "run_as",        .kind = HG_READ_OTHER,    .read = read_run_as},
     {.key = "drain_timeout", .kind = HG_READ_DURATION, CONFIG(drain_timeout_ms), .preset = "20s", .max = MS_PER_HOUR},
     {.key = NULL},
 };
@@ -275,6 +300,7 @@ static const struct hg_config_field listener_fields[] = {
     {.key = "serve",           .kind = HG_READ_WORD,   HG_CONFIG_MEMBER(hg_listener_spec, serve), .words = serves, .is_required = true},
     {.key = "bind",            .kind = HG_READ_OTHER,  .read = read_bind, .is_required = true},
     {.key = "max_connections", .kind = HG_READ_NUMBER, HG_CONFIG_MEMBER(hg_listener_spec, max_connections), .preset = "100000", .min = 1},
+    {.key = "token",           .kind = HG_READ_TEXT,   HG_CONFIG_MEMBER(hg_listener_spec, token), .min = 16},
     {.key = "cors_origins",    .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, cors_origins), .n_offset = offsetof(struct hg_listener_spec, cors_origins_n)},
     {.key = "origins",         .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, origins), .n_offset = offsetof(struct hg_listener_spec, origins_n)},
     {.key = "websocket_paths", .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, websocket_paths), .n_offset = offsetof(struct hg_listener_spec, websocket_paths_n)},

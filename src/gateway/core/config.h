@@ -19,6 +19,7 @@ struct hg_listener_spec {
     const char *host;
     uint16_t port;
     uint32_t max_connections;        /* over all workers */
+    const char *token;               /* what an admin listener's clients must show; NULL: nothing */
     const char *const *cors_origins; /* "*" or origins; none: no CORS headers */
     size_t cors_origins_n;
     /* whose pages may open WebSockets: "*" or origins; none: those of the gateway's own */
@@ -67,6 +68,8 @@ struct hg_config {
     enum hg_log_level log_level;
     bool log_is_json;
     uint64_t drain_timeout_ms;
+    const char *run_as; /* who runs it once the listeners are open; NULL: whoever started it */
+    unsigned user_id, group_id;
     /* [rabbitmq] */
     const struct hg_endpoint *endpoints;
     size_t endpoints_n;
