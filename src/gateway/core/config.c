@@ -263,6 +263,7 @@ static const struct hg_config_field state_fields[] = {
 
 static const struct hg_config_field stomp_fields[] = {
     {.key = "rabbitmq_destinations", .kind = HG_READ_BOOLEAN,  CONFIG(stomp_rabbitmq_destinations), .preset = "true"},
+    {.key = "default_topic_exchange", .kind = HG_READ_TEXT,    CONFIG(stomp_topic_exchange), .preset = "amq.topic", .min = 1, .max = 255},
     {.key = "max_frame",             .kind = HG_READ_SIZE,     CONFIG(stomp_max_frame_bytes), .preset = "16MiB", .min = KIB, .max = MAX_MESSAGE_BYTES},
     {.key = "max_header",            .kind = HG_READ_SIZE,     CONFIG(stomp_max_header_bytes), .preset = "100KiB", .min = 128, .max = MIB},
     {.key = "max_headers",           .kind = HG_READ_NUMBER,   CONFIG(stomp_max_headers), .preset = "100", .min = 8, .max = 10000},

@@ -117,6 +117,7 @@ struct hg_config {
     uint64_t state_dead_after_ms; /* an instance that was not there for so long has died */
     /* [stomp] */
     bool stomp_rabbitmq_destinations;
+    const char *stomp_topic_exchange; /* of /topic */
     uint64_t stomp_max_frame_bytes, stomp_max_header_bytes;
     uint32_t stomp_max_headers;
     uint64_t stomp_heartbeat_ms; /* what the server offers; 0: none */
