@@ -23,8 +23,7 @@ struct hg_listener_spec {
     const char *token;               /* what an admin listener's clients must show; NULL: nothing */
     const char *const *cors_origins; /* "*" or origins; none: no CORS headers */
     size_t cors_origins_n;
-    /* whose pages may open WebSockets: "*" or origins; none: those of the gateway's own */
-    const char *const *origins;
+    const char *const *origins; /* who may open WebSockets; likewise; none: our own pages */
     size_t origins_n;
     const char *const *websocket_paths; /* /ws and /mqtt if nothing is configured */
     size_t websocket_paths_n;
