@@ -79,8 +79,9 @@ const struct hg_http_doc hg_http_doc_upgrade = {
         "\"The sub-protocol that was agreed on follows.\"}," PROBLEM};
 
 const struct hg_http_doc hg_http_doc_static = {
-    "{path}", "\"summary\":\"A file of the configured folder\",\"responses\":{\"200\":{"
-              "\"description\":\"The file.\",\"content\":{\"*/*\":{}}}," PROBLEM};
+    "{path}",
+    "\"summary\":\"A file of the configured folder, or a WebSocket on a configured "
+    "path\",\"responses\":{\"200\":{\"description\":\"The file.\",\"content\":{\"*/*\":{}}}," PROBLEM};
 
 const struct hg_http_doc hg_http_doc_openapi = {
     "", "\"summary\":\"This document\",\"responses\":{\"200\":{\"description\":\"OpenAPI 3.1.\","

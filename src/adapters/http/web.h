@@ -37,7 +37,8 @@ extern const struct hg_http_doc hg_http_doc_topic, hg_http_doc_rule, hg_http_doc
 /* sse.c: GET /v1/topics/{filter}, which takes the connection over. */
 bool hg_http_subscribe(struct hg_http_request *req);
 
-/* upgrade.c: WebSocket handshakes (RFC 6455 section 4.2). */
+/* upgrade.c: WebSocket handshakes (RFC 6455 section 4.2), on the listener's paths for them. */
+bool hg_http_upgrade_takes(const struct hg_http_request *req);
 bool hg_http_upgrade(struct hg_http_request *req);
 /* Appends Sec-WebSocket-Accept for a key; false if it is not the base64 of 16 bytes. */
 bool hg_http_upgrade_accept(struct hg_bytes key, struct hg_writer *out);

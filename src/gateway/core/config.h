@@ -23,6 +23,10 @@ struct hg_listener_spec {
     const char *token;               /* what an admin listener's clients must show; NULL: nothing */
     const char *const *cors_origins; /* "*" or origins; none: no CORS headers */
     size_t cors_origins_n;
+    const char *const *origins; /* who may open WebSockets; likewise; none: our own pages */
+    size_t origins_n;
+    const char *const *websocket_paths; /* /ws and /mqtt if nothing is configured */
+    size_t websocket_paths_n;
     bool has_proxy;                      /* proxy_protocol = true */
     struct hg_tls_certificate tls_first; /* for those who ask for no name or an unknown one */
     const struct hg_tls_certificate *tls_more;
@@ -152,6 +156,7 @@ struct hg_config {
     uint32_t stomp_max_headers;
     uint64_t stomp_heartbeat_ms; /* what the server offers; 0: none */
     uint64_t stomp_connect_timeout_ms;
+    uint64_t stomp_idle_timeout_ms;  /* plain TCP without heart-beats; 0: for ever */
     uint64_t stomp_queue_expires_ms; /* x-expires of a subscription's own queue */
     /* per connection, over all its transactions */
     uint32_t stomp_max_transactions, stomp_max_transaction_frames;
@@ -160,7 +165,8 @@ struct hg_config {
     /* [http] */
     uint64_t http_max_body_bytes, http_max_header_bytes, http_max_url_bytes;
     uint64_t http_idle_timeout_ms, http_request_timeout_ms, http_publish_timeout_ms;
-    uint64_t http_sse_heartbeat_ms; /* of silence before a comment is sent */
+    uint64_t http_sse_heartbeat_ms;  /* of silence before a comment is sent */
+    uint64_t http_websocket_ping_ms; /* of silence before a ping; 0: none is sent */
     uint32_t http_max_pipelined;
     uint32_t http_idempotency_max; /* keys; 0: Idempotency-Key is only the message_id */
     uint64_t http_idempotency_window_ms, http_idempotency_buffer_bytes;

@@ -10,7 +10,8 @@ from .proxy import Proxy
 from .stomp_peer import StompConformance, StompPeer
 from .swarm import Swarm
 from .wait import Mailbox, eventually
+from .ws_peer import WebSocketConformance, WsPeer, close_payload
 
-__all__ = ["E2E", "browser", "conforms", "Consumer", "Controls", "Events", "eventually", "Gateway", "headgate", "http",
-           "Mailbox", "mosquitto_pub", "MosquittoSub", "Mqtt", "Mqtt5", "mqtt5", "MqttConformance", "Peer", "Proxy", "raw",
-           "sessions", "Stomp", "StompConformance", "StompPeer", "Swarm", "WebSocket", "wire"]
+__all__ = ["E2E", "browser", "close_payload", "conforms", "Consumer", "Controls", "Events", "eventually", "Gateway", "headgate", "http",
+           "Mailbox", "mosquitto_pub", "MosquittoSub", "Mqtt", "Mqtt5", "mqtt5", "MqttConformance", "Peer", "Proxy", "raw", "sessions",
+           "Stomp", "StompConformance", "StompPeer", "Swarm", "WebSocket", "WebSocketConformance", "wire", "WsPeer"]

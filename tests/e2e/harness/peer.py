@@ -181,7 +181,8 @@ class MqttConformance(E2E):
 
 
 def conforms(plugin="", **standards):
-    """Says which statements a test shows: of MQTT (v311, v5), of STOMP (v10, v11, v12), of the comparison with RabbitMQ's STOMP plugin.
+    """Says which statements a test shows: of MQTT (v311, v5), of STOMP (v10, v11, v12), of WebSockets (rfc6455, headgate),
+    of the comparison with RabbitMQ's STOMP plugin.
     Read by tests/conformance from the source; only the plugin's rows are needed when a test runs."""
     del standards
 

@@ -405,7 +405,7 @@ const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c)
 }
 
 bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
-                     const char *subprotocol, size_t max_message_bytes)
+                     const char *subprotocol, uint32_t max_message_bytes)
 {
     struct hg_session *s = c->session;
     assert_true(max_message_bytes > 0);
@@ -494,7 +494,7 @@ void hg_state_stats(const struct hg_gateway *gateway, struct hg_state_stats *out
 static const char *const stomp_protocols[] = {"v12.stomp", "v11.stomp", NULL};
 static const char *const mqtt_protocols[] = {"mqtt", "mqttv3.1", NULL};
 static const struct hg_adapter stomp = {
-    .name = "stomp", .subprotocols = stomp_protocols, .default_ws_path = "/ws"};
+    .name = "stomp", .subprotocols = stomp_protocols, .is_websocket_default = true};
 static const struct hg_adapter mqtt = {.name = "mqtt", .subprotocols = mqtt_protocols};
 static const struct hg_adapter plain = {.name = "plain"};
 static const struct hg_adapter *const adapters[] = {&plain, &stomp, &mqtt, NULL};
@@ -546,6 +546,9 @@ void world_open(const struct hg_adapter *adapter)
     static hg_counter counters[sizeof(specs) / sizeof(specs[0])];
     world.worker.metrics.rule_in = counters;
     world.worker.metrics.rule_out = counters;
+    static const char *const websocket_paths[] = {"/ws", "/mqtt"};
+    world.conn.listener.websocket_paths = websocket_paths;
+    world.conn.listener.websocket_paths_n = 2;
     hg_list_init(&world.worker.leavers);
     hg_wheel_open(&world.worker.wheel, hg_clock_ms());
     world.conn.session = adapter->open(&world.worker, &world.conn, &world.conn.listener, NULL);
