@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One table of the headers that become properties, each with its parser. */
+/* One table of the headers that are properties, each with its parser. */
 #include "adapters/http/http_props.h"
 
+#include "adapters/http/http_encode.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "message/topic.h"
@@ -228,6 +229,67 @@ bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *
         props->properties.message_id = hg_bytes_str(props->uuid);
     }
     return true;
+}
+
+/* ---- Properties -> fields ---- */
+
+static bool is_text(const struct prop *prop)
+{
+    return prop->read == read_text || prop->read == read_correlation ||
+           (prop->read == read_message_id && strcmp(prop->name, "Message-Id") == 0);
+}
+
+static void write_header(struct hg_writer *w, const struct hg_header *h)
+{
+    struct hg_writer line = {0};
+    bool is_trace = hg_bytes_eq(h->name, HG_BYTES("traceparent")) ||
+                    hg_bytes_eq(h->name, HG_BYTES("tracestate"));
+    hg_writer_str(&line, is_trace ? "" : HEADER_PREFIX);
+    hg_writer_bytes(&line, h->name);
+    hg_writer_u8(&line, '\0');
+    size_t name_n = hg_writer_n(&line);
+    hg_value_write_text(&line, &h->value);
+    if (line.failed) {
+        w->failed = true;
+    } else if (hg_http_is_token(h->name)) {
+        struct hg_bytes text = hg_writer_view(&line);
+        hg_http_write_field(w, (const char *)text.p, hg_bytes_skip(text, name_n));
+    }
+    hg_writer_close(&line);
+}
+
+static void write_number(struct hg_writer *w, const char *name, uint64_t n)
+{
+    hg_writer_printf(w, "%s: %llu\r\n", name, (unsigned long long)n);
+}
+
+void hg_http_props_write(struct hg_writer *w, const struct hg_properties *p)
+{
+    for (size_t i = 0; i < sizeof(props_table) / sizeof(props_table[0]); i++) {
+        struct hg_bytes value = {0};
+        if (is_text(&props_table[i])) {
+            memcpy(&value, (const char *)p + props_table[i].offset, sizeof(value));
+        }
+        if (value.n > 0) {
+            hg_http_write_field(w, props_table[i].name, value);
+        }
+    }
+    if (p->expiration.n > 0) {
+        hg_http_write_field(w, "Amqp-Expiration", p->expiration);
+    }
+    if (p->delivery_mode != 0) {
+        hg_http_write_field(w, "Amqp-Persistent",
+                            p->delivery_mode == 2 ? HG_BYTES("true") : HG_BYTES("false"));
+    }
+    if (p->has_priority) {
+        write_number(w, "Amqp-Priority", p->priority);
+    }
+    if (p->has_timestamp) {
+        write_number(w, "Amqp-Timestamp", p->timestamp_s);
+    }
+    for (size_t i = 0; i < p->headers_n; i++) {
+        write_header(w, &p->headers[i]);
+    }
 }
 
 void hg_http_props_close(struct hg_http_props *props)

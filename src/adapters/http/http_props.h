@@ -23,6 +23,10 @@ bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *
                         struct hg_writer *why);
 void hg_http_props_close(struct hg_http_props *props);
 
+/* The other way round: the fields of an answer whose body is the message's, each with its line end.
+ * Headers whose name cannot be a field's are left out. */
+void hg_http_props_write(struct hg_writer *w, const struct hg_properties *p);
+
 /* Idempotency-Key is a structured string, "quoted"; most clients leave the quotes out. */
 struct hg_bytes hg_http_unquoted(struct hg_bytes value);
 

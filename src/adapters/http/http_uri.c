@@ -56,6 +56,13 @@ const char *hg_http_decode_level(struct hg_bytes level, struct hg_writer *out)
     return decode(level, LEVEL, out);
 }
 
+struct hg_bytes hg_http_take_level(struct hg_bytes *path)
+{
+    struct hg_bytes level = hg_bytes(path->p, hg_bytes_index(*path, '/'));
+    *path = hg_bytes_skip(*path, level.n < path->n ? level.n + 1 : level.n);
+    return level;
+}
+
 bool hg_http_next_parameter(struct hg_bytes *query, struct hg_writer *name, struct hg_writer *value,
                             const char **why_out)
 {

@@ -38,6 +38,16 @@
     X(state_wills,        counter, "Wills published for sessions without a connection") \
     X(retained_refused,   counter, "Retained messages refused: the quota is used up")
 
+/* A worker's leases (core/lease.h). */
+#define HG_LEASE_METRICS(X) \
+    X(lease_polls,         gauge,   "Requests for messages of a queue under way") \
+    X(lease_polls_refused, counter, "Requests for messages of a queue refused: a limit is reached, or not permitted") \
+    X(leases,              gauge,   "Messages that are leased now") \
+    X(leases_taken,        counter, "Messages that were leased") \
+    X(leases_expired,      counter, "Leases that ran out: the message went back") \
+    X(leases_lost,         counter, "Leases lost with their link to RabbitMQ") \
+    X(leases_forwarded,    counter, "Answers passed on to another worker or instance")
+
 /* Of one bridge. */
 #define HG_BRIDGE_METRICS(X) \
     X(bridge_active,       gauge,   "1: this gateway runs the bridge; 0: another one may") \
@@ -67,6 +77,12 @@ struct hg_state_metrics {
 #undef X
 };
 
+struct hg_lease_metrics {
+#define X(name, type, help) hg_counter name;
+    HG_LEASE_METRICS(X)
+#undef X
+};
+
 struct hg_proto_metrics {
 #define X(name, type, help) hg_counter name;
     HG_PROTO_METRICS(X)
@@ -77,6 +93,7 @@ struct hg_metrics {
     struct hg_proto_metrics proto[HG_PROTO_N];
     struct hg_upstream_metrics upstream;
     struct hg_state_metrics state;
+    struct hg_lease_metrics lease;
     hg_counter *rule_in;  /* by rule index: publishes that the rule took */
     hg_counter *rule_out; /* deliveries that the rule mapped back */
 };

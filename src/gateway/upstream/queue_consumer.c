@@ -23,7 +23,7 @@ struct hg_queue_consumer {
     uint32_t epoch;                   /* of the channel */
     uint16_t prefetch;
     bool is_exclusive;
-    bool must_exist;
+    bool must_exist, is_private;
     bool was_lost;    /* the link, while it was live; and is not live again */
     bool is_fresh;    /* still to be deleted */
     bool is_absent;   /* RabbitMQ does not know it: to be declared, not only looked for */
@@ -96,8 +96,9 @@ static enum hg_status send_declare(struct hg_queue_consumer *q)
     if (q->is_fresh) { /* RabbitMQ agrees where there is none */
         status = hg_amqp_queue_delete(q->seat.channel, COOKIE_DELETE, q->queue, false, false);
     }
-    struct hg_amqp_queue_declare args = {.name = q->queue, .is_durable = true};
-    if (q->is_fresh || q->is_absent) {
+    struct hg_amqp_queue_declare args = {
+        .name = q->queue, .is_durable = !q->is_private, .is_exclusive = q->is_private};
+    if (q->is_fresh || q->is_absent || q->is_private) {
         args.arguments = q->arguments;
         args.arguments_n = q->arguments_n;
     } else {
@@ -182,7 +183,8 @@ static void on_close(void *ctx, const struct hg_amqp_close *why)
         return;
     }
     hg_count(&metrics_of(q)->upstream_channel_closes, 1);
-    bool is_taken = why->code == 403 && was_asking && q->is_exclusive && !was_live;
+    bool is_taken = (why->code == 403 && was_asking && q->is_exclusive && !was_live) ||
+                    (why->code == 405 && q->is_private);
     if (was_live || (is_taken && has_patience(q))) {
         hg_wheel_set(q->seat.of->net->wheel, &q->again, hg_clock_ms() + AGAIN_MS);
         return;
@@ -330,6 +332,7 @@ struct hg_queue_consumer *hg_queue_consumer_open(struct hg_seats *seats,
     q->is_fresh = spec->is_fresh;
     q->is_exclusive = spec->is_exclusive;
     q->must_exist = spec->must_exist;
+    q->is_private = spec->is_private;
     q->patience_ms = spec->patience_ms;
     q->ack.run = run_ack;
     hg_timer_init(&q->again, fire_again);

@@ -30,6 +30,9 @@ struct hg_queue_consumer_spec { /* copied */
     bool is_fresh;        /* one that is there is deleted first */
     bool is_exclusive;    /* nobody else may consume it meanwhile */
     bool must_exist;      /* it is never declared: NO_QUEUE */
+    /* declared each time, as the connection's own: RabbitMQ deletes it when that is lost. Tried
+     * again for a while where the former connection still has it */
+    bool is_private;
     uint64_t patience_ms; /* with is_exclusive: how long somebody else may still have it */
 };
 
