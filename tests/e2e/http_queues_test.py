@@ -50,10 +50,13 @@ class Queues(E2E):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.gw = Gateway(config_text(cls.amqp, cls.more, workers=cls.workers))
-        cls.addClassCleanup(cls.gw.stop)
-        cls.gw.start()
+        cls.gw = Gateway(config_text(cls.amqp, cls.more, workers=cls.workers)).start()
         cls.web = cls.gw.addresses["web"]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.gw.stop()
+        super().tearDownClass()
 
     def setUp(self):
         self.beside = self.open(Consumer(self.amqp))
@@ -311,7 +314,7 @@ class ManagementGet(Queues):
         name = self.queue(b"first", content_type="text/plain", headers={"n": 1})
         self.fill(name, b"\xff\xfe", b"third")
         status, got = self.get(name)
-        self.assertEqual(status, 200)
+        self.assertEqual(status, 200, got)
         self.assertEqual(got[0], {"payload_bytes": 5, "redelivered": False, "exchange": "", "routing_key": name, "message_count": 2,
                                   "properties": {"content_type": "text/plain", "headers": {"n": 1}}, "payload": "first",
                                   "payload_encoding": "string"})

@@ -97,11 +97,14 @@ static void send_cancel(struct hg_puller *p, struct hg_pull *pull)
     char tag[24];
     pull->is_ending = true;
     must(p, hg_amqp_basic_cancel(p->seat.channel, COOKIE_OTHER, tag_of(pull, tag)));
-    if (pull->wants_left && p->seat.channel != NULL) {
-        const struct hg_amqp_queue_declare args = {.name = p->queue, .is_passive = true};
-        must(p, hg_amqp_queue_declare(p->seat.channel, COOKIE_COUNT + COOKIE_KINDS * pull->number,
-                                      &args));
-    }
+}
+
+/* Not before cancel-ok, which declare-ok would overtake. */
+static void send_count(struct hg_puller *p, const struct hg_pull *pull)
+{
+    const struct hg_amqp_queue_declare args = {.name = p->queue, .is_passive = true};
+    must(p,
+         hg_amqp_queue_declare(p->seat.channel, COOKIE_COUNT + COOKIE_KINDS * pull->number, &args));
 }
 
 /* Whatever can be asked for now. */
@@ -196,7 +199,9 @@ static void on_reply(void *ctx, uint64_t cookie, const struct hg_amqp_reply *rep
         if (pull->must_end) {
             send_cancel(p, pull);
         }
-    } else if (reply->kind == HG_AMQP_QUEUE_OK || !pull->wants_left) {
+    } else if (reply->kind == HG_AMQP_CANCEL_OK && pull->wants_left) {
+        send_count(p, pull);
+    } else {
         end(pull, HG_OK, HG_BYTES(""), reply->message_n);
     }
 }
@@ -217,6 +222,7 @@ static void on_close(void *ctx, const struct hg_amqp_close *why)
         bool is_taken =
             why->code == 405 || (why->code == 403 && has_text(why->text, HG_BYTES(EXCLUSIVE)));
         hg_count(&p->seat.of->config.metrics->upstream_channel_closes, 1);
+        p->is_known = false;
         fail(p, false, is_taken ? HG_UNFIT_QUEUE : why->status, why->text);
     }
     forget_channel(p);
@@ -389,7 +395,6 @@ void hg_pull_stop(struct hg_pull *pull)
     }
     take_off(pull);
     if (pull->is_asking && !pull->is_ending && p->seat.channel != NULL) {
-        pull->wants_left = false;
         send_cancel(p, pull);
     }
 }
