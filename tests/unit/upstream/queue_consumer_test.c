@@ -185,6 +185,49 @@ static void a_queue_that_is_not_there_is_declared(void **state)
     close_bench(t);
 }
 
+static unsigned locked_n; /* times that RabbitMQ believes in the former connection */
+
+static bool lock(void *ctx, struct broker *b, const struct broker_method *method)
+{
+    const amqp_queue_declare_t *declare = method->decoded;
+    (void)ctx;
+    if (method->id != AMQP_QUEUE_DECLARE_METHOD) {
+        return false;
+    }
+    assert_true(declare->exclusive && !declare->durable && !declare->passive);
+    if (locked_n == 0) {
+        return false;
+    }
+    locked_n--;
+    broker_close_channel(b, method->channel, 405, "RESOURCE_LOCKED - locked queue 'q'", method->id);
+    return true;
+}
+
+static void lock_it(struct broker *b)
+{
+    b->on_method = lock;
+}
+
+static void a_private_queue_is_declared_on_each_connection(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(lock_it);
+    struct hg_queue_consumer_spec spec = spec_of("q");
+    spec.is_private = true;
+    spec.patience_ms = 1000;
+    locked_n = 0;
+    consume(t, &spec);
+    seam_net_run(&t->sn);
+    assert_int_equal(t->status, HG_OK);
+    locked_n = 3;
+    seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    seam_net_pass(&t->sn, 2000);
+    assert_int_equal(t->told_n, 2);
+    assert_int_equal(t->status, HG_OK);
+    assert_int_equal(rig_asked(&t->sn, "queue.declare"), 4);
+    close_bench(t);
+}
+
 static void a_fresh_queue_is_deleted_first_but_not_again_after_a_cut(void **state)
 {
     (void)state;
@@ -579,6 +622,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_queue_that_is_there_is_taken_as_it_is),
         cmocka_unit_test(a_queue_that_is_not_there_is_declared),
+        cmocka_unit_test(a_private_queue_is_declared_on_each_connection),
         cmocka_unit_test(a_fresh_queue_is_deleted_first_but_not_again_after_a_cut),
         cmocka_unit_test(a_queue_that_was_lost_with_the_link_is_declared_again),
         cmocka_unit_test(a_refused_declaration_ends_it),
