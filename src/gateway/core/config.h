@@ -110,8 +110,8 @@ struct hg_config {
     uint32_t http_max_pipelined;
     uint32_t http_idempotency_max; /* keys; 0: Idempotency-Key is only the message_id */
     uint64_t http_idempotency_window_ms, http_idempotency_buffer_bytes;
-    uint32_t http_max_batch;     /* lines of one POST /v1/topics */
-    uint32_t lease_max;          /* messages of one poll; 0: none can be leased */
+    uint32_t http_max_batch; /* lines of one POST /v1/topics */
+    uint32_t lease_max;      /* messages of one poll; 0: none can be leased */
     uint64_t lease_wait_ms, lease_time_ms, lease_bytes;
     uint32_t leases_per_queue, leases_per_worker;
     bool http_management_paths;  /* the management API's publish is served */

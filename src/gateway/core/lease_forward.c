@@ -283,6 +283,7 @@ static void on_state(void *ctx, enum hg_status status, bool has_existed, struct 
     hg_leases_reachable(leases, status, reason);
 }
 
+static const struct hg_bindings_ops no_bindings = {.on_bound = NULL};
 static const struct hg_queue_consumer_ops consumer_ops = {.on_state = on_state,
                                                           .on_delivery = on_delivery};
 
@@ -296,8 +297,8 @@ bool hg_lease_forward_listen(struct hg_leases *leases)
             .prefetch = PREFETCH,
             .patience_ms = PATIENCE_MS,
             .is_private = true};
-        leases->forward.consumer = hg_queue_consumer_open(
-            &w->routing->consumers.seats, &spec, &consumer_ops, &hg_subscribe_bindings_ops, leases);
+        leases->forward.consumer = hg_queue_consumer_open(&w->routing->consumers.seats, &spec,
+                                                          &consumer_ops, &no_bindings, leases);
     }
     return leases->forward.consumer != NULL;
 }

@@ -108,7 +108,7 @@ static const struct metric worker_metrics[] = {
         HG_STATE_METRICS(X)
 #undef X
 #define X(name, type, help) {#name, #type, help, AT_LEASE(name)},
-        HG_LEASE_METRICS(X)
+            HG_LEASE_METRICS(X)
 #undef X
     /* clang-format off */
     {"net_bytes_in",      "counter", "Bytes read from all sockets",                       AT_NET(bytes_in)},

@@ -89,7 +89,8 @@ void hg_state_on_broadcast(struct hg_state *state, struct hg_bytes body)
     uint64_t version, boot_id, wall_ms;
     struct hg_bytes name, client_id;
     if (!hg_bytes_take_number(&body, 1, &version) || version != VERSION ||
-        !hg_bytes_take_number(&body, 8, &boot_id) || boot_id == g->boot_id || !take_text(&body, &name)) {
+        !hg_bytes_take_number(&body, 8, &boot_id) || boot_id == g->boot_id ||
+        !take_text(&body, &name)) {
         return;
     }
     bool gives_way = is_ours_first(g, name, boot_id);

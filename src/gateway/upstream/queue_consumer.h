@@ -26,10 +26,10 @@ struct hg_queue_consumer_spec { /* copied */
     /* how to declare it, durable, if it is not there; one that is there is taken as it is */
     const struct hg_header *arguments;
     size_t arguments_n;
-    uint16_t prefetch;    /* deliveries without an answer at most; 0: no limit */
-    bool is_fresh;        /* one that is there is deleted first */
-    bool is_exclusive;    /* nobody else may consume it meanwhile */
-    bool must_exist;      /* it is never declared: NO_QUEUE */
+    uint16_t prefetch; /* deliveries without an answer at most; 0: no limit */
+    bool is_fresh;     /* one that is there is deleted first */
+    bool is_exclusive; /* nobody else may consume it meanwhile */
+    bool must_exist;   /* it is never declared: NO_QUEUE */
     /* declared each time, as the connection's own: RabbitMQ deletes it when that is lost. Tried
      * again for a while where the former connection still has it */
     bool is_private;

@@ -108,7 +108,7 @@ static void cancel_late(struct broker *b)
 static void cancel_ok_may_be_overtaken(void **state)
 {
     (void)state;
-    static const struct rig_scenario scenario = {
+    const struct rig_scenario scenario = {
         (const struct rig_step[]){{open_two, keep_cancels},
                                   {cancel_two_and_ask, NULL},
                                   {NULL, cancel_late},
