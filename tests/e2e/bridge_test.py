@@ -8,6 +8,7 @@ import unittest
 import paho.mqtt.client as paho
 
 from harness import Consumer, E2E, Gateway, Mqtt, Mqtt5, Proxy, eventually, http, mosquitto_pub
+from harness.certificates import Authority
 from harness.gateway import ROOT
 from harness.site import Site
 from harness.wait import Mailbox
@@ -336,21 +337,12 @@ class Refusals(Bridges):
         site = self.open(Site())
         site.stop()
 
-        def openssl(*args):
-            subprocess.run(["openssl", *args], cwd=site.path, check=True, capture_output=True)
-
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=ca", "-days", "2")
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "site.key", "-out", "site.csr", "-subj", "/CN=localhost")
-        (site.path / "names").write_text("subjectAltName=DNS:localhost")
-        openssl("x509", "-req", "-in", "site.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", "site.crt", "-days",
-                "2", "-extfile", "names")
-        for file in site.path.iterdir():
-            file.chmod(0o644)
-        site.conf.write_text(site.conf.read_text() + f"cafile {site.path}/ca.crt\ncertfile {site.path}/site.crt\n"
-                             f"keyfile {site.path}/site.key\n")
+        authority = self.open(Authority())
+        cert, key = authority.make("localhost")
+        site.conf.write_text(site.conf.read_text() + f"cafile {authority.ca}\ncertfile {cert}\nkeyfile {key}\n")
         site.start()
         port = site.address[1]
-        trusts = f'tls = {{ ca = "{site.path}/ca.crt" }}\n'
+        trusts = f'tls = {{ ca = "{authority.ca}" }}\n'
         gw = self.gateway(bridge(site, trusts + routes(2), url=f"mqtts://localhost:{port}"))
         gw.wait_log("bridge.connected")
         here = self.open(Mqtt(gw.addresses["mqtt"]))
@@ -362,7 +354,7 @@ class Refusals(Bridges):
             gw = self.gateway(bridge(site, tls + routes(1), url=url))
             self.assertIn("certificate verify failed", gw.wait_log("bridge.failed")["reason"])
             gw.stop()
-        lax = f'tls = {{ ca = "{site.path}/ca.crt", insecure = true }}\n'
+        lax = f'tls = {{ ca = "{authority.ca}", insecure = true }}\n'
         self.gateway(bridge(site, lax + routes(1), url=f"mqtts://127.0.0.1:{port}")).wait_log("bridge.connected")
 
 

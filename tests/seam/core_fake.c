@@ -209,14 +209,29 @@ static void note_publish(struct core_fake *f, struct hg_session *s, uint64_t id)
     hg_list_add_last(&f->publishes, &p->link);
 }
 
+static enum hg_status check_address(const struct core_fake *f, const struct hg_publish_args *args,
+                                    const char **why_out)
+{
+    const struct hg_topic_limits limits = {.max_bytes = (size_t)f->config.max_topic_bytes,
+                                           .max_levels = (size_t)f->config.max_topic_levels};
+    *why_out = args->is_direct ? NULL : hg_topic_check_address(args->address, &limits);
+    return *why_out == NULL ? HG_OK : HG_BAD_ADDRESS;
+}
+
+enum hg_status hg_publish_check(struct hg_session *s, const struct hg_publish_args *args,
+                                const char **why_out)
+{
+    enum hg_status status = check_address(core_of(s), args, why_out);
+    enum hg_status later = core_of(s)->publish_status;
+    bool may_pass = later == HG_HELD || later == HG_BUSY || later == HG_BROKER_AWAY;
+    return status != HG_OK || may_pass ? status : later;
+}
+
 enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
                           struct hg_published *published_out, const char **why_out)
 {
     struct core_fake *f = core_of(s);
-    const struct hg_topic_limits limits = {.max_bytes = (size_t)f->config.max_topic_bytes,
-                                           .max_levels = (size_t)f->config.max_topic_levels};
-    *why_out = args->is_direct ? NULL : hg_topic_check_address(args->address, &limits);
-    if (*why_out != NULL) {
+    if (check_address(f, args, why_out) != HG_OK) {
         return HG_BAD_ADDRESS;
     }
     if (published_out != NULL) {
@@ -511,10 +526,10 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
     hg_list_add_last(&f->queues, &q->link);
     begin_call(f, "open ");
     log_text(f, options->name);
-    hg_writer_printf(&f->calls, " prefetch=%u%s%s%s%s%s", options->prefetch,
+    hg_writer_printf(&f->calls, " prefetch=%u%s%s%s%s%s%s", options->prefetch,
                      options->is_fresh ? " fresh" : "", options->is_exclusive ? " exclusive" : "",
                      options->must_exist ? " existing" : "", options->is_whole ? " whole" : "",
-                     options->is_by_name ? " by-name" : "");
+                     options->is_by_name ? " by-name" : "", options->is_auto ? " auto" : "");
     log_field(f, "filter", options->filter);
     const struct hg_properties arguments = {.headers = options->arguments,
                                             .headers_n = options->arguments_n};
@@ -1096,6 +1111,10 @@ void core_open(struct core_fake *f)
         .stomp_heartbeat_ms = 10000,
         .stomp_connect_timeout_ms = 10000,
         .stomp_queue_expires_ms = 60000,
+        .stomp_max_transactions = 16,
+        .stomp_max_temp_queues = 64,
+        .stomp_max_transaction_frames = 10000,
+        .stomp_transaction_buffer_bytes = 32 << 20,
         .prefetch = 1024,
     };
     f->gateway.config = f->worker.config = &f->config;

@@ -2,6 +2,7 @@
 /* Subscriptions whose client answers each message: the queue that they consume, ACK and NACK. */
 #include "adapters/stomp/stomp_queue.h"
 #include "adapters/stomp/stomp_sub.h"
+#include "adapters/stomp/stomp_tx.h"
 #include "base/mem.h"
 #include "core/conn.h"
 #include "core/worker.h"
@@ -24,7 +25,9 @@ static void on_queue_state(void *ctx, enum hg_status status, bool has_existed,
         acks->lost_to = hg_stomp_session_of(sub->base.session)->messages;
     } else {
         acks->is_consumed = true;
-        if (sub->base.is_live) {
+        if (acks->is_temp) {
+            hg_stomp_queue_came(hg_stomp_session_of(sub->base.session));
+        } else if (sub->base.is_live) {
             hg_stomp_sub_is(sub, HG_OK, HG_BYTES(""));
         }
     }
@@ -49,6 +52,17 @@ static enum hg_status consume(struct hg_stomp_session *s, struct hg_stomp_sub *s
     return status != HG_OK ? status : open_queue(s, sub, options);
 }
 
+struct hg_bytes hg_stomp_acks_own_name(const struct hg_stomp_session *s,
+                                       const struct hg_stomp_sub *sub,
+                                       char room[static HG_STOMP_OWN_NAME_MAX])
+{
+    int n = snprintf(room, HG_STOMP_OWN_NAME_MAX, "headgate.stomp.%llx.%llx.%llx",
+                     (unsigned long long)s->base.worker->gateway->boot_id,
+                     (unsigned long long)hg_conn_id(s->base.conn),
+                     (unsigned long long)sub->acks->own_number);
+    return hg_bytes(room, (size_t)n);
+}
+
 /* A queue for this subscription alone. It is not exclusive, so that it outlives a lost link with
  * what is in it; x-expires sees to it when nobody is left to delete it. */
 static enum hg_status open_own_queue(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
@@ -59,12 +73,9 @@ static enum hg_status open_own_queue(struct hg_stomp_session *s, struct hg_stomp
         {HG_BYTES("x-queue-type"), {HG_VALUE_STRING, {.bytes = HG_BYTES("classic")}}},
         {HG_BYTES("x-expires"), {HG_VALUE_INT, {.i = (int64_t)w->config->stomp_queue_expires_ms}}},
     };
-    char name[80];
-    int name_n =
-        snprintf(name, sizeof(name), "headgate.stomp.%llx.%llx.%llx",
-                 (unsigned long long)w->gateway->boot_id,
-                 (unsigned long long)hg_conn_id(s->base.conn), (unsigned long long)++s->messages);
-    options->name = hg_bytes(name, (size_t)name_n);
+    char name[HG_STOMP_OWN_NAME_MAX];
+    sub->acks->own_number = ++s->messages;
+    options->name = hg_stomp_acks_own_name(s, sub, name);
     options->arguments = arguments;
     options->arguments_n = sizeof(arguments) / sizeof(arguments[0]);
     sub->acks->is_own = true;
@@ -133,6 +144,24 @@ enum hg_status hg_stomp_acks_subscribe(struct hg_stomp_session *s, struct hg_sto
     return status;
 }
 
+enum hg_status hg_stomp_acks_open_temp(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
+                                       const char **why)
+{
+    struct hg_queue_options options = {.is_by_name = true, .is_auto = true};
+    enum hg_status status = hg_subscribe_index(&s->base, &sub->base, NULL, HG_BYTES(""), why);
+    if (status != HG_OK) {
+        return status;
+    }
+    sub->acks = hg_zalloc(sizeof(*sub->acks));
+    if (sub->acks == NULL) {
+        return HG_NO_MEMORY;
+    }
+    sub->acks->is_temp = true;
+    sub->acks->prefetch = s->base.worker->config->prefetch;
+    hg_count(&s->base.worker->metrics.stomp.stomp_temp_queues, 1);
+    return open_own_queue(s, sub, &options);
+}
+
 /* ---- What a subscription keeps ---- */
 
 const char *hg_stomp_acks_read(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
@@ -176,6 +205,9 @@ void hg_stomp_acks_free(struct hg_stomp_sub *sub)
     if (sub->acks == NULL) {
         return;
     }
+    if (sub->acks->is_temp) {
+        hg_uncount(&sub->base.session->worker->metrics.stomp.stomp_temp_queues, 1);
+    }
     hg_queue_close(sub->acks->queue, sub->acks->is_own ? HG_QUEUE_DELETE : HG_QUEUE_KEEP);
     hg_stomp_pending_reset(&sub->acks->pending);
     hg_free(sub->acks);
@@ -206,7 +238,7 @@ static struct place find(const struct hg_stomp_session *s, uint64_t number,
     struct place stale = {0};
     HG_LIST_FOREACH (it, &s->base.subs) {
         struct hg_stomp_sub *sub = hg_stomp_sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link));
-        if (sub->acks == NULL ||
+        if (sub->acks == NULL || sub->acks->is_temp ||
             (subscription != NULL && !hg_bytes_eq(hg_stomp_sub_id(sub), *subscription))) {
             continue;
         }
@@ -246,20 +278,6 @@ static enum hg_status settle(struct place place, bool is_nack, bool is_requeue)
     return status;
 }
 
-static void send_answer(struct hg_stomp_session *s, struct hg_bytes receipt, bool is_stale)
-{
-    if (!is_stale || receipt.n == 0) {
-        hg_stomp_send_receipt(s, receipt);
-        return;
-    }
-    struct hg_writer w = {0};
-    hg_stomp_write_command(&w, HG_STOMP_RECEIPT);
-    hg_stomp_write_header(&w, s->version, HG_BYTES("receipt-id"), receipt);
-    hg_stomp_write_header(&w, s->version, HG_BYTES("stale"), HG_BYTES("true"));
-    hg_stomp_write_end(&w);
-    hg_stomp_send(s, &w);
-}
-
 /* NULL if fine. */
 static const char *check(const struct hg_stomp_session *s, const struct hg_stomp_frame *frame)
 {
@@ -267,9 +285,6 @@ static const char *check(const struct hg_stomp_session *s, const struct hg_stomp
     bool is_nack = frame->command == HG_STOMP_NACK;
     if (is_nack && s->version == HG_STOMP_V10) {
         return "STOMP 1.0 has no NACK";
-    }
-    if (hg_stomp_find(frame, "transaction") != NULL) {
-        return "transactions are not served by this version";
     }
     if (hg_stomp_find(frame, s->version == HG_STOMP_V12 ? "id" : "message-id") == NULL) {
         return s->version == HG_STOMP_V12 ? "the header id is missing"
@@ -285,26 +300,42 @@ static const char *check(const struct hg_stomp_session *s, const struct hg_stomp
     return NULL;
 }
 
+static struct place place_of(const struct hg_stomp_session *s, const struct hg_stomp_frame *frame)
+{
+    bool is_v12 = s->version == HG_STOMP_V12;
+    uint64_t number = 0;
+    if (!read_number(s, hg_stomp_get(frame, is_v12 ? "id" : "message-id"), &number)) {
+        return (struct place){0};
+    }
+    return find(s, number, is_v12 ? NULL : hg_stomp_find(frame, "subscription"));
+}
+
+enum hg_status hg_stomp_answer(struct hg_stomp_session *s, const struct hg_stomp_frame *frame)
+{
+    struct place place = place_of(s, frame);
+    bool is_requeue = !hg_bytes_eq(hg_stomp_get(frame, "requeue"), HG_BYTES("false"));
+    return place.sub == NULL ? HG_STALE
+                             : settle(place, frame->command == HG_STOMP_NACK, is_requeue);
+}
+
 enum hg_stomp_verdict hg_stomp_on_ack(struct hg_stomp_session *s,
                                       const struct hg_stomp_frame *frame,
                                       struct hg_stomp_failure *f)
 {
-    bool is_v12 = s->version == HG_STOMP_V12;
-    bool is_nack = frame->command == HG_STOMP_NACK;
-    bool is_requeue = !hg_bytes_eq(hg_stomp_get(frame, "requeue"), HG_BYTES("false"));
+    bool is_in_tx = hg_stomp_is_in_tx(frame);
     const char *wrong = check(s, frame);
     if (wrong != NULL) {
         return hg_stomp_fails(f, HG_PROTOCOL_ERROR, wrong);
     }
-    uint64_t number = 0;
-    struct place place = {0};
-    if (read_number(s, hg_stomp_get(frame, is_v12 ? "id" : "message-id"), &number)) {
-        place = find(s, number, is_v12 ? NULL : hg_stomp_find(frame, "subscription"));
+    if (is_in_tx && hg_stomp_tx_admits(s, frame, f) != HG_STOMP_USED) {
+        return HG_STOMP_FAILED;
     }
-    if (place.sub == NULL) {
+    if (place_of(s, frame).sub == NULL) {
         return hg_stomp_fails(f, HG_PROTOCOL_ERROR, "no message with this id waits for an answer");
     }
-    enum hg_status status = settle(place, is_nack, is_requeue);
-    send_answer(s, f->receipt, status == HG_STALE);
+    if (is_in_tx) {
+        return hg_stomp_tx_add(s, frame, f);
+    }
+    hg_stomp_send_answer(s, f->receipt, hg_stomp_answer(s, frame) == HG_STALE);
     return HG_STOMP_USED;
 }

@@ -21,7 +21,7 @@ static const struct prefix {
     {"/amq/queue", HG_STOMP_DEST_AMQ_QUEUE, "", false, NULL},
     {"/reply-queue", HG_STOMP_DEST_REPLY_QUEUE, "", true, NULL},
     {"/temp-queue", HG_STOMP_DEST_QUEUE, "", false,
-     "/temp-queue destinations are not served by this version"},
+     "/temp-queue is for the header reply-to of SEND alone"},
 };
 
 /* The one that `destination` begins with, up to its end or a slash; *rest_out is what follows that

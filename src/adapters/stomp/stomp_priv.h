@@ -19,6 +19,8 @@ enum hg_stomp_state {
 };
 
 struct hg_stomp_queues;
+struct hg_stomp_receipt;
+struct hg_stomp_transactions;
 
 struct hg_stomp_session {
     struct hg_session base;
@@ -37,6 +39,7 @@ struct hg_stomp_session {
     char *leave_receipt_own;        /* of DISCONNECT; NULL: none */
     struct hg_list receipts;        /* of publishes without an outcome yet */
     struct hg_stomp_queues *queues; /* declared by SEND; NULL until there is one */
+    struct hg_stomp_transactions *transactions; /* NULL: none has begun */
 };
 _Static_assert(sizeof(struct hg_stomp_session) <= 256,
                "an idle STOMP connection over WebSocket is to cost 1.5 KiB in all");
@@ -68,6 +71,8 @@ void hg_stomp_end(struct hg_stomp_session *s, const struct hg_stomp_failure *f);
 void hg_stomp_send(struct hg_stomp_session *s, struct hg_writer *frame);
 /* receipt empty: nothing is sent. */
 void hg_stomp_send_receipt(struct hg_stomp_session *s, struct hg_bytes receipt);
+/* The same, saying whether an answer to a message had no effect. */
+void hg_stomp_send_answer(struct hg_stomp_session *s, struct hg_bytes receipt, bool is_stale);
 /* NULL if fine, else static text. */
 const char *hg_stomp_check_receipt(const struct hg_stomp_frame *frame);
 /* Sets the timer for whatever is due first. */
@@ -79,10 +84,20 @@ void hg_stomp_leave_if_settled(struct hg_stomp_session *s);
 enum hg_stomp_verdict hg_stomp_on_send(struct hg_stomp_session *s,
                                        const struct hg_stomp_frame *frame,
                                        struct hg_stomp_failure *f);
+/* As SEND outside of a transaction; `commit` is what the publish is part of. body_buf holds the
+ * frame's body, if it is not NULL. */
+enum hg_stomp_verdict hg_stomp_send_in(struct hg_stomp_session *s,
+                                       const struct hg_stomp_frame *frame, struct hg_buf *body_buf,
+                                       struct hg_stomp_receipt *commit, struct hg_stomp_failure *f);
+/* Sends and frees a receipt for which nothing is waited any more. */
+void hg_stomp_send_if_due(struct hg_stomp_session *s, struct hg_stomp_receipt *r);
 void hg_stomp_settled(struct hg_session *base, uint64_t id, enum hg_status outcome,
                       struct hg_bytes reason);
 void hg_stomp_declared(struct hg_session *base, uint64_t id, enum hg_status outcome,
                        struct hg_bytes reason);
+/* HELD until the queue that the frame needs is there, or FAILED. */
+enum hg_stomp_verdict hg_stomp_await_queue(struct hg_stomp_session *s, struct hg_stomp_failure *f);
+void hg_stomp_queue_came(struct hg_stomp_session *s);
 /* When a declaration has taken too long; UINT64_MAX: none is under way. */
 uint64_t hg_stomp_declare_due_ms(const struct hg_stomp_session *s);
 void hg_stomp_free_publishes(struct hg_stomp_session *s);
@@ -103,5 +118,8 @@ void hg_stomp_free_subscriptions(struct hg_stomp_session *s);
 enum hg_stomp_verdict hg_stomp_on_ack(struct hg_stomp_session *s,
                                       const struct hg_stomp_frame *frame,
                                       struct hg_stomp_failure *f);
+/* Carries out one that was checked before. STALE: it has no effect, since its message went with its
+ * link to RabbitMQ or with its subscription, or has been answered otherwise. */
+enum hg_status hg_stomp_answer(struct hg_stomp_session *s, const struct hg_stomp_frame *frame);
 
 #endif

@@ -3,47 +3,15 @@
 #include "adapters/stomp/stomp_message.h"
 #include "adapters/stomp/stomp_priv.h"
 #include "adapters/stomp/stomp_queue.h"
+#include "adapters/stomp/stomp_receipt.h"
+#include "adapters/stomp/stomp_sub.h"
+#include "adapters/stomp/stomp_tx.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
 #include "core/worker.h"
 
 /* ---- Receipts ---- */
-
-struct receipt { /* owed for a publish that has no outcome yet */
-    struct hg_list link;
-    uint64_t id; /* of the publish */
-    uint16_t n;
-    uint8_t text[];
-};
-
-static struct receipt *new_receipt(struct hg_bytes text, uint64_t id)
-{
-    struct receipt *r = hg_alloc(sizeof(*r) + text.n);
-    if (r != NULL) {
-        *r = (struct receipt){.id = id, .n = (uint16_t)text.n};
-        hg_list_init(&r->link);
-        memcpy(r->text, text.p, text.n);
-    }
-    return r;
-}
-
-/* NULL: none is owed. The list is in the order of the publishes, and so are most confirms: it is
- * mostly the first or none. */
-static struct receipt *take_receipt(struct hg_stomp_session *s, uint64_t id)
-{
-    HG_LIST_FOREACH (it, &s->receipts) {
-        struct receipt *r = HG_LIST_ENTRY(it, struct receipt, link);
-        if (r->id == id) {
-            hg_list_remove(&r->link);
-            return r;
-        }
-        if (r->id > id) {
-            break;
-        }
-    }
-    return NULL;
-}
 
 /* Refusals that the frame itself brought about: told even where no receipt was asked for. */
 static bool is_senders_fault(enum hg_status status)
@@ -70,24 +38,33 @@ static void log_lost(struct hg_stomp_session *s, enum hg_status status, struct h
                    HG_F_STR("why", hg_status_text(status)), HG_F_BYTES("reason", reason));
 }
 
+void hg_stomp_send_if_due(struct hg_stomp_session *s, struct hg_stomp_receipt *r)
+{
+    if (r != NULL && hg_stomp_receipt_is_due(r)) {
+        hg_stomp_send_answer(s, hg_stomp_receipt_text(r), r->is_stale);
+        hg_stomp_receipt_free(r);
+    }
+}
+
 void hg_stomp_settled(struct hg_session *base, uint64_t id, enum hg_status outcome,
                       struct hg_bytes reason)
 {
     struct hg_stomp_session *s = hg_stomp_session_of(base);
-    struct receipt *r = take_receipt(s, id);
-    struct hg_bytes text = r == NULL ? hg_bytes(NULL, 0) : hg_bytes(r->text, r->n);
+    struct hg_stomp_receipt *r = hg_stomp_receipt_settle(&s->receipts, id);
     s->unsettled_n--;
     if (hg_stomp_is_over(s)) {
         /* Nobody to tell. */
     } else if (outcome == HG_OK) {
-        hg_stomp_send_receipt(s, text);
+        hg_stomp_send_if_due(s, r);
     } else if (r != NULL || is_senders_fault(outcome)) {
-        const struct hg_stomp_failure f = {.status = outcome, .reason = reason, .receipt = text};
+        const struct hg_stomp_failure f = {.status = outcome,
+                                           .reason = reason,
+                                           .receipt = r == NULL ? hg_bytes(NULL, 0)
+                                                                : hg_stomp_receipt_text(r)};
         hg_stomp_end(s, &f);
     } else {
         log_lost(s, outcome, reason);
     }
-    hg_free(r);
     hg_stomp_leave_if_settled(s);
 }
 
@@ -124,6 +101,37 @@ static bool is_declared(const struct hg_stomp_queues *q, struct hg_bytes name)
     return false;
 }
 
+static struct hg_stomp_queues *queues_of(struct hg_stomp_session *s)
+{
+    if (s->queues == NULL) {
+        s->queues = hg_zalloc(sizeof(*s->queues));
+    }
+    return s->queues;
+}
+
+enum hg_stomp_verdict hg_stomp_await_queue(struct hg_stomp_session *s, struct hg_stomp_failure *f)
+{
+    struct hg_stomp_queues *q = queues_of(s);
+    if (q == NULL) {
+        return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
+    }
+    q->is_waiting = true;
+    q->since_ms = hg_clock_ms();
+    hg_stomp_rearm(s);
+    hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
+    return HG_STOMP_HELD;
+}
+
+void hg_stomp_queue_came(struct hg_stomp_session *s)
+{
+    if (s->queues == NULL) {
+        return; /* there was no memory to wait, and the connection ends */
+    }
+    s->queues->is_waiting = false;
+    hg_stomp_rearm(s);
+    hg_conn_release(s->base.conn, HG_HOLD_SESSION); /* the frame comes again */
+}
+
 static enum hg_stomp_verdict declare(struct hg_stomp_session *s, const struct hg_stomp_frame *frame,
                                      struct hg_bytes name, struct hg_stomp_failure *f)
 {
@@ -132,12 +140,9 @@ static enum hg_stomp_verdict declare(struct hg_stomp_session *s, const struct hg
     if (hg_stomp_queue_read(frame, &queue, &why) != HG_OK) {
         return hg_stomp_fails(f, HG_BAD_PROPERTY, why);
     }
-    struct hg_stomp_queues *q = s->queues;
+    struct hg_stomp_queues *q = queues_of(s);
     if (q == NULL) {
-        q = s->queues = hg_zalloc(sizeof(*q));
-        if (q == NULL) {
-            return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
-        }
+        return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
     }
     if (q->outcome != HG_OK && names(q->asked_own, name)) {
         f->reason = hg_bytes(q->reason, q->reason_n);
@@ -154,11 +159,7 @@ static enum hg_stomp_verdict declare(struct hg_stomp_session *s, const struct hg
     if (status != HG_OK) {
         return hg_stomp_fails(f, status, "the queue cannot be declared");
     }
-    q->is_waiting = true;
-    q->since_ms = hg_clock_ms();
-    hg_stomp_rearm(s);
-    hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
-    return HG_STOMP_HELD;
+    return hg_stomp_await_queue(s, f);
 }
 
 void hg_stomp_declared(struct hg_session *base, uint64_t id, enum hg_status outcome,
@@ -167,7 +168,6 @@ void hg_stomp_declared(struct hg_session *base, uint64_t id, enum hg_status outc
     struct hg_stomp_session *s = hg_stomp_session_of(base);
     struct hg_stomp_queues *q = s->queues;
     (void)id; /* there is one at a time */
-    q->is_waiting = false;
     q->outcome = outcome;
     if (outcome == HG_OK) {
         hg_free(q->names_own[q->next]);
@@ -178,8 +178,7 @@ void hg_stomp_declared(struct hg_session *base, uint64_t id, enum hg_status outc
         q->reason_n = (uint8_t)(reason.n < REASON_MAX_BYTES ? reason.n : REASON_MAX_BYTES);
         memcpy(q->reason, reason.p, q->reason_n);
     }
-    hg_stomp_rearm(s);
-    hg_conn_release(base->conn, HG_HOLD_SESSION); /* the SEND comes again */
+    hg_stomp_queue_came(s);
 }
 
 uint64_t hg_stomp_declare_due_ms(const struct hg_stomp_session *s)
@@ -191,10 +190,7 @@ uint64_t hg_stomp_declare_due_ms(const struct hg_stomp_session *s)
 
 void hg_stomp_free_publishes(struct hg_stomp_session *s)
 {
-    HG_LIST_FOREACH_SAFE (it, &s->receipts) {
-        hg_list_remove(it);
-        hg_free(HG_LIST_ENTRY(it, struct receipt, link));
-    }
+    hg_stomp_receipt_free_all(&s->receipts);
     for (size_t i = 0; s->queues != NULL && i < DECLARED_MAX; i++) {
         hg_free(s->queues->names_own[i]);
     }
@@ -206,44 +202,36 @@ void hg_stomp_free_publishes(struct hg_stomp_session *s)
 
 /* ---- SEND ---- */
 
-static enum hg_stomp_verdict publish(struct hg_stomp_session *s, const struct hg_stomp_frame *frame,
-                                     const struct hg_stomp_dest *dest,
-                                     const struct hg_properties *properties,
-                                     struct hg_stomp_failure *f)
+/* On its own, or as a part of `commit`. A transaction that cannot be carried out whole is told,
+ * whether or not a receipt was asked for. */
+static enum hg_stomp_verdict publish(struct hg_stomp_session *s, const struct hg_publish_args *args,
+                                     struct hg_stomp_receipt *commit, struct hg_stomp_failure *f)
 {
-    struct receipt *r = NULL;
-    if (f->receipt.n > 0 && (r = new_receipt(f->receipt, s->publishes)) == NULL) {
+    struct hg_stomp_receipt *r = commit;
+    const char *why = NULL;
+    if (r == NULL && f->receipt.n > 0 &&
+        (r = hg_stomp_receipt_new(f->receipt, s->publishes)) == NULL) {
         return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
     }
-    const struct hg_publish_args args = {
-        .address = dest->address,
-        .exchange = dest->exchange,
-        .key = dest->key,
-        .properties = *properties,
-        .body = frame->body,
-        .user = hg_bytes_str(s->user_own),
-        .id = s->publishes,
-        .is_direct = dest->kind != HG_STOMP_DEST_ADDRESS,
-        /* It was declared once in this session; that it has been deleted since must not be silent. */
-        .is_mandatory = dest->kind == HG_STOMP_DEST_QUEUE,
-        .is_retained = hg_bytes_eq(hg_stomp_get(frame, "retain"), HG_BYTES("true")),
-        .wants_outcome = true, /* also without a receipt: DISCONNECT waits for it */
-    };
-    const char *why = NULL;
-    enum hg_status status = hg_publish(&s->base, &args, NULL, &why);
+    enum hg_status status = hg_publish(&s->base, args, NULL, &why);
     if (status == HG_OK) {
         s->publishes++;
         s->unsettled_n++;
         if (r != NULL) {
+            hg_stomp_receipt_add(r);
+        }
+        if (r != commit) {
             hg_list_add_last(&s->receipts, &r->link);
         }
         return HG_STOMP_USED;
     }
-    hg_free(r);
+    if (r != commit) {
+        hg_stomp_receipt_free(r);
+    }
     if (status == HG_HELD) {
         return HG_STOMP_HELD;
     }
-    if (f->receipt.n == 0 && !is_senders_fault(status)) {
+    if (commit == NULL && f->receipt.n == 0 && !is_senders_fault(status)) {
         log_lost(s, status, hg_bytes_str(why));
         return HG_STOMP_USED;
     }
@@ -251,34 +239,80 @@ static enum hg_stomp_verdict publish(struct hg_stomp_session *s, const struct hg
     return hg_stomp_fails(f, status, NULL);
 }
 
-enum hg_stomp_verdict hg_stomp_on_send(struct hg_stomp_session *s,
-                                       const struct hg_stomp_frame *frame,
-                                       struct hg_stomp_failure *f)
+static enum hg_stomp_verdict check(struct hg_stomp_session *s, const struct hg_publish_args *args,
+                                   struct hg_stomp_failure *f)
+{
+    enum hg_status status = hg_publish_check(&s->base, args, &f->detail);
+    return status == HG_OK ? HG_STOMP_USED : hg_stomp_fails(f, status, NULL);
+}
+
+/* Destination and properties of a frame, and then what is to be done with it: check it for its
+ * transaction, or publish it. */
+static enum hg_stomp_verdict use(struct hg_stomp_session *s, const struct hg_stomp_frame *frame,
+                                 struct hg_buf *body_buf, bool is_checked_only,
+                                 struct hg_stomp_receipt *commit, struct hg_stomp_failure *f)
 {
     const bool takes_rabbitmq = s->base.worker->config->stomp_rabbitmq_destinations;
     struct hg_stomp_dest dest;
     const char *why = NULL;
-    if (hg_stomp_find(frame, "transaction") != NULL) {
-        return hg_stomp_fails(f, HG_PROTOCOL_ERROR, "transactions are not served by this version");
-    }
     enum hg_status status =
         hg_stomp_dest_parse(hg_stomp_get(frame, "destination"), takes_rabbitmq, &dest, &why);
     if (status != HG_OK) {
         f->detail = why;
         return hg_stomp_fails(f, status, "the destination cannot be read");
     }
-    if (takes_rabbitmq &&
-        hg_bytes_starts(hg_stomp_get(frame, "reply-to"), HG_BYTES("/temp-queue/"))) {
-        return hg_stomp_fails(f, HG_BAD_PROPERTY,
-                              "a reply-to of /temp-queue is not served by this version");
+    char room[HG_STOMP_OWN_NAME_MAX];
+    struct hg_bytes reply_to;
+    enum hg_stomp_verdict verdict =
+        hg_stomp_reply_queue(s, hg_stomp_get(frame, "reply-to"), room, &reply_to, f);
+    if (verdict != HG_STOMP_USED) {
+        return verdict;
     }
     if (dest.kind == HG_STOMP_DEST_QUEUE && !is_declared(s->queues, dest.key)) {
         return declare(s, frame, dest.key, f);
     }
     struct hg_stomp_properties properties;
     status = hg_stomp_properties_read(frame, &properties, &why);
-    enum hg_stomp_verdict verdict = status == HG_OK ? publish(s, frame, &dest, &properties.amqp, f)
-                                                    : hg_stomp_fails(f, status, why);
+    properties.amqp.reply_to = reply_to;
+    const struct hg_publish_args args = {
+        .address = dest.address,
+        .exchange = dest.exchange,
+        .key = dest.key,
+        .properties = properties.amqp,
+        .body = frame->body,
+        .body_buf = body_buf,
+        .user = hg_bytes_str(s->user_own),
+        .id = s->publishes,
+        .is_direct = dest.kind != HG_STOMP_DEST_ADDRESS,
+        /* It was declared once in this session; that it has been deleted since must not be silent. */
+        .is_mandatory = dest.kind == HG_STOMP_DEST_QUEUE,
+        .is_retained = hg_bytes_eq(hg_stomp_get(frame, "retain"), HG_BYTES("true")),
+        .wants_outcome = true, /* also without a receipt: DISCONNECT waits for it */
+    };
+    verdict = status != HG_OK   ? hg_stomp_fails(f, status, why)
+              : is_checked_only ? check(s, &args, f)
+                                : publish(s, &args, commit, f);
     hg_stomp_properties_close(&properties);
     return verdict;
+}
+
+enum hg_stomp_verdict hg_stomp_send_in(struct hg_stomp_session *s,
+                                       const struct hg_stomp_frame *frame, struct hg_buf *body_buf,
+                                       struct hg_stomp_receipt *commit, struct hg_stomp_failure *f)
+{
+    return use(s, frame, body_buf, false, commit, f);
+}
+
+enum hg_stomp_verdict hg_stomp_on_send(struct hg_stomp_session *s,
+                                       const struct hg_stomp_frame *frame,
+                                       struct hg_stomp_failure *f)
+{
+    if (!hg_stomp_is_in_tx(frame)) {
+        return use(s, frame, NULL, false, NULL, f);
+    }
+    enum hg_stomp_verdict verdict = hg_stomp_tx_admits(s, frame, f);
+    if (verdict == HG_STOMP_USED) {
+        verdict = use(s, frame, NULL, true, NULL, f);
+    }
+    return verdict == HG_STOMP_USED ? hg_stomp_tx_add(s, frame, f) : verdict;
 }

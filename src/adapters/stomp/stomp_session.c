@@ -4,6 +4,7 @@
 #include "adapters/stomp/stomp_session.h"
 
 #include "adapters/stomp/stomp_priv.h"
+#include "adapters/stomp/stomp_tx.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
@@ -47,7 +48,7 @@ void hg_stomp_send(struct hg_stomp_session *s, struct hg_writer *frame)
     hg_buf_unref(buf);
 }
 
-void hg_stomp_send_receipt(struct hg_stomp_session *s, struct hg_bytes receipt)
+void hg_stomp_send_answer(struct hg_stomp_session *s, struct hg_bytes receipt, bool is_stale)
 {
     if (receipt.n == 0) {
         return;
@@ -55,8 +56,16 @@ void hg_stomp_send_receipt(struct hg_stomp_session *s, struct hg_bytes receipt)
     struct hg_writer w = {0};
     hg_stomp_write_command(&w, HG_STOMP_RECEIPT);
     hg_stomp_write_header(&w, s->version, HG_BYTES("receipt-id"), receipt);
+    if (is_stale) {
+        hg_stomp_write_header(&w, s->version, HG_BYTES("stale"), HG_BYTES("true"));
+    }
     hg_stomp_write_end(&w);
     hg_stomp_send(s, &w);
+}
+
+void hg_stomp_send_receipt(struct hg_stomp_session *s, struct hg_bytes receipt)
+{
+    hg_stomp_send_answer(s, receipt, false);
 }
 
 const char *hg_stomp_check_receipt(const struct hg_stomp_frame *frame)
@@ -342,6 +351,7 @@ static enum hg_stomp_verdict on_disconnect(struct hg_stomp_session *s,
         }
     }
     hg_stomp_free_subscriptions(s);
+    hg_stomp_free_transactions(s);
     s->state = HG_STOMP_LEAVING;
     s->leave_why = HG_CLOSED;
     hg_stomp_leave_if_settled(s);
@@ -359,15 +369,6 @@ static void drain(struct hg_session *base)
 }
 
 /* ---- Frames ---- */
-
-static enum hg_stomp_verdict on_transaction(struct hg_stomp_session *s,
-                                            const struct hg_stomp_frame *frame,
-                                            struct hg_stomp_failure *f)
-{
-    (void)s;
-    (void)frame;
-    return hg_stomp_fails(f, HG_PROTOCOL_ERROR, "transactions are not served by this version");
-}
 
 typedef enum hg_stomp_verdict frame_fn(struct hg_stomp_session *s,
                                        const struct hg_stomp_frame *frame,
@@ -390,9 +391,9 @@ static const struct frame_rule {
     [HG_STOMP_DISCONNECT]  = {HG_STOMP_OPEN, NULL, NULL,           on_disconnect},
     [HG_STOMP_ACK]         = {HG_STOMP_OPEN, NULL, NULL,           hg_stomp_on_ack},
     [HG_STOMP_NACK]        = {HG_STOMP_OPEN, NULL, NULL,           hg_stomp_on_ack},
-    [HG_STOMP_BEGIN]       = {HG_STOMP_OPEN, NEEDS("transaction"), on_transaction},
-    [HG_STOMP_COMMIT]      = {HG_STOMP_OPEN, NEEDS("transaction"), on_transaction},
-    [HG_STOMP_ABORT]       = {HG_STOMP_OPEN, NEEDS("transaction"), on_transaction},
+    [HG_STOMP_BEGIN]       = {HG_STOMP_OPEN, NEEDS("transaction"), hg_stomp_on_begin},
+    [HG_STOMP_COMMIT]      = {HG_STOMP_OPEN, NEEDS("transaction"), hg_stomp_on_commit},
+    [HG_STOMP_ABORT]       = {HG_STOMP_OPEN, NEEDS("transaction"), hg_stomp_on_abort},
 };
 /* clang-format on */
 
@@ -493,6 +494,7 @@ static void closed(struct hg_session *base, enum hg_status why)
     hg_timer_stop(&s->timer);
     hg_stomp_free_subscriptions(s);
     hg_session_detach(base);
+    hg_stomp_free_transactions(s);
     hg_stomp_free_publishes(s);
     hg_free(s->leave_receipt_own);
     hg_free(s->user_own);

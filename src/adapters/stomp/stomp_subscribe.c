@@ -63,7 +63,7 @@ static void give_up(struct hg_stomp_session *s, const struct hg_delivery *d, enu
 static void send_message(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
                          const struct hg_delivery *d, struct hg_buf *rest)
 {
-    bool is_answered = sub->acks != NULL;
+    bool is_answered = sub->acks != NULL && !sub->acks->is_temp;
     struct hg_conn *conn = s->base.conn;
     const struct hg_config *config = s->base.worker->config;
     struct hg_proto_metrics *metrics = &s->base.worker->metrics.proto[HG_PROTO_STOMP];
@@ -168,6 +168,12 @@ static struct hg_stomp_sub *new_subscription(enum hg_stomp_version version, stru
     return sub;
 }
 
+static bool is_for_answers(const struct hg_stomp_session *s, struct hg_bytes id)
+{
+    return s->base.worker->config->stomp_rabbitmq_destinations &&
+           hg_bytes_starts(id, HG_BYTES("/temp-queue/"));
+}
+
 /* The id; in STOMP 1.0, which does not ask for one, else the destination. */
 static struct hg_bytes read_id(const struct hg_stomp_session *s, const struct hg_stomp_frame *frame,
                                struct hg_stomp_failure *f)
@@ -180,6 +186,11 @@ static struct hg_bytes read_id(const struct hg_stomp_session *s, const struct hg
         (void)hg_stomp_fails(f, HG_PROTOCOL_ERROR, "the header id is missing or empty");
     } else if (key.n > HG_STOMP_LABEL_MAX) {
         (void)hg_stomp_fails(f, HG_TOO_LARGE, "the header id is over 1024 bytes");
+        key.n = 0;
+    } else if (is_for_answers(s, key)) {
+        (void)hg_stomp_fails(f, HG_PROTOCOL_ERROR,
+                             "/temp-queue/ begins the ids of subscriptions for answers, which "
+                             "SEND's header reply-to makes");
         key.n = 0;
     }
     return key;
@@ -376,4 +387,54 @@ void hg_stomp_free_subscriptions(struct hg_stomp_session *s)
     HG_LIST_FOREACH_SAFE (it, &s->base.subs) {
         free_subscription(hg_stomp_sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link)));
     }
+}
+
+/* ---- Answers ---- */
+
+static struct hg_stomp_sub *open_temp(struct hg_stomp_session *s, struct hg_bytes id,
+                                      struct hg_stomp_failure *f)
+{
+    uint32_t temps_n = 0;
+    HG_LIST_FOREACH (it, &s->base.subs) {
+        struct hg_stomp_sub *sub = hg_stomp_sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link));
+        temps_n += sub->acks != NULL && sub->acks->is_temp;
+    }
+    if (temps_n >= s->base.worker->config->stomp_max_temp_queues) {
+        (void)hg_stomp_fails(
+            f, HG_TOO_MANY,
+            "as many temporary queues are in use as [stomp] max_temp_queues allows");
+        return NULL;
+    }
+    struct hg_stomp_sub *sub = new_subscription(s->version, id, true, HG_BYTES(""));
+    enum hg_status status =
+        sub == NULL ? HG_NO_MEMORY : hg_stomp_acks_open_temp(s, sub, &f->detail);
+    if (status == HG_OK) {
+        return sub;
+    }
+    if (sub != NULL) {
+        free_subscription(sub);
+    }
+    (void)hg_stomp_fails(f, status, NULL);
+    return NULL;
+}
+
+enum hg_stomp_verdict hg_stomp_reply_queue(struct hg_stomp_session *s, struct hg_bytes reply_to,
+                                           char room[static HG_STOMP_OWN_NAME_MAX],
+                                           struct hg_bytes *queue_out, struct hg_stomp_failure *f)
+{
+    *queue_out = reply_to;
+    if (!is_for_answers(s, reply_to)) {
+        return HG_STOMP_USED;
+    }
+    if (reply_to.n == sizeof("/temp-queue/") - 1 || reply_to.n > HG_STOMP_LABEL_MAX) {
+        return hg_stomp_fails(f, HG_BAD_PROPERTY,
+                              "a reply-to of /temp-queue/ is followed by a name, and has at most "
+                              "1024 bytes");
+    }
+    struct hg_stomp_sub *sub = find(s, reply_to);
+    if (sub == NULL && (sub = open_temp(s, reply_to, f)) == NULL) {
+        return HG_STOMP_FAILED;
+    }
+    *queue_out = hg_stomp_acks_own_name(s, sub, room);
+    return sub->acks->is_consumed ? HG_STOMP_USED : hg_stomp_await_queue(s, f);
 }

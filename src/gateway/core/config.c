@@ -106,6 +106,7 @@ static void check_listener(struct hg_config_reader *r, const struct hg_config_no
 {
     struct hg_listener_spec *l = into;
     l->where = hg_config_read_where(r, &element->at);
+    hg_config_schema_check_listener_tls(r, element, l);
     const struct hg_config_node *cors = hg_config_tree_find(element, "cors_origins");
     if (cors != NULL && l->serve != HG_SERVE_WEB) {
         hg_config_read_error(r, &cors->key_at,
@@ -139,6 +140,7 @@ static const struct hg_config_field gateway_fields[] = {
 
 static const struct hg_config_field rabbitmq_fields[] = {
     {.key = "endpoints",           .kind = HG_READ_OTHER,    .read = read_endpoints},
+    {.key = "tls",                 .kind = HG_READ_TABLE,    .fields = hg_config_schema_rabbitmq_tls},
     {.key = "heartbeat",           .kind = HG_READ_DURATION, CONFIG(heartbeat_ms), .preset = "30s", .min = 1000, .max = MS_PER_HOUR},
     {.key = "connect_timeout",     .kind = HG_READ_DURATION, CONFIG(connect_timeout_ms), .preset = "5s", .min = 100, .max = MS_PER_HOUR},
     {.key = "confirm_window",      .kind = HG_READ_NUMBER,   CONFIG(confirm_window), .preset = "8192", .min = 1, .max = 1000000},
@@ -159,6 +161,8 @@ static const struct hg_config_field limits_fields[] = {
     {.key = "max_subscriptions", .kind = HG_READ_NUMBER, CONFIG(max_subscriptions), .preset = "1000", .min = 1, .max = 1000000},
     {.key = "max_topic",         .kind = HG_READ_SIZE,   CONFIG(max_topic_bytes), .preset = "1KiB", .min = 1, .max = 65535},
     {.key = "max_topic_levels",  .kind = HG_READ_NUMBER, CONFIG(max_topic_levels), .preset = "64", .min = 1, .max = 65535},
+    {.key = "tls_handshake_timeout", .kind = HG_READ_DURATION, CONFIG(tls_handshake_timeout_ms), .preset = "10s", .min = 100, .max = MS_PER_HOUR},
+    {.key = "max_tls_handshakes",    .kind = HG_READ_NUMBER,   CONFIG(max_tls_handshakes), .preset = "1000", .min = 1, .max = 1000000},
     {.key = NULL},
 };
 
@@ -195,6 +199,10 @@ static const struct hg_config_field stomp_fields[] = {
     {.key = "max_headers",           .kind = HG_READ_NUMBER,   CONFIG(stomp_max_headers), .preset = "100", .min = 8, .max = 10000},
     {.key = "heartbeat",             .kind = HG_READ_DURATION, CONFIG(stomp_heartbeat_ms), .preset = "10s", .max = MS_PER_HOUR},
     {.key = "queue_expires",         .kind = HG_READ_DURATION, CONFIG(stomp_queue_expires_ms), .preset = "1m", .min = 1000, .max = 49 * 24 * MS_PER_HOUR},
+    {.key = "max_transactions",      .kind = HG_READ_NUMBER,   CONFIG(stomp_max_transactions), .preset = "16", .max = 10000},
+    {.key = "max_transaction_frames", .kind = HG_READ_NUMBER,  CONFIG(stomp_max_transaction_frames), .preset = "10000", .min = 1, .max = 1000000},
+    {.key = "transaction_buffer",    .kind = HG_READ_SIZE,     CONFIG(stomp_transaction_buffer_bytes), .preset = "32MiB", .min = KIB, .max = GIB},
+    {.key = "max_temp_queues",       .kind = HG_READ_NUMBER,   CONFIG(stomp_max_temp_queues), .preset = "64", .max = 10000},
     {.key = "connect_timeout",       .kind = HG_READ_DURATION, CONFIG(stomp_connect_timeout_ms), .preset = "10s", .min = 100, .max = MS_PER_HOUR},
     {.key = NULL},
 };
@@ -228,7 +236,7 @@ static const struct hg_config_field listener_fields[] = {
     {.key = "bind",            .kind = HG_READ_OTHER,  .read = read_bind, .is_required = true},
     {.key = "max_connections", .kind = HG_READ_NUMBER, HG_CONFIG_MEMBER(hg_listener_spec, max_connections), .preset = "100000", .min = 1},
     {.key = "cors_origins",    .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, cors_origins), .n_offset = offsetof(struct hg_listener_spec, cors_origins_n)},
-    {.key = "tls",             .kind = HG_READ_LATER},
+    {.key = "tls",             .kind = HG_READ_TABLE,  .fields = hg_config_schema_listener_tls},
     {.key = "proxy_protocol",  .kind = HG_READ_LATER},
     {.key = NULL},
 };
@@ -386,13 +394,14 @@ static void refuse_twice(struct hg_config_reader *r, const struct hg_config_node
 }
 
 static void check_together(struct hg_config_reader *r, const struct hg_config_node *root,
-                           const struct hg_config *c)
+                           struct hg_config *c)
 {
     refuse_twice(r, root, "listener", "bind");
     refuse_twice(r, root, "exchange", "name");
     refuse_twice(r, root, "queue", "name");
     refuse_twice(r, root, "rule", "name");
     refuse_twice(r, root, "bridge", "name");
+    hg_config_schema_check_rabbitmq_tls(r, root, c);
     if (c->outbound_low_bytes >= c->outbound_high_bytes && r->problems_n == 0) {
         hg_config_read_error(r, &hg_config_tree_find(root, "limits")->at,
                              "outbound_low must be less than outbound_high");
@@ -461,6 +470,14 @@ static void make_table(struct hg_config_reader *r, struct hg_config *c,
     c->table = hg_rules_new(c->rules, c->rules_n, exchanges, c->exchanges_n, errors_out);
 }
 
+static void free_tls(struct hg_config *c)
+{
+    for (size_t i = 0; i < c->listeners_n; i++) {
+        hg_tls_context_free(c->listeners[i].tls_context);
+    }
+    hg_tls_context_free(c->rabbitmq_tls);
+}
+
 struct hg_config *hg_config_load(const char *file, const char *const *sets, size_t sets_n,
                                  struct hg_writer *errors_out)
 {
@@ -489,6 +506,9 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
     } else {
         hg_config_read_report(&r, errors_out);
     }
+    if (owned != NULL) {
+        free_tls(&owned->config);
+    }
     hg_config_arena_close(&r.arena);
     hg_free(owned);
     return NULL;
@@ -499,6 +519,7 @@ void hg_config_free(struct hg_config *c)
     if (c != NULL) {
         struct owned_config *owned = HG_CONTAINER_OF(c, struct owned_config, config);
         hg_rules_free(c->table);
+        free_tls(c);
         hg_config_arena_close(&owned->arena);
         hg_free(owned);
     }

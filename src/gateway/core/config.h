@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "message/message.h"
 #include "rules/rules.h"
+#include "stream/tls_context.h"
 #include "upstream/link.h"
 #include "upstream/topology.h"
 
@@ -20,6 +21,11 @@ struct hg_listener_spec {
     uint32_t max_connections;        /* over all workers */
     const char *const *cors_origins; /* "*" or origins; none: no CORS headers */
     size_t cors_origins_n;
+    struct hg_tls_certificate tls_first; /* for those who ask for no name or an unknown one */
+    const struct hg_tls_certificate *tls_more;
+    size_t tls_more_n;
+    struct hg_tls_spec tls;
+    struct hg_tls_context *tls_context; /* made from it; NULL: plain */
 };
 
 /* What a bridge carries: addresses that begin with one prefix here and another at the site. */
@@ -59,6 +65,9 @@ struct hg_config {
     /* [rabbitmq] */
     const struct hg_endpoint *endpoints;
     size_t endpoints_n;
+    struct hg_tls_certificate rabbitmq_certificate;
+    struct hg_tls_spec rabbitmq_tls_spec;
+    struct hg_tls_context *rabbitmq_tls; /* made from it; NULL: no endpoint is amqps:// */
     uint64_t heartbeat_ms, connect_timeout_ms;
     uint32_t confirm_window; /* unconfirmed messages per worker */
     uint64_t buffer_bytes;   /* held per worker while unconfirmed or disconnected */
@@ -75,6 +84,8 @@ struct hg_config {
         outbound_high_bytes;    /* per client; past high its slow policy applies */
     uint32_t max_subscriptions; /* per client */
     uint64_t max_topic_bytes, max_topic_levels;
+    uint64_t tls_handshake_timeout_ms;
+    uint32_t max_tls_handshakes; /* under way, per worker */
     /* [mqtt] */
     uint64_t mqtt_max_packet_bytes;
     uint64_t mqtt_connect_timeout_ms;
@@ -103,6 +114,10 @@ struct hg_config {
     uint64_t stomp_heartbeat_ms; /* what the server offers; 0: none */
     uint64_t stomp_connect_timeout_ms;
     uint64_t stomp_queue_expires_ms; /* x-expires of a subscription's own queue */
+    /* per connection, over all its transactions */
+    uint32_t stomp_max_transactions, stomp_max_transaction_frames;
+    uint64_t stomp_transaction_buffer_bytes;
+    uint32_t stomp_max_temp_queues; /* per connection */
     /* [http] */
     uint64_t http_max_body_bytes, http_max_header_bytes, http_max_url_bytes;
     uint64_t http_idle_timeout_ms, http_request_timeout_ms, http_publish_timeout_ms;

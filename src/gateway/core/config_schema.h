@@ -6,11 +6,13 @@
 #include "core/config.h"
 #include "core/config_read.h"
 
-extern const struct hg_config_field hg_config_schema[];          /* fills struct hg_config */
-extern const struct hg_config_field hg_config_schema_exchange[]; /* struct hg_exchange_decl */
-extern const struct hg_config_field hg_config_schema_queue[];    /* struct hg_queue_decl */
-extern const struct hg_config_field hg_config_schema_rule[];     /* struct hg_rule_spec */
-extern const struct hg_config_field hg_config_schema_bridge[];   /* struct hg_bridge_spec */
+extern const struct hg_config_field hg_config_schema[];              /* fills struct hg_config */
+extern const struct hg_config_field hg_config_schema_exchange[];     /* struct hg_exchange_decl */
+extern const struct hg_config_field hg_config_schema_queue[];        /* struct hg_queue_decl */
+extern const struct hg_config_field hg_config_schema_rule[];         /* struct hg_rule_spec */
+extern const struct hg_config_field hg_config_schema_bridge[];       /* struct hg_bridge_spec */
+extern const struct hg_config_field hg_config_schema_listener_tls[]; /* hg_listener_spec */
+extern const struct hg_config_field hg_config_schema_rabbitmq_tls[]; /* struct hg_config */
 
 /* What the fields alone cannot say about an element. */
 void hg_config_schema_check_exchange(struct hg_config_reader *r,
@@ -22,6 +24,13 @@ void hg_config_schema_check_rule(struct hg_config_reader *r, const struct hg_con
 
 void hg_config_schema_check_bridge(struct hg_config_reader *r, const struct hg_config_node *element,
                                    void *into);
+
+/* Make the TLS contexts. */
+void hg_config_schema_check_listener_tls(struct hg_config_reader *r,
+                                         const struct hg_config_node *element,
+                                         struct hg_listener_spec *l);
+void hg_config_schema_check_rabbitmq_tls(struct hg_config_reader *r,
+                                         const struct hg_config_node *root, struct hg_config *c);
 
 /* The last rule of every table: what RabbitMQ's plugins do. */
 extern const struct hg_rule_spec hg_config_schema_builtin_rule;

@@ -228,13 +228,13 @@ const char *hg_config_value_endpoint(struct hg_config_arena *a, const char *url,
 {
     struct hg_bytes rest = hg_bytes_str(url);
     *out = (struct hg_endpoint){.port = 5672, .user = "guest", .password = "guest", .vhost = "/"};
-    if (hg_bytes_starts(rest, HG_BYTES("amqps://"))) {
-        return "TLS to RabbitMQ (amqps) is not supported by this version";
+    out->is_tls = hg_bytes_starts(rest, HG_BYTES("amqps://"));
+    if (out->is_tls) {
+        out->port = 5671;
+    } else if (!hg_bytes_starts(rest, HG_BYTES("amqp://"))) {
+        return "must be an address such as \"amqp://user:password@host:5672/%2f\", or amqps://…";
     }
-    if (!hg_bytes_starts(rest, HG_BYTES("amqp://"))) {
-        return "must be an address such as \"amqp://user:password@host:5672/%2f\"";
-    }
-    rest = hg_bytes_skip(rest, strlen("amqp://"));
+    rest = hg_bytes_skip(rest, strlen(out->is_tls ? "amqps://" : "amqp://"));
     struct hg_bytes before = rest;
     struct hg_bytes query = {0};
     if (cut(&rest, '?', &before)) {

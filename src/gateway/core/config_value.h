@@ -20,7 +20,8 @@ const char *hg_config_value_size_text(struct hg_config_arena *a, uint64_t bytes)
 const char *hg_config_value_expand(struct hg_config_arena *a, const char *text, size_t n,
                                    const char **text_out, size_t *n_out);
 
-/* amqp://user:password@host:port/vhost, percent-encoded (RabbitMQ URI specification): port 5672,
+/* amqp://user:password@host:port/vhost, percent-encoded (RabbitMQ URI specification), or amqps://…
+ * for TLS: port 5672 or 5671,
  * guest, guest and the vhost "/" where absent; ?auth=external. NULL, or what is wrong, never
  * quoting a password. */
 const char *hg_config_value_endpoint(struct hg_config_arena *a, const char *url,

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "core/worker.h"
+#include "stream/tls.h"
 
 #include <time.h>
 
@@ -348,6 +349,25 @@ void hg_conn_pool_open(struct hg_pool *pool)
     hg_pool_open(pool, sizeof(struct hg_conn), POOL_SLAB_N);
 }
 
+/* The stream that c is the user of; NULL: the accepted one closes. */
+static struct hg_stream *secure(struct hg_conn *c, struct hg_stream *stream_own,
+                                const struct hg_listener_spec *listener)
+{
+    struct hg_net *net = &c->worker->net;
+    const struct hg_config *config = c->worker->config;
+    if (listener->tls_context == NULL) {
+        hg_stream_set_user(stream_own, &stream_user, c);
+        return stream_own;
+    }
+    if (net->tls_shaking_n >= config->max_tls_handshakes) {
+        hg_count(&net->counters.refused_limit, 1);
+        stream_own->ops->close(stream_own, HG_TOO_MANY);
+        return NULL;
+    }
+    return hg_tls_accept(net, stream_own, listener->tls_context, config->tls_handshake_timeout_ms,
+                         &stream_user, c);
+}
+
 void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
                     const struct hg_adapter *adapter, const struct hg_listener_spec *listener)
 {
@@ -357,7 +377,11 @@ void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
         return;
     }
     c->worker = worker;
-    c->stream = stream_own;
+    c->stream = secure(c, stream_own, listener);
+    if (c->stream == NULL) {
+        hg_pool_put(&worker->conn_pool, c);
+        return;
+    }
     c->adapter = adapter;
     c->listener = listener;
     c->later.run = run_later;
@@ -366,7 +390,6 @@ void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
     c->last_read_ms = hg_clock_ms();
     hg_list_add_last(&worker->conns, &c->link);
     worker->conns_n++;
-    hg_stream_set_user(stream_own, &stream_user, c);
     struct hg_session *s = adapter->open(worker, c, listener, NULL);
     if (s == NULL) {
         hg_conn_close(c, HG_NO_MEMORY);
@@ -374,7 +397,7 @@ void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
     }
     begin_session(c, s);
     if (c->held == 0) {
-        stream_own->ops->read_start(stream_own);
+        c->stream->ops->read_start(c->stream);
     }
 }
 
@@ -474,8 +497,9 @@ static void write_conn(const struct hg_conn *c, struct hg_writer *out)
     write_string(out, "listener", hg_bytes_str(hg_serve_name(c->listener->serve)));
     write_string(out, "client_id", info.client_id);
     write_string(out, "user", info.user);
-    hg_writer_printf(out, "\"worker\":%u,\"subscriptions\":%u,\"pending_bytes\":%zu,",
-                     c->worker->index, (unsigned)s->subs_n, hg_conn_pending(c));
+    hg_writer_printf(out, "\"tls\":%s,\"worker\":%u,\"subscriptions\":%u,\"pending_bytes\":%zu,",
+                     c->listener->tls_context != NULL ? "true" : "false", c->worker->index,
+                     (unsigned)s->subs_n, hg_conn_pending(c));
     write_string(out, "held",
                  (c->held & HG_HOLD_UPSTREAM) != 0  ? HG_BYTES("upstream")
                  : (c->held & HG_HOLD_SESSION) != 0 ? HG_BYTES("session")

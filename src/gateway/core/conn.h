@@ -70,7 +70,7 @@ const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c);
 uint64_t hg_conn_last_read_ms(const struct hg_conn *c);
 
 /* One JSON object per connection of this worker, comma-separated, for /api/connections: id,
- * protocol, version, transport ("tcp", "websocket"), worker, peer, listener, client_id, user,
+ * protocol, version, transport ("tcp", "websocket"), tls, worker, peer, listener, client_id, user,
  * subscriptions, pending_bytes, held ("", "upstream", "session", "output"), connected_at. */
 void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out);
 

@@ -92,6 +92,7 @@ static uint64_t sum(const struct hg_gateway *g, size_t at)
 #define AT_UPSTREAM(field) (offsetof(struct hg_worker, metrics.upstream.field))
 #define AT_STATE(field)    (offsetof(struct hg_worker, metrics.state.field))
 #define AT_LEASE(field)    (offsetof(struct hg_worker, metrics.lease.field))
+#define AT_STOMP(field)    (offsetof(struct hg_worker, metrics.stomp.field))
 #define AT_NET(field)      (offsetof(struct hg_worker, net.counters.field))
 
 static const struct metric proto_metrics[] = {
@@ -110,6 +111,9 @@ static const struct metric worker_metrics[] = {
 #define X(name, type, help) {#name, #type, help, AT_LEASE(name)},
             HG_LEASE_METRICS(X)
 #undef X
+#define X(name, type, help) {#name, #type, help, AT_STOMP(name)},
+                HG_STOMP_METRICS(X)
+#undef X
     /* clang-format off */
     {"net_bytes_in",      "counter", "Bytes read from all sockets",                       AT_NET(bytes_in)},
     {"net_bytes_out",     "counter", "Bytes written to all sockets",                      AT_NET(bytes_out)},
@@ -117,6 +121,8 @@ static const struct metric worker_metrics[] = {
     {"net_accepted",      "counter", "Connections accepted",                              AT_NET(accepted)},
     {"net_accept_errors", "counter", "Connections that could not be accepted",            AT_NET(accept_errors)},
     {"net_refused",       "counter", "Connections closed at once: listener's limit",      AT_NET(refused_limit)},
+    {"net_tls_handshakes", "counter", "TLS handshakes that succeeded",                    AT_NET(tls_handshakes)},
+    {"net_tls_failures",  "counter", "TLS handshakes and connections that failed",        AT_NET(tls_failures)},
     /* clang-format on */
 };
 

@@ -48,6 +48,14 @@
     X(leases_lost,         counter, "Leases lost with their link to RabbitMQ") \
     X(leases_forwarded,    counter, "Answers passed on to another worker or instance")
 
+/* Of a worker's STOMP sessions. */
+#define HG_STOMP_METRICS(X) \
+    X(stomp_transactions,       gauge,   "Transactions begun and not ended") \
+    X(stomp_transaction_bytes,  gauge,   "Bytes of frames that wait in transactions") \
+    X(stomp_temp_queues,        gauge,   "Queues for answers, of SENDs with a reply-to of /temp-queue") \
+    X(stomp_commits,            counter, "Transactions committed") \
+    X(stomp_aborts,             counter, "Transactions aborted, or abandoned with their connection")
+
 /* Of one bridge. */
 #define HG_BRIDGE_METRICS(X) \
     X(bridge_active,       gauge,   "1: this gateway runs the bridge; 0: another one may") \
@@ -83,6 +91,12 @@ struct hg_lease_metrics {
 #undef X
 };
 
+struct hg_stomp_metrics {
+#define X(name, type, help) hg_counter name;
+    HG_STOMP_METRICS(X)
+#undef X
+};
+
 struct hg_proto_metrics {
 #define X(name, type, help) hg_counter name;
     HG_PROTO_METRICS(X)
@@ -94,6 +108,7 @@ struct hg_metrics {
     struct hg_upstream_metrics upstream;
     struct hg_state_metrics state;
     struct hg_lease_metrics lease;
+    struct hg_stomp_metrics stomp;
     hg_counter *rule_in;  /* by rule index: publishes that the rule took */
     hg_counter *rule_out; /* deliveries that the rule mapped back */
 };

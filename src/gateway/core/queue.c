@@ -13,13 +13,32 @@ struct hg_queue {
     void *ctx;
     struct hg_queue_consumer *consumer;
     char *filter_own; /* NULL: every address matches */
-    bool is_whole, is_by_name;
+    bool is_whole, is_by_name, is_auto;
+    struct hg_timer ack_again; /* with is_auto: the connection had no room */
 };
+
+enum { ACK_AGAIN_MS = 128 };
 
 static void free_queue(struct hg_queue *q)
 {
+    hg_timer_stop(&q->ack_again);
     hg_free(q->filter_own);
     hg_free(q);
+}
+
+/* Who is leaving has not been shown what came since: that goes back into the queue. */
+static void ack_all(struct hg_queue *q)
+{
+    if (hg_session_has_room(q->session, 0)) {
+        hg_queue_consumer_ack_all(q->consumer);
+    } else {
+        hg_worker_timer(q->session->worker, &q->ack_again, ACK_AGAIN_MS);
+    }
+}
+
+static void fire_ack(struct hg_timer *timer)
+{
+    ack_all(HG_CONTAINER_OF(timer, struct hg_queue, ack_again));
 }
 
 static void on_state(void *ctx, enum hg_status status, bool has_existed, struct hg_bytes reason)
@@ -68,6 +87,9 @@ static void on_delivery(void *ctx, struct hg_message *m, struct hg_ticket ticket
             q->sub->next_match = NULL;
         }
         hg_session_deliver(s, &d, q->sub);
+        if (q->is_auto) {
+            ack_all(q);
+        }
     }
     hg_routing_end_delivery(&d);
 }
@@ -88,6 +110,8 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
     }
     q->is_whole = options->is_whole;
     q->is_by_name = options->is_by_name;
+    q->is_auto = options->is_auto;
+    hg_timer_init(&q->ack_again, fire_ack);
     q->session = s;
     q->sub = options->sub;
     q->ops = ops;

@@ -25,6 +25,7 @@ struct hg_queue_options { /* copied */
     /* how to declare it, durable, if it is not there; one that is there is taken as it is */
     const struct hg_header *arguments;
     size_t arguments_n;
+    bool is_auto;         /* acknowledged by itself, once handed to a connection that has room */
     uint16_t prefetch;    /* deliveries without an answer at most; 0: no limit */
     bool is_fresh;        /* one that is there is deleted first */
     bool is_exclusive;    /* nobody else may consume it meanwhile */

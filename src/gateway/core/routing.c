@@ -200,6 +200,7 @@ static struct hg_link_config link_config(const struct hg_config *config,
     return (struct hg_link_config){
         .endpoints = config->endpoints,
         .endpoints_n = config->endpoints_n,
+        .tls = config->rabbitmq_tls,
         .heartbeat_ms = config->heartbeat_ms,
         .connect_timeout_ms = config->connect_timeout_ms,
         .max_body_bytes = BODY_MAX_BYTES,

@@ -346,8 +346,9 @@ static enum hg_status order(struct hg_session *s, const struct hg_publish_args *
     return hg_publisher_publish(&r->publisher, &made);
 }
 
-static enum hg_status make_and_order(struct hg_session *s, const struct hg_publish_args *args,
-                                     const struct hg_published *pub, const char **why_out)
+/* is_ordered false: the message is only checked. */
+static enum hg_status make(struct hg_session *s, const struct hg_publish_args *args,
+                           const struct hg_published *pub, bool is_ordered, const char **why_out)
 {
     const struct hg_rule_spec *rule =
         args->is_direct ? NULL : hg_rules_spec(s->worker->rules, pub->route.rule);
@@ -363,10 +364,25 @@ static enum hg_status make_and_order(struct hg_session *s, const struct hg_publi
     if (build_properties(s, args, pub, &marks, &parts.properties)) {
         status = check(s, &parts, why_out);
     }
-    if (status == HG_OK) {
+    if (status == HG_OK && is_ordered) {
         status = order(s, args, pub, &parts, marks.takes_two, why_out);
+    } else if (status == HG_OK && args->is_retained) {
+        status = hg_retain_check(s, pub, 0, why_out);
     }
     hg_writer_close(&marks.text);
+    return status;
+}
+
+enum hg_status hg_publish_check(struct hg_session *s, const struct hg_publish_args *args,
+                                const char **why_out)
+{
+    struct hg_published pub;
+    *why_out = NULL;
+    enum hg_status status = resolve(s, args, &pub, why_out);
+    if (status == HG_OK) {
+        status = make(s, args, &pub, false, why_out);
+    }
+    hg_count(&s->worker->metrics.proto[s->proto].refused, status != HG_OK);
     return status;
 }
 
@@ -385,7 +401,7 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
     *why_out = NULL;
     enum hg_status status = resolve(s, args, pub, why_out);
     if (status == HG_OK) {
-        status = make_and_order(s, args, pub, why_out);
+        status = make(s, args, pub, true, why_out);
     }
     if (status == HG_HELD) {
         return status;

@@ -55,8 +55,8 @@ struct hg_session_ops {
      * queued has been written. After a call below returned HELD it must return at once, without
      * having used the packet that was held: the same bytes come again later. */
     ssize_t (*feed)(struct hg_session *s, struct hg_bytes in, struct hg_error *err);
-    /* A message for subscriptions of this session: a list joined by hg_sub.next_match, at least
-     * one; none (NULL) from a queue whose options named no subscription. Never blocks, never closes synchronously (use hg_conn_finish). */
+    /* A message for subscriptions of this session, joined by hg_sub.next_match; NULL from a queue
+     * whose options named none. Never blocks, never closes synchronously (use hg_conn_finish). */
     void (*deliver)(struct hg_session *s, struct hg_delivery *d, struct hg_sub *matches);
     /* Publish `id` has its one outcome: OK (confirmed), UNROUTABLE, REJECTED, NO_EXCHANGE,
      * TIMED_OUT, BROKER_AWAY, …; reason is text for people (RabbitMQ's own where there is one),
@@ -134,11 +134,8 @@ struct hg_publish_args {
     struct hg_buf *body_buf;         /* as hg_message_parts.body_buf; may be NULL */
     struct hg_bytes client_id, user; /* for the rule's header templates */
     uint64_t id;                     /* given back by settled() */
-    /* longest wait for the outcome; 0: the configuration's. After it TIMED_OUT */
-    uint64_t timeout_ms;
-    /* a client identifier that travels in x-headgate-from, for subscribers who do not want their own
-     * messages; empty: none */
-    struct hg_bytes sender;
+    uint64_t timeout_ms; /* longest wait for the outcome; 0: the configuration's. Then TIMED_OUT */
+    struct hg_bytes sender; /* client identifier for x-headgate-from (No Local); empty: none */
     const struct hg_header *marks; /* further headers, of the gateway's own: reserved names stay */
     size_t marks_n;
     bool is_direct, is_exactly_once; /* the latter: MQTT's QoS 2, which a header then says */
@@ -161,6 +158,9 @@ struct hg_published { /* where it went; key borrows from `route` */
  * now, settled() will not come; *why_out is static text or NULL, published_out may be NULL. */
 enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
                           struct hg_published *published_out, const char **why_out);
+/* What hg_publish would refuse whenever it were called: OK, or its status. Publishes nothing. */
+enum hg_status hg_publish_check(struct hg_session *s, const struct hg_publish_args *args,
+                                const char **why_out);
 bool hg_publish_has_room(const struct hg_session *s); /* for a small message, now */
 
 /* ---- Subscribing ---------------------------------------------------------------------------------------------------- */
@@ -190,7 +190,7 @@ enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
 /* In an address trie of the adapter's (NULL: in none), not in RabbitMQ. OK: live, without a call. */
 enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, struct hg_trie *index,
                                   struct hg_bytes filter, const char **why_out);
-/* Takes effect at once: no deliver call after it. Safe on a zeroed or failed sub. */
+/* At once: no deliver call after it. Safe on a zeroed or failed sub. */
 void hg_unsubscribe(struct hg_sub *sub);
 
 /* Declares a queue, on a channel where a refusal disturbs nobody; declared() comes later. */

@@ -92,12 +92,37 @@ static void drain_all(struct supervisor *s)
     uv_timer_start(&s->drain_limit, on_drain_limit, s->gateway.config->drain_timeout_ms, 0);
 }
 
+static void reload_certificates(const struct supervisor *s, struct hg_tls_context *context,
+                                const char *where)
+{
+    struct hg_writer problem = {0};
+    if (context == NULL) {
+        return;
+    }
+    bool is_good = hg_tls_context_reload(context, &problem);
+    HG_LOG(s->gateway.log, is_good ? HG_LOG_INFO : HG_LOG_ERROR,
+           is_good ? "certificates.reloaded" : "certificates.kept", HG_F_STR("of", where),
+           HG_F_BYTES("reason", hg_writer_view(&problem)));
+    hg_writer_close(&problem);
+}
+
+/* What a certificate's renewal needs; the rest of the configuration is read at the start only. */
+static void reload(const struct supervisor *s)
+{
+    const struct hg_config *config = s->gateway.config;
+    for (size_t i = 0; i < config->listeners_n; i++) {
+        reload_certificates(s, config->listeners[i].tls_context, config->listeners[i].where);
+    }
+    reload_certificates(s, config->rabbitmq_tls, "rabbitmq");
+    HG_LOG(s->gateway.log, HG_LOG_WARN, "reload.partial",
+           HG_F_STR("reason", "certificates are read again; the rest needs a restart"));
+}
+
 static void on_signal(uv_signal_t *signal, int number)
 {
     struct supervisor *s = signal->data;
     if (number == SIGHUP) {
-        HG_LOG(s->gateway.log, HG_LOG_WARN, "reload.unsupported",
-               HG_F_STR("reason", "restart to read the configuration again"));
+        reload(s);
         return;
     }
     bool is_second = s->phase == PHASE_DRAINING;

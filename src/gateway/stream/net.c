@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "stream/tcp.h"
+#include "stream/tls.h"
 #include "stream/ws.h"
 
 enum {
@@ -95,6 +96,7 @@ void hg_net_free(struct hg_net *net)
     hg_pool_close(&net->tcp_pool);
     hg_free(net->read_buf);
     hg_free(net->payload_buf);
+    hg_tls_close(net);
     net->read_buf = net->payload_buf = NULL;
 }
 

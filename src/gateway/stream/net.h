@@ -33,6 +33,7 @@ static inline bool hg_defer_is_set(const struct hg_defer *defer)
 
 struct hg_net_counters {
     hg_counter bytes_in, bytes_out, writes, accepted, accept_errors, refused_limit;
+    hg_counter tls_handshakes, tls_failures;
 };
 
 struct hg_stream_limits {
@@ -40,14 +41,18 @@ struct hg_stream_limits {
 };
 
 struct hg_net {
-    uv_loop_t *loop;                /* borrowed */
-    struct hg_wheel *wheel;         /* borrowed; advanced by the timer below */
-    struct hg_log *log;             /* borrowed */
-    struct hg_stream_limits limits; /* of every stream; hg_net_open sets defaults */
-    uint8_t *read_buf;              /* HG_NET_READ_BYTES; lent to one read callback at a time */
-    uint8_t *payload_buf;           /* as large; a WebSocket's unmasked input, lent likewise */
-    char peer_text[64];             /* what the last call of a stream's `peer` returned */
-    uv_prepare_t prepare;           /* end of the turn: deferred work, then output */
+    uv_loop_t *loop;                  /* borrowed */
+    struct hg_wheel *wheel;           /* borrowed; advanced by the timer below */
+    struct hg_log *log;               /* borrowed */
+    struct hg_stream_limits limits;   /* of every stream; hg_net_open sets defaults */
+    uint8_t *read_buf;                /* HG_NET_READ_BYTES; lent to one read callback at a time */
+    uint8_t *payload_buf;             /* as large; a WebSocket's unmasked input, lent likewise */
+    uint8_t *tls_buf;                 /* decrypted input, lent likewise; NULL before the first */
+    struct bio_method_st *tls_method; /* OpenSSL's way to a stream; NULL before the first */
+    size_t tls_shaking_n;             /* TLS handshakes under way */
+    char peer_text[64];               /* what the last call of a stream's `peer` returned */
+    char tls_text[160];               /* what was wrong with the last TLS connection that failed */
+    uv_prepare_t prepare;             /* end of the turn: deferred work, then output */
     uv_timer_t alarm;  /* wakes the loop for the wheel's next timer; set only while there is one */
     uint64_t alarm_ms; /* what it is set to; UINT64_MAX: not set */
     int epoll_fd;      /* every TCP socket of the worker is in this set */

@@ -35,8 +35,8 @@ struct hg_stream_user {
     /* The last event, exactly once: the peer closed (CLOSED), the connection broke (PEER_LOST), a
      * layer's protocol was broken, or close was called. The stream is freed when this returns. */
     void (*on_closed)(void *ctx, enum hg_status why);
-    /* The peer broke a layer's protocol, and `rule` (static text) says how. The layer says goodbye
-     * in its way; on_closed(why) follows. May be NULL. */
+    /* The peer broke a layer's protocol, and `rule` (borrowed during the call) says how. The layer
+     * says goodbye in its way; on_closed(why) follows. May be NULL. */
     void (*on_broken)(void *ctx, enum hg_status why, const char *rule);
 };
 

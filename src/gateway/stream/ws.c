@@ -280,11 +280,20 @@ static void on_lower_closed(void *ctx, enum hg_status why)
     hg_free(ws);
 }
 
+static void on_lower_broken(void *ctx, enum hg_status why, const char *rule)
+{
+    const struct hg_ws *ws = of_ctx(ctx);
+    if (ws->stream.user->on_broken != NULL) {
+        ws->stream.user->on_broken(ws->stream.user_ctx, why, rule);
+    }
+}
+
 static const struct hg_stream_user lower_user = {
     .on_read = on_lower_read,
     .on_open = on_lower_open,
     .on_drained = on_lower_drained,
     .on_closed = on_lower_closed,
+    .on_broken = on_lower_broken,
 };
 
 /* ---- The stream's own operations ---- */

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/map.h"
+#include "stream/tls.h"
 #include "upstream/topology.h"
 #include "upstream/upstream_metrics.h"
 
@@ -233,10 +234,19 @@ static void on_stream_closed(void *ctx, enum hg_status why)
     }
 }
 
+/* Why TLS failed is told here, and only here. */
+static void on_stream_broken(void *ctx, enum hg_status why, const char *rule)
+{
+    struct hg_link *link = ctx;
+    const struct hg_amqp_close close = {.status = why, .text = hg_bytes_str(rule)};
+    log_down(link, &close);
+}
+
 static const struct hg_stream_user stream_user = {
     .on_read = on_stream_read,
     .on_open = on_stream_open,
     .on_closed = on_stream_closed,
+    .on_broken = on_stream_broken,
 };
 
 static void ignore_read(void *ctx, struct hg_bytes in)
@@ -268,8 +278,11 @@ static void attempt(struct hg_link *link)
 {
     const struct hg_endpoint *e = &link->config.endpoints[link->endpoint];
     link->was_open = false;
-    link->stream = hg_tcp_connect(link->net, e->host, e->port, link->config.connect_timeout_ms,
-                                  &stream_user, link);
+    uint64_t timeout_ms = link->config.connect_timeout_ms;
+    link->stream =
+        e->is_tls ? hg_tls_connect(link->net, link->config.tls, e->host, e->port, timeout_ms,
+                                   &stream_user, link)
+                  : hg_tcp_connect(link->net, e->host, e->port, timeout_ms, &stream_user, link);
     if (link->stream == NULL) {
         attempt_later(link);
     }

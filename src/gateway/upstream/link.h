@@ -7,6 +7,7 @@
 
 #include "amqp/amqp_conn.h"
 #include "stream/net.h"
+#include "stream/tls_context.h"
 
 struct hg_upstream_metrics;
 struct hg_topology_spec;
@@ -23,6 +24,7 @@ struct hg_endpoint {
 struct hg_link_config {
     const struct hg_endpoint *endpoints; /* borrowed */
     size_t endpoints_n;
+    struct hg_tls_context *tls; /* for endpoints that want it; borrowed */
     uint64_t heartbeat_ms, connect_timeout_ms;
     uint64_t max_body_bytes;
     /* declared again on every reconnect before the link is up; borrowed, may be NULL */

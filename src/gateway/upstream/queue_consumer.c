@@ -291,6 +291,12 @@ enum hg_status hg_queue_consumer_ack(struct hg_queue_consumer *q, struct hg_tick
     return HG_OK;
 }
 
+void hg_queue_consumer_ack_all(struct hg_queue_consumer *q)
+{
+    hg_unanswered_ack_all(&q->unanswered);
+    hg_net_defer(q->seat.of->net, &q->ack);
+}
+
 enum hg_status hg_queue_consumer_nack(struct hg_queue_consumer *q, struct hg_ticket ticket,
                                       bool is_requeue)
 {

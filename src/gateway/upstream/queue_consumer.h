@@ -55,6 +55,8 @@ struct hg_bindings *hg_queue_consumer_bindings(struct hg_queue_consumer *q);
 /* Answers one delivery. STALE: its channel was lost since and the message comes again, or it has
  * been answered. */
 enum hg_status hg_queue_consumer_ack(struct hg_queue_consumer *q, struct hg_ticket ticket);
+/* Acknowledges all that have no answer. */
+void hg_queue_consumer_ack_all(struct hg_queue_consumer *q);
 enum hg_status hg_queue_consumer_nack(struct hg_queue_consumer *q, struct hg_ticket ticket,
                                       bool is_requeue);
 /* What has no answer yet goes back into the queue. Without a link the queue stays, whatever is

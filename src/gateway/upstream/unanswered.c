@@ -109,6 +109,17 @@ bool hg_unanswered_ack(struct hg_unanswered *u, uint64_t tag)
     return true;
 }
 
+void hg_unanswered_ack_all(struct hg_unanswered *u)
+{
+    for (size_t i = 0; i < u->n; i++) {
+        if (first(u)[i].state == OPEN) {
+            first(u)[i].state = ACKED;
+        }
+    }
+    u->acked_n += u->open_n;
+    u->open_n = 0;
+}
+
 bool hg_unanswered_settle(struct hg_unanswered *u, uint64_t tag)
 {
     struct hg_unanswered_entry *e = find_open(u, tag);

@@ -26,6 +26,8 @@ void hg_unanswered_close(struct hg_unanswered *u);
 bool hg_unanswered_add(struct hg_unanswered *u, uint64_t tag);
 /* Its acknowledgement is to be sent. False: it has its answer, or there is none of this tag. */
 bool hg_unanswered_ack(struct hg_unanswered *u, uint64_t tag);
+/* Those of all that have no answer are. */
+void hg_unanswered_ack_all(struct hg_unanswered *u);
 /* It was answered in another way. False as above. */
 bool hg_unanswered_settle(struct hg_unanswered *u, uint64_t tag);
 /* The next acknowledgement to send; false: there is none (left). */

@@ -54,7 +54,7 @@ async function talk(connect, { url, version, name, topic }) {
 }
 
 const args = JSON.parse(process.argv[2] ?? "{}");
-if (args.url.startsWith("mqtt:")) {
+if (args.library === undefined) {
   const { default: mqtt } = await import("mqtt");
   console.log(JSON.stringify(await talk(mqtt.connect, args)));
 } else {

@@ -72,10 +72,11 @@ class MosquittoSub:
 
 
 class Mqtt:
-    """An MQTT 3.1.1 session of paho, over a WebSocket where a path is given; ended, it stays so. messages: paho's own (topic, payload,
+    """An MQTT 3.1.1 session of paho, over a WebSocket where a path is given, over TLS with an ssl.SSLContext; ended, it stays so. messages: paho's own (topic, payload,
     qos, retain, dup); ends: result codes of on_disconnect."""
 
-    def __init__(self, address, client_id="", clean=True, keepalive=60, username=None, password=None, will=None, path=None):
+    def __init__(self, address, client_id="", clean=True, keepalive=60, username=None, password=None, will=None, path=None,
+                 tls=None):
         self.messages = Mailbox("MQTT message")
         self.ends = Mailbox("MQTT disconnect")
         self.answers = Mailbox("MQTT answer")  # ("connack", rc) ("suback", mid, granted) ("puback", mid) ("unsuback", mid)
@@ -83,6 +84,8 @@ class Mqtt:
                                   transport="tcp" if path is None else "websockets", reconnect_on_failure=False)
         if path is not None:
             self.client.ws_set_options(path)
+        if tls is not None:
+            self.client.tls_set_context(tls)
         self.client.max_inflight_messages_set(0)
         self.client.max_queued_messages_set(0)
         self.client.on_connect = lambda c, u, flags, rc: self.answers.put(("connack", rc))

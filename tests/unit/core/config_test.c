@@ -109,7 +109,7 @@ static void a_mistake_is_named_with_its_place(void **state)
         {"[[listener]]\nserve='mqtt'\nbind='localhost:1'",
          "3:6: bind must be an IP address and a port, such as \"127.0.0.1:1883\" or "
          "\"[::]:1883\""},
-        {LISTENER "tls = { }", "4:1: tls is not supported by this version"},
+        {LISTENER "tls = { }", "4:7: tls needs cert and key"},
         {LISTENER "proxy_protocol = true", "4:1: proxy_protocol is not supported by this version"},
         {LISTENER "cors_origins = ['*']",
          "4:1: cors_origins belongs to a listener that serves \"web\""},
@@ -213,8 +213,8 @@ static void a_wrong_endpoint_is_refused_without_its_password(void **state)
     static const char vhost[] = "the virtual host after the last `/` cannot be read; the one named "
                                 "\"/\" is written %2f";
     static const struct mistake rows[] = {
-        {"amqps://h/%2f", "TLS to RabbitMQ (amqps) is not supported by this version"},
-        {"http://h", "must be an address such as \"amqp://user:password@host:5672/%2f\""},
+        {"http://h",
+         "must be an address such as \"amqp://user:password@host:5672/%2f\", or amqps://…"},
         {"amqp://h/", vhost},
         {"amqp://h//", vhost},
         {"amqp://h/%2", vhost},

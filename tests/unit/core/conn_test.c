@@ -542,11 +542,12 @@ static void connections_are_listed_as_json(void **state)
     bench_open(&b);
     hg_conn_hold(b.conn, HG_HOLD_SESSION);
     hg_conn_write_all(&b.worker, &out);
-    assert_text(hg_writer_view(&out),
-                "{\"id\":0,\"protocol\":\"toy\",\"version\":\"1\",\"transport\":\"tcp\","
-                "\"peer\":\"192.0.2.7:4711\",\"listener\":\"web\",\"client_id\":\"toy \\\"1\\\"\","
-                "\"user\":\"anna\",\"worker\":0,\"subscriptions\":0,\"pending_bytes\":0,"
-                "\"held\":\"session\",\"connected_at\":\"2026-01-02T03:04:05.678Z\"}");
+    assert_text(
+        hg_writer_view(&out),
+        "{\"id\":0,\"protocol\":\"toy\",\"version\":\"1\",\"transport\":\"tcp\","
+        "\"peer\":\"192.0.2.7:4711\",\"listener\":\"web\",\"client_id\":\"toy \\\"1\\\"\","
+        "\"user\":\"anna\",\"tls\":false,\"worker\":0,\"subscriptions\":0,\"pending_bytes\":0,"
+        "\"held\":\"session\",\"connected_at\":\"2026-01-02T03:04:05.678Z\"}");
     hg_writer_close(&out);
     bench_close(&b);
 }

@@ -33,6 +33,7 @@ struct world {
     struct hg_sub *matches;
     bool was_from_queue;
     enum hg_status outcome; /* of the last publish */
+    bool has_no_room;       /* the session takes no more for now */
 };
 
 static struct world *the;
@@ -105,8 +106,14 @@ static void subscribed(struct hg_session *s, struct hg_sub *sub, enum hg_status 
     the->subscribed[sub - the->subs] = outcome;
 }
 
+static bool wants_more(struct hg_session *s)
+{
+    (void)s;
+    return !the->has_no_room;
+}
+
 static const struct hg_session_ops session_ops = {
-    .deliver = deliver, .settled = settled, .subscribed = subscribed};
+    .deliver = deliver, .settled = settled, .subscribed = subscribed, .wants_more = wants_more};
 
 static void on_state(void *ctx, enum hg_status status, bool has_existed, struct hg_bytes reason)
 {
@@ -215,13 +222,18 @@ static int close_world(void **state)
     return 0;
 }
 
-static void open_queue(struct hg_sub *sub)
+static void open_queue_of(const struct hg_queue_options *options)
 {
-    const struct hg_queue_options options = {.name = HG_BYTES("mine"), .prefetch = 10, .sub = sub};
-    the->queue = hg_queue_open(&the->session, &options, &queue_ops, NULL);
+    the->queue = hg_queue_open(&the->session, options, &queue_ops, NULL);
     assert_non_null(the->queue);
     seam_net_run(&the->sn);
     assert_int_equal(the->status, HG_OK);
+}
+
+static void open_queue(struct hg_sub *sub)
+{
+    const struct hg_queue_options options = {.name = HG_BYTES("mine"), .prefetch = 10, .sub = sub};
+    open_queue_of(&options);
 }
 
 static void subscribe(size_t i, const char *filter)
@@ -353,6 +365,25 @@ static void what_no_rule_maps_back_is_acknowledged_and_counted(void **state)
     assert_int_equal(hg_counted(&the->worker.metrics.upstream.unmapped), 1);
 }
 
+static void a_queue_that_answers_itself_waits_for_room(void **state)
+{
+    const struct hg_queue_options options = {
+        .name = HG_BYTES("mine"), .prefetch = 10, .is_auto = true};
+    (void)state;
+    open_queue_of(&options);
+    come(1, 1, "amq.topic", "event.a");
+    assert_int_equal(asked("basic.ack 1"), 1);
+    the->has_no_room = true;
+    come(1, 2, "amq.topic", "event.a");
+    come(1, 3, "amq.topic", "event.a");
+    seam_net_pass(&the->sn, 1000);
+    assert_int_equal(the->deliveries_n, 3);
+    assert_int_equal(asked("basic.ack 3 multiple"), 0);
+    the->has_no_room = false;
+    seam_net_pass(&the->sn, 1000);
+    assert_int_equal(asked("basic.ack 3 multiple"), 1);
+}
+
 static void a_deleted_queue_is_told_and_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -372,6 +403,34 @@ static enum hg_status publish(void)
         .address = HG_BYTES("event/a"), .body = HG_BYTES("body"), .id = 7, .wants_outcome = true};
     const char *why = NULL;
     return hg_publish(&the->session, &args, NULL, &why);
+}
+
+static void what_is_checked_is_refused_like_a_publish_and_published_never(void **state)
+{
+    static const uint8_t large[(1 << 20) + 1];
+    const struct {
+        struct hg_publish_args args;
+        enum hg_status status;
+    } cases[] = {
+        {{.address = HG_BYTES("event/a")}, HG_OK},
+        {{.address = HG_BYTES("event/+")}, HG_BAD_ADDRESS},
+        {{.address = HG_BYTES("nobody/takes/this")}, HG_NO_RULE},
+        {{.address = HG_BYTES("event/a"), .body = hg_bytes(large, sizeof(large))}, HG_TOO_LARGE},
+        {{.address = HG_BYTES("event/a"), .properties = {.expiration = HG_BYTES("soon")}},
+         HG_BAD_PROPERTY},
+        {{.address = HG_BYTES("event/a"), .is_retained = true}, HG_NO_RETAIN},
+        {{.is_direct = true, .key = HG_BYTES("queue")}, HG_OK},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *why = NULL;
+        assert_int_equal(hg_publish_check(&the->session, &cases[i].args, &why), cases[i].status);
+    }
+    seam_net_run(&the->sn);
+    assert_int_equal(the->worker.routing->publisher.held_n, 0);
+    const struct hg_proto_metrics *m = &the->worker.metrics.proto[HG_PROTO_MQTT];
+    assert_int_equal(hg_counted(&m->refused), 5);
+    assert_int_equal(hg_counted(&m->messages_in), 0);
 }
 
 static void a_session_without_a_connection_publishes_and_is_never_held(void **state)
@@ -443,7 +502,9 @@ int main(void)
         TEST(a_queue_of_a_rule_is_consumed_besides),
         TEST(deliveries_have_an_address_and_a_ticket),
         TEST(what_no_rule_maps_back_is_acknowledged_and_counted),
+        TEST(a_queue_that_answers_itself_waits_for_room),
         TEST(a_deleted_queue_is_told_and_leaves_nothing_behind),
+        TEST(what_is_checked_is_refused_like_a_publish_and_published_never),
         TEST(a_session_without_a_connection_publishes_and_is_never_held),
         TEST(a_session_without_a_connection_subscribes),
         TEST(after_a_failed_allocation_the_subscription_or_its_queue_is_told),

@@ -61,7 +61,7 @@ static const struct refusal {
     {"/amq/queue/a/b", "it has more parts than one: a slash inside it is written %2F"},
     {"/exchange/a/b/c",
      "it has more parts than exchange and key: a slash inside one is written %2F"},
-    {"/temp-queue/a", "/temp-queue destinations are not served by this version"},
+    {"/temp-queue/a", "/temp-queue is for the header reply-to of SEND alone"},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

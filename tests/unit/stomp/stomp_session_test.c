@@ -6,39 +6,10 @@
 #include "seam/core_fake.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
+#include "stomp_words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#define CONNECT "CONNECT\naccept-version:1.2\nhost:/\n\n^@"
-#define CONNECTED_BY(version, user)                               \
-    "CONNECTED\nversion:" version "\nserver:Headgate/" HG_VERSION \
-    "\nsession:session-1\nheart-beat:10000,10000\n" user "\n^@"
-#define CONNECTED CONNECTED_BY("1.2", "")
-#define OPENED                 \
-    {SEND_TEXT, CONNECT},      \
-    {                          \
-        EXPECT_TEXT, CONNECTED \
-    }
-/* An ERROR frame by its message, and the status that the connection ends with. */
-#define ERROR_END(message, status)                      \
-    {EXPECT_LIKE, "ERROR\nmessage:" message "\n…\n^@"}, \
-    {                                                   \
-        CLOSED, status                                  \
-    }
-
-/* Up to its last headers. */
-#define QUEUE_SUB(ack) "SUBSCRIBE\nid:1\ndestination:/queue/q\nreceipt:s\nack:" ack "\n"
-#define MESSAGE_1(body)                                                                                 \
-    "MESSAGE\nsubscription:1\nmessage-id:1-1\nack:1-1\ndestination:/queue/q\ncontent-length:1\n\n" body \
-    "^@"
-/* Messages, and nothing of what was before. */
-#define THREE                                                           \
-    {DELIVER, "from=q key=q body=x"}, {DELIVER, "from=q key=q body=x"}, \
-        {DELIVER, "from=q key=q body=x"},                               \
-    {                                                                   \
-        FORGET, ""                                                      \
-    }
 
 /* The test answers for RabbitMQ. */
 static void by_hand(struct core_fake *f)
@@ -193,9 +164,6 @@ static const struct core_script scripts[] = {
         {EXPECT_LIKE, "ERROR\nmessage:the destination cannot be read\n…"
                       ": it has more parts than one: a slash inside it is written %2F\n…^@"},
         {CLOSED, "BAD_ADDRESS"}}},
-    {"an answer to a temporary queue is refused, not lost", by_hand, {
-        OPENED, {SEND_TEXT, "SEND\ndestination:/a\nreply-to:/temp-queue/x\n\n^@"},
-        ERROR_END("a reply-to of /temp-queue is not served by this version", "BAD_PROPERTY")}},
 
     /* ---- SUBSCRIBE, MESSAGE, UNSUBSCRIBE ---- */
     {"a subscription is receipted once it is live", by_hand, {
@@ -379,9 +347,6 @@ static const struct core_script scripts[] = {
     {"disconnect gives back what has no answer", by_hand, {
         OPENED, {SEND_TEXT, QUEUE_SUB("client") "\n^@"}, {QUEUE_IS, "OK"}, THREE, {SEND_TEXT, "DISCONNECT\nreceipt:d\n\n^@"},
         {CALLS, "close q keep"}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:d\n\n^@"}, {CLOSED, "CLOSED"}}},
-    {"an answer in a transaction is refused", by_hand, {
-        OPENED, {SEND_TEXT, "ACK\nid:1-1\ntransaction:t\n\n^@"},
-        ERROR_END("transactions are not served by this version", "PROTOCOL_ERROR")}},
 
     /* ---- Heart-beats (STOMP 1.2 section "Heart-beating"): the server offers 10 s both ways ---- */
     {"silence is broken by a heart-beat", by_hand, {
@@ -437,12 +402,6 @@ static const struct core_script scripts[] = {
         {CALLS, "subscribe a;  declare name=q durable; unsubscribe a"}}},
 
     /* ---- What comes later, and what is none of a client's business ---- */
-    {"transactions are refused", by_hand, {
-        OPENED, {SEND_TEXT, "BEGIN\ntransaction:t\n\n^@"},
-        ERROR_END("transactions are not served by this version", "PROTOCOL_ERROR")}},
-    {"also in send", by_hand, {
-        OPENED, {SEND_TEXT, "SEND\ndestination:/a\ntransaction:t\n\n^@"},
-        ERROR_END("transactions are not served by this version", "PROTOCOL_ERROR")}},
     {"a server's frame is refused", by_hand, {
         OPENED, {SEND_TEXT, "RECEIPT\nreceipt-id:1\n\n^@"},
         ERROR_END("this frame is only for servers to send", "PROTOCOL_ERROR")}},
@@ -472,18 +431,6 @@ static void every_conversation_goes_as_written_at_every_split(void **state)
 }
 
 /* ---- What scripts cannot say ---- */
-
-static void feed_text(struct core_fake *f, const char *text)
-{
-    char room[512];
-    size_t n = 0;
-    for (; *text != '\0'; text++) {
-        bool is_nul = text[0] == '^' && text[1] == '@';
-        room[n++] = is_nul ? '\0' : text[0];
-        text += is_nul;
-    }
-    core_feed(f, hg_bytes(room, n));
-}
 
 static void open_connected(struct core_fake *f, const char *subprotocol)
 {

@@ -51,6 +51,20 @@ static void acks_of_a_turn_go_out_together_where_nothing_older_is_open(void **st
     }
 }
 
+static void all_that_is_open_is_acknowledged_at_once(void **state)
+{
+    struct hg_unanswered u = {0};
+    char text[256];
+    (void)state;
+    add(&u, 1, 4);
+    assert_true(hg_unanswered_settle(&u, 2));
+    hg_unanswered_ack_all(&u);
+    assert_false(hg_unanswered_ack(&u, 3));
+    assert_string_equal(taken(&u, text), "4*");
+    assert_int_equal(u.n, 0);
+    hg_unanswered_close(&u);
+}
+
 static void what_was_acknowledged_alone_is_no_gap_later(void **state)
 {
     struct hg_unanswered u = {0};
@@ -160,6 +174,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(acks_of_a_turn_go_out_together_where_nothing_older_is_open),
+        cmocka_unit_test(all_that_is_open_is_acknowledged_at_once),
         cmocka_unit_test(what_was_acknowledged_alone_is_no_gap_later),
         cmocka_unit_test(a_delivery_has_one_answer),
         cmocka_unit_test(one_that_waits_for_ever_costs_no_memory_for_the_others),
