@@ -296,7 +296,9 @@ bool hg_lease_forward_listen(struct hg_leases *leases)
             .queue = queue_name(name, w->gateway->boot_id, w->index),
             .prefetch = PREFETCH,
             .patience_ms = PATIENCE_MS,
-            .is_private = true};
+            .is_transient = true,
+            .is_private = true,
+            .must_match = true};
         leases->forward.consumer = hg_queue_consumer_open(&w->routing->consumers.seats, &spec,
                                                           &consumer_ops, &no_bindings, leases);
     }

@@ -29,6 +29,7 @@ struct hg_puller {
     uint16_t prefetch; /* of the next consumer, as RabbitMQ knows it; 0: not told */
     bool is_known;     /* it is no stream */
     bool is_probing;   /* the first pull's consumer finds out */
+    bool is_checked;   /* … and did so again: an offset in a message says nothing */
     struct hg_bytes queue;
     struct hg_buf *text; /* what `queue` points into */
 };
@@ -168,15 +169,30 @@ static void forget_channel(struct hg_puller *p)
     }
 }
 
-static void refuse_stream(struct hg_puller *p)
+/* What was on the channel goes back into the queue. */
+static void drop_channel(struct hg_puller *p)
 {
     struct hg_amqp_channel *channel = p->seat.channel;
     p->seat.channel = NULL;
     hg_amqp_channel_close(channel);
     p->is_known = false;
     forget_channel(p);
+}
+
+static void refuse_stream(struct hg_puller *p)
+{
+    drop_channel(p);
     fail(p, true, HG_UNFIT_QUEUE,
          HG_BYTES("it is a stream, which is read by offset: nothing can be taken out of it"));
+}
+
+/* A message has an offset: the queue is another one than before, and a stream; or the message was in
+ * a stream once. */
+static void check_again(struct hg_puller *p)
+{
+    p->is_checked = true;
+    drop_channel(p);
+    hg_seat_start(&p->seat);
 }
 
 /* ---- Events of the channel ---- */
@@ -238,8 +254,8 @@ static void on_delivery(void *ctx, const struct hg_amqp_delivery *delivery)
     struct hg_puller *p = ctx;
     struct hg_pull *pull = find_tag(p, delivery->consumer_tag);
     hg_count(&p->seat.of->config.metrics->deliveries, 1);
-    if (hg_message_header(delivery->message, HG_BYTES(OFFSET)) != NULL) {
-        refuse_stream(p); /* the queue was another one before */
+    if (!p->is_checked && hg_message_header(delivery->message, HG_BYTES(OFFSET)) != NULL) {
+        check_again(p);
         return;
     }
     if (pull == NULL) { /* it was stopped meanwhile */
@@ -292,7 +308,7 @@ static void fire_again(struct hg_timer *timer)
 static void lost(struct hg_seat *seat)
 {
     struct hg_puller *p = puller_of(seat);
-    p->is_known = false; /* when the link is back it may be another queue */
+    p->is_known = p->is_checked = false; /* when the link is back it may be another queue */
     forget_channel(p);
 }
 

@@ -248,10 +248,27 @@ static void a_stream_is_refused_before_it_delivers_and_when_it_came_later(void *
     close_bench(t);
     t = open_bench(plain);
     one = run(t, 0, 5);
+    rig_broker(&t->sn)->on_method = NULL; /* it is another queue now */
     deliver(t, 1, 1, true);
     seam_net_run(&t->sn);
     assert_int_equal(one->status, HG_UNFIT_QUEUE);
-    assert_int_equal(t->lost_n, 2); /* with the channel that asked, and now */
+    assert_int_equal(t->lost_n, 3); /* each time it was asked, and with the message */
+    close_bench(t);
+}
+
+static void a_message_that_was_in_a_stream_once_is_one_like_others(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(plain);
+    struct taker *taker = run(t, 0, 2);
+    deliver(t, 1, 1, true);
+    seam_net_run(&t->sn);
+    assert_int_equal(taker->got_n, 0); /* until it is certain */
+    deliver(t, 1, 1, true);
+    deliver(t, 1, 2, true);
+    seam_net_run(&t->sn);
+    assert_int_equal(taker->status, HG_OK);
+    assert_int_equal(taker->got_n, 2);
     close_bench(t);
 }
 
@@ -393,6 +410,7 @@ int main(void)
         cmocka_unit_test(one_that_waits_no_longer_ends_with_nothing),
         cmocka_unit_test(a_queue_is_asked_once_whether_it_is_a_stream),
         cmocka_unit_test(a_stream_is_refused_before_it_delivers_and_when_it_came_later),
+        cmocka_unit_test(a_message_that_was_in_a_stream_once_is_one_like_others),
         cmocka_unit_test(a_refusal_ends_each_with_its_reason),
         cmocka_unit_test(what_comes_for_one_that_was_stopped_goes_back),
         cmocka_unit_test(a_lost_link_begins_anew_what_is_not_over),
