@@ -126,10 +126,9 @@ void hg_session_detach(struct hg_session *s);
 /* ---- Publishing ----------------------------------------------------------------------------------------------------- */
 
 struct hg_publish_args {
-    struct hg_bytes address;       /* through the rules; or, if is_direct: */
-    struct hg_bytes exchange, key; /* as they are */
-    /* reserved headers and user_id are left out by the gateway; rule headers win */
-    struct hg_properties properties;
+    struct hg_bytes address;         /* through the rules; or, if is_direct: */
+    struct hg_bytes exchange, key;   /* as they are */
+    struct hg_properties properties; /* less reserved headers and user_id; rule headers win */
     struct hg_bytes body;
     struct hg_buf *body_buf;         /* as hg_message_parts.body_buf; may be NULL */
     struct hg_bytes client_id, user; /* for the rule's header templates */
@@ -138,6 +137,7 @@ struct hg_publish_args {
     struct hg_bytes sender; /* client identifier for x-headgate-from (No Local); empty: none */
     const struct hg_header *marks; /* further headers, of the gateway's own: reserved names stay */
     size_t marks_n;
+    const struct hg_request_source *request; /* for rules that name its values; may be NULL */
     bool is_direct, is_exactly_once; /* the latter: MQTT's QoS 2, which a header then says */
     /* kept as the last value of its exchange and key as well (an empty body clears it); settled()
      * then waits until this process has it */
