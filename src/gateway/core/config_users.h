@@ -4,7 +4,7 @@
 #define HG_CORE_CONFIG_USERS_H
 
 #include "core/token.h"
-#include "stream/tls_context.h"
+#include "stream/stream.h"
 
 struct hg_user_spec {
     const char *name;

@@ -15,15 +15,6 @@ struct hg_tls_certificate { /* PEM files */
     const char *key;        /* without a passphrase */
 };
 
-/* What of a client's certificate is its name. */
-enum hg_certificate_name {
-    HG_CERTIFICATE_OFF,
-    HG_CERTIFICATE_COMMON_NAME,
-    HG_CERTIFICATE_DNS, /* the first subject alternative name of that kind, as the next two */
-    HG_CERTIFICATE_EMAIL,
-    HG_CERTIFICATE_URI
-};
-
 struct hg_tls_spec {
     /* A server's first is the default, the others are chosen by the name that a client asks for
      * (SNI, RFC 6066 section 3) and their own names. A client has one or none. */
