@@ -118,8 +118,12 @@ void hg_session_mac(const struct hg_session *s, const struct hg_credentials *c,
 {
     (void)s;
     memset(out, c->is_token, HG_LOGIN_MAC_BYTES);
-    memcpy(out + 1, c->user.p, c->user.n < 15 ? c->user.n : 15);
-    memcpy(out + 16, c->secret.p, c->secret.n < 16 ? c->secret.n : 16);
+    for (size_t i = 0; i < c->user.n && i < 15; i++) {
+        out[1 + i] = c->user.p[i];
+    }
+    for (size_t i = 0; i < c->secret.n && i < 16; i++) {
+        out[16 + i] = c->secret.p[i];
+    }
 }
 
 void hg_session_detach(struct hg_session *s)
