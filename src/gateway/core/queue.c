@@ -13,7 +13,7 @@ struct hg_queue {
     void *ctx;
     struct hg_queue_consumer *consumer;
     char *filter_own; /* NULL: every address matches */
-    bool is_whole, is_by_name, is_auto;
+    bool is_whole, shows_all, is_by_name, is_auto;
     struct hg_timer ack_again; /* with is_auto: the connection had no room */
 };
 
@@ -64,8 +64,8 @@ static bool address_for(const struct hg_queue *q, const struct hg_message *m,
         (filter.n == 0 || hg_topic_matches(filter, *address_out))) {
         return true;
     }
-    *address_out = filter;
-    return q->is_whole;
+    *address_out = q->is_whole ? filter : HG_BYTES("");
+    return q->is_whole || q->shows_all;
 }
 
 static void on_delivery(void *ctx, struct hg_message *m, struct hg_ticket ticket,
@@ -109,6 +109,7 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
         return NULL;
     }
     q->is_whole = options->is_whole;
+    q->shows_all = options->shows_all;
     q->is_by_name = options->is_by_name;
     q->is_auto = options->is_auto;
     hg_timer_init(&q->ack_again, fire_ack);
@@ -120,6 +121,14 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
         .queue = options->name,
         .arguments = options->arguments,
         .arguments_n = options->arguments_n,
+        .is_transient = options->is_transient,
+        .is_auto_delete = options->is_auto_delete,
+        .is_private = options->is_private,
+        .must_match = options->must_match,
+        .consumer_arguments = options->consumer_arguments,
+        .consumer_arguments_n = options->consumer_arguments_n,
+        .binding_arguments = options->binding_arguments,
+        .binding_arguments_n = options->binding_arguments_n,
         .prefetch = options->prefetch,
         .is_fresh = options->is_fresh,
         .is_exclusive = options->is_exclusive,

@@ -89,6 +89,7 @@ static bool listen_on(struct hg_worker *w, struct hg_acceptor *a, struct hg_list
         .port = is_first ? a->spec->port : shared->port,
         .backlog = BACKLOG,
         .is_first = is_first,
+        .has_proxy = a->spec->has_proxy,
         .max_connections = a->spec->max_connections,
         .open_n = &shared->open_n,
     };
@@ -181,6 +182,7 @@ static void on_mail(void *ctx, struct hg_mail *mail)
             drain(w);
         }
         break;
+    case HG_MAIL_PING: atomic_store(&w->has_turned, true); break;
     case HG_MAIL_STOP: uv_stop(&w->loop); break;
     case HG_MAIL_REPORT: break; /* never sent to a worker */
     }
@@ -279,6 +281,7 @@ struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index)
     w->listen_mail.kind = HG_MAIL_LISTEN;
     w->drain_mail.kind = HG_MAIL_DRAIN;
     w->stop_mail.kind = HG_MAIL_STOP;
+    w->ping_mail.kind = HG_MAIL_PING;
     w->report_mail.kind = HG_MAIL_REPORT;
     hg_list_init(&w->conns);
     hg_list_init(&w->services);
@@ -297,6 +300,7 @@ struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index)
     }
     w->net.limits = (struct hg_stream_limits){(size_t)w->config->outbound_low_bytes,
                                               (size_t)w->config->outbound_high_bytes};
+    w->net.connect_user_timeout_ms = (unsigned)(2 * w->config->heartbeat_ms);
     return w;
 }
 

@@ -37,6 +37,7 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
     struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
     struct hg_bridge_metrics *bridges;   /* likewise; each is counted by the worker that runs it */
+    struct hg_webhook_metrics *webhooks; /* likewise */
     struct hg_worker **workers;
     unsigned workers_n;
     uint64_t boot_id; /* random */
@@ -90,11 +91,12 @@ struct hg_worker {
     struct hg_list leavers;
     struct hg_pool conn_pool;
     struct hg_timer drain_timer;
-    struct hg_mail listen_mail, drain_mail, stop_mail; /* the supervisor's orders */
+    struct hg_mail listen_mail, drain_mail, stop_mail, ping_mail; /* the supervisor's orders */
     struct hg_mail report_mail;
     uv_thread_t thread;
     _Atomic int state;           /* enum hg_worker_state */
     _Atomic bool is_upstream_up; /* publishing and feed links are open, for /readyz */
+    _Atomic bool has_turned;     /* since the supervisor asked last */
 };
 
 /* Everything that can be made before its thread runs. NULL when there is no memory (or no

@@ -12,7 +12,12 @@ enum {
     HG_NO_PART = 0xff
 };
 
-enum hg_part_kind { HG_PART_LITERAL, HG_PART_ONE, HG_PART_REST };
+enum hg_part_kind {
+    HG_PART_LITERAL,
+    HG_PART_ONE,
+    HG_PART_REST,
+    HG_PART_REQUEST /* of a key only: {query.NAME} or {header.NAME} */
+};
 
 /* A level of a pattern or a word of a key template. */
 struct hg_part {
@@ -20,8 +25,8 @@ struct hg_part {
     uint16_t n;
     uint8_t kind;
     /* Where the same capture stands on the other side. In a key: the level of each protocol's
-     * pattern that it comes from. In a pattern: at[0] is the word of the key that it becomes.
-     * HG_NO_PART: nowhere. */
+     * pattern that it comes from; of a REQUEST at[0] is its index among the rule's. In a pattern:
+     * at[0] is the word of the key that it becomes. HG_NO_PART: nowhere. */
     uint8_t at[HG_PROTO_N];
 };
 
@@ -36,6 +41,9 @@ static inline struct hg_bytes hg_part_text(const struct hg_part *part)
 {
     return hg_bytes(part->text, part->n);
 }
+
+/* Whether the inside of braces names a value of the HTTP request: query.NAME, header.NAME. */
+bool hg_request_name_parse(struct hg_bytes text, struct hg_request_name *out);
 
 /* How many parts there are at most. */
 size_t hg_template_count(struct hg_bytes text, uint8_t sep);
