@@ -16,6 +16,7 @@
 struct hg_idempotency;
 struct hg_login_port;
 struct hg_logins;
+struct hg_leases;
 struct hg_routing;
 struct hg_state;
 struct hg_state_port;
@@ -84,10 +85,13 @@ struct hg_worker {
     struct hg_routing *routing;       /* subscription indexes and deliveries, core/session.c */
     struct hg_state_port *state_port; /* NULL: no state */
     struct hg_login_port *logins;     /* NULL: no identities; core/login.c */
+    struct hg_leases *leases;         /* NULL: not open; core/lease.h */
     struct hg_acceptor *acceptors;    /* one per [[listener]], in its order */
     struct hg_list services;          /* struct hg_service */
     struct hg_list conns;
     size_t conns_n;
+    struct hg_list *probe_at; /* of conns, who is probed next; core/conn.c's own, as the next */
+    struct hg_timer probe_timer;
     struct hg_list leavers;
     struct hg_pool conn_pool;
     struct hg_timer drain_timer;
