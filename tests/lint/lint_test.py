@@ -50,6 +50,7 @@ LIBRARIES = {
     "mqtt_protocol.h": ["gateway/message/topic.c", "adapters/bridge"],
     "curl/": ["adapters/webhook/webhook_client.c"],
     "llhttp.h": ["adapters/http", "gateway/version.c"],
+    "sodium.h": ["gateway/core/password.c", "gateway/core/login.c", "gateway/version.c"],
     "toml++/": ["gateway/core/config_toml.cc"],
 }
 INCLUDE = re.compile(r'^#\s*include\s+(["<])([^">]+)[">]', re.M)

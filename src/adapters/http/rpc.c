@@ -9,6 +9,7 @@
 #include "core/call.h"
 #include "core/config.h"
 #include "core/config_value.h"
+#include "core/identity.h"
 #include "core/worker.h"
 
 #include <stdio.h>
@@ -134,6 +135,7 @@ static bool call(struct hg_http_request *req, struct hg_bytes address, struct hg
         .body = hg_http_body(&req->in),
         .body_buf = req->in.body.buf,
         .timeout_ms = timeout_ms,
+        .user = hg_identity_user(req->session->identity),
     };
     enum hg_status status = hg_call_begin(req->session, &args, on_done, req, &begun, &why);
     if (status == HG_HELD) {

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "core/config_bridge.h"
+#include "core/config_users.h"
 #include "core/config_webhook.h"
 #include "message/message.h"
 #include "rules/rules.h"
@@ -34,6 +35,7 @@ struct hg_listener_spec {
     size_t tls_more_n;
     struct hg_tls_spec tls;
     struct hg_tls_context *tls_context; /* made from it; NULL: plain */
+    bool takes_anonymous;               /* clients without credentials are let in */
 };
 
 struct hg_config {
@@ -130,6 +132,10 @@ struct hg_config {
     size_t queues_n;
     const struct hg_rule_spec *rules;
     size_t rules_n;
+    struct hg_users_config users; /* [users] [[user]] */
+    bool has_identities;      /* somebody can log in: passwords, tokens, certificates or RabbitMQ */
+    const char *const *roles; /* names, in the order of their bits; the first is "*" */
+    size_t roles_n;
     /* [[bridge]] */
     const struct hg_bridge_spec *bridges;
     size_t bridges_n;

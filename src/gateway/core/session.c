@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/login.h"
 #include "core/retain_priv.h"
 #include "core/routing_priv.h"
 #include "message/topic.h"
@@ -115,6 +116,7 @@ void hg_session_detach(struct hg_session *s)
     hg_retain_detach(s);
     hg_session_forget_declares(s);
     hg_session_end_hold(s);
+    hg_session_logout(s);
 }
 
 /* ---- Publishing ---- */

@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "base/status.h"
 #include "core/fanout.h"
+#include "core/publish.h"
 #include "message/message.h"
 #include "rules/rules.h"
 #include "stream/stream.h"
@@ -17,6 +18,8 @@
 #include <sys/types.h>
 
 struct hg_conn;
+struct hg_identity;
+struct hg_login;
 struct hg_queue;
 struct hg_worker;
 struct hg_session;
@@ -75,6 +78,9 @@ struct hg_session_ops {
     bool (*wants_more)(struct hg_session *s);
     /* Output fell below the low watermark after having been above the high one; NULL: no matter. */
     void (*drained)(struct hg_session *s);
+    /* The time of the client's token is over: say so in the protocol's way and hg_conn_finish. NULL:
+     * the session looks itself, at each request. */
+    void (*expired)(struct hg_session *s);
     /* The gateway shuts down: say goodbye in the protocol's way and hg_conn_finish (now, or when
      * what is under way is settled). */
     void (*drain)(struct hg_session *s);
@@ -90,12 +96,14 @@ struct hg_session { /* first member of an adapter's session */
     const struct hg_session_ops *ops;
     struct hg_conn *conn;
     struct hg_worker *worker;
-    struct hg_list subs;       /* hg_sub.session_link */
-    struct hg_chain publishes; /* under way, see upstream/publisher.h */
-    struct hg_chain declares;  /* under way */
-    struct hg_chain servings;  /* retained messages on their way; core/retain.c's own */
-    struct hg_held *held;      /* while it waits for room towards RabbitMQ; core/session.c's own */
-    uint32_t match_at;         /* fan-out's scratch during one delivery */
+    struct hg_identity *identity; /* a reference; NULL: not known, core/identity.h */
+    struct hg_list subs;          /* hg_sub.session_link */
+    struct hg_chain publishes;    /* under way, see upstream/publisher.h */
+    struct hg_chain declares;     /* under way */
+    struct hg_chain servings;     /* retained messages on their way; core/retain.c's own */
+    struct hg_login *login; /* while it waits to be known, or is known for a time; core/login.c's */
+    struct hg_held *held;   /* while it waits for room towards RabbitMQ; core/session.c's own */
+    uint32_t match_at;      /* fan-out's scratch during one delivery */
     uint32_t subs_n;
     uint8_t proto; /* enum hg_protocol */
     /* one deliver call with all matching subscriptions (MQTT) rather than one each (STOMP) */
@@ -122,46 +130,6 @@ void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enu
 /* Ends every subscription and forgets outstanding publishes (they still go out; settled is not
  * called any more). For closed(). */
 void hg_session_detach(struct hg_session *s);
-
-/* ---- Publishing ----------------------------------------------------------------------------------------------------- */
-
-struct hg_publish_args {
-    struct hg_bytes address;         /* through the rules; or, if is_direct: */
-    struct hg_bytes exchange, key;   /* as they are */
-    struct hg_properties properties; /* less reserved headers and user_id; rule headers win */
-    struct hg_bytes body;
-    struct hg_buf *body_buf;         /* as hg_message_parts.body_buf; may be NULL */
-    struct hg_bytes client_id, user; /* for the rule's header templates */
-    uint64_t id;                     /* given back by settled() */
-    uint64_t timeout_ms; /* longest wait for the outcome; 0: the configuration's. Then TIMED_OUT */
-    struct hg_bytes sender; /* client identifier for x-headgate-from (No Local); empty: none */
-    const struct hg_header *marks; /* further headers, of the gateway's own: reserved names stay */
-    size_t marks_n;
-    const struct hg_request_source *request; /* for rules that name its values; may be NULL */
-    bool is_direct, is_exactly_once; /* the latter: MQTT's QoS 2, which a header then says */
-    /* kept as the last value of its exchange and key as well (an empty body clears it); settled()
-     * then waits until this process has it */
-    bool is_retained;
-    bool is_mandatory;  /* or by the rule */
-    bool wants_outcome; /* false (QoS 0, no receipt): settled() is not called */
-    bool never_held;    /* false: HELD while there is no room; true: BUSY or BROKER_AWAY instead */
-};
-
-struct hg_published { /* where it went; key borrows from `route` */
-    struct hg_bytes exchange, key;
-    enum hg_on_reject on_reject;
-    struct hg_route route;
-};
-
-/* OK: under way, settled() comes later, never from inside this call. HELD: no room or RabbitMQ
- * away; the connection is held, return from feed without using the packet. Anything else: refused
- * now, settled() will not come; *why_out is static text or NULL, published_out may be NULL. */
-enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
-                          struct hg_published *published_out, const char **why_out);
-/* What hg_publish would refuse whenever it were called: OK, or its status. Publishes nothing. */
-enum hg_status hg_publish_check(struct hg_session *s, const struct hg_publish_args *args,
-                                const char **why_out);
-bool hg_publish_has_room(const struct hg_session *s); /* for a small message, now */
 
 /* ---- Subscribing ---------------------------------------------------------------------------------------------------- */
 

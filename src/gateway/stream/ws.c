@@ -408,6 +408,13 @@ static const char *peer(struct hg_stream *s)
     return ws->lower->ops->peer(ws->lower);
 }
 
+static bool certificate(struct hg_stream *s, enum hg_certificate_name which, struct hg_writer *out)
+{
+    struct hg_ws *ws = of_stream(s);
+    return ws->lower->ops->certificate != NULL &&
+           ws->lower->ops->certificate(ws->lower, which, out);
+}
+
 static const struct hg_stream_ops ws_ops = {
     .read_start = read_start,
     .read_stop = read_stop,
@@ -416,6 +423,7 @@ static const struct hg_stream_ops ws_ops = {
     .finish = finish,
     .close = close_now,
     .peer = peer,
+    .certificate = certificate,
 };
 
 bool hg_ws_probe(struct hg_stream *s, uint64_t now_ms, uint64_t every_ms)
