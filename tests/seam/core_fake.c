@@ -41,8 +41,8 @@ struct hg_sub_link { /* what a subscription holds: here, its source and place in
     struct hg_list link;
     struct hg_sub *sub;
     bool is_source;
-    char *queue, *exchange, *key; /* of a source */
-    char *filter;                 /* of one that is bound to a session's queue */
+    char *exchange, *key; /* of a source */
+    char *filter;         /* of one that is bound to a session's queue */
 };
 
 struct hg_queue {
@@ -367,16 +367,11 @@ enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
     }
     begin_sub(s, sub);
     sub->links->is_source = true;
-    sub->links->queue = text_of(source->queue);
     sub->links->exchange = text_of(source->exchange);
     sub->links->key = text_of(source->key);
     begin_call(f, "subscribe");
-    log_field(f, "queue", source->queue);
     log_field(f, "exchange", source->exchange);
     log_field(f, "key", source->key);
-    if (source->declare != NULL) {
-        log_queue(f, source->declare);
-    }
     return HG_OK;
 }
 
@@ -402,7 +397,6 @@ void hg_unsubscribe(struct hg_sub *sub)
         hg_trie_remove(sub->index, &sub->entry); /* hg_subscribe_index: nothing of RabbitMQ */
     } else if (sub->links->is_source) {
         begin_call(f, "unsubscribe");
-        log_field(f, "queue", hg_bytes_str(sub->links->queue));
         log_field(f, "exchange", hg_bytes_str(sub->links->exchange));
         log_field(f, "key", hg_bytes_str(sub->links->key));
     } else if (sub->links->filter != NULL) {
@@ -416,7 +410,6 @@ void hg_unsubscribe(struct hg_sub *sub)
     forget_servings(f, sub);
     hg_list_remove(&sub->links->link);
     free(sub->links->filter);
-    free(sub->links->queue);
     free(sub->links->exchange);
     free(sub->links->key);
     free(sub->links);
@@ -482,6 +475,19 @@ enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec
     return HG_OK;
 }
 
+enum hg_status hg_delete_queue(struct hg_session *s, struct hg_bytes name, uint64_t id)
+{
+    struct core_fake *f = core_of(s);
+    struct declare *d = calloc(1, sizeof(*d));
+    assert_non_null(d);
+    d->session = s;
+    d->id = id;
+    hg_list_add_last(&f->declares, &d->link);
+    begin_call(f, "delete ");
+    log_text(f, name);
+    return HG_OK;
+}
+
 void core_declared(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason)
 {
     struct declare *d = HG_LIST_ENTRY(nth(&f->declares, n), struct declare, link);
@@ -515,6 +521,14 @@ void hg_session_detach(struct hg_session *s)
 
 /* ---- core/queue.h ---- */
 
+static void log_arguments(struct core_fake *f, const char *whose, const struct hg_header *items,
+                          size_t n)
+{
+    const struct hg_properties arguments = {.headers = items, .headers_n = n};
+    hg_writer_str(&f->calls, n > 0 ? whose : "");
+    log_properties(f, arguments);
+}
+
 struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_options *options,
                                const struct hg_queue_ops *ops, void *ctx)
 {
@@ -526,14 +540,24 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
     hg_list_add_last(&f->queues, &q->link);
     begin_call(f, "open ");
     log_text(f, options->name);
-    hg_writer_printf(&f->calls, " prefetch=%u%s%s%s%s%s%s", options->prefetch,
-                     options->is_fresh ? " fresh" : "", options->is_exclusive ? " exclusive" : "",
-                     options->must_exist ? " existing" : "", options->is_whole ? " whole" : "",
-                     options->is_by_name ? " by-name" : "", options->is_auto ? " auto" : "");
+    hg_writer_printf(&f->calls, " prefetch=%u", options->prefetch);
+    const struct {
+        bool is_set;
+        const char *word;
+    } flags[] = {
+        {options->is_fresh, " fresh"},      {options->is_exclusive, " exclusive"},
+        {options->must_exist, " existing"}, {options->is_whole, " whole"},
+        {options->is_by_name, " by-name"},  {options->is_auto, " auto"},
+        {options->must_match, " matching"}, {options->is_transient, " transient"},
+        {options->is_private, " private"},  {options->is_auto_delete, " auto-delete"},
+    };
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        hg_writer_str(&f->calls, flags[i].is_set ? flags[i].word : "");
+    }
     log_field(f, "filter", options->filter);
-    const struct hg_properties arguments = {.headers = options->arguments,
-                                            .headers_n = options->arguments_n};
-    log_properties(f, arguments);
+    log_arguments(f, "", options->arguments, options->arguments_n);
+    log_arguments(f, " consume", options->consumer_arguments, options->consumer_arguments_n);
+    log_arguments(f, " match", options->binding_arguments, options->binding_arguments_n);
     return q;
 }
 
@@ -699,9 +723,6 @@ static bool is_wanted(const struct hg_sub_link *link, const struct core_delivery
                        hg_topic_matches(hg_writer_view(&filter), hg_bytes_str(d->address));
         hg_writer_close(&filter);
         return matches;
-    }
-    if (link->queue[0] != '\0') {
-        return d->queue != NULL && strcmp(link->queue, d->queue) == 0;
     }
     return d->exchange != NULL && strcmp(link->exchange, d->exchange) == 0 &&
            hg_binding_matches(hg_bytes_str(link->key), hg_bytes_str(d->key));
@@ -1105,6 +1126,7 @@ void core_open(struct core_fake *f)
         .mqtt_max_session_expiry_ms = 86400000,
         .mqtt_shared_expires_ms = 3600000,
         .stomp_rabbitmq_destinations = true,
+        .stomp_topic_exchange = "amq.topic",
         .stomp_max_frame_bytes = 16 << 20,
         .stomp_max_header_bytes = 100 << 10,
         .stomp_max_headers = 100,

@@ -160,8 +160,7 @@ void core_state_write(struct core_fake *f, const char *text);
  * the text. */
 struct core_delivery {
     const char *address;        /* to filters that match, and to them only; or: */
-    const char *exchange, *key; /* to sources that match; or: */
-    const char *queue;
+    const char *exchange, *key; /* to sources that match */
     /* with an address: out of this queue of a session's own, with tickets 1, 2, … */
     const char *from;
     /* delivery_mode is `mode` in a script; content_type, correlation_id, reply_to … by name; headers

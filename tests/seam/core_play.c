@@ -116,8 +116,8 @@ static void read_property(struct core_delivery *d, struct hg_header *headers, st
 
 static void deliver(struct core_fake *f, const char *text, bool is_retained)
 {
-    enum { NAMES = 5 };
-    static const char *const names[NAMES] = {"address", "exchange", "key", "queue", "from"};
+    enum { NAMES = 4 };
+    static const char *const names[NAMES] = {"address", "exchange", "key", "from"};
     char values[NAMES][128] = {{0}};
     struct hg_header headers[HEADERS_MAX];
     struct core_delivery d = {.is_retained = is_retained, .properties = {.headers = headers}};
@@ -140,7 +140,7 @@ static void deliver(struct core_fake *f, const char *text, bool is_retained)
             read_property(&d, headers, name, value);
         }
     }
-    const char **places[NAMES] = {&d.address, &d.exchange, &d.key, &d.queue, &d.from};
+    const char **places[NAMES] = {&d.address, &d.exchange, &d.key, &d.from};
     for (int i = 0; i < NAMES; i++) {
         *places[i] = values[i][0] == '\0' ? NULL : values[i];
     }

@@ -4,10 +4,15 @@
 #include "adapters/admin/admin.h"
 
 #include "adapters/http/http_server.h"
+#include "base/base64.h"
 #include "base/clock.h"
 #include "core/conn.h"
 #include "core/state.h"
 #include "core/worker.h"
+
+#include <openssl/crypto.h>
+
+#include <strings.h>
 
 static const struct hg_gateway *gateway_of(const struct hg_http_request *req)
 {
@@ -62,6 +67,44 @@ static bool is_draining(const struct hg_gateway *g)
     return atomic_load_explicit(&g->is_draining, memory_order_relaxed);
 }
 
+/* ---- The token ----------------------------------------------------------------------------- */
+
+/* As Bearer, or, for browsers, as Basic's password. */
+static bool shows(const struct hg_http_request *req, struct hg_bytes token)
+{
+    struct hg_bytes field = hg_http_field(&req->in.head, HG_BYTES("Authorization"));
+    size_t scheme_n = hg_bytes_index(field, ' ');
+    bool is_basic = scheme_n == 5 && strncasecmp((const char *)field.p, "Basic", 5) == 0;
+    bool is_bearer = scheme_n == 6 && strncasecmp((const char *)field.p, "Bearer", 6) == 0;
+    struct hg_writer decoded = {0};
+    struct hg_bytes shown = {0};
+    if (is_bearer) {
+        shown = hg_bytes_skip(field, scheme_n + 1);
+    } else if (is_basic && hg_base64_decode(&decoded, hg_bytes_skip(field, scheme_n + 1))) {
+        shown = hg_writer_view(&decoded);
+        size_t colon = hg_bytes_index(shown, ':');
+        shown = hg_bytes_skip(shown, colon < shown.n ? colon + 1 : colon);
+    }
+    bool is_it = shown.n == token.n && CRYPTO_memcmp(shown.p, token.p, token.n) == 0;
+    hg_writer_close(&decoded);
+    return is_it;
+}
+
+/* False: 401 has been answered. */
+static bool is_let_in(struct hg_http_request *req)
+{
+    const char *token = hg_conn_listener(req->session->conn)->token;
+    if (token == NULL || shows(req, hg_bytes_str(token))) {
+        return true;
+    }
+    const struct hg_http_answer_field field = {"WWW-Authenticate",
+                                               HG_BYTES("Basic realm=\"headgate\"")};
+    hg_http_refuse(req, &(struct hg_http_answer){.status = 401, .fields = &field, .fields_n = 1},
+                   HG_BYTES("this listener wants its token, as Bearer or as Basic's password"),
+                   NULL);
+    return false;
+}
+
 /* ---- Health -------------------------------------------------------------------------------- */
 
 static bool get_healthz(struct hg_http_request *req)
@@ -111,6 +154,9 @@ static bool get_readyz(struct hg_http_request *req)
 
 static bool get_metrics(struct hg_http_request *req)
 {
+    if (!is_let_in(req)) {
+        return true;
+    }
     struct hg_writer body = {0};
     hg_metrics_write(gateway_of(req), &body);
     answer(req, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
@@ -184,6 +230,9 @@ static void write_state(struct hg_writer *w, const struct hg_gateway *g)
 
 static bool get_status(struct hg_http_request *req)
 {
+    if (!is_let_in(req)) {
+        return true;
+    }
     const struct hg_gateway *g = gateway_of(req);
     struct hg_writer body = {0};
     hg_writer_str(&body, "{\"name\":");
@@ -228,6 +277,9 @@ static void on_gone(struct hg_http_request *req)
 
 static bool get_connections(struct hg_http_request *req)
 {
+    if (!is_let_in(req)) {
+        return true;
+    }
     struct hg_gather *gather =
         hg_gather(req->session->worker, hg_conn_write_all, ",", on_connections, req);
     if (gather == NULL) {
@@ -278,6 +330,9 @@ static void write_rule(struct hg_writer *w, const struct hg_gateway *g,
 
 static bool get_rules(struct hg_http_request *req)
 {
+    if (!is_let_in(req)) {
+        return true;
+    }
     const struct hg_rules *rules = req->session->worker->rules;
     struct hg_writer body = {0};
     hg_writer_str(&body, "[");
@@ -294,6 +349,9 @@ static bool get_rules(struct hg_http_request *req)
 
 static bool get_page(struct hg_http_request *req)
 {
+    if (!is_let_in(req)) {
+        return true;
+    }
     const struct hg_http_answer_field field = {
         "Content-Security-Policy",
         HG_BYTES("default-src 'none'; connect-src 'self'; "

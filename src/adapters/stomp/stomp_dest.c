@@ -11,16 +11,16 @@
 static const struct prefix {
     const char *text; /* followed by names */
     enum hg_stomp_dest_kind kind;
-    const char *exchange; /* fixed; NULL: the first name */
-    bool keeps_slashes;   /* the rest is one name, whatever is in it */
-    const char *why_not;  /* static text: not served */
+    bool has_exchange;   /* as the first name */
+    bool keeps_slashes;  /* the rest is one name, whatever is in it */
+    const char *why_not; /* static text: not served */
 } prefixes[] = {
-    {"/exchange", HG_STOMP_DEST_EXCHANGE, NULL, false, NULL},
-    {"/topic", HG_STOMP_DEST_EXCHANGE, "amq.topic", false, NULL},
-    {"/queue", HG_STOMP_DEST_QUEUE, "", false, NULL},
-    {"/amq/queue", HG_STOMP_DEST_AMQ_QUEUE, "", false, NULL},
-    {"/reply-queue", HG_STOMP_DEST_REPLY_QUEUE, "", true, NULL},
-    {"/temp-queue", HG_STOMP_DEST_QUEUE, "", false,
+    {"/exchange", HG_STOMP_DEST_EXCHANGE, true, false, NULL},
+    {"/topic", HG_STOMP_DEST_EXCHANGE, false, false, NULL},
+    {"/queue", HG_STOMP_DEST_QUEUE, false, false, NULL},
+    {"/amq/queue", HG_STOMP_DEST_AMQ_QUEUE, false, false, NULL},
+    {"/reply-queue", HG_STOMP_DEST_REPLY_QUEUE, false, true, NULL},
+    {"/temp-queue", HG_STOMP_DEST_QUEUE, false, false,
      "/temp-queue is for the header reply-to of SEND alone"},
 };
 
@@ -68,13 +68,14 @@ static enum hg_status refuse(enum hg_status status, const char *why, const char 
 
 /* Exchange and key from the names after the prefix. */
 static enum hg_status parse_names(const struct prefix *p, bool has_rest, struct hg_bytes rest,
-                                  struct hg_stomp_dest *out, const char **why_out)
+                                  const char *topic_exchange, struct hg_stomp_dest *out,
+                                  const char **why_out)
 {
     struct hg_bytes first = rest;
     struct hg_bytes second = {NULL, 0};
     if (!p->keeps_slashes && has_rest) {
         (void)hg_topic_next(&rest, &has_rest, '/', &first);
-        bool has_key = p->exchange == NULL && hg_topic_next(&rest, &has_rest, '/', &second);
+        bool has_key = p->has_exchange && hg_topic_next(&rest, &has_rest, '/', &second);
         if (has_rest) {
             return refuse(HG_BAD_ADDRESS,
                           has_key ? "it has more parts than exchange and key: a slash inside one "
@@ -87,18 +88,23 @@ static enum hg_status parse_names(const struct prefix *p, bool has_rest, struct 
         return refuse(HG_BAD_ADDRESS, "it names nothing", why_out);
     }
     first = unescape(first, out->text[0]);
-    out->exchange = p->exchange == NULL ? first : hg_bytes_str(p->exchange);
-    out->key = p->exchange == NULL ? unescape(second, out->text[1]) : first;
+    if (p->has_exchange) {
+        out->exchange = first;
+        out->key = unescape(second, out->text[1]);
+    } else {
+        out->exchange = hg_bytes_str(p->kind == HG_STOMP_DEST_EXCHANGE ? topic_exchange : "");
+        out->key = first;
+    }
     if (out->exchange.n > HG_STOMP_NAME_MAX || out->key.n > HG_STOMP_NAME_MAX) {
         return refuse(HG_KEY_TOO_LONG, "a name in it is over 255 bytes", why_out);
     }
     return HG_OK;
 }
 
-enum hg_status hg_stomp_dest_parse(struct hg_bytes destination, bool takes_rabbitmq,
+enum hg_status hg_stomp_dest_parse(struct hg_bytes destination, const char *topic_exchange,
                                    struct hg_stomp_dest *out, const char **why_out)
 {
-    static const struct prefix bare = {NULL, HG_STOMP_DEST_QUEUE, "", false, NULL};
+    static const struct prefix bare = {NULL, HG_STOMP_DEST_QUEUE, false, false, NULL};
     *why_out = NULL;
     out->address = out->exchange = out->key = hg_bytes(NULL, 0);
     if (destination.n == 0) {
@@ -107,7 +113,7 @@ enum hg_status hg_stomp_dest_parse(struct hg_bytes destination, bool takes_rabbi
     bool has_rest = true;
     struct hg_bytes rest = destination;
     const struct prefix *p = NULL;
-    if (takes_rabbitmq) {
+    if (topic_exchange != NULL) {
         bool has_slash = hg_bytes_index(destination, '/') < destination.n;
         p = has_slash ? prefix_of(destination, &has_rest, &rest) : &bare;
     }
@@ -117,7 +123,7 @@ enum hg_status hg_stomp_dest_parse(struct hg_bytes destination, bool takes_rabbi
         return out->address.n > 0 ? HG_OK : refuse(HG_BAD_ADDRESS, "it names nothing", why_out);
     }
     out->kind = p->kind;
-    return p->why_not == NULL ? parse_names(p, has_rest, rest, out, why_out)
+    return p->why_not == NULL ? parse_names(p, has_rest, rest, topic_exchange, out, why_out)
                               : refuse(HG_BAD_ADDRESS, p->why_not, why_out);
 }
 

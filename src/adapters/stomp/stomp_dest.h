@@ -12,7 +12,7 @@ enum { HG_STOMP_NAME_MAX = 255 }; /* of an exchange, a queue, a routing key (AMQ
 
 enum hg_stomp_dest_kind {
     HG_STOMP_DEST_ADDRESS,    /* through the rules */
-    HG_STOMP_DEST_EXCHANGE,   /* /exchange/NAME[/KEY], /topic/KEY (amq.topic) */
+    HG_STOMP_DEST_EXCHANGE,   /* /exchange/NAME[/KEY], /topic/KEY */
     HG_STOMP_DEST_QUEUE,      /* /queue/NAME, and NAME: declared by whoever names it */
     HG_STOMP_DEST_AMQ_QUEUE,  /* /amq/queue/NAME: must exist */
     HG_STOMP_DEST_REPLY_QUEUE /* /reply-queue/NAME: where answers go; nobody subscribes to it */
@@ -27,9 +27,9 @@ struct hg_stomp_dest {
     uint8_t text[2][HG_STOMP_NAME_MAX];
 };
 
-/* takes_rabbitmq false: every destination is an address. OK; BAD_ADDRESS or KEY_TOO_LONG with
- * *why_out, static text. Fills *out, whose slices point into itself: do not copy it. */
-enum hg_status hg_stomp_dest_parse(struct hg_bytes destination, bool takes_rabbitmq,
+/* topic_exchange: of /topic; NULL: every destination is an address. OK; BAD_ADDRESS or KEY_TOO_LONG
+ * with *why_out, static text. Fills *out, whose slices point into itself: do not copy it. */
+enum hg_status hg_stomp_dest_parse(struct hg_bytes destination, const char *topic_exchange,
                                    struct hg_stomp_dest *out, const char **why_out);
 
 /* The address as a filter: STOMP's `*` for one level becomes `+`. */

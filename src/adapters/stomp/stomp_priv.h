@@ -35,6 +35,7 @@ struct hg_stomp_session {
     uint8_t state;                  /* enum hg_stomp_state */
     uint8_t leave_why;              /* enum hg_status, while LEAVING */
     bool is_framed;                 /* runs over a WebSocket */
+    bool is_waiting_for_queue;      /* that a subscription declares, before SEND goes on */
     char *user_own;                 /* login; NULL: none */
     char *leave_receipt_own;        /* of DISCONNECT; NULL: none */
     struct hg_list receipts;        /* of publishes without an outcome yet */
@@ -52,6 +53,9 @@ struct hg_stomp_failure {
     struct hg_bytes reason;                /* RabbitMQ's words, or empty */
     struct hg_bytes receipt, subscription; /* of what failed, or empty */
 };
+
+/* Of /topic; NULL where every destination is an address: see hg_stomp_dest_parse. */
+const char *hg_stomp_topic_exchange(const struct hg_stomp_session *s);
 
 enum hg_stomp_verdict { HG_STOMP_USED, HG_STOMP_HELD, HG_STOMP_FAILED };
 
@@ -100,6 +104,11 @@ enum hg_stomp_verdict hg_stomp_await_queue(struct hg_stomp_session *s, struct hg
 void hg_stomp_queue_came(struct hg_stomp_session *s);
 /* When a declaration has taken too long; UINT64_MAX: none is under way. */
 uint64_t hg_stomp_declare_due_ms(const struct hg_stomp_session *s);
+/* Deletes a queue; its outcome is told like a publish's. Not OK: nothing was asked. */
+enum hg_status hg_stomp_delete_queue(struct hg_stomp_session *s, struct hg_bytes name,
+                                     struct hg_bytes receipt);
+/* The queue of a subscription is there now, or will not be. */
+void hg_stomp_resume_send(struct hg_stomp_session *s);
 void hg_stomp_free_publishes(struct hg_stomp_session *s);
 
 /* stomp_subscribe.c */
@@ -113,6 +122,10 @@ void hg_stomp_subscribed(struct hg_session *base, struct hg_sub *sub, enum hg_st
                          struct hg_bytes reason);
 void hg_stomp_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches);
 void hg_stomp_free_subscriptions(struct hg_stomp_session *s);
+
+/* stomp_consume.c: whether a subscription consumes this queue. WAITING: it is not there yet. */
+enum hg_stomp_consumes { HG_STOMP_NOT, HG_STOMP_WAITING, HG_STOMP_CONSUMES };
+enum hg_stomp_consumes hg_stomp_consumes(const struct hg_stomp_session *s, struct hg_bytes queue);
 
 /* stomp_ack.c: ACK and NACK. */
 enum hg_stomp_verdict hg_stomp_on_ack(struct hg_stomp_session *s,

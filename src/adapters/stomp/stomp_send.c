@@ -72,6 +72,8 @@ void hg_stomp_settled(struct hg_session *base, uint64_t id, enum hg_status outco
 
 enum { DECLARED_MAX = 16, REASON_MAX_BYTES = 255 };
 
+#define DECLARE_ID UINT64_MAX /* publishes, and deletions, have others */
+
 /* The queues declared last, so that a SEND to /queue/NAME declares it once; one that has been
  * forgotten is declared again. */
 struct hg_stomp_queues {
@@ -136,10 +138,16 @@ static enum hg_stomp_verdict declare(struct hg_stomp_session *s, const struct hg
                                      struct hg_bytes name, struct hg_stomp_failure *f)
 {
     struct hg_stomp_queue queue;
-    const char *why = NULL;
-    if (hg_stomp_queue_read(frame, &queue, &why) != HG_OK) {
-        return hg_stomp_fails(f, HG_BAD_PROPERTY, why);
+    struct hg_stomp_misfit misfit;
+    if (hg_stomp_queue_read(frame, &queue, &misfit) != HG_OK) {
+        f->reason = misfit.value;
+        return hg_stomp_fails(f, HG_BAD_PROPERTY, misfit.why);
     }
+    if (queue.exclusive == HG_STOMP_TRUE) {
+        return hg_stomp_fails(f, HG_BAD_PROPERTY,
+                              "an exclusive queue is declared by SUBSCRIBE with exclusive:true");
+    }
+    bool is_durable = queue.durable != HG_STOMP_FALSE;
     struct hg_stomp_queues *q = queues_of(s);
     if (q == NULL) {
         return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
@@ -149,13 +157,16 @@ static enum hg_stomp_verdict declare(struct hg_stomp_session *s, const struct hg
         return hg_stomp_fails(f, q->outcome, "the queue cannot be declared");
     }
     const struct hg_queue_spec spec = {.name = name,
-                                       .is_durable = true,
-                                       .arguments = queue.arguments,
-                                       .arguments_n = queue.arguments_n};
+                                       .is_durable = is_durable,
+                                       .is_auto_delete =
+                                           queue.auto_delete == HG_STOMP_TRUE ||
+                                           (!is_durable && queue.auto_delete == HG_STOMP_UNSAID),
+                                       .arguments = queue.queue.items,
+                                       .arguments_n = queue.queue.n};
     hg_free(q->asked_own);
     q->asked_own = hg_bytes_dup(name);
     enum hg_status status =
-        q->asked_own == NULL ? HG_NO_MEMORY : hg_declare_queue(&s->base, &spec, 0);
+        q->asked_own == NULL ? HG_NO_MEMORY : hg_declare_queue(&s->base, &spec, DECLARE_ID);
     if (status != HG_OK) {
         return hg_stomp_fails(f, status, "the queue cannot be declared");
     }
@@ -167,7 +178,10 @@ void hg_stomp_declared(struct hg_session *base, uint64_t id, enum hg_status outc
 {
     struct hg_stomp_session *s = hg_stomp_session_of(base);
     struct hg_stomp_queues *q = s->queues;
-    (void)id; /* there is one at a time */
+    if (id != DECLARE_ID) {
+        hg_stomp_settled(base, id, outcome, reason);
+        return;
+    }
     q->outcome = outcome;
     if (outcome == HG_OK) {
         hg_free(q->names_own[q->next]);
@@ -179,6 +193,51 @@ void hg_stomp_declared(struct hg_session *base, uint64_t id, enum hg_status outc
         memcpy(q->reason, reason.p, q->reason_n);
     }
     hg_stomp_queue_came(s);
+}
+
+enum hg_status hg_stomp_delete_queue(struct hg_stomp_session *s, struct hg_bytes name,
+                                     struct hg_bytes receipt)
+{
+    struct hg_stomp_receipt *r = NULL;
+    if (receipt.n > 0 && (r = hg_stomp_receipt_new(receipt, s->publishes)) == NULL) {
+        return HG_NO_MEMORY;
+    }
+    enum hg_status status = hg_delete_queue(&s->base, name, s->publishes);
+    if (status != HG_OK) {
+        hg_stomp_receipt_free(r);
+        return status;
+    }
+    s->publishes++;
+    s->unsettled_n++;
+    if (r != NULL) {
+        hg_stomp_receipt_add(r);
+        hg_list_add_last(&s->receipts, &r->link);
+    }
+    return HG_OK;
+}
+
+void hg_stomp_resume_send(struct hg_stomp_session *s)
+{
+    if (s->is_waiting_for_queue) {
+        s->is_waiting_for_queue = false;
+        hg_stomp_queue_came(s);
+    }
+}
+
+/* It is there: declared before, or consumed. */
+static enum hg_stomp_verdict have_queue(struct hg_stomp_session *s,
+                                        const struct hg_stomp_frame *frame, struct hg_bytes name,
+                                        struct hg_stomp_failure *f)
+{
+    if (is_declared(s->queues, name)) {
+        return HG_STOMP_USED;
+    }
+    switch (hg_stomp_consumes(s, name)) {
+    case HG_STOMP_CONSUMES: return HG_STOMP_USED;
+    case HG_STOMP_WAITING: s->is_waiting_for_queue = true; return hg_stomp_await_queue(s, f);
+    case HG_STOMP_NOT: break;
+    }
+    return declare(s, frame, name, f);
 }
 
 uint64_t hg_stomp_declare_due_ms(const struct hg_stomp_session *s)
@@ -252,11 +311,11 @@ static enum hg_stomp_verdict use(struct hg_stomp_session *s, const struct hg_sto
                                  struct hg_buf *body_buf, bool is_checked_only,
                                  struct hg_stomp_receipt *commit, struct hg_stomp_failure *f)
 {
-    const bool takes_rabbitmq = s->base.worker->config->stomp_rabbitmq_destinations;
+    const char *topic_exchange = hg_stomp_topic_exchange(s);
     struct hg_stomp_dest dest;
     const char *why = NULL;
     enum hg_status status =
-        hg_stomp_dest_parse(hg_stomp_get(frame, "destination"), takes_rabbitmq, &dest, &why);
+        hg_stomp_dest_parse(hg_stomp_get(frame, "destination"), topic_exchange, &dest, &why);
     if (status != HG_OK) {
         f->detail = why;
         return hg_stomp_fails(f, status, "the destination cannot be read");
@@ -268,8 +327,11 @@ static enum hg_stomp_verdict use(struct hg_stomp_session *s, const struct hg_sto
     if (verdict != HG_STOMP_USED) {
         return verdict;
     }
-    if (dest.kind == HG_STOMP_DEST_QUEUE && !is_declared(s->queues, dest.key)) {
-        return declare(s, frame, dest.key, f);
+    if (dest.kind == HG_STOMP_DEST_QUEUE) {
+        enum hg_stomp_verdict has = have_queue(s, frame, dest.key, f);
+        if (has != HG_STOMP_USED) {
+            return has;
+        }
     }
     struct hg_stomp_properties properties;
     status = hg_stomp_properties_read(frame, &properties, &why);

@@ -63,6 +63,12 @@ void hg_stomp_send_answer(struct hg_stomp_session *s, struct hg_bytes receipt, b
     hg_stomp_send(s, &w);
 }
 
+const char *hg_stomp_topic_exchange(const struct hg_stomp_session *s)
+{
+    const struct hg_config *config = s->base.worker->config;
+    return config->stomp_rabbitmq_destinations ? config->stomp_topic_exchange : NULL;
+}
+
 void hg_stomp_send_receipt(struct hg_stomp_session *s, struct hg_bytes receipt)
 {
     hg_stomp_send_answer(s, receipt, false);

@@ -1,28 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A subscription of a STOMP session; with ack:client or client-individual it consumes a queue of
- * its own accord and waits for the client's answers. */
+/* A subscription of a STOMP session. Most are served out of the worker's feed; one whose client
+ * answers, or that is about a queue, consumes that queue of its own accord. */
 #ifndef HG_STOMP_SUB_H
 #define HG_STOMP_SUB_H
 
 #include "adapters/stomp/stomp_pending.h"
 #include "adapters/stomp/stomp_priv.h"
+#include "adapters/stomp/stomp_queue.h"
 #include "core/queue.h"
 
-struct hg_stomp_acks { /* of a subscription whose client answers */
+struct hg_stomp_acks { /* of a subscription that consumes a queue of its own accord */
     struct hg_queue *queue;
+    char *name_own; /* of a queue that clients know; NULL: made for this subscription alone */
     struct hg_stomp_pending pending;
     uint64_t lost_to;    /* messages up to this number went with a lost link, if not answered */
-    uint16_t prefetch;   /* deliveries without an answer at most */
-    bool is_cumulative;  /* ack:client */
     uint64_t own_number; /* in the name of a queue of its own */
-    bool is_own;         /* the queue: made for this subscription, and goes with it */
-    bool is_temp;        /* /temp-queue: the queue for answers, which the gateway acknowledges */
+    uint16_t prefetch;   /* deliveries without an answer at most */
+    uint8_t end;         /* enum hg_queue_end: what becomes of the queue with the subscription */
+    bool is_temp;        /* /temp-queue: the queue for answers, which SEND makes */
+    bool is_auto;        /* ack:auto: the client answers nothing */
+    bool is_cumulative;  /* ack:client */
+    bool is_durable;     /* a subscription that outlives its session: UNSUBSCRIBE can delete it */
     bool is_consumed;    /* the queue, at least once */
 };
 
 struct hg_stomp_sub {
     struct hg_sub base;
-    struct hg_stomp_acks *acks; /* NULL: ack:auto */
+    struct hg_stomp_acks *acks; /* NULL: out of the worker's feed, ack:auto */
     char *receipt_own;          /* owed for SUBSCRIBE; NULL: none */
     uint16_t id_n;
     uint16_t line_n;
@@ -50,18 +54,34 @@ enum hg_stomp_verdict hg_stomp_reply_queue(struct hg_stomp_session *s, struct hg
                                            char room[static HG_STOMP_OWN_NAME_MAX],
                                            struct hg_bytes *queue_out, struct hg_stomp_failure *f);
 
-/* stomp_ack.c */
+static inline bool hg_stomp_is_answered(const struct hg_stomp_sub *sub)
+{
+    return sub->acks != NULL && !sub->acks->is_auto;
+}
 
-/* Reads ack and prefetch-count into sub->acks, which stays NULL with ack:auto. NULL if fine, else
- * static text with *status_out. */
-const char *hg_stomp_acks_read(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
-                               const struct hg_stomp_frame *subscribe, enum hg_status *status_out);
-/* Subscribes: as hg_subscribe_source and hg_subscribe_filter. */
-enum hg_status hg_stomp_acks_subscribe(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
-                                       const struct hg_stomp_frame *frame,
-                                       const struct hg_stomp_dest *dest, const char **why);
-/* Message `number` of the session has gone out. False when there is no memory. */
-bool hg_stomp_acks_add(struct hg_stomp_sub *sub, uint64_t number, struct hg_ticket ticket);
+/* stomp_consume.c */
+
+enum hg_stomp_ack_mode { HG_STOMP_AUTO, HG_STOMP_CUMULATIVE, HG_STOMP_INDIVIDUAL };
+
+struct hg_stomp_wish { /* what SUBSCRIBE asks for; borrows from its frame */
+    struct hg_stomp_dest dest;
+    struct hg_stomp_queue queue;
+    struct hg_header *match_own; /* arguments of its bindings */
+    size_t match_n;
+    enum hg_stomp_ack_mode ack;
+    struct hg_bytes id; /* as in the frame: may be empty in STOMP 1.0 */
+};
+
+/* False: *f says why. Free it in every case. */
+bool hg_stomp_wish_read(struct hg_stomp_session *s, const struct hg_stomp_frame *subscribe,
+                        struct hg_stomp_wish *out, struct hg_stomp_failure *f);
+void hg_stomp_wish_free(struct hg_stomp_wish *wish);
+/* It cannot be had out of the worker's feed. */
+bool hg_stomp_wish_needs_queue(struct hg_stomp_session *s, const struct hg_stomp_wish *wish);
+/* Subscribes: as hg_subscribe_source and hg_subscribe_filter. Unless OK, sub->acks is still to be
+ * freed. */
+enum hg_status hg_stomp_consume(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
+                                const struct hg_stomp_wish *wish, const char **why);
 /* Opens the queue for answers of a subscription that SEND made; hg_stomp_queue_came follows. */
 enum hg_status hg_stomp_acks_open_temp(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
                                        const char **why);

@@ -2,7 +2,6 @@
 /* SUBSCRIBE, UNSUBSCRIBE, and the MESSAGE frames that come of them. What all subscribers of a
  * delivery get alike is encoded once for each protocol version. */
 #include "adapters/stomp/stomp_message.h"
-#include "adapters/stomp/stomp_queue.h"
 #include "adapters/stomp/stomp_sub.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -63,7 +62,7 @@ static void give_up(struct hg_stomp_session *s, const struct hg_delivery *d, enu
 static void send_message(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
                          const struct hg_delivery *d, struct hg_buf *rest)
 {
-    bool is_answered = sub->acks != NULL && !sub->acks->is_temp;
+    bool is_answered = hg_stomp_is_answered(sub);
     struct hg_conn *conn = s->base.conn;
     const struct hg_config *config = s->base.worker->config;
     struct hg_proto_metrics *metrics = &s->base.worker->metrics.proto[HG_PROTO_STOMP];
@@ -89,7 +88,7 @@ static void send_message(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
         give_up(s, d, HG_TOO_SLOW); /* who asked for more than others has to read as much */
         return;
     }
-    if (is_answered && !hg_stomp_acks_add(sub, number, d->ticket)) {
+    if (is_answered && !hg_stomp_pending_add(&sub->acks->pending, number, d->ticket)) {
         give_up(s, d, HG_NO_MEMORY);
         return;
     }
@@ -196,83 +195,63 @@ static struct hg_bytes read_id(const struct hg_stomp_session *s, const struct hg
     return key;
 }
 
-/* Asked for politely, these would change what the subscription means. */
-static const char *check_options(const struct hg_stomp_frame *frame)
+static enum hg_status subscribe(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
+                                const struct hg_stomp_wish *wish, const char **why)
 {
-    static const struct {
-        const char *header, *value; /* NULL: any */
-        const char *why;
-    } later[] = {
-        {"durable", "true", "durable subscriptions are not served by this version"},
-        {"persistent", "true", "durable subscriptions are not served by this version"},
-        {"exclusive", "true", "exclusive subscriptions are not served by this version"},
-        {"x-stream-offset", NULL, "stream offsets are not served by this version"},
-    };
-    for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
-        const struct hg_bytes *value = hg_stomp_find(frame, later[i].header);
-        if (value != NULL &&
-            (later[i].value == NULL || hg_bytes_eq(*value, hg_bytes_str(later[i].value)))) {
-            return later[i].why;
-        }
+    const struct hg_stomp_dest *dest = &wish->dest;
+    bool needs_queue = hg_stomp_wish_needs_queue(s, wish);
+    if (dest->kind == HG_STOMP_DEST_REPLY_QUEUE) {
+        *why = "/reply-queue is for sending answers, not for subscribing";
+        return HG_BAD_ADDRESS;
     }
-    return NULL;
-}
-
-static enum hg_status subscribe_queue(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
-                                      const struct hg_stomp_frame *frame,
-                                      const struct hg_stomp_dest *dest, const char **why)
-{
-    struct hg_stomp_queue queue;
-    if (hg_stomp_queue_read(frame, &queue, why) != HG_OK) {
-        return HG_BAD_PROPERTY;
-    }
-    const struct hg_queue_spec declare = {.name = dest->key,
-                                          .is_durable = true,
-                                          .arguments = queue.arguments,
-                                          .arguments_n = queue.arguments_n};
-    const struct hg_source source = {
-        .queue = dest->key, .declare = dest->kind == HG_STOMP_DEST_QUEUE ? &declare : NULL};
-    return hg_subscribe_source(&s->base, &sub->base, &source, why);
-}
-
-static enum hg_status subscribe_dest(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
-                                     const struct hg_stomp_frame *frame,
-                                     const struct hg_stomp_dest *dest, const char **why)
-{
     if (sub->wants_retained && dest->kind != HG_STOMP_DEST_ADDRESS) {
         *why = "retained messages are kept by address, not by RabbitMQ's destinations";
         return HG_BAD_PROPERTY;
     }
-    if (sub->acks != NULL && dest->kind != HG_STOMP_DEST_REPLY_QUEUE) {
-        return hg_stomp_acks_subscribe(s, sub, frame, dest, why);
+    if (sub->wants_retained && needs_queue) {
+        *why = "retained messages come with ack:auto, and not to durable subscriptions or with the "
+               "properties of a queue";
+        return HG_BAD_PROPERTY;
     }
-    switch (dest->kind) {
-    case HG_STOMP_DEST_ADDRESS: {
-        struct hg_writer filter = {0};
-        hg_stomp_dest_write_filter(&filter, dest->address);
-        enum hg_status status =
-            filter.failed ? HG_NO_MEMORY
-                          : hg_subscribe_filter(&s->base, &sub->base, hg_writer_view(&filter), why);
-        hg_writer_close(&filter);
-        return status;
+    if (needs_queue) {
+        return hg_stomp_consume(s, sub, wish, why);
     }
-    case HG_STOMP_DEST_EXCHANGE: {
+    if (dest->kind == HG_STOMP_DEST_EXCHANGE) {
         const struct hg_source source = {.exchange = dest->exchange, .key = dest->key};
         return hg_subscribe_source(&s->base, &sub->base, &source, why);
     }
-    case HG_STOMP_DEST_QUEUE:
-    case HG_STOMP_DEST_AMQ_QUEUE: return subscribe_queue(s, sub, frame, dest, why);
-    case HG_STOMP_DEST_REPLY_QUEUE: break;
+    struct hg_writer filter = {0};
+    hg_stomp_dest_write_filter(&filter, dest->address);
+    enum hg_status status =
+        filter.failed ? HG_NO_MEMORY
+                      : hg_subscribe_filter(&s->base, &sub->base, hg_writer_view(&filter), why);
+    hg_writer_close(&filter);
+    return status;
+}
+
+static enum hg_stomp_verdict subscribe_as(struct hg_stomp_session *s,
+                                          const struct hg_stomp_frame *frame, struct hg_bytes id,
+                                          const struct hg_stomp_wish *wish,
+                                          struct hg_stomp_failure *f)
+{
+    struct hg_stomp_sub *sub =
+        new_subscription(s->version, id, hg_stomp_find(frame, "id") != NULL, f->receipt);
+    if (sub == NULL) {
+        return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
     }
-    *why = "/reply-queue is for sending answers, not for subscribing";
-    return HG_BAD_ADDRESS;
+    sub->wants_retained = hg_bytes_eq(hg_stomp_get(frame, "retained"), HG_BYTES("true"));
+    enum hg_status status = subscribe(s, sub, wish, &f->detail);
+    if (status != HG_OK) {
+        free_subscription(sub);
+        return hg_stomp_fails(f, status, NULL);
+    }
+    return HG_STOMP_USED;
 }
 
 enum hg_stomp_verdict hg_stomp_on_subscribe(struct hg_stomp_session *s,
                                             const struct hg_stomp_frame *frame,
                                             struct hg_stomp_failure *f)
 {
-    struct hg_stomp_dest dest;
     struct hg_bytes id = read_id(s, frame, f);
     if (id.n == 0) {
         return HG_STOMP_FAILED;
@@ -281,35 +260,13 @@ enum hg_stomp_verdict hg_stomp_on_subscribe(struct hg_stomp_session *s,
     if (find(s, id) != NULL) {
         return hg_stomp_fails(f, HG_PROTOCOL_ERROR, "a subscription with this id exists already");
     }
-    const char *why = check_options(frame);
-    if (why != NULL) {
-        return hg_stomp_fails(f, HG_PROTOCOL_ERROR, why);
+    struct hg_stomp_wish wish;
+    enum hg_stomp_verdict verdict = HG_STOMP_FAILED;
+    if (hg_stomp_wish_read(s, frame, &wish, f)) {
+        verdict = subscribe_as(s, frame, id, &wish, f);
     }
-    enum hg_status status =
-        hg_stomp_dest_parse(hg_stomp_get(frame, "destination"),
-                            s->base.worker->config->stomp_rabbitmq_destinations, &dest, &why);
-    if (status != HG_OK) {
-        f->detail = why;
-        return hg_stomp_fails(f, status, "the destination cannot be read");
-    }
-    struct hg_stomp_sub *sub =
-        new_subscription(s->version, id, hg_stomp_find(frame, "id") != NULL, f->receipt);
-    if (sub == NULL) {
-        return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
-    }
-    sub->wants_retained = hg_bytes_eq(hg_stomp_get(frame, "retained"), HG_BYTES("true"));
-    why = hg_stomp_acks_read(s, sub, frame, &status);
-    if (why != NULL) {
-        free_subscription(sub);
-        return hg_stomp_fails(f, status, why);
-    }
-    status = subscribe_dest(s, sub, frame, &dest, &why);
-    if (status != HG_OK) {
-        free_subscription(sub);
-        f->detail = why;
-        return hg_stomp_fails(f, status, NULL);
-    }
-    return HG_STOMP_USED;
+    hg_stomp_wish_free(&wish);
+    return verdict;
 }
 
 static void serve_retained(struct hg_stomp_session *s, struct hg_stomp_sub *sub)
@@ -358,9 +315,24 @@ void hg_stomp_subscribed(struct hg_session *base, struct hg_sub *base_sub, enum 
                          struct hg_bytes reason)
 {
     struct hg_stomp_sub *sub = hg_stomp_sub_of(base_sub);
+    if (outcome == HG_NO_EXCHANGE && sub->acks != NULL && sub->acks->is_durable) {
+        sub->acks->end = HG_QUEUE_DELETE_IF_IDLE; /* nobody will come back for it */
+    }
     if (outcome != HG_OK || sub->acks == NULL || sub->acks->is_consumed) {
         tell(hg_stomp_session_of(base), sub, outcome, reason);
     }
+}
+
+/* With its queue, and what is in it. */
+static enum hg_stomp_verdict forget_durable(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
+                                            struct hg_stomp_failure *f)
+{
+    char *name_own = sub->acks->name_own;
+    sub->acks->name_own = NULL;
+    free_subscription(sub);
+    enum hg_status status = hg_stomp_delete_queue(s, hg_bytes_str(name_own), f->receipt);
+    hg_free(name_own);
+    return status == HG_OK ? HG_STOMP_USED : hg_stomp_fails(f, status, NULL);
 }
 
 enum hg_stomp_verdict hg_stomp_on_unsubscribe(struct hg_stomp_session *s,
@@ -377,6 +349,9 @@ enum hg_stomp_verdict hg_stomp_on_unsubscribe(struct hg_stomp_session *s,
         return hg_stomp_fails(f, HG_PROTOCOL_ERROR, "there is no subscription with this id");
     }
     hg_stomp_send_receipt(s, hg_bytes_str(sub->receipt_own)); /* RabbitMQ had not answered yet */
+    if (hg_stomp_says_durable(frame) && sub->acks != NULL && sub->acks->is_durable) {
+        return forget_durable(s, sub, f);
+    }
     free_subscription(sub);
     hg_stomp_send_receipt(s, f->receipt);
     return HG_STOMP_USED;

@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -107,12 +108,33 @@ static void check_listener(struct hg_config_reader *r, const struct hg_config_no
     struct hg_listener_spec *l = into;
     l->where = hg_config_read_where(r, &element->at);
     hg_config_schema_check_listener_tls(r, element, l);
+    const struct hg_config_node *token = hg_config_tree_find(element, "token");
+    if (token != NULL && l->serve != HG_SERVE_ADMIN) {
+        hg_config_read_error(r, &token->key_at,
+                             "token belongs to a listener that serves \"admin\"");
+    }
     const struct hg_config_node *cors = hg_config_tree_find(element, "cors_origins");
     if (cors != NULL && l->serve != HG_SERVE_WEB) {
         hg_config_read_error(r, &cors->key_at,
                              "cors_origins belongs to a listener that serves "
                              "\"web\"");
     }
+}
+
+static void read_run_as(struct hg_config_reader *r, const struct hg_config_node *node, void *into)
+{
+    struct hg_config *c = into;
+    if (node == NULL || hg_config_read_kind(r, node, HG_CONFIG_STRING) == NULL) {
+        return;
+    }
+    const struct passwd *user = getpwnam(node->u.string.p);
+    if (user == NULL) {
+        hg_config_read_error(r, &node->at, "run_as: there is no \"%s\" here", node->u.string.p);
+        return;
+    }
+    c->run_as = node->u.string.p;
+    c->user_id = user->pw_uid;
+    c->group_id = user->pw_gid;
 }
 
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
@@ -134,6 +156,7 @@ static const struct hg_config_field gateway_fields[] = {
     {.key = "name",          .kind = HG_READ_OTHER,    .read = read_name},
     {.key = "workers",       .kind = HG_READ_NUMBER,   CONFIG(workers), .preset = "0", .max = 256},
     {.key = "log",           .kind = HG_READ_TABLE,    .fields = log_fields},
+    {.key = "run_as",        .kind = HG_READ_OTHER,    .read = read_run_as},
     {.key = "drain_timeout", .kind = HG_READ_DURATION, CONFIG(drain_timeout_ms), .preset = "20s", .max = MS_PER_HOUR},
     {.key = NULL},
 };
@@ -194,6 +217,7 @@ static const struct hg_config_field state_fields[] = {
 
 static const struct hg_config_field stomp_fields[] = {
     {.key = "rabbitmq_destinations", .kind = HG_READ_BOOLEAN,  CONFIG(stomp_rabbitmq_destinations), .preset = "true"},
+    {.key = "default_topic_exchange", .kind = HG_READ_TEXT,    CONFIG(stomp_topic_exchange), .preset = "amq.topic", .min = 1, .max = 255},
     {.key = "max_frame",             .kind = HG_READ_SIZE,     CONFIG(stomp_max_frame_bytes), .preset = "16MiB", .min = KIB, .max = MAX_MESSAGE_BYTES},
     {.key = "max_header",            .kind = HG_READ_SIZE,     CONFIG(stomp_max_header_bytes), .preset = "100KiB", .min = 128, .max = MIB},
     {.key = "max_headers",           .kind = HG_READ_NUMBER,   CONFIG(stomp_max_headers), .preset = "100", .min = 8, .max = 10000},
@@ -229,6 +253,7 @@ static const struct hg_config_field listener_fields[] = {
     {.key = "serve",           .kind = HG_READ_WORD,   HG_CONFIG_MEMBER(hg_listener_spec, serve), .words = serves, .is_required = true},
     {.key = "bind",            .kind = HG_READ_OTHER,  .read = read_bind, .is_required = true},
     {.key = "max_connections", .kind = HG_READ_NUMBER, HG_CONFIG_MEMBER(hg_listener_spec, max_connections), .preset = "100000", .min = 1},
+    {.key = "token",           .kind = HG_READ_TEXT,   HG_CONFIG_MEMBER(hg_listener_spec, token), .min = 16},
     {.key = "cors_origins",    .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, cors_origins), .n_offset = offsetof(struct hg_listener_spec, cors_origins_n)},
     {.key = "tls",             .kind = HG_READ_TABLE,  .fields = hg_config_schema_listener_tls},
     {.key = "proxy_protocol",  .kind = HG_READ_LATER},

@@ -19,6 +19,7 @@ struct hg_listener_spec {
     const char *host;
     uint16_t port;
     uint32_t max_connections;        /* over all workers */
+    const char *token;               /* what an admin listener's clients must show; NULL: nothing */
     const char *const *cors_origins; /* "*" or origins; none: no CORS headers */
     size_t cors_origins_n;
     struct hg_tls_certificate tls_first; /* for those who ask for no name or an unknown one */
@@ -62,6 +63,8 @@ struct hg_config {
     enum hg_log_level log_level;
     bool log_is_json;
     uint64_t drain_timeout_ms;
+    const char *run_as; /* who runs it once the listeners are open; NULL: whoever started it */
+    unsigned user_id, group_id;
     /* [rabbitmq] */
     const struct hg_endpoint *endpoints;
     size_t endpoints_n;
@@ -109,6 +112,7 @@ struct hg_config {
     uint64_t state_dead_after_ms; /* an instance that was not there for so long has died */
     /* [stomp] */
     bool stomp_rabbitmq_destinations;
+    const char *stomp_topic_exchange; /* of /topic */
     uint64_t stomp_max_frame_bytes, stomp_max_header_bytes;
     uint32_t stomp_max_headers;
     uint64_t stomp_heartbeat_ms; /* what the server offers; 0: none */

@@ -20,6 +20,7 @@ enum hg_mail_kind {
     HG_MAIL_LISTEN,      /* supervisor to worker: open the listeners */
     HG_MAIL_DRAIN,       /* supervisor to worker: end politely */
     HG_MAIL_STOP,        /* supervisor to worker: end now */
+    HG_MAIL_PING,        /* supervisor to worker: do you still turn? */
     HG_MAIL_REPORT,      /* worker to supervisor: my state has changed */
 };
 

@@ -22,9 +22,17 @@ struct hg_queue_ops {
 
 struct hg_queue_options { /* copied */
     struct hg_bytes name;
-    /* how to declare it, durable, if it is not there; one that is there is taken as it is */
+    /* how to declare it if it is not there; one that is there is taken as it is */
     const struct hg_header *arguments;
     size_t arguments_n;
+    bool is_transient, is_auto_delete; /* likewise; else durable, and kept */
+    bool is_private; /* likewise: it goes with the link, and nobody else may use it */
+    bool must_match; /* one that is there and differs is not taken: REFUSED */
+    /* Of the consumer; with x-stream-offset a stream is read on after a lost link. */
+    const struct hg_header *consumer_arguments;
+    size_t consumer_arguments_n;
+    const struct hg_header *binding_arguments; /* of each of its bindings */
+    size_t binding_arguments_n;
     bool is_auto;         /* acknowledged by itself, once handed to a connection that has room */
     uint16_t prefetch;    /* deliveries without an answer at most; 0: no limit */
     bool is_fresh;        /* one that is there is deleted first */

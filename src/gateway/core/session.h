@@ -70,7 +70,7 @@ struct hg_session_ops {
      * deleted). */
     void (*subscribed)(struct hg_session *s, struct hg_sub *sub, enum hg_status outcome,
                        struct hg_bytes reason);
-    /* hg_declare_queue `id` is done. NULL where never used. */
+    /* hg_declare_queue or hg_delete_queue `id` is done. NULL where never used. */
     void (*declared)(struct hg_session *s, uint64_t id, enum hg_status outcome,
                      struct hg_bytes reason);
     /* Whether retained messages may go on coming; NULL: as long as the connection has room. */
@@ -135,16 +135,8 @@ void hg_session_detach(struct hg_session *s);
 enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter,
                                    const char **why_out);
 
-struct hg_queue_spec { /* how to declare a queue; arguments are validated already */
-    struct hg_bytes name;
-    bool is_durable, is_exclusive, is_auto_delete;
-    const struct hg_header *arguments;
-    size_t arguments_n;
-};
-struct hg_source {                       /* what to subscribe to, by RabbitMQ's own names */
-    struct hg_bytes queue;               /* consume this queue; or, if empty: */
-    struct hg_bytes exchange, key;       /* bind to this exchange with this key */
-    const struct hg_queue_spec *declare; /* declare `queue` first; NULL: it must exist */
+struct hg_source { /* what to subscribe to, by RabbitMQ's own names */
+    struct hg_bytes exchange, key;
 };
 /* As hg_subscribe_filter. Topic, direct and fanout exchanges are coalesced on the worker's feed,
  * others get a queue of their own. */
@@ -156,8 +148,16 @@ enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, stru
 /* At once: no deliver call after it. Safe on a zeroed or failed sub. */
 void hg_unsubscribe(struct hg_sub *sub);
 
+struct hg_queue_spec { /* how to declare a queue; arguments are validated already */
+    struct hg_bytes name;
+    bool is_durable, is_exclusive, is_auto_delete;
+    const struct hg_header *arguments;
+    size_t arguments_n;
+};
 /* Declares a queue, on a channel where a refusal disturbs nobody; declared() comes later. */
 enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec *spec,
                                 uint64_t id);
+/* Deletes one, with what is in it, likewise; there need not be one. */
+enum hg_status hg_delete_queue(struct hg_session *s, struct hg_bytes name, uint64_t id);
 
 #endif

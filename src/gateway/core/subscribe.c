@@ -33,7 +33,7 @@ void hg_subscribe_pool_open(struct hg_pool *pool)
 
 static const uint32_t SOURCE = UINT32_MAX; /* as a link's rule: subscribed to by RabbitMQ's names */
 
-/* A declaration that a session waits for. */
+/* A declaration or deletion that a session waits for. */
 struct declare {
     struct hg_chain_link link; /* in hg_session.declares */
     struct hg_session *session;
@@ -486,10 +486,10 @@ static struct hg_trie *index_for(struct hg_routing *r, struct hg_bytes exchange)
 
 static const char *check_source(const struct hg_source *source)
 {
-    if (source->queue.n > 255 || source->exchange.n > 255 || source->key.n > 255) {
+    if (source->exchange.n > 255 || source->key.n > 255) {
         return "names and routing keys have at most 255 bytes";
     }
-    if (source->queue.n == 0 && source->exchange.n == 0) {
+    if (source->exchange.n == 0) {
         return "the default exchange cannot be subscribed to: name a queue";
     }
     return NULL;
@@ -530,25 +530,6 @@ static enum hg_status subscribe_exchange(struct hg_sub *sub, const struct hg_sou
                                                                                     : HG_NO_MEMORY;
 }
 
-static enum hg_status subscribe_queue(struct hg_sub *sub, const struct hg_source *source)
-{
-    struct hg_amqp_queue_declare declare = {0};
-    struct hg_consumer_spec spec = {
-        .queue = source->queue, .exchange = source->exchange, .key = source->key};
-    if (source->declare != NULL) {
-        declare = (struct hg_amqp_queue_declare){
-            .name = source->declare->name,
-            .is_durable = source->declare->is_durable,
-            .is_exclusive = source->declare->is_exclusive,
-            .is_auto_delete = source->declare->is_auto_delete,
-            .arguments = source->declare->arguments,
-            .arguments_n = source->declare->arguments_n,
-        };
-        spec.declare = &declare;
-    }
-    return add_consumer(sub, &spec, NULL, SOURCE) ? HG_OK : HG_NO_MEMORY;
-}
-
 enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
                                    const struct hg_source *source, const char **why_out)
 {
@@ -565,11 +546,14 @@ enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
     bool is_known = false;
     enum hg_exchange_type type =
         hg_rules_exchange_type(s->worker->rules, source->exchange, &is_known);
-    bool is_shared =
-        source->queue.n == 0 && is_known &&
-        (type == HG_EXCHANGE_TOPIC || type == HG_EXCHANGE_DIRECT || type == HG_EXCHANGE_FANOUT);
-    status =
-        is_shared ? subscribe_exchange(sub, source, type, why_out) : subscribe_queue(sub, source);
+    bool is_shared = is_known && (type == HG_EXCHANGE_TOPIC || type == HG_EXCHANGE_DIRECT ||
+                                  type == HG_EXCHANGE_FANOUT);
+    const struct hg_consumer_spec own = {.exchange = source->exchange, .key = source->key};
+    if (is_shared) {
+        status = subscribe_exchange(sub, source, type, why_out);
+    } else {
+        status = add_consumer(sub, &own, NULL, SOURCE) ? HG_OK : HG_NO_MEMORY;
+    }
     if (status != HG_OK) {
         hg_unsubscribe(sub);
     }
@@ -600,7 +584,7 @@ enum hg_status hg_subscribe_queue_source(struct hg_session *s, struct hg_sub *su
     return status;
 }
 
-/* ---- Declaring ---- */
+/* ---- Declaring and deleting ---- */
 
 static void free_declare(struct declare *d)
 {
@@ -619,7 +603,7 @@ static void on_declare_state(void *ctx, enum hg_status status, struct hg_bytes r
 
 static const struct hg_consumer_ops declare_ops = {.on_state = on_declare_state};
 
-enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec *spec, uint64_t id)
+static enum hg_status ask(struct hg_session *s, const struct hg_consumer_spec *spec, uint64_t id)
 {
     struct declare *d = hg_zalloc(sizeof(*d));
     if (d == NULL) {
@@ -627,6 +611,17 @@ enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec
     }
     d->session = s;
     d->id = id;
+    d->consumer = hg_consumer_open(&routing_of(s)->consumers, spec, &declare_ops, d);
+    if (d->consumer == NULL) {
+        hg_free(d);
+        return HG_NO_MEMORY;
+    }
+    hg_chain_add_first(&s->declares, &d->link);
+    return HG_OK;
+}
+
+enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec *spec, uint64_t id)
+{
     const struct hg_amqp_queue_declare declare = {
         .name = spec->name,
         .is_durable = spec->is_durable,
@@ -637,13 +632,13 @@ enum hg_status hg_declare_queue(struct hg_session *s, const struct hg_queue_spec
     };
     const struct hg_consumer_spec consumer = {
         .queue = spec->name, .declare = &declare, .is_declare_only = true};
-    d->consumer = hg_consumer_open(&routing_of(s)->consumers, &consumer, &declare_ops, d);
-    if (d->consumer == NULL) {
-        hg_free(d);
-        return HG_NO_MEMORY;
-    }
-    hg_chain_add_first(&s->declares, &d->link);
-    return HG_OK;
+    return ask(s, &consumer, id);
+}
+
+enum hg_status hg_delete_queue(struct hg_session *s, struct hg_bytes name, uint64_t id)
+{
+    const struct hg_consumer_spec consumer = {.queue = name, .is_delete_only = true};
+    return ask(s, &consumer, id);
 }
 
 void hg_session_forget_declares(struct hg_session *s)

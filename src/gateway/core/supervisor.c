@@ -10,10 +10,15 @@
 #include "core/idempotency.h"
 #include "core/routing.h"
 #include "core/state.h"
+#include "core/systemd.h"
 #include "core/worker.h"
 
+#include <errno.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 enum { EXIT_OK = 0, EXIT_GIVEN = 1, EXIT_RUNNING = 2 };
 
@@ -33,7 +38,7 @@ struct supervisor {
     struct hg_gateway gateway;
     uv_loop_t loop;
     uv_signal_t signals[SIGNALS_N];
-    uv_timer_t drain_limit;
+    uv_timer_t drain_limit, watchdog;
     enum phase phase;
     unsigned started_n; /* workers whose threads run */
     int exit_code;
@@ -57,6 +62,7 @@ static void close_handles(struct supervisor *s)
         uv_close((uv_handle_t *)&s->signals[i], NULL);
     }
     uv_close((uv_handle_t *)&s->drain_limit, NULL);
+    uv_close((uv_handle_t *)&s->watchdog, NULL);
     hg_mailbox_close(s->gateway.supervisor);
 }
 
@@ -85,6 +91,7 @@ static void on_drain_limit(uv_timer_t *timer)
 static void drain_all(struct supervisor *s)
 {
     s->phase = PHASE_DRAINING;
+    hg_systemd_notify("STOPPING=1");
     atomic_store(&s->gateway.is_draining, true);
     for (unsigned i = 0; i < s->gateway.workers_n; i++) {
         hg_mailbox_send(s->gateway.workers[i]->mailbox, &s->gateway.workers[i]->drain_mail);
@@ -175,6 +182,56 @@ static void order_listen(struct supervisor *s, unsigned from, unsigned to)
     }
 }
 
+/* Every worker has turned since the last time: systemd hears so, and they are asked again. */
+static void on_watchdog(uv_timer_t *timer)
+{
+    struct supervisor *s = timer->data;
+    bool have_turned = true;
+    for (unsigned i = 0; i < s->gateway.workers_n; i++) {
+        have_turned &= atomic_load(&s->gateway.workers[i]->has_turned);
+    }
+    if (have_turned) {
+        hg_systemd_notify("WATCHDOG=1");
+    }
+    for (unsigned i = 0; i < s->gateway.workers_n; i++) {
+        struct hg_worker *w = s->gateway.workers[i];
+        if (have_turned) {
+            atomic_store(&w->has_turned, false);
+        }
+        hg_mailbox_send(w->mailbox, &w->ping_mail);
+    }
+}
+
+/* From here on nothing needs root: the listeners are open. False, and a log line, if it cannot be
+ * given up. */
+static bool drop_root(const struct supervisor *s)
+{
+    const struct hg_config *config = s->gateway.config;
+    if (config->run_as == NULL || config->user_id == geteuid()) {
+        return true;
+    }
+    if (initgroups(config->run_as, config->group_id) == 0 && setgid(config->group_id) == 0 &&
+        setuid(config->user_id) == 0) {
+        HG_LOG(s->gateway.log, HG_LOG_INFO, "root.dropped", HG_F_STR("user", config->run_as));
+        return true;
+    }
+    HG_LOG(s->gateway.log, HG_LOG_ERROR, "root.kept", HG_F_STR("user", config->run_as),
+           HG_F_STR("reason", strerror(errno)));
+    return false;
+}
+
+static void become_running(struct supervisor *s)
+{
+    s->phase = PHASE_RUNNING;
+    if (!drop_root(s)) {
+        s->exit_code = EXIT_GIVEN;
+        stop_all(s);
+        return;
+    }
+    log_ready(s);
+    hg_systemd_notify("READY=1");
+}
+
 static void on_report(void *ctx, struct hg_mail *mail)
 {
     struct supervisor *s = ctx;
@@ -194,8 +251,7 @@ static void on_report(void *ctx, struct hg_mail *mail)
         order_listen(s, 1, s->gateway.workers_n);
     }
     if (s->phase == PHASE_JOINING && all_are(s, HG_WORKER_READY)) {
-        s->phase = PHASE_RUNNING;
-        log_ready(s);
+        become_running(s);
     }
     if (s->phase == PHASE_DRAINING && all_are(s, HG_WORKER_DRAINED)) {
         stop_all(s);
@@ -281,6 +337,12 @@ static void supervise(struct supervisor *s)
     }
     uv_timer_init(&s->loop, &s->drain_limit);
     s->drain_limit.data = s;
+    uv_timer_init(&s->loop, &s->watchdog);
+    s->watchdog.data = s;
+    uint64_t watchdog_ms = hg_systemd_watchdog_ms();
+    if (watchdog_ms > 0) {
+        uv_timer_start(&s->watchdog, on_watchdog, 0, watchdog_ms);
+    }
     if (start_workers(s)) {
         hg_mailbox_send(s->gateway.supervisor, &s->gateway.workers[0]->report_mail);
     } else {

@@ -180,6 +180,7 @@ static void on_mail(void *ctx, struct hg_mail *mail)
             drain(w);
         }
         break;
+    case HG_MAIL_PING: atomic_store(&w->has_turned, true); break;
     case HG_MAIL_STOP: uv_stop(&w->loop); break;
     case HG_MAIL_REPORT: break; /* never sent to a worker */
     }
@@ -276,6 +277,7 @@ struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index)
     w->listen_mail.kind = HG_MAIL_LISTEN;
     w->drain_mail.kind = HG_MAIL_DRAIN;
     w->stop_mail.kind = HG_MAIL_STOP;
+    w->ping_mail.kind = HG_MAIL_PING;
     w->report_mail.kind = HG_MAIL_REPORT;
     hg_list_init(&w->conns);
     hg_list_init(&w->services);
@@ -294,6 +296,7 @@ struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index)
     }
     w->net.limits = (struct hg_stream_limits){(size_t)w->config->outbound_low_bytes,
                                               (size_t)w->config->outbound_high_bytes};
+    w->net.connect_user_timeout_ms = (unsigned)(2 * w->config->heartbeat_ms);
     return w;
 }
 

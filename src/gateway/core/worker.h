@@ -86,11 +86,12 @@ struct hg_worker {
     struct hg_list leavers;
     struct hg_pool conn_pool;
     struct hg_timer drain_timer;
-    struct hg_mail listen_mail, drain_mail, stop_mail; /* the supervisor's orders */
+    struct hg_mail listen_mail, drain_mail, stop_mail, ping_mail; /* the supervisor's orders */
     struct hg_mail report_mail;
     uv_thread_t thread;
     _Atomic int state;           /* enum hg_worker_state */
     _Atomic bool is_upstream_up; /* publishing and feed links are open, for /readyz */
+    _Atomic bool has_turned;     /* since the supervisor asked last */
 };
 
 /* Everything that can be made before its thread runs. NULL when there is no memory (or no

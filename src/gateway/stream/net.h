@@ -45,6 +45,8 @@ struct hg_net {
     struct hg_wheel *wheel;           /* borrowed; advanced by the timer below */
     struct hg_log *log;               /* borrowed */
     struct hg_stream_limits limits;   /* of every stream; hg_net_open sets defaults */
+    unsigned connect_user_timeout_ms; /* of connections made from here: how long sent bytes may
+                                       * stay unacknowledged (TCP_USER_TIMEOUT); 0: the kernel's */
     uint8_t *read_buf;                /* HG_NET_READ_BYTES; lent to one read callback at a time */
     uint8_t *payload_buf;             /* as large; a WebSocket's unmasked input, lent likewise */
     uint8_t *tls_buf;                 /* decrypted input, lent likewise; NULL before the first */

@@ -467,6 +467,10 @@ static bool attempt(struct hg_tcp *t, const struct addrinfo *address)
         return false;
     }
     setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    unsigned patience_ms = t->net->connect_user_timeout_ms;
+    if (patience_ms > 0) {
+        setsockopt(t->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms, sizeof(patience_ms));
+    }
     if (connect(t->fd, address->ai_addr, address->ai_addrlen) != 0 && errno != EINPROGRESS &&
         errno != EINTR) {
         close_socket(t);

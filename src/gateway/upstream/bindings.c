@@ -235,7 +235,12 @@ static bool has_channel(struct hg_binder *binder)
 static bool send_method(struct hg_binder *binder, struct hg_binding *b)
 {
     const struct hg_amqp_binding args = {
-        .queue = b->of->queue, .exchange = exchange_of(b), .routing_key = key_of(b)};
+        .queue = b->of->queue,
+        .exchange = exchange_of(b),
+        .routing_key = key_of(b),
+        .arguments = b->of->arguments,
+        .arguments_n = b->of->arguments_n,
+    };
     b->is_binding = is_wanted(b);
     enum hg_status status = b->is_binding ? hg_amqp_queue_bind(binder->channel, false, &args)
                                           : hg_amqp_queue_unbind(binder->channel, false, &args);

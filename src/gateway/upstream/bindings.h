@@ -54,9 +54,12 @@ struct hg_bindings { /* of one queue */
     void (*on_whole)(void *ctx);
     void *ctx;             /* of on_whole */
     struct hg_bytes queue; /* borrowed */
-    struct hg_map map;     /* exchange, NUL, key -> struct hg_binding */
-    hg_counter *gauge;     /* counts them; NULL: nobody does */
-    size_t pending_n;      /* wanted, and not answered since the queue was declared */
+    /* For the queue's owner to set, too: of every binding; borrowed. */
+    const struct hg_header *arguments;
+    size_t arguments_n;
+    struct hg_map map; /* exchange, NUL, key -> struct hg_binding */
+    hg_counter *gauge; /* counts them; NULL: nobody does */
+    size_t pending_n;  /* wanted, and not answered since the queue was declared */
     struct hg_defer whole;
     bool is_declared;
 };

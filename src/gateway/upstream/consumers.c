@@ -23,7 +23,7 @@ struct hg_consumer {
     struct hg_timer ack_again;
     struct hg_defer ack;
     uint64_t unacked_tag; /* newest delivery handed on; 0: none */
-    bool is_own, is_declare_only, has_declare;
+    bool is_own, is_declare_only, is_delete_only, has_declare;
     struct hg_amqp_queue_declare declare; /* slices below */
     struct hg_bytes queue, exchange, key;
     struct hg_buf *text; /* what the slices point into */
@@ -73,7 +73,7 @@ static void on_reply(void *ctx, uint64_t cookie, const struct hg_amqp_reply *rep
     (void)reply;
     if (cookie == COOKIE_CONSUME) {
         c->ops->on_state(c->ctx, HG_OK, HG_BYTES(""));
-    } else if (cookie == COOKIE_DECLARE && c->is_declare_only) {
+    } else if ((cookie == COOKIE_DECLARE && c->is_declare_only) || cookie == COOKIE_DELETE) {
         end(c, HG_OK, HG_BYTES(""));
     }
 }
@@ -183,7 +183,12 @@ static void start(struct hg_seat *seat)
     struct hg_consumer *c = consumer_of(seat);
     struct hg_amqp_conn *conn = hg_link_conn(&seat->home->link);
     seat->channel = hg_amqp_channel_open(conn, &channel_ops, c, COOKIE_OPEN);
-    enum hg_status status = seat->channel == NULL ? HG_NO_MEMORY : send_all(c);
+    enum hg_status status = HG_NO_MEMORY;
+    if (seat->channel != NULL && c->is_delete_only) { /* RabbitMQ agrees where there is none */
+        status = hg_amqp_queue_delete(seat->channel, COOKIE_DELETE, c->queue, false, false);
+    } else if (seat->channel != NULL) {
+        status = send_all(c);
+    }
     if (status != HG_OK) {
         end(c, status, hg_bytes_str(hg_status_text(status)));
     }
@@ -260,6 +265,7 @@ struct hg_consumer *hg_consumer_open(struct hg_consumers *owner,
     c->ctx = ctx;
     c->is_own = spec->queue.n == 0;
     c->is_declare_only = spec->is_declare_only;
+    c->is_delete_only = spec->is_delete_only;
     c->has_declare = spec->declare != NULL;
     if (c->has_declare) {
         c->declare = *spec->declare;

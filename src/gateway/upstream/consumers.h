@@ -23,7 +23,7 @@ struct hg_consumers {
 struct hg_consumer;
 
 struct hg_consumer_ops {
-    /* OK: consuming (or, for a mere declaration, declared, and the handle is invalid). Else it has
+    /* OK: consuming (or, where that is all, declared or deleted, and the handle is invalid). Else it has
      * ended, now or after it was live, and the handle is invalid: NO_QUEUE, NO_EXCHANGE,
      * NOT_ALLOWED, REFUSED, … with RabbitMQ's reason. From the loop. Told again with OK after a
      * reconnect. */
@@ -41,6 +41,7 @@ struct hg_consumer_spec {  /* copied */
         *declare;                  /* declare `queue` like this first; NULL: it must exist */
     struct hg_bytes exchange, key; /* for a queue of one's own: what to bind it to */
     bool is_declare_only;          /* end after the declaration */
+    bool is_delete_only;           /* `queue` is deleted, with what is in it, and that is all */
 };
 
 void hg_consumers_open(struct hg_consumers *c, struct hg_net *net,

@@ -9,7 +9,8 @@
 
 enum { AGAIN_MS = 100 }; /* between attempts to consume what somebody else has, or to start over */
 
-#define CONSUMER_TAG HG_BYTES("headgate") /* tags are a channel's own */
+#define CONSUMER_TAG  HG_BYTES("headgate") /* tags are a channel's own */
+#define STREAM_OFFSET HG_BYTES("x-stream-offset")
 
 struct hg_queue_consumer {
     struct hg_seat seat;
@@ -22,8 +23,9 @@ struct hg_queue_consumer {
     uint64_t patience_ms, give_up_ms; /* the latter 0: nobody was in the way yet */
     uint32_t epoch;                   /* of the channel */
     uint16_t prefetch;
+    bool is_transient, is_auto_delete, is_private;
     bool is_exclusive;
-    bool must_exist;
+    bool must_exist, must_match;
     bool was_lost;    /* the link, while it was live; and is not live again */
     bool is_fresh;    /* still to be deleted */
     bool is_absent;   /* RabbitMQ does not know it: to be declared, not only looked for */
@@ -31,10 +33,13 @@ struct hg_queue_consumer {
     bool has_existed; /* when it was looked for after the last loss of the link */
     bool is_asking;   /* consume was sent on this channel */
     bool is_live;     /* … and answered */
+    bool has_offset;  /* next_offset says where a stream goes on */
+    uint64_t next_offset;
     struct hg_bytes queue;
     struct hg_buf *text; /* what the slices point into */
-    size_t arguments_n;
-    struct hg_header arguments[];
+    struct hg_header *consumer_arguments, *binding_arguments;
+    size_t arguments_n, consumer_arguments_n;
+    struct hg_header arguments[]; /* and those two behind them */
 };
 
 enum cookie {
@@ -96,8 +101,11 @@ static enum hg_status send_declare(struct hg_queue_consumer *q)
     if (q->is_fresh) { /* RabbitMQ agrees where there is none */
         status = hg_amqp_queue_delete(q->seat.channel, COOKIE_DELETE, q->queue, false, false);
     }
-    struct hg_amqp_queue_declare args = {.name = q->queue, .is_durable = true};
-    if (q->is_fresh || q->is_absent) {
+    struct hg_amqp_queue_declare args = {.name = q->queue,
+                                         .is_durable = !q->is_transient,
+                                         .is_auto_delete = q->is_auto_delete,
+                                         .is_exclusive = q->is_private};
+    if (q->is_fresh || q->is_absent || q->must_match) {
         args.arguments = q->arguments;
         args.arguments_n = q->arguments_n;
     } else {
@@ -109,7 +117,12 @@ static enum hg_status send_declare(struct hg_queue_consumer *q)
 static enum hg_status send_consume(struct hg_queue_consumer *q)
 {
     const struct hg_amqp_consume args = {
-        .queue = q->queue, .consumer_tag = CONSUMER_TAG, .is_exclusive = q->is_exclusive};
+        .queue = q->queue,
+        .consumer_tag = CONSUMER_TAG,
+        .is_exclusive = q->is_exclusive,
+        .arguments = q->consumer_arguments,
+        .arguments_n = q->consumer_arguments_n,
+    };
     q->is_asking = true;
     enum hg_status status = hg_amqp_basic_qos(q->seat.channel, COOKIE_QOS, q->prefetch);
     return status != HG_OK ? status : hg_amqp_basic_consume(q->seat.channel, COOKIE_CONSUME, &args);
@@ -150,9 +163,24 @@ static void on_reply(void *ctx, uint64_t cookie, const struct hg_amqp_reply *rep
     }
 }
 
+static struct hg_header *offset_of(struct hg_queue_consumer *q)
+{
+    for (size_t i = 0; i < q->consumer_arguments_n; i++) {
+        if (hg_bytes_eq(q->consumer_arguments[i].name, STREAM_OFFSET)) {
+            return &q->consumer_arguments[i];
+        }
+    }
+    return NULL;
+}
+
 /* Forgets what was under way on the channel that is gone. */
 static void leave_channel(struct hg_queue_consumer *q)
 {
+    uint64_t offset = q->next_offset;
+    if (q->has_offset) {
+        (void)hg_unanswered_oldest(&q->unanswered, &offset);
+        offset_of(q)->value = (struct hg_value){.kind = HG_VALUE_INT, .u.i = (int64_t)offset};
+    }
     hg_count(&metrics_of(q)->stale_acks, q->unanswered.acked_n);
     hg_unanswered_reset(&q->unanswered);
     q->is_asking = q->is_live = false;
@@ -176,13 +204,15 @@ static void on_close(void *ctx, const struct hg_amqp_close *why)
     bool was_live = q->is_live;
     q->seat.channel = NULL;
     leave_channel(q);
-    if (why->code == 404 && !q->bindings.is_declared && !q->is_absent && !q->must_exist) {
+    bool was_looked_for = !q->is_absent && !q->must_exist && !q->must_match;
+    if (why->code == 404 && !q->bindings.is_declared && was_looked_for) {
         q->is_absent = true;
         hg_seat_start(&q->seat);
         return;
     }
     hg_count(&metrics_of(q)->upstream_channel_closes, 1);
-    bool is_taken = why->code == 403 && was_asking && q->is_exclusive && !was_live;
+    bool is_taken = (why->code == 403 && was_asking && q->is_exclusive && !was_live) ||
+                    (why->code == 405 && q->is_private);
     if (was_live || (is_taken && has_patience(q))) {
         hg_wheel_set(q->seat.of->net->wheel, &q->again, hg_clock_ms() + AGAIN_MS);
         return;
@@ -193,11 +223,25 @@ static void on_close(void *ctx, const struct hg_amqp_close *why)
     end(q, why->status, why->text);
 }
 
+/* Of a message out of a stream that is consumed by offset. */
+static uint64_t note_offset(struct hg_queue_consumer *q, const struct hg_message *m)
+{
+    const struct hg_value *offset =
+        offset_of(q) == NULL ? NULL : hg_message_header(m, STREAM_OFFSET);
+    if (offset == NULL || offset->kind != HG_VALUE_INT) {
+        return 0;
+    }
+    q->has_offset = true;
+    q->next_offset = (uint64_t)offset->u.i + 1;
+    return (uint64_t)offset->u.i;
+}
+
 static void on_delivery(void *ctx, const struct hg_amqp_delivery *delivery)
 {
     struct hg_queue_consumer *q = ctx;
     hg_count(&metrics_of(q)->deliveries, 1);
-    if (!hg_unanswered_add(&q->unanswered, delivery->delivery_tag)) {
+    uint64_t offset = note_offset(q, delivery->message);
+    if (!hg_unanswered_add(&q->unanswered, delivery->delivery_tag, offset)) {
         end_by_status(q, HG_NO_MEMORY);
         return;
     }
@@ -309,37 +353,66 @@ enum hg_status hg_queue_consumer_nack(struct hg_queue_consumer *q, struct hg_tic
 
 /* ---- Life ---- */
 
+/* Copies every text of the spec into one buffer and points the consumer's slices at the copies. */
+static bool copy_texts(struct hg_queue_consumer *q, const struct hg_queue_consumer_spec *spec)
+{
+    q->text =
+        hg_buf_new(1 + spec->queue.n + hg_copy_headers_bytes(spec->arguments, spec->arguments_n) +
+                   hg_copy_headers_bytes(spec->consumer_arguments, spec->consumer_arguments_n) +
+                   hg_copy_headers_bytes(spec->binding_arguments, spec->binding_arguments_n));
+    if (q->text == NULL) {
+        return false;
+    }
+    q->queue = hg_copy_bytes(q->text, spec->queue);
+    q->arguments_n = spec->arguments_n;
+    hg_copy_headers(q->text, spec->arguments, spec->arguments_n, q->arguments);
+    q->consumer_arguments = q->arguments + spec->arguments_n;
+    q->consumer_arguments_n = spec->consumer_arguments_n;
+    hg_copy_headers(q->text, spec->consumer_arguments, spec->consumer_arguments_n,
+                    q->consumer_arguments);
+    q->binding_arguments = q->consumer_arguments + spec->consumer_arguments_n;
+    hg_copy_headers(q->text, spec->binding_arguments, spec->binding_arguments_n,
+                    q->binding_arguments);
+    return true;
+}
+
+static void copy_flags(struct hg_queue_consumer *q, const struct hg_queue_consumer_spec *spec)
+{
+    q->is_transient = spec->is_transient;
+    q->is_auto_delete = spec->is_auto_delete;
+    q->is_private = spec->is_private;
+    q->must_match = spec->must_match;
+    q->is_fresh = spec->is_fresh;
+    q->is_exclusive = spec->is_exclusive;
+    q->must_exist = spec->must_exist;
+}
+
 struct hg_queue_consumer *hg_queue_consumer_open(struct hg_seats *seats,
                                                  const struct hg_queue_consumer_spec *spec,
                                                  const struct hg_queue_consumer_ops *ops,
                                                  const struct hg_bindings_ops *bindings_ops,
                                                  void *ctx)
 {
-    struct hg_queue_consumer *q =
-        hg_zalloc(sizeof(*q) + spec->arguments_n * sizeof(q->arguments[0]));
+    size_t arguments_n = spec->arguments_n + spec->consumer_arguments_n + spec->binding_arguments_n;
+    struct hg_queue_consumer *q = hg_zalloc(sizeof(*q) + arguments_n * sizeof(q->arguments[0]));
     if (q == NULL) {
         return NULL;
     }
-    q->text =
-        hg_buf_new(spec->queue.n + hg_copy_headers_bytes(spec->arguments, spec->arguments_n) + 1);
-    if (q->text == NULL || !hg_seat_take(&q->seat, seats, &seat_ops)) {
+    if (!copy_texts(q, spec) || !hg_seat_take(&q->seat, seats, &seat_ops)) {
         hg_buf_unref(q->text);
         hg_free(q);
         return NULL;
     }
+    copy_flags(q, spec);
     q->ops = ops;
     q->ctx = ctx;
-    q->queue = hg_copy_bytes(q->text, spec->queue);
-    hg_copy_headers(q->text, spec->arguments, spec->arguments_n, q->arguments);
-    q->arguments_n = spec->arguments_n;
     q->prefetch = spec->prefetch;
-    q->is_fresh = spec->is_fresh;
-    q->is_exclusive = spec->is_exclusive;
-    q->must_exist = spec->must_exist;
     q->patience_ms = spec->patience_ms;
     q->ack.run = run_ack;
     hg_timer_init(&q->again, fire_again);
     hg_bindings_open(&q->bindings, &q->seat.home->binder, q->queue, bindings_ops);
+    q->bindings.arguments = q->binding_arguments;
+    q->bindings.arguments_n = spec->binding_arguments_n;
     q->bindings.on_whole = on_whole;
     q->bindings.ctx = q;
     return q;

@@ -9,7 +9,7 @@
 enum { FIRST_CAP = 16 };
 
 struct hg_unanswered_entry {
-    uint64_t tag;
+    uint64_t tag, mark;
     enum { OPEN, ACKED, SETTLED } state; /* ACKED: to be sent; SETTLED: RabbitMQ knows */
 };
 
@@ -66,7 +66,7 @@ static bool grow(struct hg_unanswered *u)
     return true;
 }
 
-bool hg_unanswered_add(struct hg_unanswered *u, uint64_t tag)
+bool hg_unanswered_add(struct hg_unanswered *u, uint64_t tag, uint64_t mark)
 {
     if (u->head + u->n == u->cap) {
         pack(u);
@@ -75,9 +75,20 @@ bool hg_unanswered_add(struct hg_unanswered *u, uint64_t tag)
         }
     }
     HG_CHECK(u->n == 0 || first(u)[u->n - 1].tag < tag);
-    first(u)[u->n++] = (struct hg_unanswered_entry){tag, OPEN};
+    first(u)[u->n++] = (struct hg_unanswered_entry){tag, mark, OPEN};
     u->open_n++;
     return true;
+}
+
+bool hg_unanswered_oldest(const struct hg_unanswered *u, uint64_t *mark_out)
+{
+    for (size_t i = 0; i < u->n; i++) {
+        if (first(u)[i].state == OPEN) {
+            *mark_out = first(u)[i].mark;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* The entry of this tag if it has no answer. */

@@ -22,8 +22,11 @@ struct hg_unanswered {                   /* zeroed: empty */
 void hg_unanswered_reset(struct hg_unanswered *u);
 void hg_unanswered_close(struct hg_unanswered *u);
 
-/* A delivery; tags grow. False when there is no memory. */
-bool hg_unanswered_add(struct hg_unanswered *u, uint64_t tag);
+/* A delivery; tags grow. `mark` is the caller's, for hg_unanswered_oldest. False when there is no
+ * memory. */
+bool hg_unanswered_add(struct hg_unanswered *u, uint64_t tag, uint64_t mark);
+/* The mark of the oldest without an answer; false: there is none. */
+bool hg_unanswered_oldest(const struct hg_unanswered *u, uint64_t *mark_out);
 /* Its acknowledgement is to be sent. False: it has its answer, or there is none of this tag. */
 bool hg_unanswered_ack(struct hg_unanswered *u, uint64_t tag);
 /* Those of all that have no answer are. */

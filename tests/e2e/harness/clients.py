@@ -261,6 +261,7 @@ class Stomp(stomp.ConnectionListener):
         self.receipts = Mailbox("STOMP receipt")
         self.ends = Mailbox("STOMP disconnect")
         self.next = 0
+        self.is_closed = False
         if path is not None:
             self.connection = WebSocketConnection(address, path, heartbeats, host)
         else:
@@ -305,7 +306,8 @@ class Stomp(stomp.ConnectionListener):
         self.receipts.take(lambda r: r == receipt)
 
     def close(self):
-        if self.connection.is_connected():
+        if self.connection.is_connected() and not self.is_closed:
+            self.is_closed = True  # stomp.py closes its socket once the receipt is there, and says so only later
             self.connection.disconnect()
 
 

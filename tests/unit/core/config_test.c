@@ -303,6 +303,7 @@ static void an_override_beats_the_file(void **state)
         "listener.1={serve=\"web\", bind=\"127.0.0.1:0\"}",
         "rule.0.key=changed.{x}",
         "stomp.rabbitmq_destinations=false",
+        "stomp.default_topic_exchange=events",
     };
     (void)state;
     struct hg_config *c =
@@ -322,6 +323,7 @@ static void an_override_beats_the_file(void **state)
     assert_int_equal(c->listeners[1].serve, HG_SERVE_WEB);
     assert_string_equal(c->rules[0].key, "changed.{x}");
     assert_false(c->stomp_rabbitmq_destinations);
+    assert_string_equal(c->stomp_topic_exchange, "events");
     hg_config_free(c);
 }
 

@@ -73,7 +73,7 @@ static void destinations_lead_where_the_plugin_leads(void **state)
         struct hg_stomp_dest d;
         const char *why;
         struct hg_bytes in = hg_bytes_str(served[i].destination);
-        assert_int_equal(hg_stomp_dest_parse(in, true, &d, &why), HG_OK);
+        assert_int_equal(hg_stomp_dest_parse(in, "amq.topic", &d, &why), HG_OK);
         assert_int_equal(d.kind, served[i].kind);
         if (d.kind == ADDRESS) {
             assert_text(d.address, served[i].exchange);
@@ -91,7 +91,7 @@ static void what_the_plugin_cannot_read_is_refused_with_a_reason(void **state)
         struct hg_stomp_dest d;
         const char *why;
         struct hg_bytes in = hg_bytes_str(refused[i].destination);
-        assert_int_equal(hg_stomp_dest_parse(in, true, &d, &why), HG_BAD_ADDRESS);
+        assert_int_equal(hg_stomp_dest_parse(in, "amq.topic", &d, &why), HG_BAD_ADDRESS);
         assert_string_equal(why, refused[i].why);
     }
 }
@@ -104,7 +104,7 @@ static void every_destination_is_an_address_once_rabbitmqs_are_off(void **state)
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct hg_stomp_dest d;
         const char *why;
-        assert_int_equal(hg_stomp_dest_parse(hg_bytes_str(cases[i][0]), false, &d, &why), HG_OK);
+        assert_int_equal(hg_stomp_dest_parse(hg_bytes_str(cases[i][0]), NULL, &d, &why), HG_OK);
         assert_int_equal(d.kind, ADDRESS);
         assert_text(d.address, cases[i][1]);
     }
@@ -119,9 +119,10 @@ static void names_have_255_bytes_once_unescaped(void **state)
         struct hg_stomp_dest d;
         const char *why;
         int n = snprintf(text, sizeof(text), "%s%%2F%0254d", prefix[i], 0);
-        assert_int_equal(hg_stomp_dest_parse(hg_bytes(text, (size_t)n), true, &d, &why), HG_OK);
+        assert_int_equal(hg_stomp_dest_parse(hg_bytes(text, (size_t)n), "amq.topic", &d, &why),
+                         HG_OK);
         n = snprintf(text, sizeof(text), "%s%0256d", prefix[i], 0);
-        assert_int_equal(hg_stomp_dest_parse(hg_bytes(text, (size_t)n), true, &d, &why),
+        assert_int_equal(hg_stomp_dest_parse(hg_bytes(text, (size_t)n), "amq.topic", &d, &why),
                          HG_KEY_TOO_LONG);
         assert_string_equal(why, "a name in it is over 255 bytes");
     }

@@ -214,6 +214,26 @@ static void no_failed_allocation_leaves_a_consumer_without_an_answer(void **stat
     }
 }
 
+static void a_deletion_is_told_and_repeated_after_a_lost_link(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    const struct hg_consumer_spec spec = {.queue = HG_BYTES("old"), .is_delete_only = true};
+    assert_non_null(hg_consumer_open(&t->consumers, &spec, &ops, &t->users[0]));
+    seam_net_run(&t->sn);
+    assert_int_equal(t->users[0].status, HG_OK);
+    assert_int_equal(rig_asked(&t->sn, "queue.delete old"), 1);
+    assert_int_equal(rig_asked(&t->sn, "queue.declare"), 0);
+    assert_non_null(hg_consumer_open(&t->consumers, &spec, &ops, &t->users[1]));
+    seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    assert_int_equal(t->users[1].told_n, 0);
+    seam_net_pass(&t->sn, 2000);
+    assert_int_equal(t->users[1].told_n, 1);
+    assert_int_equal(t->users[1].status, HG_OK);
+    assert_int_equal(rig_asked(&t->sn, "queue.delete old"), 1);
+    close_bench(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -225,6 +245,7 @@ int main(void)
         cmocka_unit_test(a_queue_of_ones_own_is_bound_and_deleted_at_the_end),
         cmocka_unit_test(a_declaration_ends_when_it_is_answered),
         cmocka_unit_test(no_failed_allocation_leaves_a_consumer_without_an_answer),
+        cmocka_unit_test(a_deletion_is_told_and_repeated_after_a_lost_link),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

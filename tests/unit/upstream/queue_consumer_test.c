@@ -262,6 +262,209 @@ static void a_deleted_queue_ends_it(void **state)
     close_bench(t);
 }
 
+/* ---- As its spec says ---- */
+
+/* What RabbitMQ was asked last, in words. */
+static char last_declare[256], last_bind[256], last_consume[256];
+
+static void write_fields(char out[256], const char *flags, const amqp_table_t *table)
+{
+    size_t n = (size_t)snprintf(out, 256, "%s", flags);
+    for (int i = 0; i < table->num_entries; i++) {
+        const amqp_table_entry_t *e = &table->entries[i];
+        n += (size_t)snprintf(out + n, 256 - n, " %.*s", (int)e->key.len, (char *)e->key.bytes);
+        if (e->value.kind == AMQP_FIELD_KIND_UTF8) {
+            (void)snprintf(out + n, 256 - n, "=%.*s", (int)e->value.value.bytes.len,
+                           (char *)e->value.value.bytes.bytes);
+        } else if (e->value.kind == AMQP_FIELD_KIND_I64) {
+            (void)snprintf(out + n, 256 - n, ":%lld", (long long)e->value.value.i64);
+        }
+        n = strlen(out);
+    }
+}
+
+static bool note(void *ctx, struct broker *b, const struct broker_method *method)
+{
+    char flags[64];
+    (void)ctx;
+    (void)b;
+    if (method->id == AMQP_QUEUE_DECLARE_METHOD) {
+        const amqp_queue_declare_t *m = method->decoded;
+        (void)snprintf(flags, sizeof(flags), "%s%s%s%s", m->passive ? "passive " : "",
+                       m->durable ? "durable " : "", m->exclusive ? "exclusive " : "",
+                       m->auto_delete ? "auto-delete" : "");
+        write_fields(last_declare, flags, &m->arguments);
+    } else if (method->id == AMQP_QUEUE_BIND_METHOD) {
+        write_fields(last_bind, "", &((const amqp_queue_bind_t *)method->decoded)->arguments);
+    } else if (method->id == AMQP_BASIC_CONSUME_METHOD) {
+        write_fields(last_consume, "", &((const amqp_basic_consume_t *)method->decoded)->arguments);
+    }
+    return false;
+}
+
+static void take_notes(struct broker *b)
+{
+    b->on_method = note;
+}
+
+static void a_queue_that_must_match_is_declared_and_bound_as_said(void **state)
+{
+    (void)state;
+    const struct hg_header any = {HG_BYTES("x-match"),
+                                  {.kind = HG_VALUE_STRING, .u.bytes = HG_BYTES("any")}};
+    const struct hg_header priority = {HG_BYTES("x-priority"), {.kind = HG_VALUE_INT, .u.i = -7}};
+    struct bench *t = open_bench(take_notes);
+    struct hg_queue_consumer_spec spec = spec_of("q");
+    spec.must_match = spec.is_transient = spec.is_private = spec.is_auto_delete = true;
+    spec.consumer_arguments = &priority;
+    spec.binding_arguments = &any;
+    spec.consumer_arguments_n = spec.binding_arguments_n = 1;
+    consume(t, &spec);
+    want(t, 0, "x", "k");
+    seam_net_run(&t->sn);
+    assert_int_equal(t->status, HG_OK);
+    assert_int_equal(rig_asked(&t->sn, "queue.declare"), 1);
+    assert_string_equal(last_declare, "exclusive auto-delete x-queue-type=quorum");
+    assert_string_equal(last_bind, " x-match=any");
+    assert_string_equal(last_consume, " x-priority:-7");
+    close_bench(t);
+}
+
+static bool refuse_to_match(void *ctx, struct broker *b, const struct broker_method *method)
+{
+    (void)ctx;
+    if (method->id == AMQP_QUEUE_DECLARE_METHOD) {
+        broker_close_channel(b, method->channel, AMQP_PRECONDITION_FAILED,
+                             "PRECONDITION_FAILED - inequivalent arg", method->id);
+        return true;
+    }
+    return false;
+}
+
+static void differ(struct broker *b)
+{
+    b->on_method = refuse_to_match;
+}
+
+static void one_that_differs_ends_it(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(differ);
+    struct hg_queue_consumer_spec spec = spec_of("q");
+    spec.must_match = true;
+    consume(t, &spec);
+    seam_net_run(&t->sn);
+    assert_int_equal(t->status, HG_REFUSED);
+    assert_int_equal(rig_asked(&t->sn, "queue.declare"), 1);
+    close_bench(t);
+}
+
+static void come_from_stream(struct bench *t, uint64_t tag, int64_t offset)
+{
+    const struct hg_header header = {HG_BYTES("x-stream-offset"),
+                                     {.kind = HG_VALUE_INT, .u.i = offset}};
+    const struct hg_message_parts parts = {.routing_key = HG_BYTES("q"),
+                                           .properties = {.headers = &header, .headers_n = 1}};
+    struct hg_message *m = hg_message_new(&parts);
+    broker_deliver(rig_broker(&t->sn), channel(t), "headgate", tag, false, m);
+    hg_message_unref(m);
+    seam_net_run(&t->sn);
+}
+
+static void a_stream_goes_on_with_the_oldest_that_has_no_answer(void **state)
+{
+    (void)state;
+    const struct hg_header from_first = {HG_BYTES("x-stream-offset"),
+                                         {.kind = HG_VALUE_STRING, .u.bytes = HG_BYTES("first")}};
+    struct bench *t = open_bench(take_notes);
+    struct hg_queue_consumer_spec spec = spec_of("q");
+    spec.consumer_arguments = &from_first;
+    spec.consumer_arguments_n = 1;
+    consume(t, &spec);
+    seam_net_run(&t->sn);
+    assert_string_equal(last_consume, " x-stream-offset=first");
+    seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    seam_net_pass(&t->sn, 2000);
+    assert_string_equal(last_consume, " x-stream-offset=first"); /* there was nothing yet */
+    for (uint64_t tag = 1; tag <= 3; tag++) {
+        come_from_stream(t, tag, 40 + (int64_t)tag);
+    }
+    assert_int_equal(hg_queue_consumer_ack(t->queue, t->tickets[0]), HG_OK);
+    assert_int_equal(hg_queue_consumer_nack(t->queue, t->tickets[2], true), HG_OK);
+    seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    seam_net_pass(&t->sn, 2000);
+    assert_string_equal(last_consume, " x-stream-offset:42");
+    come_from_stream(t, 1, 42);
+    hg_queue_consumer_ack_all(t->queue);
+    seam_net_run(&t->sn);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack 1"), 1);
+    seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    seam_net_pass(&t->sn, 2000);
+    assert_string_equal(last_consume, " x-stream-offset:43");
+    close_bench(t);
+}
+
+static void an_offset_says_nothing_about_other_queues(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(take_notes);
+    consume_plainly(t);
+    come_from_stream(t, 1, 42); /* dead-lettered out of a stream, for one */
+    seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    seam_net_pass(&t->sn, 2000);
+    assert_int_equal(t->told_n, 2);
+    assert_string_equal(last_consume, "");
+    close_bench(t);
+}
+
+static bool lock_declare(void *ctx, struct broker *b, const struct broker_method *method)
+{
+    (void)ctx;
+    if (method->id == AMQP_QUEUE_DECLARE_METHOD) {
+        broker_close_channel(b, method->channel, AMQP_RESOURCE_LOCKED,
+                             "RESOURCE_LOCKED - cannot obtain exclusive access", method->id);
+        return true;
+    }
+    return false;
+}
+
+static void lock(struct broker *b)
+{
+    b->on_method = lock_declare;
+}
+
+static void a_private_queue_of_our_own_former_link_is_waited_for(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    struct hg_queue_consumer_spec spec = spec_of("q");
+    spec.must_match = spec.is_private = true;
+    consume(t, &spec);
+    seam_net_run(&t->sn);
+    t->sn.prepare = lock;
+    seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    seam_net_pass(&t->sn, 50000);
+    assert_int_equal(t->told_n, 1);
+    rig_broker(&t->sn)->on_method = NULL;
+    seam_net_pass(&t->sn, 300);
+    assert_int_equal(t->status, HG_OK);
+    assert_int_equal(t->told_n, 2);
+    close_bench(t);
+}
+
+static void somebody_elses_is_not(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(lock);
+    struct hg_queue_consumer_spec spec = spec_of("q");
+    spec.must_match = spec.is_private = true;
+    consume(t, &spec);
+    seam_net_run(&t->sn);
+    assert_int_equal(t->told_n, 1);
+    assert_int_not_equal(t->status, HG_OK);
+    close_bench(t);
+}
+
 /* ---- Exclusive consumption ---- */
 
 static bool refuse_consume(void *ctx, struct broker *b, const struct broker_method *method)
@@ -583,6 +786,12 @@ int main(void)
         cmocka_unit_test(a_queue_that_was_lost_with_the_link_is_declared_again),
         cmocka_unit_test(a_refused_declaration_ends_it),
         cmocka_unit_test(a_deleted_queue_ends_it),
+        cmocka_unit_test(a_queue_that_must_match_is_declared_and_bound_as_said),
+        cmocka_unit_test(one_that_differs_ends_it),
+        cmocka_unit_test(a_stream_goes_on_with_the_oldest_that_has_no_answer),
+        cmocka_unit_test(an_offset_says_nothing_about_other_queues),
+        cmocka_unit_test(a_private_queue_of_our_own_former_link_is_waited_for),
+        cmocka_unit_test(somebody_elses_is_not),
         cmocka_unit_test(somebody_elses_queue_is_waited_for_with_patience),
         cmocka_unit_test(patience_has_an_end),
         cmocka_unit_test(after_a_cut_our_own_former_consumer_is_waited_for),

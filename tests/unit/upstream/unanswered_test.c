@@ -24,7 +24,7 @@ static const char *taken(struct hg_unanswered *u, char text[256])
 static void add(struct hg_unanswered *u, uint64_t from, uint64_t to)
 {
     for (uint64_t tag = from; tag <= to; tag++) {
-        assert_true(hg_unanswered_add(u, tag));
+        assert_true(hg_unanswered_add(u, tag, tag + 1000));
     }
 }
 
@@ -81,6 +81,42 @@ static void what_was_acknowledged_alone_is_no_gap_later(void **state)
     hg_unanswered_ack(&u, 6);
     assert_string_equal(taken(&u, text), "6");
     assert_int_equal(u.n, 0);
+    hg_unanswered_close(&u);
+}
+
+static void all_that_are_open_are_acknowledged_at_once(void **state)
+{
+    struct hg_unanswered u = {0};
+    char text[256];
+    (void)state;
+    hg_unanswered_ack_all(&u);
+    assert_string_equal(taken(&u, text), "");
+    add(&u, 1, 5);
+    assert_true(hg_unanswered_settle(&u, 2));
+    assert_true(hg_unanswered_ack(&u, 3));
+    hg_unanswered_ack_all(&u);
+    assert_int_equal(u.open_n, 0);
+    assert_string_equal(taken(&u, text), "5*");
+    add(&u, 6, 6);
+    hg_unanswered_ack_all(&u);
+    assert_string_equal(taken(&u, text), "6");
+    assert_int_equal(u.n, 0);
+    hg_unanswered_close(&u);
+}
+
+static void the_oldest_without_an_answer_is_known_by_its_mark(void **state)
+{
+    struct hg_unanswered u = {0};
+    uint64_t mark = 0;
+    (void)state;
+    assert_false(hg_unanswered_oldest(&u, &mark));
+    add(&u, 1, 4);
+    hg_unanswered_ack(&u, 1);
+    hg_unanswered_settle(&u, 2);
+    assert_true(hg_unanswered_oldest(&u, &mark));
+    assert_int_equal(mark, 1003);
+    hg_unanswered_ack_all(&u);
+    assert_false(hg_unanswered_oldest(&u, &mark));
     hg_unanswered_close(&u);
 }
 
@@ -176,6 +212,8 @@ int main(void)
         cmocka_unit_test(acks_of_a_turn_go_out_together_where_nothing_older_is_open),
         cmocka_unit_test(all_that_is_open_is_acknowledged_at_once),
         cmocka_unit_test(what_was_acknowledged_alone_is_no_gap_later),
+        cmocka_unit_test(all_that_are_open_are_acknowledged_at_once),
+        cmocka_unit_test(the_oldest_without_an_answer_is_known_by_its_mark),
         cmocka_unit_test(a_delivery_has_one_answer),
         cmocka_unit_test(one_that_waits_for_ever_costs_no_memory_for_the_others),
         cmocka_unit_test(random_answers_are_sent_exactly_once),
