@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "check.h"
 #include "core/supervisor.h"
+#include "passwd.h"
 #include "route.h"
 #include "version.h"
 
@@ -27,6 +28,7 @@ static const char usage[] =
     "       headgate route -c FILE [--json] PROTO publish ADDRESS\n"
     "       headgate route -c FILE [--json] PROTO subscribe FILTER\n"
     "       headgate route -c FILE [--json] amqp deliver EXCHANGE KEY\n"
+    "       headgate passwd                                  make a [[user]]'s password line\n"
     "       headgate version\n"
     "PROTO is mqtt, stomp or http. Exit codes: 0 fine, 1 a problem with what was given, 2 a\n"
     "problem while running. config/headgate.toml documents every key.\n";
@@ -105,6 +107,19 @@ static int route(const struct options *o, const struct hg_config *c)
     return fflush(stdout) == 0 ? code : EXIT_RUNNING;
 }
 
+static int passwd(const struct options *o, const struct hg_config *c)
+{
+    (void)o;
+    (void)c;
+    struct hg_writer out = {0};
+    const char *why;
+    if (!hg_passwd_command(&out, &why)) {
+        fprintf(stderr, "headgate: %s\n", why);
+        return EXIT_GIVEN;
+    }
+    return print(&out, EXIT_FINE);
+}
+
 static int version(const struct options *o, const struct hg_config *c)
 {
     (void)o;
@@ -123,6 +138,7 @@ static const struct command {
     {"run",     run,     true,  false},
     {"check",   check,   true,  false},
     {"route",   route,   true,  true},
+    {"passwd",  passwd,  false, false},
     {"version", version, false, false},
 };
 /* clang-format on */

@@ -6,6 +6,7 @@
 #include <llhttp.h>
 #include <mosquitto.h>
 #include <openssl/crypto.h>
+#include <sodium.h>
 #include <uv.h>
 #include <wslay/wslay.h>
 
@@ -20,6 +21,7 @@ void hg_version_write(struct hg_writer *out)
     hg_writer_printf(out, "librabbitmq %s\n", amqp_version());
     hg_writer_printf(out, "libmosquitto %d.%d.%d\n", major, minor, patch);
     hg_writer_printf(out, "libcrypto %s\n", OpenSSL_version(OPENSSL_VERSION_STRING));
+    hg_writer_printf(out, "libsodium %s\n", sodium_version_string());
     hg_writer_printf(out, "jansson %s\n", jansson_version_str());
     hg_writer_printf(out, "llhttp %d.%d.%d (as built)\n", LLHTTP_VERSION_MAJOR,
                      LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH);

@@ -48,6 +48,7 @@ LIBRARIES = {
     "mosquitto.h": ["gateway/message/topic.c", "gateway/version.c", "adapters/mqtt/mqtt_property.c", "adapters/bridge"],
     "mqtt_protocol.h": ["gateway/message/topic.c", "adapters/bridge"],
     "llhttp.h": ["adapters/http", "gateway/version.c"],
+    "sodium.h": ["gateway/core/password.c", "gateway/core/login.c", "gateway/version.c"],
     "toml++/": ["gateway/core/config_toml.cc"],
 }
 INCLUDE = re.compile(r'^#\s*include\s+(["<])([^">]+)[">]', re.M)

@@ -497,9 +497,45 @@ void core_declared(struct core_fake *f, size_t n, enum hg_status outcome, const 
     done.session->ops->declared(done.session, done.id, outcome, hg_bytes_str(reason));
 }
 
+/* ---- core/login.h ---- */
+
+static enum hg_status log_in(struct hg_session *s, const char *call, const struct hg_credentials *c,
+                             const char **why)
+{
+    struct core_fake *f = core_of(s);
+    *why = f->login_status == HG_OK ? NULL : "told to";
+    if (!f->config.has_identities) {
+        return HG_OK;
+    }
+    begin_call(f, call);
+    log_field(f, "user", c->user);
+    log_field(f, "secret", c->secret);
+    hg_writer_str(&f->calls, c->is_token ? " token" : "");
+    if (f->login_status == HG_HELD) {
+        hg_conn_hold(s->conn, HG_HOLD_LOGIN);
+    } else if (f->login_status == HG_OK) {
+        hg_identity_unref(s->identity);
+        s->identity = hg_identity_ref(f->identity);
+    }
+    return f->login_status;
+}
+
+enum hg_status hg_session_login(struct hg_session *s, const struct hg_credentials *c,
+                                const char **why_out)
+{
+    return log_in(s, "login", c, why_out);
+}
+
+enum hg_status hg_session_renew(struct hg_session *s, struct hg_bytes token, const char **why_out)
+{
+    return log_in(s, "renew", &(struct hg_credentials){.secret = token, .is_token = true}, why_out);
+}
+
 void hg_session_detach(struct hg_session *s)
 {
     struct core_fake *f = core_of(s);
+    hg_identity_unref(s->identity);
+    s->identity = NULL;
     HG_LIST_FOREACH_SAFE (it, &s->subs) {
         hg_unsubscribe(HG_LIST_ENTRY(it, struct hg_sub, session_link));
     }

@@ -23,6 +23,7 @@
 #define HG_SEAM_CORE_FAKE_H
 
 #include "core/conn.h"
+#include "core/login.h"
 #include "core/worker.h"
 
 enum core_step_kind {
@@ -54,6 +55,7 @@ enum core_step_kind {
     STATE_IS,   /* "AWAY": it cannot be reached from now on; "BACK"; else the status that its oldest
                * question is answered with, where is_state_held */
     PUBLISH_IS, /* what hg_publish returns from now on; OK after HELD releases who was held */
+    LOGIN_IS,   /* what hg_session_login and _renew return from now on; after HELD it goes on */
     DELIVER, /* "address=a/b mode=2 body=hello world": to whoever subscribed; see core_delivery */
     SERVE,   /* the same, as a retained message, to the oldest hg_retained_serve of f->conn */
 
@@ -89,6 +91,8 @@ struct core_fake {
     struct hg_gateway gateway;
     struct hg_worker worker;
     enum hg_status publish_status;   /* of hg_publish: OK at first */
+    enum hg_status login_status;     /* of hg_session_login and _renew: OK at first */
+    struct hg_identity *identity;    /* which a login that is OK finds; NULL: none */
     enum hg_status subscribe_status; /* of hg_subscribe_…: OK at first */
     enum hg_on_reject on_reject;     /* of the rule that takes publishes */
     /* subscriptions, declarations and queues succeed by themselves, at the next turn */

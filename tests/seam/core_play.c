@@ -232,6 +232,15 @@ static void switch_to(struct player *p, const char *text)
     p->f->conn = p->f->conns[n];
 }
 
+static void set_login(struct core_fake *f, const char *text)
+{
+    f->login_status = status_named(hg_bytes_str(text));
+    for (size_t i = 0; i < CORE_CONNS_MAX && f->conns[i] != NULL; i++) {
+        hg_conn_release(f->conns[i], HG_HOLD_LOGIN);
+    }
+    core_turn(f);
+}
+
 static void set_publish(struct core_fake *f, const char *text)
 {
     f->publish_status = status_named(hg_bytes_str(text));
@@ -345,6 +354,7 @@ static void play_step(struct player *p, const struct core_step *step)
         core_end_sub(f, n, outcome, "as told");
         break;
     case PUBLISH_IS: set_publish(f, step->text); break;
+    case LOGIN_IS: set_login(f, step->text); break;
     case STATE: core_state_write(f, step->text); break;
     case STATE_IS: set_state(f, step->text); break;
     case QUEUE_IS:

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/config.h"
+#include "core/identity.h"
 #include "core/worker.h"
 
 enum {
@@ -213,6 +214,7 @@ static enum hg_status publish_line(struct batch *b, struct hg_bytes text, uint32
             .body = l.body,
             .id = hg_http_part(b->req, at),
             .timeout_ms = s->worker->config->http_publish_timeout_ms,
+            .user = hg_identity_user(s->identity),
             .is_mandatory = l.options.is_mandatory,
             .is_retained = l.options.is_retained,
             .wants_outcome = true,

@@ -3,6 +3,7 @@
 #include "adapters/http/http_server.h"
 
 #include "adapters/http/http_encode.h"
+#include "adapters/http/http_login.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
@@ -36,6 +37,7 @@ struct hg_http_session {
     uint64_t phase_request; /* id of the request that the phase is about */
     size_t pending_bytes;   /* of output, when the idle time was last up */
     uint8_t phase;          /* enum phase */
+    struct hg_http_known known;
     bool is_feeding, is_held, is_draining;
     bool is_last_read; /* no request is read any more */
     bool is_finished;  /* hg_conn_finish has been called */
@@ -336,7 +338,9 @@ static void on_head(struct hg_http_session *s, struct hg_http_request *req, bool
     req->closes = !h->keeps_alive;
     req->route = find_route(s->site, req, &methods);
     if (req->route != NULL) {
-        req->is_continue_due = awaits_continue;
+        req->awaits_continue = awaits_continue;
+        req->is_login_due = req->route->login != HG_HTTP_NO_LOGIN;
+        req->is_continue_due = awaits_continue && !req->is_login_due;
         return;
     }
     req->in.is_body_unwanted = true;
@@ -386,6 +390,45 @@ static bool handle(struct hg_http_session *s, struct hg_http_request *req, struc
     return true;
 }
 
+/* Who makes it? False: that is being found out. */
+static bool log_in(struct hg_http_session *s, struct hg_http_request *req)
+{
+    if (!req->is_login_due) {
+        return true;
+    }
+    s->waiting = req;
+    enum hg_status status = hg_http_login(req, &s->known);
+    if (status == HG_HELD) {
+        return false;
+    }
+    s->waiting = NULL;
+    req->is_login_due = false;
+    if (status == HG_OK) {
+        req->is_continue_due = req->awaits_continue;
+    } else {
+        req->in.is_body_unwanted = true;
+        req->closes = req->closes || req->awaits_continue;
+    }
+    return true;
+}
+
+/* The head is there, and perhaps the body. False: the request waits for something. */
+static bool proceed(struct hg_http_session *s, struct hg_http_request *req, struct hg_bytes rest)
+{
+    if (!log_in(s, req)) {
+        return false;
+    }
+    if (req->in.state != HG_HTTP_STATE_DONE) {
+        return true;
+    }
+    if (req == s->current) {
+        s->current = NULL;
+        s->complete_n++;
+        s->is_last_read = req->closes;
+    }
+    return handle(s, req, rest);
+}
+
 /* Reads on in the present request, or begins one; returns bytes used. */
 static size_t read_some(struct hg_http_session *s, struct hg_bytes in)
 {
@@ -408,16 +451,8 @@ static size_t read_some(struct hg_http_session *s, struct hg_bytes in)
     if (before == HG_HTTP_STATE_HEAD && req->in.state != before) {
         on_head(s, req, used < in.n);
     }
-    if (req->in.state == HG_HTTP_STATE_DONE) {
-        s->current = NULL;
-        s->complete_n++;
-        s->is_last_read = req->closes;
-        if (!handle(s, req, hg_bytes_skip(in, used))) {
-            return used -
-                   1; /* the last byte stays, so that feed is called again for this request */
-        }
-    }
-    return used;
+    /* Where it waits, the last byte stays, so that feed is called again for this request. */
+    return proceed(s, req, hg_bytes_skip(in, used)) ? used : used - 1;
 }
 
 /* Stops the input between two requests while there are enough of them. */
@@ -441,7 +476,7 @@ static ssize_t on_feed(struct hg_session *base, struct hg_bytes in, struct hg_er
     size_t used = 0;
     (void)err; /* mistakes are answered, in order, before the connection ends */
     s->is_feeding = true;
-    if (s->waiting != NULL && in.n > 0 && handle(s, s->waiting, hg_bytes_skip(in, 1))) {
+    if (s->waiting != NULL && in.n > 0 && proceed(s, s->waiting, hg_bytes_skip(in, 1))) {
         used = 1;
     }
     while (!s->is_closed && s->waiting == NULL && !s->is_held && !s->is_last_read && used < in.n) {
@@ -479,6 +514,8 @@ static void plan(struct hg_http_session *s)
     uint64_t limit_ms = 0;
     if (s->is_finished) {
         phase = PHASE_ENDED;
+    } else if (s->waiting != NULL && s->waiting->is_login_due) {
+        phase = PHASE_ANSWERING;
     } else if (s->waiting != NULL && !s->waiting->route->runs_alone) {
         phase = PHASE_HELD;
         request = s->waiting->id;
@@ -643,8 +680,7 @@ static void on_closed(struct hg_session *base, enum hg_status why)
 
 static void on_describe(struct hg_session *base, struct hg_session_info *out)
 {
-    (void)base;
-    *out = (struct hg_session_info){.version = "1.1"};
+    *out = (struct hg_session_info){.version = "1.1", .user = hg_identity_user(base->identity)};
 }
 
 static const struct hg_session_ops session_ops = {

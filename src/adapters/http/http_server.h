@@ -20,10 +20,17 @@ struct hg_http_doc {
     const char *operation; /* members of its Operation Object, JSON */
 };
 
+enum hg_http_login {
+    HG_HTTP_NO_LOGIN,   /* everybody may */
+    HG_HTTP_MUST_LOGIN, /* the request says who makes it */
+    HG_HTTP_MAY_LOGIN   /* or what follows on the connection does */
+};
+
 struct hg_http_route {
     const char *path;
     bool is_prefix;
     bool runs_alone;  /* takes the connection over: waits until all before it is answered */
+    uint8_t login;    /* enum hg_http_login */
     unsigned methods; /* bits 1 << enum hg_http_method; HEAD comes with GET, OPTIONS with all */
     /* Whether there is such a resource; NULL: always. Called once the head is there. */
     bool (*takes)(const struct hg_http_request *req);
@@ -62,6 +69,8 @@ struct hg_http_request {
     struct hg_writer out;    /* status line and fields of the answer */
     struct hg_buf *out_body; /* NULL: none */
     bool is_answered;
+    bool is_login_due, is_logging_in; /* who makes it is to be found out, or being found out */
+    bool awaits_continue;
     bool is_continue_due; /* 100 Continue is still to be sent */
     bool closes;          /* the connection ends with the answer */
 };

@@ -6,6 +6,7 @@
 #include "adapters/http/publish.h"
 #include "base/base64.h"
 #include "core/config.h"
+#include "core/identity.h"
 #include "core/worker.h"
 
 #define EXCHANGES        "/api/exchanges/"
@@ -122,6 +123,7 @@ static bool publish(struct hg_http_request *req, const struct order *o)
         .body = o->body,
         .id = hg_http_part(req, 0),
         .timeout_ms = req->session->worker->config->http_publish_timeout_ms,
+        .user = hg_identity_user(req->session->identity),
         .is_mandatory = true,
         .wants_outcome = true,
     };

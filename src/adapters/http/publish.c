@@ -6,6 +6,7 @@
 #include "adapters/http/http_uri.h"
 #include "adapters/http/web.h"
 #include "core/config.h"
+#include "core/identity.h"
 #include "core/worker.h"
 
 #define TOPICS "/v1/topics/"
@@ -105,6 +106,7 @@ static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
         .body_buf = req->in.body.buf,
         .id = hg_http_part(req, 0),
         .timeout_ms = req->session->worker->config->http_publish_timeout_ms,
+        .user = hg_identity_user(req->session->identity),
         .is_mandatory = options->is_mandatory,
         .is_retained = options->is_retained,
         .wants_outcome = true,

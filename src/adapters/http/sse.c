@@ -12,6 +12,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/login.h"
 #include "core/retain.h"
 #include "core/state.h"
 #include "core/worker.h"
@@ -266,6 +267,16 @@ static void on_drain(struct hg_session *base)
     }
 }
 
+/* An EventSource comes back by itself: with a newer token, if its page has one by then. */
+static void on_expired(struct hg_session *base)
+{
+    struct sse *s = sse_of(base);
+    begin(s);
+    (void)send_part(s, NULL,
+                    HG_BYTES("event: " HG_SSE_EVENT_EXPIRED "\ndata: the token has expired\n\n"));
+    hg_conn_finish(base->conn, HG_EXPIRED);
+}
+
 static void free_sse(struct sse *s)
 {
     hg_timer_stop(&s->timer);
@@ -291,8 +302,7 @@ static void on_settled(struct hg_session *base, uint64_t id, enum hg_status outc
 
 static void on_describe(struct hg_session *base, struct hg_session_info *out)
 {
-    (void)base;
-    *out = (struct hg_session_info){.version = "1.1"};
+    *out = (struct hg_session_info){.version = "1.1", .user = hg_identity_user(base->identity)};
 }
 
 static const struct hg_session_ops session_ops = {
@@ -301,6 +311,7 @@ static const struct hg_session_ops session_ops = {
     .settled = on_settled,
     .subscribed = on_subscribed,
     .drained = on_drained,
+    .expired = on_expired,
     .drain = on_drain,
     .closed = on_closed,
     .describe = on_describe,
@@ -510,7 +521,8 @@ static void subscribe(struct hg_http_request *req, const struct wanted *wanted)
         return;
     }
     struct sse *s = make(req, wanted);
-    enum hg_status status = s == NULL ? HG_NO_MEMORY : HG_OK;
+    bool is_whole = s != NULL && hg_session_inherit(&s->base, req->session);
+    enum hg_status status = is_whole ? HG_OK : HG_NO_MEMORY;
     while (status == HG_OK && filters.n > 0) {
         status = hg_subscribe_filter(&s->base, &s->subs[s->subs_n], next_filter(&filters), &why);
         s->subs_n += status == HG_OK;

@@ -12,8 +12,9 @@ enum hg_sse_mode {
 };
 
 /* Names of events that are not the type of a message. */
-#define HG_SSE_EVENT_BASE64 "headgate.base64"
-#define HG_SSE_EVENT_LOST   "headgate.lost"
+#define HG_SSE_EVENT_BASE64  "headgate.base64"
+#define HG_SSE_EVENT_LOST    "headgate.lost"
+#define HG_SSE_EVENT_EXPIRED "headgate.token-expired"
 
 /* Appends one event: `id` (empty where the message has none: a missing one would leave the browser
  * with the id of the event before), `event` (unless it is "message") and `data`. */

@@ -4,27 +4,28 @@
 
 #include "core/adapter.h"
 
+enum { MUST = HG_HTTP_MUST_LOGIN };
 enum { READS = 1 << HG_HTTP_GET, WRITES = 1 << HG_HTTP_POST | 1 << HG_HTTP_PUT };
 
 /* clang-format off */
 static const struct hg_http_route routes[] = {
-    {.path = "/v1/topics/", .is_prefix = true, .methods = WRITES, .handle = hg_http_publish_topic,
+    {.path = "/v1/topics/", .is_prefix = true, .methods = WRITES, .login = MUST, .handle = hg_http_publish_topic,
      .doc = &hg_http_doc_topic},
     {.path = "/v1/topics/", .is_prefix = true, .runs_alone = true, .methods = READS,
-     .handle = hg_http_subscribe, .doc = &hg_http_doc_subscribe},
-    {.path = "/v1/topics", .methods = 1 << HG_HTTP_POST, .handle = hg_http_publish_batch,
+     .login = MUST, .handle = hg_http_subscribe, .doc = &hg_http_doc_subscribe},
+    {.path = "/v1/topics", .methods = 1 << HG_HTTP_POST, .login = MUST, .handle = hg_http_publish_batch,
      .doc = &hg_http_doc_batch},
     {.path = "/api/exchanges/", .is_prefix = true, .methods = 1 << HG_HTTP_POST,
-     .takes = hg_http_manage_publish_takes, .handle = hg_http_manage_publish,
+     .takes = hg_http_manage_publish_takes, .login = MUST, .handle = hg_http_manage_publish,
      .doc = &hg_http_doc_manage},
     {.path = "/v1/openapi.json", .methods = READS, .handle = hg_http_openapi,
      .doc = &hg_http_doc_openapi},
-    {.path = "/ws",   .runs_alone = true, .methods = READS, .handle = hg_http_upgrade,
+    {.path = "/ws",   .runs_alone = true, .methods = READS, .login = HG_HTTP_MAY_LOGIN, .handle = hg_http_upgrade,
      .doc = &hg_http_doc_upgrade},
-    {.path = "/mqtt", .runs_alone = true, .methods = READS, .handle = hg_http_upgrade,
+    {.path = "/mqtt", .runs_alone = true, .methods = READS, .login = HG_HTTP_MAY_LOGIN, .handle = hg_http_upgrade,
      .doc = &hg_http_doc_upgrade},
     {.path = "/", .is_prefix = true, .methods = WRITES,
-     .takes = hg_http_publish_rule_takes, .handle = hg_http_publish_rule,
+     .takes = hg_http_publish_rule_takes, .login = MUST, .handle = hg_http_publish_rule,
      .doc = &hg_http_doc_rule},
     {.path = "/", .is_prefix = true, .methods = READS,
      .takes = hg_http_static_takes, .handle = hg_http_static,

@@ -25,6 +25,7 @@ static uint8_t code_of_3(enum hg_status status)
     case HG_OK: return HG_MQTT_ACCEPTED;
     case HG_BAD_VERSION: return HG_MQTT_BAD_VERSION;
     case HG_BAD_CLIENT_ID: return HG_MQTT_BAD_CLIENT_ID;
+    case HG_EXPIRED:
     case HG_BAD_LOGIN: return HG_MQTT_BAD_LOGIN;
     case HG_NOT_ALLOWED:
     case HG_NO_RULE:
@@ -90,6 +91,9 @@ static void write_restrictions(const struct hg_mqtt_session *s, struct hg_writer
     }
     if (config->mqtt_topic_alias_max > 0) {
         hg_mqtt_property_u16(w, HG_MQTT_TOPIC_ALIAS_MAXIMUM, config->mqtt_topic_alias_max);
+    }
+    if (s->v5->is_bearer) { /* [MQTT-4.12.0-5] */
+        hg_mqtt_property_bytes(w, HG_MQTT_AUTH_METHOD, HG_MQTT_BEARER);
     }
     if (s->v5->is_keep_alive_ours) {
         hg_mqtt_property_u16(w, HG_MQTT_SERVER_KEEP_ALIVE, s->keep_alive_s);
@@ -271,13 +275,34 @@ static enum hg_status check_will(const struct hg_mqtt_session *s, const struct h
 
 /* ---- CONNECT (section 3.1) ---- */
 
+/* Who it is, or, where nobody is known, who it says it is. */
 static bool keep_user(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
 {
-    if (c->user.n == 0) {
+    bool is_known = s->base.worker->config->has_identities;
+    struct hg_bytes user = is_known ? hg_identity_user(s->base.identity) : c->user;
+    if (user.n == 0) {
         return true;
     }
-    s->user = hg_bytes_dup(c->user);
+    s->user = hg_bytes_dup(user);
     return s->user != NULL;
+}
+
+static bool is_bearer(const struct hg_mqtt_properties *p)
+{
+    return hg_bytes_eq(p->auth_method, HG_MQTT_BEARER);
+}
+
+static enum hg_status log_in(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
+                             const struct hg_mqtt_properties *p, const char **why)
+{
+    struct hg_credentials credentials = {.user = c->user, .secret = c->password};
+    if (hg_mqtt_property_has(p, HG_MQTT_AUTH_METHOD)) {
+        if (!is_bearer(p) || s->base.worker->config->users.token.keys == NULL) {
+            return HG_BAD_AUTH_METHOD; /* [MQTT-4.12.0-1] */
+        }
+        credentials = (struct hg_credentials){.secret = p->auth_data, .is_token = true};
+    }
+    return hg_session_login(&s->base, &credentials, why);
 }
 
 static void log_connect(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
@@ -385,8 +410,8 @@ static enum hg_status check(struct hg_mqtt_session *s, const struct hg_mqtt_conn
     if (c->level == HG_MQTT_V50 && !open_v5(s, p)) {
         return HG_NO_MEMORY;
     }
-    if (hg_mqtt_property_has(p, HG_MQTT_AUTH_METHOD)) {
-        return HG_BAD_AUTH_METHOD;
+    if (s->v5 != NULL) {
+        s->v5->is_bearer = hg_mqtt_property_has(p, HG_MQTT_AUTH_METHOD);
     }
     if (!is_id_acceptable(c)) {
         return HG_BAD_CLIENT_ID;
@@ -431,7 +456,12 @@ enum hg_status hg_mqtt_on_connect(struct hg_mqtt_session *s, const struct hg_mqt
 {
     struct hg_mqtt_properties properties = {0};
     hg_mqtt_property_read(c->properties, &properties);
-    enum hg_status status = check(s, c, &properties, rule);
+    enum hg_status status = c->is_supported ? log_in(s, c, &properties, rule) : HG_OK;
+    if (status == HG_HELD) { /* the same packet comes again, as the first of its connection */
+        s->decoder = (struct hg_mqtt_decoder){0};
+        return status;
+    }
+    status = status == HG_OK ? check(s, c, &properties, rule) : status;
     if (status == HG_OK) {
         s->state = HG_MQTT_CLAIMING;
         status = begin(s, c);
@@ -440,6 +470,42 @@ enum hg_status hg_mqtt_on_connect(struct hg_mqtt_session *s, const struct hg_mqt
         hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
     } else {
         hg_mqtt_refuse(s, status, *rule);
+    }
+    return HG_OK;
+}
+
+/* ---- AUTH (section 3.15) ---- */
+
+static void send_auth(struct hg_mqtt_session *s)
+{
+    struct hg_writer properties = {0};
+    struct hg_writer w = {0};
+    hg_mqtt_property_bytes(&properties, HG_MQTT_AUTH_METHOD, HG_MQTT_BEARER);
+    hg_mqtt_write_end(&w, HG_MQTT_AUTH, HG_MQTT_SUCCESS, hg_writer_view(&properties));
+    w.failed = w.failed || properties.failed;
+    hg_writer_close(&properties);
+    hg_mqtt_send_written(s, &w);
+}
+
+enum hg_status hg_mqtt_on_auth(struct hg_mqtt_session *s, const struct hg_mqtt_end *auth,
+                               const char **rule)
+{
+    struct hg_mqtt_properties properties;
+    const char *why = NULL;
+    if (s->v5 == NULL || !s->v5->is_bearer) {
+        *rule = "AUTH without an authentication method in CONNECT"; /* [MQTT-4.12.0-6] */
+        return HG_PROTOCOL_ERROR;
+    }
+    hg_mqtt_property_read(auth->properties, &properties);
+    if (auth->reason != HG_MQTT_RE_AUTHENTICATE || !is_bearer(&properties)) {
+        *rule = "AUTH must re-authenticate by the method of CONNECT"; /* [MQTT-4.12.1-1] */
+        return HG_PROTOCOL_ERROR;
+    }
+    enum hg_status status = hg_session_renew(&s->base, properties.auth_data, &why);
+    if (status == HG_OK) {
+        send_auth(s);
+    } else { /* [MQTT-4.12.1-2] */
+        hg_mqtt_end(s, HG_MQTT_NOT_AUTHORIZED, status, why);
     }
     return HG_OK;
 }

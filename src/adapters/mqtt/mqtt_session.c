@@ -184,9 +184,7 @@ static enum hg_status on_packet(struct hg_mqtt_session *s, const struct hg_mqtt_
     case HG_MQTT_UNSUBSCRIBE: return hg_mqtt_on_unsubscribe(s, &packet->u.subscribe, rule);
     case HG_MQTT_PINGREQ: on_pingreq(s); return HG_OK;
     case HG_MQTT_DISCONNECT: return on_disconnect(s, &packet->u.end, rule);
-    default:                                                        /* AUTH */
-        *rule = "AUTH without an authentication method in CONNECT"; /* [MQTT-4.12.0-6] */
-        return HG_PROTOCOL_ERROR;
+    default: return hg_mqtt_on_auth(s, &packet->u.end, rule);
     }
 }
 
@@ -348,6 +346,11 @@ static void describe(struct hg_session *base, struct hg_session_info *out)
                                     .user = hg_mqtt_user(s)};
 }
 
+static void expired(struct hg_session *base)
+{
+    hg_mqtt_end(hg_mqtt_session_of(base), 0, HG_EXPIRED, NULL);
+}
+
 static const struct hg_session_ops session_ops = {
     .feed = feed,
     .deliver = deliver,
@@ -355,6 +358,7 @@ static const struct hg_session_ops session_ops = {
     .subscribed = hg_mqtt_subscribed,
     .wants_more = hg_mqtt_wants_more,
     .drained = hg_mqtt_drained,
+    .expired = expired,
     .drain = drain,
     .closed = closed,
     .describe = describe,

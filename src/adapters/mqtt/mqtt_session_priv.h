@@ -14,6 +14,7 @@
 #include "base/wheel.h"
 #include "core/conn.h"
 #include "core/directory.h"
+#include "core/login.h"
 #include "core/queue.h"
 #include "core/state.h"
 #include "core/worker.h"
@@ -34,6 +35,9 @@ struct hg_mqtt_alias_out; /* those towards it; mqtt_alias.h */
 
 enum { HG_MQTT_REPLIES = 64 };
 
+/* The Authentication Method (5.0 section 4.12) whose data is a token. */
+#define HG_MQTT_BEARER HG_BYTES("bearer")
+
 /* What only a 5.0 client has. */
 struct hg_mqtt_v5 {
     uint16_t receive_maximum;  /* the client's: deliveries with QoS > 0 in flight at most */
@@ -42,6 +46,7 @@ struct hg_mqtt_v5 {
     uint32_t session_expiry_s; /* as CONNECT, or DISCONNECT, asked for */
     uint32_t no_local_n;       /* subscriptions that do not want their own messages */
     bool wants_problem_information;
+    bool is_bearer;             /* logged in by HG_MQTT_BEARER, and may do so again */
     bool is_keep_alive_ours;    /* shorter than what the client asked for */
     struct hg_mqtt_aliases *in; /* NULL until one is used, as is the next */
     struct hg_mqtt_alias_out *out;
@@ -81,7 +86,7 @@ struct hg_mqtt_session {
 
 /* An idle connection with one subscription costs these two and the text of its filter and user
  * name. */
-_Static_assert(sizeof(struct hg_mqtt_session) <= 224, "part of the 1 KiB for an idle connection");
+_Static_assert(sizeof(struct hg_mqtt_session) <= 232, "part of the 1 KiB for an idle connection");
 
 /* ---- mqtt_session.c ---- */
 
@@ -109,6 +114,9 @@ void hg_mqtt_send_ack(struct hg_mqtt_session *s, enum hg_mqtt_type type, uint16_
 /* HELD: nothing was used; else anything but OK ends the connection, and *rule says why. */
 enum hg_status hg_mqtt_on_connect(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
                                   const char **rule);
+/* AUTH (5.0 section 4.12.1): the client has a newer token. */
+enum hg_status hg_mqtt_on_auth(struct hg_mqtt_session *s, const struct hg_mqtt_end *auth,
+                               const char **rule);
 /* CONNACK with success: the client may begin. */
 void hg_mqtt_accept(struct hg_mqtt_session *s, bool is_present);
 /* CONNACK with the code for `status`, then the end; text is for people, NULL: the status's. */

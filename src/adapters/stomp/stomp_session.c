@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/login.h"
 #include "core/retain.h"
 #include "core/worker.h"
 #include "message/topic.h"
@@ -19,6 +20,8 @@ enum {
     /* The wheel fires up to a tick late, and what is written has to reach the client in time. */
     HEARTBEAT_EARLY_MS = 2 * HG_WHEEL_TICK_MS
 };
+
+#define TOKEN_DESTINATION HG_BYTES("/headgate/token")
 
 static const struct hg_session_ops ops;
 
@@ -100,6 +103,10 @@ static const char *advice(enum hg_status status)
                "`headgate route` shows what the rules make of a destination.";
     case HG_KEY_TOO_LONG:
         return "Shorten the destination; RabbitMQ takes names and routing keys of 255 bytes.";
+    case HG_BAD_LOGIN:
+    case HG_EXPIRED:
+        return "Connect again with a login and passcode, or a token as the passcode, that are good "
+               "now.";
     case HG_BAD_PROPERTY: return "Correct the header and send the frame again.";
     case HG_NO_WILDCARD: return "Subscribe without a wildcard, or to a topic exchange.";
     case HG_NO_EXCHANGE:
@@ -296,14 +303,25 @@ static void send_connected(struct hg_stomp_session *s)
     hg_stomp_send(s, &w);
 }
 
-/* Any host is the default virtual host, and login and passcode are taken as given. */
+/* Who it is, or, where nobody is known, who it says it is. */
+static bool keep_user(struct hg_stomp_session *s, struct hg_bytes login)
+{
+    bool is_known = s->base.worker->config->has_identities;
+    struct hg_bytes user = is_known ? hg_identity_user(s->base.identity) : login;
+    s->user_own = user.n == 0 ? NULL : hg_bytes_dup(user);
+    return user.n == 0 || s->user_own != NULL;
+}
+
+/* Any host is the default virtual host. */
 static enum hg_stomp_verdict on_connect(struct hg_stomp_session *s,
                                         const struct hg_stomp_frame *frame,
                                         struct hg_stomp_failure *f)
 {
     const struct hg_bytes *accepts = hg_stomp_find(frame, "accept-version");
     const struct hg_bytes *heart_beat = hg_stomp_find(frame, "heart-beat");
-    const struct hg_bytes *login = hg_stomp_find(frame, "login");
+    const struct hg_credentials credentials = {.user = hg_stomp_get(frame, "login"),
+                                               .secret = hg_stomp_get(frame, "passcode")};
+    const char *why;
     unsigned version = accepts == NULL ? HG_STOMP_V10 : best_version(*accepts);
     if (version == HG_STOMP_VERSION_N) {
         return hg_stomp_fails(f, HG_BAD_VERSION, "accept-version names no version from 1.0 to 1.2");
@@ -312,20 +330,53 @@ static enum hg_stomp_verdict on_connect(struct hg_stomp_session *s,
         return hg_stomp_fails(f, HG_PROTOCOL_ERROR,
                               "heart-beat is not two numbers of milliseconds joined by a comma");
     }
-    if (login != NULL && login->n > LOGIN_MAX_BYTES) {
+    if (credentials.user.n > LOGIN_MAX_BYTES) {
         return hg_stomp_fails(f, HG_BAD_LOGIN, "login is over 255 bytes");
     }
-    if (login != NULL && login->n > 0) {
-        s->user_own = hg_bytes_dup(*login);
-        if (s->user_own == NULL) {
-            return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
-        }
+    enum hg_status status = hg_session_login(&s->base, &credentials, &why);
+    if (status == HG_HELD) {
+        return HG_STOMP_HELD;
+    }
+    if (status != HG_OK) {
+        return hg_stomp_fails(f, status, why);
+    }
+    if (!keep_user(s, credentials.user)) {
+        return hg_stomp_fails(f, HG_NO_MEMORY, NULL);
     }
     s->version = (uint8_t)version;
     s->state = HG_STOMP_OPEN;
     send_connected(s);
     hg_stomp_rearm(s);
     return HG_STOMP_USED;
+}
+
+/* A SEND to the reserved destination has a newer token in its body. */
+static enum hg_stomp_verdict on_send(struct hg_stomp_session *s, const struct hg_stomp_frame *frame,
+                                     struct hg_stomp_failure *f)
+{
+    const char *why;
+    if (s->base.worker->config->users.token.keys == NULL ||
+        !hg_bytes_eq(hg_stomp_get(frame, "destination"), TOKEN_DESTINATION)) {
+        return hg_stomp_on_send(s, frame, f);
+    }
+    if (hg_stomp_find(frame, "transaction") != NULL) {
+        return hg_stomp_fails(f, HG_PROTOCOL_ERROR, "a token is not renewed in a transaction");
+    }
+    enum hg_status status = hg_session_renew(&s->base, frame->body, &why);
+    if (status != HG_OK) {
+        return hg_stomp_fails(f, status, why);
+    }
+    hg_stomp_send_receipt(s, hg_stomp_get(frame, "receipt"));
+    return HG_STOMP_USED;
+}
+
+static void expired(struct hg_session *base)
+{
+    struct hg_stomp_session *s = hg_stomp_session_of(base);
+    const struct hg_stomp_failure f = {.status = HG_EXPIRED};
+    if (!hg_stomp_is_over(s)) {
+        hg_stomp_end(s, &f);
+    }
 }
 
 /* ---- Leaving ---- */
@@ -391,7 +442,7 @@ static const struct frame_rule {
 } frame_rules[HG_STOMP_COMMAND_N] = {
     [HG_STOMP_CONNECT]     = {HG_STOMP_NEW,  NULL, NULL,           on_connect},
     [HG_STOMP_STOMP]       = {HG_STOMP_NEW,  NULL, NULL,           on_connect},
-    [HG_STOMP_SEND]        = {HG_STOMP_OPEN, NEEDS("destination"), hg_stomp_on_send},
+    [HG_STOMP_SEND]        = {HG_STOMP_OPEN, NEEDS("destination"), on_send},
     [HG_STOMP_SUBSCRIBE]   = {HG_STOMP_OPEN, NEEDS("destination"), hg_stomp_on_subscribe},
     [HG_STOMP_UNSUBSCRIBE] = {HG_STOMP_OPEN, NULL, NULL,           hg_stomp_on_unsubscribe},
     [HG_STOMP_DISCONNECT]  = {HG_STOMP_OPEN, NULL, NULL,           on_disconnect},
@@ -523,6 +574,7 @@ static const struct hg_session_ops ops = {
     .subscribed = hg_stomp_subscribed,
     .declared = hg_stomp_declared,
     .drained = hg_retained_resume,
+    .expired = expired,
     .drain = drain,
     .closed = closed,
     .describe = describe,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Base64, RFC 4648 section 4. */
+/* Base64, RFC 4648 sections 4 and 5. */
 #include "base/base64.h"
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -73,4 +73,24 @@ bool hg_base64_decode(struct hg_writer *w, struct hg_bytes text)
     }
     hg_writer_commit(w, text.n / 4 * 3 - pad);
     return true;
+}
+
+bool hg_base64url_decode(struct hg_writer *w, struct hg_bytes text)
+{
+    struct hg_writer plain = {0};
+    size_t pad = (4 - text.n % 4) % 4;
+    bool is_fine = pad < 3;
+    for (size_t i = 0; i < text.n && is_fine; i++) {
+        uint8_t c = text.p[i];
+        is_fine = c != '+' && c != '/' && c != '=';
+        hg_writer_u8(&plain, c == '-' ? '+' : c == '_' ? '/' : c);
+    }
+    hg_writer_str(&plain, pad == 0 ? "" : pad == 1 ? "=" : "==");
+    if (plain.failed) {
+        w->failed = true;
+    } else {
+        is_fine = is_fine && hg_base64_decode(w, hg_writer_view(&plain));
+    }
+    hg_writer_close(&plain);
+    return is_fine;
 }

@@ -21,6 +21,7 @@
     X(BAD_VERSION,     0x84, 0,    0,    0,    505, "protocol version not supported")               \
     X(BAD_CLIENT_ID,   0x85, 0,    0,    0,    400, "client identifier not valid")                  \
     X(BAD_LOGIN,       0x86, 0,    0,    0,    401, "bad user name or password")                    \
+    X(EXPIRED,         0x87, 0x87, 0x87, 0x87, 401, "the token has expired")                        \
     X(BAD_AUTH_METHOD, 0x8c, 0,    0,    0,    401, "authentication method not supported")          \
     X(NOT_ALLOWED,     0x87, 0x87, 0x87, 0x87, 403, "not permitted")                                \
     X(BROKER_AWAY,     0x88, 0x83, 0x83, 0x89, 503, "RabbitMQ cannot be reached")                   \

@@ -275,8 +275,8 @@ const struct hg_config_field hg_config_schema[] = {
     {.key = "rule",     TABLES(rules, hg_rule_spec), .fields = hg_config_schema_rule, .check = hg_config_schema_check_rule},
     {.key = "state",    .kind = HG_READ_TABLE, .fields = state_fields},
     {.key = "vhost",    .kind = HG_READ_LATER},
-    {.key = "user",     .kind = HG_READ_LATER},
-    {.key = "users",    .kind = HG_READ_LATER},
+    {.key = "user",     TABLES(users.users, hg_user_spec), .fields = hg_config_schema_user, .check = hg_config_schema_check_user},
+    {.key = "users",    .kind = HG_READ_TABLE, .fields = hg_config_schema_users},
     {.key = "webhook",  .kind = HG_READ_LATER},
     {.key = "bridge",   TABLES(bridges, hg_bridge_spec), .fields = hg_config_schema_bridge, .check = hg_config_schema_check_bridge},
     {.key = NULL},
@@ -420,6 +420,8 @@ static void check_together(struct hg_config_reader *r, const struct hg_config_no
     refuse_twice(r, root, "queue", "name");
     refuse_twice(r, root, "rule", "name");
     refuse_twice(r, root, "bridge", "name");
+    refuse_twice(r, root, "user", "name");
+    hg_config_schema_check_users(r, root, c);
     hg_config_schema_check_rabbitmq_tls(r, root, c);
     if (c->outbound_low_bytes >= c->outbound_high_bytes && r->problems_n == 0) {
         hg_config_read_error(r, &hg_config_tree_find(root, "limits")->at,
@@ -437,6 +439,16 @@ static void append_builtin_rule(struct hg_config_reader *r, struct hg_config *c)
         }
         rules[c->rules_n++] = hg_config_schema_builtin_rule;
         c->rules = rules;
+    }
+}
+
+static void keep_roles(struct hg_config_reader *r, struct hg_config *c)
+{
+    const char **roles = hg_config_arena_get(&r->arena, sizeof(r->roles));
+    if (roles != NULL) {
+        memcpy(roles, r->roles, sizeof(r->roles));
+        c->roles = roles;
+        c->roles_n = r->roles_n;
     }
 }
 
@@ -489,8 +501,9 @@ static void make_table(struct hg_config_reader *r, struct hg_config *c,
     c->table = hg_rules_new(c->rules, c->rules_n, exchanges, c->exchanges_n, errors_out);
 }
 
-static void free_tls(struct hg_config *c)
+static void free_keys(struct hg_config *c)
 {
+    hg_token_keys_free(c->users.token.keys);
     for (size_t i = 0; i < c->listeners_n; i++) {
         hg_tls_context_free(c->listeners[i].tls_context);
     }
@@ -500,7 +513,7 @@ static void free_tls(struct hg_config *c)
 struct hg_config *hg_config_load(const char *file, const char *const *sets, size_t sets_n,
                                  struct hg_writer *errors_out)
 {
-    struct hg_config_reader r = {0};
+    struct hg_config_reader r = {.roles = {"*"}, .roles_n = 1};
     struct owned_config *owned = hg_zalloc(sizeof *owned);
     struct hg_config_node *root = owned == NULL ? NULL : parse_all(&r, file, sets, sets_n);
     if (root != NULL) {
@@ -511,6 +524,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         check_together(&r, root, c);
         c->workers = c->workers == 0 ? uv_available_parallelism() : c->workers;
         append_builtin_rule(&r, c);
+        keep_roles(&r, c);
         if (r.problems_n == 0 && !r.arena.is_exhausted) {
             append_park_queue(&r, c);
             make_table(&r, c, errors_out);
@@ -526,7 +540,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         hg_config_read_report(&r, errors_out);
     }
     if (owned != NULL) {
-        free_tls(&owned->config);
+        free_keys(&owned->config);
     }
     hg_config_arena_close(&r.arena);
     hg_free(owned);
@@ -538,7 +552,7 @@ void hg_config_free(struct hg_config *c)
     if (c != NULL) {
         struct owned_config *owned = HG_CONTAINER_OF(c, struct owned_config, config);
         hg_rules_free(c->table);
-        free_tls(c);
+        free_keys(c);
         hg_config_arena_close(&owned->arena);
         hg_free(owned);
     }

@@ -5,6 +5,7 @@
 #define HG_CORE_CONFIG_H
 
 #include "base/log.h"
+#include "core/config_users.h"
 #include "message/message.h"
 #include "rules/rules.h"
 #include "stream/tls_context.h"
@@ -27,6 +28,7 @@ struct hg_listener_spec {
     size_t tls_more_n;
     struct hg_tls_spec tls;
     struct hg_tls_context *tls_context; /* made from it; NULL: plain */
+    bool takes_anonymous;               /* clients without credentials are let in */
 };
 
 /* What a bridge carries: addresses that begin with one prefix here and another at the site. */
@@ -141,6 +143,11 @@ struct hg_config {
     size_t queues_n;
     const struct hg_rule_spec *rules;
     size_t rules_n;
+    /* [users] [[user]] */
+    struct hg_users_config users;
+    bool has_identities;      /* somebody can log in: passwords, tokens, certificates or RabbitMQ */
+    const char *const *roles; /* names, in the order of their bits; the first is "*" */
+    size_t roles_n;
     /* [[bridge]] */
     const struct hg_bridge_spec *bridges;
     size_t bridges_n;

@@ -340,6 +340,44 @@ const char *const *hg_config_read_texts(struct hg_config_reader *r,
     return texts;
 }
 
+/* Its bit; 0, and a problem noted: it can have none. */
+static uint64_t role_of(struct hg_config_reader *r, const struct hg_config_node *node)
+{
+    const char *name = node->u.string.p;
+    for (size_t i = 0; i < r->roles_n; i++) {
+        if (strcmp(r->roles[i], name) == 0) {
+            return UINT64_C(1) << i;
+        }
+    }
+    if (name[0] == '\0' || strpbrk(name, " \t\r\n*") != NULL) {
+        hg_config_read_error(r, &node->at,
+                             "a role has a name without blanks and asterisks, or is \"*\"");
+        return 0;
+    }
+    if (r->roles_n == HG_ROLES_MAX) {
+        hg_config_read_error(r, &node->at, "\"%.200s\" is one role too many: %d can have names",
+                             name, HG_ROLES_MAX - 1);
+        return 0;
+    }
+    r->roles[r->roles_n] = name;
+    return UINT64_C(1) << r->roles_n++;
+}
+
+static void read_roles(struct hg_config_reader *r, const struct hg_config_field *f,
+                       const struct hg_config_node *node, void *into)
+{
+    uint64_t roles = 0;
+    if (hg_config_read_kind(r, node, HG_CONFIG_ARRAY) == NULL) {
+        return;
+    }
+    for (const struct hg_config_node *n = node->u.first; n != NULL; n = n->next) {
+        if (hg_config_read_kind(r, n, HG_CONFIG_STRING) != NULL) {
+            roles |= role_of(r, n);
+        }
+    }
+    store(f, into, roles);
+}
+
 static void read_tables(struct hg_config_reader *r, const struct hg_config_field *f,
                         const struct hg_config_node *node, void *into)
 {
@@ -383,6 +421,7 @@ static void read_field(struct hg_config_reader *r, const struct hg_config_field 
         memcpy((uint8_t *)into + f->n_offset, &n, sizeof n);
         break;
     }
+    case HG_READ_ROLES: read_roles(r, f, node, into); break;
     case HG_READ_WORD: read_word(r, f, node, into); break;
     case HG_READ_TABLE: hg_config_read_table(r, node, table_at, f->fields, into); break;
     case HG_READ_TABLES: read_tables(r, f, node, into); break;

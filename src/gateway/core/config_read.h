@@ -6,12 +6,15 @@
 
 #include "base/buf.h"
 #include "core/config_tree.h"
+#include "core/identity.h"
 
 struct hg_config_problem;
 struct hg_config_reader {
     struct hg_config_arena arena;
     struct hg_config_problem *problems; /* newest first */
     size_t problems_n;
+    const char *roles[HG_ROLES_MAX]; /* their bits are their places; the first is "*" */
+    size_t roles_n;
 };
 
 /* Notes what is wrong, without the position and without a full stop. */
@@ -30,6 +33,7 @@ enum hg_config_field_kind {
     /* const char *; min and max are its length in bytes; `words`, if any, all it may be */
     HG_READ_TEXT,
     HG_READ_TEXTS, /* const char *const *, and a size_t at n_offset */
+    HG_READ_ROLES, /* names of roles: a uint64_t, the bits of core/identity.h */
     HG_READ_WORD,  /* index of one of `words` */
     HG_READ_TABLE, /* a table within, filled into the same struct by `fields` */
     /* an array of tables: an array of structs of `element_bytes`, each filled by `fields` and then

@@ -11,6 +11,8 @@ extern const struct hg_config_field hg_config_schema_exchange[];     /* struct h
 extern const struct hg_config_field hg_config_schema_queue[];        /* struct hg_queue_decl */
 extern const struct hg_config_field hg_config_schema_rule[];         /* struct hg_rule_spec */
 extern const struct hg_config_field hg_config_schema_bridge[];       /* struct hg_bridge_spec */
+extern const struct hg_config_field hg_config_schema_users[];        /* struct hg_config */
+extern const struct hg_config_field hg_config_schema_user[];         /* struct hg_user_spec */
 extern const struct hg_config_field hg_config_schema_listener_tls[]; /* hg_listener_spec */
 extern const struct hg_config_field hg_config_schema_rabbitmq_tls[]; /* struct hg_config */
 
@@ -31,6 +33,12 @@ void hg_config_schema_check_listener_tls(struct hg_config_reader *r,
                                          struct hg_listener_spec *l);
 void hg_config_schema_check_rabbitmq_tls(struct hg_config_reader *r,
                                          const struct hg_config_node *root, struct hg_config *c);
+
+void hg_config_schema_check_user(struct hg_config_reader *r, const struct hg_config_node *element,
+                                 void *into);
+/* Reads the keys of tokens, and decides who may come without a name. */
+void hg_config_schema_check_users(struct hg_config_reader *r, const struct hg_config_node *root,
+                                  struct hg_config *c);
 
 /* The last rule of every table: what RabbitMQ's plugins do. */
 extern const struct hg_rule_spec hg_config_schema_builtin_rule;

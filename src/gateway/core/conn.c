@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "core/login.h"
 #include "core/worker.h"
 #include "stream/tls.h"
 
@@ -62,6 +63,7 @@ static bool is_mistake(enum hg_status why)
     case HG_BAD_VERSION:
     case HG_BAD_CLIENT_ID:
     case HG_BAD_LOGIN:
+    case HG_EXPIRED:
     case HG_NOT_ALLOWED:
     case HG_BAD_FILTER:
     case HG_BAD_ADDRESS:
@@ -299,7 +301,7 @@ void hg_conn_release(struct hg_conn *c, enum hg_hold bit)
 
 bool hg_conn_is_held(const struct hg_conn *c)
 {
-    return (c->held & (HG_HOLD_UPSTREAM | HG_HOLD_SESSION)) != 0;
+    return (c->held & (HG_HOLD_UPSTREAM | HG_HOLD_SESSION | HG_HOLD_LOGIN)) != 0;
 }
 
 /* ---- Output ---- */
@@ -410,12 +412,15 @@ bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_a
     }
     c->held = 0; /* its reasons were the old session's */
     struct hg_session *s = adapter->open(c->worker, c, c->listener, subprotocol);
-    if (s == NULL) {
+    bool is_whole = s != NULL && hg_session_inherit(s, c->session);
+    if (s != NULL) {
+        end_session(c, HG_OK);
+        begin_session(c, s);
+    }
+    if (!is_whole) {
         hg_conn_close(c, HG_NO_MEMORY);
         return false;
     }
-    end_session(c, HG_OK);
-    begin_session(c, s);
     c->adapter = adapter;
     c->is_upgraded = c->is_websocket = true;
     const struct hg_ws_limits limits = {.max_message_bytes = max_message_bytes,
@@ -450,6 +455,13 @@ void hg_conn_hand_over(struct hg_conn *c, struct hg_session *s)
 const char *hg_conn_peer(const struct hg_conn *c)
 {
     return c->stream->ops->peer(c->stream);
+}
+
+bool hg_conn_certificate(const struct hg_conn *c, enum hg_certificate_name which,
+                         struct hg_writer *out)
+{
+    return c->stream->ops->certificate != NULL &&
+           c->stream->ops->certificate(c->stream, which, out);
 }
 
 uint64_t hg_conn_id(const struct hg_conn *c)
@@ -503,6 +515,7 @@ static void write_conn(const struct hg_conn *c, struct hg_writer *out)
     write_string(out, "held",
                  (c->held & HG_HOLD_UPSTREAM) != 0  ? HG_BYTES("upstream")
                  : (c->held & HG_HOLD_SESSION) != 0 ? HG_BYTES("session")
+                 : (c->held & HG_HOLD_LOGIN) != 0   ? HG_BYTES("login")
                  : (c->held & HOLD_OUTPUT) != 0     ? HG_BYTES("output")
                                                     : HG_BYTES(""));
     hg_writer_str(out, "\"connected_at\":");

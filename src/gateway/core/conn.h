@@ -14,7 +14,8 @@ enum hg_hold {
     HG_HOLD_SESSION =
         /* the session waits for something before it goes on (a declare, a claim, a full
          * pipeline) */
-    2
+    2,
+    HG_HOLD_LOGIN = 8 /* who the client is is being found out; core/login.c's own */
 };
 
 /* The pool that a worker's connections come from. */
@@ -64,6 +65,9 @@ bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_a
 void hg_conn_hand_over(struct hg_conn *c, struct hg_session *s);
 
 const char *hg_conn_peer(const struct hg_conn *c);
+/* Appends the name in the client's certificate; false: there is none. */
+bool hg_conn_certificate(const struct hg_conn *c, enum hg_certificate_name which,
+                         struct hg_writer *out);
 uint64_t hg_conn_id(const struct hg_conn *c); /* unique in the process */
 const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c);
 /* Milliseconds (hg_clock_ms) of the last input. */
@@ -71,7 +75,7 @@ uint64_t hg_conn_last_read_ms(const struct hg_conn *c);
 
 /* One JSON object per connection of this worker, comma-separated, for /api/connections: id,
  * protocol, version, transport ("tcp", "websocket"), tls, worker, peer, listener, client_id, user,
- * subscriptions, pending_bytes, held ("", "upstream", "session", "output"), connected_at. */
+ * subscriptions, pending_bytes, held ("", "upstream", "session", "login", "output"), connected_at. */
 void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out);
 
 /* Every open session of this worker is asked to say goodbye. */

@@ -46,6 +46,16 @@
     X(stomp_commits,            counter, "Transactions committed") \
     X(stomp_aborts,             counter, "Transactions aborted, or abandoned with their connection")
 
+/* Of who comes in. */
+#define HG_LOGIN_METRICS(X) \
+    X(logins,          counter, "Logins that were granted; over HTTP every request is one") \
+    X(logins_cached,   counter, "Of them, passwords that were good a moment ago") \
+    X(logins_refused,  counter, "Logins that were refused") \
+    X(logins_limited,  counter, "Of them, unseen: too many wrong passwords came from the address") \
+    X(login_checks,    gauge,   "Passwords being checked, or waiting for it") \
+    X(login_renewals,  counter, "Tokens renewed by a newer one") \
+    X(login_expired,   counter, "Sessions ended because their token's time was over")
+
 /* Of one bridge. */
 #define HG_BRIDGE_METRICS(X) \
     X(bridge_active,       gauge,   "1: this gateway runs the bridge; 0: another one may") \
@@ -75,6 +85,12 @@ struct hg_state_metrics {
 #undef X
 };
 
+struct hg_login_metrics {
+#define X(name, type, help) hg_counter name;
+    HG_LOGIN_METRICS(X)
+#undef X
+};
+
 struct hg_stomp_metrics {
 #define X(name, type, help) hg_counter name;
     HG_STOMP_METRICS(X)
@@ -92,6 +108,7 @@ struct hg_metrics {
     struct hg_upstream_metrics upstream;
     struct hg_state_metrics state;
     struct hg_stomp_metrics stomp;
+    struct hg_login_metrics login;
     hg_counter *rule_in;  /* by rule index: publishes that the rule took */
     hg_counter *rule_out; /* deliveries that the rule mapped back */
 };

@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
-#include "core/identity.h"
+#include "core/login.h"
 #include "core/retain_priv.h"
 #include "core/routing_priv.h"
 #include "message/topic.h"
@@ -117,8 +117,7 @@ void hg_session_detach(struct hg_session *s)
     hg_retain_detach(s);
     hg_session_forget_declares(s);
     forget_hold(s);
-    hg_identity_unref(s->identity);
-    s->identity = NULL;
+    hg_session_logout(s);
 }
 
 /* ---- Publishing ---- */

@@ -19,6 +19,7 @@
 
 struct hg_conn;
 struct hg_identity;
+struct hg_login;
 struct hg_queue;
 struct hg_worker;
 struct hg_session;
@@ -77,6 +78,9 @@ struct hg_session_ops {
     bool (*wants_more)(struct hg_session *s);
     /* Output fell below the low watermark after having been above the high one; NULL: no matter. */
     void (*drained)(struct hg_session *s);
+    /* The time of the client's token is over: say so in the protocol's way and hg_conn_finish. NULL:
+     * the session looks itself, at each request. */
+    void (*expired)(struct hg_session *s);
     /* The gateway shuts down: say goodbye in the protocol's way and hg_conn_finish (now, or when
      * what is under way is settled). */
     void (*drain)(struct hg_session *s);
@@ -97,8 +101,9 @@ struct hg_session { /* first member of an adapter's session */
     struct hg_chain publishes;    /* under way, see upstream/publisher.h */
     struct hg_chain declares;     /* under way */
     struct hg_chain servings;     /* retained messages on their way; core/retain.c's own */
-    struct hg_held *held; /* while it waits for room towards RabbitMQ; core/session.c's own */
-    uint32_t match_at;    /* fan-out's scratch during one delivery */
+    struct hg_login *login; /* while it waits to be known, or is known for a time; core/login.c's */
+    struct hg_held *held;   /* while it waits for room towards RabbitMQ; core/session.c's own */
+    uint32_t match_at;      /* fan-out's scratch during one delivery */
     uint32_t subs_n;
     uint8_t proto; /* enum hg_protocol */
     /* one deliver call with all matching subscriptions (MQTT) rather than one each (STOMP) */

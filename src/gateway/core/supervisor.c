@@ -8,6 +8,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "core/idempotency.h"
+#include "core/login.h"
 #include "core/routing.h"
 #include "core/state.h"
 #include "core/systemd.h"
@@ -296,11 +297,13 @@ static bool open_gateway(struct supervisor *s, const struct hg_config *config,
                                                  .max_bytes = config->http_idempotency_buffer_bytes,
                                                  .window_ms = config->http_idempotency_window_ms};
     g->idempotency = limits.max_n == 0 ? NULL : hg_idempotency_new(&limits);
+    g->logins = config->has_identities ? hg_logins_new(config) : NULL;
     g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));
     g->bridges = hg_zalloc((config->bridges_n + 1) * sizeof(*g->bridges));
     g->workers = hg_zalloc(config->workers * sizeof(struct hg_worker *));
     g->supervisor = hg_mailbox_new(&s->loop, on_report, s);
     if (g->directory == NULL || (has_state && g->state == NULL) ||
+        (config->has_identities && g->logins == NULL) ||
         (limits.max_n > 0 && g->idempotency == NULL) || g->listeners == NULL ||
         g->bridges == NULL || g->workers == NULL || g->supervisor == NULL || !prepare_adapters(g)) {
         return false;
@@ -367,6 +370,7 @@ static void close_gateway(struct supervisor *s)
     hg_mailbox_free(g->supervisor);
     hg_directory_free(g->directory);
     hg_idempotency_free(g->idempotency);
+    hg_logins_free(g->logins);
     hg_free(g->workers);
     hg_free(g->bridges);
     hg_free(g->listeners);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/login.h"
 #include "core/routing.h"
 #include "core/service.h"
 #include "core/state.h"
@@ -209,6 +210,7 @@ static void stop(struct hg_worker *w)
         struct hg_leaver *leaver = HG_LIST_ENTRY(w->leavers.next, struct hg_leaver, link);
         leaver->abandon(leaver);
     }
+    hg_login_close(w);
     hg_state_close(w);
     hg_routing_close(w);
     close_handles(w);
@@ -217,7 +219,8 @@ static void stop(struct hg_worker *w)
 static void run(void *arg)
 {
     struct hg_worker *w = arg;
-    if (!hg_routing_open(w) || !hg_state_open(w)) {
+    if (!hg_routing_open(w) || !hg_state_open(w) ||
+        (w->config->has_identities && !hg_login_open(w))) {
         HG_LOG(w->log, HG_LOG_ERROR, "worker.failed", HG_F_UINT("worker", w->index),
                HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
         hg_worker_report(w, HG_WORKER_FAILED);

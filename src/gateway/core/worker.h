@@ -14,6 +14,8 @@
 #include <uv.h>
 
 struct hg_idempotency;
+struct hg_login_port;
+struct hg_logins;
 struct hg_routing;
 struct hg_state;
 struct hg_state_port;
@@ -30,6 +32,7 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     struct hg_log *log;                  /* thread-safe */
     struct hg_directory *directory;      /* locked */
     struct hg_state *state;              /* locked; NULL: [state] log = "off" */
+    struct hg_logins *logins;            /* NULL: no identities; core/login.c */
     struct hg_idempotency *idempotency;  /* locked; NULL: [http] idempotency_max = 0 */
     struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
     struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
@@ -79,6 +82,7 @@ struct hg_worker {
     struct hg_mailbox *mailbox;
     struct hg_routing *routing;       /* subscription indexes and deliveries, core/session.c */
     struct hg_state_port *state_port; /* NULL: no state */
+    struct hg_login_port *logins;     /* NULL: no identities; core/login.c */
     struct hg_acceptor *acceptors;    /* one per [[listener]], in its order */
     struct hg_list services;          /* struct hg_service */
     struct hg_list conns;

@@ -40,6 +40,15 @@ struct hg_stream_user {
     void (*on_broken)(void *ctx, enum hg_status why, const char *rule);
 };
 
+/* What of a client's certificate is its name. */
+enum hg_certificate_name {
+    HG_CERTIFICATE_OFF,
+    HG_CERTIFICATE_COMMON_NAME,
+    HG_CERTIFICATE_DNS, /* the first subject alternative name of that kind, as the next two */
+    HG_CERTIFICATE_EMAIL,
+    HG_CERTIFICATE_URI
+};
+
 struct hg_stream_ops {
     void (*read_start)(struct hg_stream *s); /* idempotent, as is the next */
     void (*read_stop)(struct hg_stream *s);
@@ -59,6 +68,9 @@ struct hg_stream_ops {
     void (*close)(struct hg_stream *s, enum hg_status why);
     /* "127.0.0.1:41234"; valid until the next such call on this worker. */
     const char *(*peer)(struct hg_stream *s);
+    /* Appends the name in the peer's certificate, which is checked; false: there is none, or it is
+     * ambiguous. NULL: the stream has no certificates. */
+    bool (*certificate)(struct hg_stream *s, enum hg_certificate_name which, struct hg_writer *out);
 };
 
 struct hg_stream {

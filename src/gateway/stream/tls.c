@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "stream/outq.h"
+#include "stream/tls_certificate.h"
 #include "stream/tls_context_priv.h"
 
 #include <openssl/err.h>
@@ -400,6 +401,12 @@ static const char *peer(struct hg_stream *s)
     return t->lower->ops->peer(t->lower);
 }
 
+static bool certificate(struct hg_stream *s, enum hg_certificate_name which, struct hg_writer *out)
+{
+    X509 *peer_certificate = SSL_get0_peer_certificate(of_stream(s)->ssl);
+    return peer_certificate != NULL && hg_tls_certificate_name(peer_certificate, which, out);
+}
+
 static const struct hg_stream_ops tls_ops = {
     .read_start = read_start,
     .read_stop = read_stop,
@@ -408,6 +415,7 @@ static const struct hg_stream_ops tls_ops = {
     .finish = finish,
     .close = close_now,
     .peer = peer,
+    .certificate = certificate,
 };
 
 /* ---- The beginning ---- */

@@ -376,6 +376,13 @@ static const char *peer(struct hg_stream *s)
     return ws->lower->ops->peer(ws->lower);
 }
 
+static bool certificate(struct hg_stream *s, enum hg_certificate_name which, struct hg_writer *out)
+{
+    struct hg_ws *ws = of_stream(s);
+    return ws->lower->ops->certificate != NULL &&
+           ws->lower->ops->certificate(ws->lower, which, out);
+}
+
 static const struct hg_stream_ops ws_ops = {
     .read_start = read_start,
     .read_stop = read_stop,
@@ -384,6 +391,7 @@ static const struct hg_stream_ops ws_ops = {
     .finish = finish,
     .close = close_now,
     .peer = peer,
+    .certificate = certificate,
 };
 
 static bool keep_early(struct hg_ws *ws, struct hg_bytes early)

@@ -37,7 +37,8 @@ static void attempt_later(struct hg_link *link)
 static void log_down(struct hg_link *link, const struct hg_amqp_close *why)
 {
     const struct hg_endpoint *e = &link->config.endpoints[link->endpoint];
-    enum hg_log_level level = link->is_stopping ? HG_LOG_DEBUG : HG_LOG_WARN;
+    enum hg_log_level level =
+        link->is_stopping || link->config.is_quiet ? HG_LOG_DEBUG : HG_LOG_WARN;
     HG_LOG_LIMITED(link->net->log, level, link->is_up ? "rabbitmq.lost" : "rabbitmq.unreachable",
                    hg_bytes_str(link->name), HG_F_STR("link", link->name),
                    HG_F_STR("host", e->host), HG_F_UINT("port", e->port),
@@ -72,8 +73,8 @@ static void on_amqp_open(void *ctx)
         hg_count(&link->config.metrics->upstream_connects, 1);
     }
     const struct hg_endpoint *e = &link->config.endpoints[link->endpoint];
-    HG_LOG(link->net->log, HG_LOG_INFO, "rabbitmq.connected", HG_F_STR("link", link->name),
-           HG_F_STR("host", e->host), HG_F_UINT("port", e->port),
+    HG_LOG(link->net->log, link->config.is_quiet ? HG_LOG_DEBUG : HG_LOG_INFO, "rabbitmq.connected",
+           HG_F_STR("link", link->name), HG_F_STR("host", e->host), HG_F_UINT("port", e->port),
            HG_F_BYTES("server", hg_amqp_conn_server_version(link->conn)));
     if (link->config.topology == NULL || !link->was_up) {
         become_up(link);

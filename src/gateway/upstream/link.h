@@ -30,6 +30,7 @@ struct hg_link_config {
     /* declared again on every reconnect before the link is up; borrowed, may be NULL */
     const struct hg_topology_spec *topology;
     struct hg_upstream_metrics *metrics; /* may be NULL */
+    bool is_quiet;                       /* its ups and downs are only told at level debug */
 };
 
 struct hg_link_ops {

@@ -54,6 +54,7 @@ REASONS = {
     PUBCOMP: {0x00, 0x92},
     SUBACK: {0x00, 0x01, 0x02, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2},
     UNSUBACK: {0x00, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91},
+    AUTH: {0x00, 0x18},
     DISCONNECT: {0x00, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x9A, 0x9B,
                  0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2},
 }
@@ -238,7 +239,7 @@ class Packet:
         if kind != PUBLISH:
             assert flags == (2 if kind == PUBREL else 0), f"flags {flags:04b} of {NAMES[kind]}"
         reader = {CONNACK: self.connack, PUBLISH: self.publish, PUBACK: self.ack, PUBREC: self.ack, PUBREL: self.ack, PUBCOMP: self.ack,
-                  SUBACK: self.granted, UNSUBACK: self.granted, PINGRESP: lambda r: None, DISCONNECT: self.disconnect}.get(kind)
+                  SUBACK: self.granted, UNSUBACK: self.granted, PINGRESP: lambda r: None, DISCONNECT: self.disconnect, AUTH: self.auth}.get(kind)
         assert reader, f"a server does not send {NAMES[kind]}"
         reader(r)
         assert r.left() == 0, f"{NAMES[kind]} has bytes after its last field: {raw.hex()}"
@@ -295,6 +296,12 @@ class Packet:
         if r.left():
             self.properties = r.properties(DISCONNECT)
         assert "session_expiry" not in self.properties, "a server's DISCONNECT with a session expiry"
+
+    def auth(self, r):
+        assert self.level == 5, "a server of MQTT 3.1.1 sends no AUTH"
+        self.reason = self.check_reason(r.number(1)) if r.left() else 0
+        if r.left():
+            self.properties = r.properties(AUTH)
 
     def __repr__(self):
         known = {k: v for k, v in vars(self).items() if k not in ("kind", "flags", "raw", "level") and v not in (None, {}, False)}

@@ -66,6 +66,25 @@ static void malformed_text_appends_nothing(void **state)
     hg_writer_close(&w);
 }
 
+static void base64url_has_its_own_alphabet_and_no_padding(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"-_8=", "+/8", "a", "aaaaa", "a b", "_x"};
+    struct hg_writer w = {0};
+    assert_true(hg_base64url_decode(&w, HG_BYTES("-_8")));
+    assert_text(hg_writer_view(&w), "\xfb\xff");
+    assert_true(hg_base64url_decode(&w, HG_BYTES("Zm9vYg")));
+    assert_text(hg_writer_view(&w), "\xfb\xff"
+                                    "foob");
+    hg_writer_reset(&w);
+    assert_true(hg_base64url_decode(&w, HG_BYTES("")));
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_false(hg_base64url_decode(&w, hg_bytes_str(wrong[i])));
+    }
+    assert_int_equal(hg_writer_n(&w), 0);
+    hg_writer_close(&w);
+}
+
 static void no_memory_is_the_writers_failure(void **state)
 {
     (void)state;
@@ -83,6 +102,7 @@ int main(void)
         cmocka_unit_test(rfc_vectors_hold_both_ways),
         cmocka_unit_test(every_length_comes_back),
         cmocka_unit_test(malformed_text_appends_nothing),
+        cmocka_unit_test(base64url_has_its_own_alphabet_and_no_padding),
         cmocka_unit_test(no_memory_is_the_writers_failure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -113,6 +113,25 @@ static void a_mistake_is_named_with_its_place(void **state)
         {LISTENER "proxy_protocol = true", "4:1: proxy_protocol is not supported by this version"},
         {LISTENER "cors_origins = ['*']",
          "4:1: cors_origins belongs to a listener that serves \"web\""},
+        {LISTENER "[users]\nanonymous = 'never'",
+         "5:13: anonymous must be true, false or \"loopback\""},
+        {LISTENER "[users]\nanonymous = false", "5:13: nobody could log in: configure [[user]], "
+                                                "[users] token, certificate or broker"},
+        {"[[listener]]\nserve='mqtt'\nbind='0.0.0.0:0'\n",
+         "3:6: everybody could use this listener: configure [[user]], [users] token, certificate "
+         "or broker, or say anonymous = true in [users]"},
+        {LISTENER "[users]\ntoken = { }", "5:9: token needs secrets, keys or jwks"},
+        {LISTENER "[users]\ntoken = { jwks = '/nowhere' }",
+         "5:9: token: \"/nowhere\": No such file or directory"},
+        {LISTENER "[users]\nbroker_roles = ['a', 'a b']",
+         "5:22: a role has a name without blanks and asterisks, or is \"*\""},
+        {LISTENER "[[user]]\nname = 'a'\n[[user]]\nname = 'a'",
+         "7:8: name \"a\" is taken already at FILE:5:8"},
+        {LISTENER "[[user]]\nname = 'a'\npassword = 'secret'",
+         "6:12: password must be a line \"$argon2id$…\": `headgate passwd` makes one"},
+        {LISTENER "[[user]]\nname = 'a'\npassword = '$argon2id$v=19$m=4194304,t=1,p=1$"
+                  "c29tZXNhbHRzb21lc2FsdA$0Y7TEQLQMCKYlU2NWkxxzZXHdAwbYf2LWgNdC0XIWkU'",
+         "6:12: password must be a line \"$argon2id$…\": `headgate passwd` makes one"},
         {LISTENER "[[vhost]]\nname = '/'", "4:3: vhost is not supported by this version"},
         {LISTENER "[[webhook]]", "4:3: webhook is not supported by this version"},
         {LISTENER "[[listener]]\nserve='web'\nbind='127.0.0.1:80'\n"
@@ -499,6 +518,41 @@ static bool is_equal(const struct hg_config_field *f, const char *a, const char 
 }
 
 /* Everything that the field tables fill in, from the first member of [rabbitmq] to the last of [http]. */
+static void users_have_roles_and_listeners_know_who_may_come(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *anonymous, *users;
+        bool has_identities, here, elsewhere;
+    } rows[] = {
+        {"",
+         "[[user]]\nname='a'\npassword='$argon2id$v=19$m=19456,t=2,p=1$"
+         "c29tZXNhbHRzb21lc2FsdA$0Y7TEQLQMCKYlU2NWkxxzZXHdAwbYf2LWgNdC0XIWkU'\n",
+         true, false, false},
+        {"anonymous = true\n", "", false, true, true},
+        {"anonymous = 'loopback'\nbroker = true\n", "", true, true, false},
+        {"anonymous = false\nbroker = true\n", "", true, false, false},
+        {"certificate = 'dns'\n", "", true, false, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char text[1024];
+        snprintf(text, sizeof text,
+                 LISTENER "[[listener]]\nserve='stomp'\nbind='[::]:0'\n[users]\n"
+                          "broker_roles=['y','*']\n%s%s[[user]]\nname='b'\nroles=['x','y']\n",
+                 rows[i].anonymous, rows[i].users);
+        struct hg_config *c = load_good(text, NULL, 0);
+        assert_int_equal(c->has_identities, rows[i].has_identities);
+        assert_int_equal(c->listeners[0].takes_anonymous, rows[i].here);
+        assert_int_equal(c->listeners[1].takes_anonymous, rows[i].elsewhere);
+        assert_int_equal(c->roles_n, 3);
+        assert_string_equal(c->roles[0], "*");
+        uint64_t y = strcmp(c->roles[1], "y") == 0 ? 2 : 4;
+        assert_int_equal(c->users.broker_roles, y | 1);
+        assert_int_equal(c->users.users[c->users.users_n - 1].roles, 6);
+        hg_config_free(c);
+    }
+}
+
 static void the_shipped_file_documents_the_real_defaults(void **state)
 {
     struct hg_writer errors = {0};
@@ -637,6 +691,7 @@ int main(void)
         cmocka_unit_test(arguments_keep_their_types),
         cmocka_unit_test(a_rule_reads_as_written_and_the_builtin_one_is_last),
         cmocka_unit_test(a_bridge_is_read),
+        cmocka_unit_test(users_have_roles_and_listeners_know_who_may_come),
         cmocka_unit_test(the_shipped_file_documents_the_real_defaults),
         cmocka_unit_test(every_key_is_documented_in_the_shipped_file),
         cmocka_unit_test(no_allocation_that_fails_crashes_or_leaks),

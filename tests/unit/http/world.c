@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/login.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
 
@@ -78,8 +79,52 @@ void hg_session_init(struct hg_session *s, const struct hg_session_ops *ops, enu
     *s = (struct hg_session){.ops = ops, .conn = conn, .worker = worker, .proto = (uint8_t)proto};
 }
 
+enum hg_status hg_session_login(struct hg_session *s, const struct hg_credentials *c,
+                                const char **why_out)
+{
+    const bool is_right = hg_bytes_eq(c->secret, HG_BYTES("secret"));
+    world.logins_n++;
+    *why_out = NULL;
+    if (world.login_status == HG_HELD) {
+        hg_conn_hold(s->conn, HG_HOLD_LOGIN);
+        return HG_HELD;
+    }
+    if (c->secret.n == 0 || !is_right) {
+        return c->secret.n == 0 ? world.login_status : HG_BAD_LOGIN;
+    }
+    s->identity = hg_identity_new(&(struct hg_identity_parts){.user = c->user});
+    return s->identity == NULL ? HG_NO_MEMORY : HG_OK;
+}
+
+bool hg_session_inherit(struct hg_session *s, const struct hg_session *from)
+{
+    s->identity = hg_identity_ref(from->identity);
+    return true;
+}
+
+void hg_session_logout(struct hg_session *s)
+{
+    hg_identity_unref(s->identity);
+    s->identity = NULL;
+}
+
+bool hg_session_is_expired(const struct hg_session *s)
+{
+    return hg_identity_expires_wall_ms(s->identity) != 0;
+}
+
+void hg_session_mac(const struct hg_session *s, const struct hg_credentials *c,
+                    uint8_t out[HG_LOGIN_MAC_BYTES])
+{
+    (void)s;
+    memset(out, c->is_token, HG_LOGIN_MAC_BYTES);
+    memcpy(out + 1, c->user.p, c->user.n < 15 ? c->user.n : 15);
+    memcpy(out + 16, c->secret.p, c->secret.n < 16 ? c->secret.n : 16);
+}
+
 void hg_session_detach(struct hg_session *s)
 {
+    hg_session_logout(s);
     for (size_t i = 0; i < world.publishes_n; i++) {
         world.publishes[i].is_open = false;
     }

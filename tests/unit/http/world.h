@@ -63,6 +63,8 @@ struct world {
     enum hg_status publish_status; /* what hg_publish returns; HELD holds the connection */
     struct world_sub subs[WORLD_SUBS];
     size_t subs_n, live_n;           /* ever, and not unsubscribed */
+    enum hg_status login_status;     /* of a login without a secret; HELD holds the connection */
+    unsigned logins_n;               /* calls of hg_session_login */
     enum hg_status subscribe_status; /* what hg_subscribe_filter and hg_rules_subscribe return */
     unsigned resumes;                /* calls of hg_retained_resume */
     struct hg_trie *trie;            /* of the subscriptions; NULL while there is none */

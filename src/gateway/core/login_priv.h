@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What login.c, which decides, and login_broker.c, which asks RabbitMQ, share. */
+#ifndef HG_CORE_LOGIN_PRIV_H
+#define HG_CORE_LOGIN_PRIV_H
+
+#include "core/login.h"
+#include "core/login_cache.h"
+#include "core/worker.h"
+
+struct hg_logins;
+
+struct hg_login_port { /* of a worker */
+    struct hg_login_cache cache;
+    struct hg_list asking; /* struct hg_login_question */
+    size_t checks_n;       /* hashes and questions under way */
+};
+
+/* One login's check, under way. Its owner is told once, unless it has gone. */
+struct hg_login_check {
+    struct hg_login *login; /* NULL: nobody waits for it */
+    struct hg_worker *worker;
+    uint8_t mac[HG_LOGIN_MAC_BYTES]; /* of the credentials, for the cache */
+    uint64_t roles;
+};
+
+/* Tells the login its outcome. OK: it is that user, with check->roles. */
+void hg_login_checked(struct hg_login_check *check, struct hg_bytes user, enum hg_status outcome,
+                      const char *why);
+
+/* login_broker.c: tries to log in at RabbitMQ. The check, NULL without memory; it frees itself. */
+struct hg_login_check *hg_login_ask(struct hg_worker *w, const struct hg_credentials *c);
+/* Ends all questions, unanswered. */
+void hg_login_ask_close(struct hg_worker *w);
+
+#endif
