@@ -98,14 +98,17 @@ static void text_exchange(struct query *q, struct hg_bytes exchange)
 }
 
 /* Everybody, or the roles; nothing about it where there is no restriction. */
-static void text_roles(struct query *q, const char *const *roles, size_t n)
+static void text_roles(struct query *q, uint64_t roles)
 {
-    if (roles == NULL) {
+    size_t n = 0;
+    if (!q->config->has_identities) {
         return;
     }
     hg_writer_printf(&q->out, "%-10s", "allowed");
-    for (size_t i = 0; i < n; i++) {
-        hg_writer_printf(&q->out, "%s%s", i > 0 ? ", " : "", roles[i]);
+    for (size_t i = 0; i < q->config->roles_n; i++) {
+        if ((roles >> i & 1) != 0) {
+            hg_writer_printf(&q->out, "%s%s", n++ > 0 ? ", " : "", q->config->roles[i]);
+        }
     }
     hg_writer_str(&q->out, n == 0 ? "nobody\n" : "\n");
 }
@@ -180,7 +183,7 @@ static void publish_text(struct query *q, const struct hg_route *route, struct h
     if (spec->is_mandatory) {
         text_line(q, "mandatory", HG_BYTES("yes"));
     }
-    text_roles(q, spec->publish_roles, spec->publish_roles_n);
+    text_roles(q, spec->publish_roles);
     q->out.failed = q->out.failed || value.failed;
     hg_writer_close(&value);
 }
@@ -291,7 +294,7 @@ static void plan_text(void *ctx, const struct hg_binding_plan *plan)
     if (plan->is_widenable) {
         text_line(q, plan->scope == HG_SCOPE_WIDE ? "wide as" : "may widen", plan->wide_key);
     }
-    text_roles(q, spec->subscribe_roles, spec->subscribe_roles_n);
+    text_roles(q, spec->subscribe_roles);
 }
 
 /* STOMP and HTTP have `*` for `+`. */
@@ -325,8 +328,9 @@ static int subscribe(struct query *q, const char *subject)
         json_member(&q->out, HG_BYTES("filter"), hg_writer_view(&filter));
         hg_writer_str(&q->out, ",\"plans\":[");
     }
-    enum hg_status status = hg_rules_subscribe(q->config->table, q->proto, hg_writer_view(&filter),
-                                               q->is_json ? plan_json : plan_text, q, &why);
+    enum hg_status status =
+        hg_rules_subscribe(q->config->table, NULL, q->proto, hg_writer_view(&filter),
+                           q->is_json ? plan_json : plan_text, q, &why);
     q->out.failed = q->out.failed || filter.failed;
     hg_writer_close(&filter);
     if (status != HG_OK) {

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "core/access.h"
 #include "core/conn.h"
 #include "core/login.h"
 #include "core/retain.h"
@@ -471,14 +472,16 @@ static void answer_head(struct hg_http_request *req, const struct wanted *wanted
                                            .max_levels = (size_t)worker->config->max_topic_levels};
     const struct hg_http_answer_field no_store = {"Cache-Control", HG_BYTES("no-store")};
     struct hg_bytes filters = hg_writer_view(&wanted->filters);
+    struct hg_rule_who room;
+    const struct hg_rule_who *who = hg_session_who(req->session, &room);
     enum hg_status status = HG_OK;
     const char *why = NULL;
     while (status == HG_OK && filters.n > 0) {
         struct hg_bytes filter = next_filter(&filters);
         why = hg_topic_check_filter(filter, &limits);
         status = why != NULL ? HG_BAD_FILTER
-                             : hg_rules_subscribe(worker->rules, HG_PROTO_HTTP, filter, ignore_plan,
-                                                  NULL, &why);
+                             : hg_rules_subscribe(worker->rules, who, HG_PROTO_HTTP, filter,
+                                                  ignore_plan, NULL, &why);
     }
     if (status != HG_OK) {
         hg_http_publish_refuse(req, status, hg_bytes_str(why));

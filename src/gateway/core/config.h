@@ -5,6 +5,7 @@
 #define HG_CORE_CONFIG_H
 
 #include "base/log.h"
+#include "core/config_access.h"
 #include "core/config_users.h"
 #include "message/message.h"
 #include "rules/rules.h"
@@ -145,7 +146,9 @@ struct hg_config {
     size_t rules_n;
     /* [users] [[user]] */
     struct hg_users_config users;
-    bool has_identities;      /* somebody can log in: passwords, tokens, certificates or RabbitMQ */
+    bool has_identities; /* somebody can log in: passwords, tokens, certificates or RabbitMQ */
+    const struct hg_access_spec *access; /* [[access]] */
+    size_t access_n;
     const char *const *roles; /* names, in the order of their bits; the first is "*" */
     size_t roles_n;
     /* [[bridge]] */

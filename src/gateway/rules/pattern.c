@@ -42,8 +42,16 @@ static const char *parse_literal(struct hg_part *part, struct hg_bytes text, uin
     if (text.n > UINT16_MAX) {
         return "is too long";
     }
-    *part = (struct hg_part){text.p, (uint16_t)text.n, HG_PART_LITERAL, {0}};
+    *part = (struct hg_part){.text = text.p, .n = (uint16_t)text.n, .kind = HG_PART_LITERAL};
     return NULL;
+}
+
+static enum hg_part_own own_of(struct hg_bytes name)
+{
+    return hg_bytes_eq(name, HG_BYTES("user"))                ? HG_OWN_USER
+           : hg_bytes_eq(name, HG_BYTES("client_id"))         ? HG_OWN_CLIENT_ID
+           : hg_bytes_starts(name, HG_BYTES(HG_CLAIM_PREFIX)) ? HG_OWN_CLAIM
+                                                              : HG_OWN_NOTHING;
 }
 
 static const char *parse_part(struct hg_part *part, struct hg_bytes text, uint8_t sep)
@@ -54,23 +62,32 @@ static const char *parse_part(struct hg_part *part, struct hg_bytes text, uint8_
     struct hg_bytes name = hg_bytes(text.p + 1, text.n - 2);
     bool is_rest = name.n > 3 && memcmp(name.p + name.n - 3, "...", 3) == 0;
     name.n -= is_rest ? 3 : 0;
-    if (!is_name(name)) {
-        return "is no capture: its name is made of letters, digits, _ and -";
+    enum hg_part_own own = own_of(name);
+    if (!is_name(own == HG_OWN_CLAIM ? hg_bytes_skip(name, sizeof(HG_CLAIM_PREFIX) - 1) : name)) {
+        return own == HG_OWN_CLAIM
+                   ? "names no claim: {claim.NAME}, made of letters, digits, _ and -"
+                   : "is no capture: its name is made of letters, digits, _ and -";
     }
     *part = (struct hg_part){name.p,
                              (uint16_t)name.n,
                              is_rest ? HG_PART_REST : HG_PART_ONE,
+                             (uint8_t)own,
                              {HG_NO_PART, HG_NO_PART, HG_NO_PART}};
     return NULL;
 }
 
-/* Takes the next part off *rest. A `{name...}` is one part though it holds dots. */
+/* Takes the next part off *rest. `{name...}` and `{claim.name}` are one part though they hold
+ * dots. */
 static bool next_part(struct hg_bytes *rest, bool *has_more, uint8_t sep, struct hg_bytes *part)
 {
     if (!hg_topic_next(rest, has_more, sep, part)) {
         return false;
     }
     struct hg_bytes tail;
+    if (sep == '.' && hg_bytes_eq(*part, HG_BYTES("{claim")) &&
+        hg_topic_next(rest, has_more, sep, &tail)) {
+        part->n = (size_t)(tail.p + tail.n - part->p);
+    }
     if (sep == '.' && part->n > 0 && part->p[0] == '{' && hg_bytes_starts(*rest, HG_BYTES("..}"))) {
         *rest = hg_bytes_skip(*rest, 2);
         if (hg_topic_next(rest, has_more, sep, &tail)) {

@@ -8,7 +8,7 @@
 
 static const char *const header_names[] = {"device", "room"};
 static const char *const header_values[] = {"{client_id}", "{room} \"{protocol}\""};
-static const char *const roles[] = {"device", "admin"};
+static const char *const roles[] = {"*", "device", "admin"};
 
 static const struct hg_rule_spec rules[] = {
     {.where = "f:1:1",
@@ -19,8 +19,7 @@ static const struct hg_rule_spec rules[] = {
      .header_names = header_names,
      .header_values = header_values,
      .headers_n = 2,
-     .publish_roles = roles,
-     .publish_roles_n = 2,
+     .publish_roles = 6,
      .persistent = HG_YES,
      .is_mandatory = false},
     {.where = "f:2:1",
@@ -57,6 +56,9 @@ static int ask(bool is_json, const char *const words[4], char **out, char **err)
                                      .exchanges = exchanges,
                                      .exchanges_n = 1,
                                      .stomp_rabbitmq_destinations = true,
+                                     .has_identities = true,
+                                     .roles = roles,
+                                     .roles_n = 3,
                                      .max_topic_bytes = 100,
                                      .max_topic_levels = 8};
     int code =
