@@ -5,6 +5,7 @@
 #include "adapters/http/web.h"
 #include "adapters/mqtt/mqtt_session.h"
 #include "adapters/stomp/stomp_session.h"
+#include "adapters/webhook/webhook.h"
 #include "core/adapter.h"
 
 const struct hg_adapter *const hg_adapters[] = {
@@ -14,6 +15,9 @@ const struct hg_adapter *const hg_adapters[] = {
     &hg_stomp_adapter,
 #if HG_HAS_BRIDGE
     &hg_bridge_adapter,
+#endif
+#if HG_HAS_WEBHOOK
+    &hg_webhook_adapter,
 #endif
     NULL,
 };

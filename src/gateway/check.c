@@ -95,6 +95,19 @@ static void write_bridges(const struct hg_config *c, struct hg_writer *out)
     }
 }
 
+static void write_webhooks(const struct hg_config *c, struct hg_writer *out)
+{
+    static const char *const orders[] = {"", ", in order by routing key", ", in order by header "};
+    for (size_t i = 0; i < c->webhooks_n; i++) {
+        const struct hg_webhook_spec *w = &c->webhooks[i];
+        hg_writer_printf(out, "webhook %s: %s %s to %s (%s%s%s)\n", w->name,
+                         w->queue != NULL ? "queue" : "filter",
+                         w->queue != NULL ? w->queue : w->filter, w->origin,
+                         w->secrets_n > 0 ? "signed" : "not signed", orders[w->order],
+                         w->order_header != NULL ? w->order_header : "");
+    }
+}
+
 void hg_check_command(const struct hg_config *c, struct hg_writer *out)
 {
     hg_writer_printf(out, "%s: fine\ngateway %s, %u worker%s\n", c->file, c->name, c->workers,
@@ -105,6 +118,7 @@ void hg_check_command(const struct hg_config *c, struct hg_writer *out)
         write_rule(&c->rules[i], out);
     }
     write_bridges(c, out);
+    write_webhooks(c, out);
     struct hg_writer findings = {0};
     size_t n = hg_rules_report(c->table, &findings);
     hg_writer_printf(out, "%zu finding%s\n", n, n == 1 ? "" : "s");

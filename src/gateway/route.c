@@ -220,6 +220,22 @@ static void publish_json(struct query *q, const struct hg_route *route, struct h
     hg_writer_close(&value);
 }
 
+/* What only a request knows stands in key and headers as its name in braces. */
+struct placeholders {
+    char text[HG_REQUEST_MAX][HG_KEY_MAX + 3];
+    size_t n;
+};
+
+static bool find_placeholder(void *ctx, const struct hg_request_name *name,
+                             struct hg_bytes *value_out)
+{
+    struct placeholders *all = ctx;
+    char *text = all->text[all->n++];
+    int n = snprintf(text, sizeof(all->text[0]), "{%.*s}", HG_BYTES_FMT(name->name));
+    *value_out = hg_bytes(text, (size_t)n);
+    return true;
+}
+
 static int publish(struct query *q, const char *subject)
 {
     struct hg_bytes address = address_of(q, subject);
@@ -229,7 +245,10 @@ static int publish(struct query *q, const char *subject)
         return fail(q, HG_BAD_ADDRESS, hg_bytes_str(subject), wrong);
     }
     struct hg_route route;
-    enum hg_status status = hg_rules_publish(q->config->table, q->proto, address, &route);
+    struct placeholders placeholders = {.n = 0};
+    const struct hg_request_source source = {find_placeholder, &placeholders};
+    enum hg_status status =
+        hg_rules_publish_request(q->config->table, q->proto, address, &source, &route);
     if (status == HG_BAD_ADDRESS) {
         return fail(q, status, hg_bytes_str(subject),
                     "its key would be a single empty word, which RabbitMQ takes for none");

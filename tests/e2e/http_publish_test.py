@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publishing by HTTP: batches, repeats, the management API's call, and their description, against a real RabbitMQ."""
 import base64
+import gzip
 import json
 import re
 import subprocess
@@ -76,6 +77,55 @@ class Batch(E2E):
         self.assertEqual([int(body) for _, _, body in consumer.take_n(1000)], list(range(1000)))
         status, _, answer = http(gw.addresses["web"], "POST", "/v1/topics", ndjson(*lines, lines[0]), NDJSON)
         self.assertEqual(status, 413, answer)
+
+
+class Values(E2E):
+    def test_query_and_headers_become_words_of_the_key(self):
+        rule = RULE.replace("order.{id}", "order.{query.region}.{id}\"\nheaders = { kind = \"{header.X-Kind}\" }\n#\"")
+        gw = self.gateway(rule, serves=("web",))
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("shop", "#")
+        status, _, answer = http(gw.addresses["web"], "POST", "/orders/17?region=e.u", b"x", {"X-Kind": "new one"})
+        self.assertEqual((status, json.loads(answer)["key"]), (202, "order.e%2Eu.17"))
+        self.assertEqual(consumer.take()[1].headers, {"kind": "new one"})
+        status, _, answer = http(gw.addresses["web"], "POST", "/v1/topics/orders/17?region=eu", b"x")
+        self.assertEqual((status, json.loads(answer)["detail"]), (400, "the rule needs the header X-Kind, which is missing"))
+
+
+class Events(E2E):
+    EVENT = {"ce-id": "1", "ce-source": "/shop", "ce-specversion": "1.0", "ce-type": "com.example.sold"}
+
+    def test_binary_and_structured_events_pass_both_ways(self):
+        gw = self.gateway(RULE, serves=("web",))
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("amq.topic", "event.#")
+        stream = self.open(raw(gw.addresses["web"], wire.http("GET", "/v1/topics/event/%23?envelope=1")))
+        stream.read_until(b"retry: ")
+        status, _, answer = http(gw.addresses["web"], "POST", "/v1/topics/event/sold", b"{}", {
+            **self.EVENT, "ce-subject": "%E2%82%AC%2017", "Content-Type": "application/json"})
+        self.assertEqual(status, 202, answer)
+        _, properties, body = consumer.take()
+        attributes = {"cloudEvents:id": "1", "cloudEvents:source": "/shop", "cloudEvents:specversion": "1.0",
+                      "cloudEvents:type": "com.example.sold", "cloudEvents:subject": "\u20ac 17"}
+        self.assertEqual((properties.content_type, properties.headers, body), ("application/json", attributes, b"{}"))
+        stream.read_until(b"data: ")
+        self.assertEqual(json.loads(stream.read_until(b"\n"))["headers"], attributes)
+        event = json.dumps({"specversion": "1.0", "id": "2", "source": "/shop", "type": "t"}).encode()
+        self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/event/s", event,
+                              {"Content-Type": "application/cloudevents+json"})[0], 202)
+        _, properties, body = consumer.take()
+        self.assertEqual((properties.content_type, properties.headers, body), ("application/cloudevents+json", None, event))
+
+    def test_an_encoded_body_is_passed_on_and_never_read(self):
+        gw = self.gateway(RULE, serves=("web",))
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("amq.topic", "zip.#")
+        body = gzip.compress(b"hello")
+        self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/zip/a", body, {"Content-Encoding": "gzip"})[0], 202)
+        _, properties, received = consumer.take()
+        self.assertEqual((properties.content_encoding, received), ("gzip", body))
+        status, headers, _ = http(gw.addresses["web"], "POST", "/v1/topics", body, {**NDJSON, "Content-Encoding": "gzip"})
+        self.assertEqual((status, headers["accept-encoding"]), (415, "identity"))
 
 
 class Repeats(E2E):

@@ -2,6 +2,7 @@
 /* Any bytes to the request decoder: however they are split, the outcome is the same, and a complete request decodes without fault
  * in its path, query and lists. */
 #include "adapters/http/http_codec.h"
+#include "adapters/http/http_props.h"
 #include "adapters/http/http_uri.h"
 #include "base/check.h"
 
@@ -43,6 +44,10 @@ static void look_at(const struct hg_http_head *h)
         HG_CHECK(hg_http_is_token(h->fields[i].name));
         (void)hg_http_lists(h, h->fields[i].name, HG_BYTES("x"));
     }
+    struct hg_http_props props;
+    hg_writer_reset(&name);
+    HG_CHECK(hg_http_props_open(&props, h, &name) || hg_writer_n(&name) > 0);
+    hg_http_props_close(&props);
     hg_writer_close(&name);
     hg_writer_close(&value);
 }

@@ -36,6 +36,7 @@ LAYERS = {
     "adapters/stomp": ADAPTER,
     "adapters/http": ADAPTER,
     "adapters/admin": [*ADAPTER, "adapters/http"],
+    "adapters/webhook": [*ADAPTER, "adapters/http"],
     "adapters": [*ADAPTER, "adapters"],
 }
 CODECS = re.compile(r"adapters/(\w+/\w+_(codec|encode|uri|props|property|reason|dest|inflow)|stomp/stomp_message)\.[ch]$")
@@ -47,6 +48,7 @@ LIBRARIES = {
     "amqp_framing.h": ["gateway/amqp"],
     "mosquitto.h": ["gateway/message/topic.c", "gateway/version.c", "adapters/mqtt/mqtt_property.c", "adapters/bridge"],
     "mqtt_protocol.h": ["gateway/message/topic.c", "adapters/bridge"],
+    "curl/": ["adapters/webhook/webhook_client.c"],
     "llhttp.h": ["adapters/http", "gateway/version.c"],
     "sodium.h": ["gateway/core/password.c", "gateway/core/login.c", "gateway/version.c"],
     "toml++/": ["gateway/core/config_toml.cc"],

@@ -1284,6 +1284,7 @@ void core_close(struct core_fake *f)
     assert_true(hg_list_is_empty(&f->claims));
     assert_true(hg_list_is_empty(&f->queues));
     assert_int_equal(hg_wheel_next_ms(&f->worker.wheel, hg_clock_ms()), UINT64_MAX);
+    hg_identity_unref(f->identity);
     hg_trie_free(f->index);
     hg_rules_free(f->rules);
     hg_writer_close(&f->calls);

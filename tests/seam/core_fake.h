@@ -92,7 +92,7 @@ struct core_fake {
     struct hg_worker worker;
     enum hg_status publish_status;   /* of hg_publish: OK at first */
     enum hg_status login_status;     /* of hg_session_login and _renew: OK at first */
-    struct hg_identity *identity;    /* which a login that is OK finds; NULL: none */
+    struct hg_identity *identity;    /* a reference: what a login that is OK finds; NULL: none */
     enum hg_status subscribe_status; /* of hg_subscribe_…: OK at first */
     enum hg_on_reject on_reject;     /* of the rule that takes publishes */
     /* subscriptions, declarations and queues succeed by themselves, at the next turn */

@@ -206,6 +206,29 @@ static void write_bridge(struct hg_writer *w, const struct hg_bridge_spec *spec,
                      (unsigned long long)hg_counted(&m->bridge_window_out));
 }
 
+static void write_webhook(struct hg_writer *w, const struct hg_webhook_spec *spec,
+                          const struct hg_webhook_metrics *m)
+{
+    static const char *const breakers[] = {"closed", "open", "probing"};
+    hg_writer_str(w, "{\"name\":");
+    write_string(w, spec->name);
+    hg_writer_str(w, ",\"url\":"); /* without path and query: they may hold secrets */
+    write_string(w, spec->origin);
+    hg_writer_printf(w,
+                     ",\"active\":%s,\"gone\":%s,\"breaker\":\"%s\",\"in_flight\":%llu,"
+                     "\"held\":%llu,\"attempts\":%llu,\"delivered\":%llu,\"delayed\":%llu,"
+                     "\"dead_lettered\":%llu}",
+                     hg_counted(&m->webhook_active) != 0 ? "true" : "false",
+                     hg_counted(&m->webhook_gone) != 0 ? "true" : "false",
+                     breakers[hg_counted(&m->webhook_breaker)],
+                     (unsigned long long)hg_counted(&m->webhook_in_flight),
+                     (unsigned long long)hg_counted(&m->webhook_held),
+                     (unsigned long long)hg_counted(&m->webhook_attempts),
+                     (unsigned long long)hg_counted(&m->webhook_delivered),
+                     (unsigned long long)hg_counted(&m->webhook_delayed),
+                     (unsigned long long)hg_counted(&m->webhook_dead_lettered));
+}
+
 static void write_state(struct hg_writer *w, const struct hg_gateway *g)
 {
     struct hg_state_stats stats;
@@ -250,6 +273,11 @@ static bool get_status(struct hg_http_request *req)
     for (size_t i = 0; i < g->config->bridges_n; i++) {
         hg_writer_str(&body, i == 0 ? "" : ",");
         write_bridge(&body, &g->config->bridges[i], &g->bridges[i]);
+    }
+    hg_writer_str(&body, "],\"webhooks\":[");
+    for (size_t i = 0; i < g->config->webhooks_n; i++) {
+        hg_writer_str(&body, i == 0 ? "" : ",");
+        write_webhook(&body, &g->config->webhooks[i], &g->webhooks[i]);
     }
     hg_writer_str(&body, "],\"state\":");
     write_state(&body, g);

@@ -2,6 +2,7 @@
 /* A batch (POST /v1/topics): a message a line, each published as soon as there is room for it and
  * answered by a line of its own, in their order, once all have an outcome. */
 #include "adapters/http/http_encode.h"
+#include "adapters/http/http_event.h"
 #include "adapters/http/http_json.h"
 #include "adapters/http/http_props.h"
 #include "adapters/http/publish.h"
@@ -309,11 +310,12 @@ static void on_gone(struct hg_http_request *req)
 /* What is meant for one message has no place on a batch. NULL or its name. */
 static const struct hg_http_field *find_misplaced(const struct hg_http_head *h)
 {
-    static const char *const names[] = {"Content-Encoding", "Correlation-Id", "Reply-To",
-                                        "Message-Id"};
+    static const char *const names[] = {"Correlation-Id", "Reply-To", "Message-Id"};
     for (size_t i = 0; i < h->fields_n; i++) {
         const struct hg_http_field *f = &h->fields[i];
-        if (f->name.n > 5 && hg_bytes_eq_nocase(hg_bytes(f->name.p, 5), HG_BYTES("Amqp-"))) {
+        bool is_amqp =
+            f->name.n > 5 && hg_bytes_eq_nocase(hg_bytes(f->name.p, 5), HG_BYTES("Amqp-"));
+        if (is_amqp || hg_http_event_is_attribute(f->name)) {
             return f;
         }
         for (size_t k = 0; k < sizeof(names) / sizeof(names[0]); k++) {
@@ -341,12 +343,13 @@ static bool check(struct hg_http_request *req, uint32_t lines_n,
 {
     const struct hg_http_head *h = &req->in.head;
     uint32_t max_n = req->session->worker->config->http_max_batch;
+    const struct hg_http_answer_field accept = {"Accept", HG_BYTES("application/x-ndjson")};
     struct hg_http_answer answer = {.status = 400};
     struct hg_writer why = {0};
     const struct hg_http_field *misplaced = find_misplaced(h);
-    const char *bad_query = hg_http_publish_query(h->query, true, options);
+    const char *bad_query = hg_http_publish_query(h->query, NULL, NULL, options);
     if (!is_ndjson(h)) {
-        answer.status = 415;
+        answer = (struct hg_http_answer){.status = 415, .fields = &accept, .fields_n = 1};
         hg_writer_str(&why, "a batch is application/x-ndjson: a JSON object a line");
     } else if (misplaced != NULL) {
         hg_writer_bytes(&why, misplaced->name);
@@ -372,7 +375,8 @@ bool hg_http_publish_batch(struct hg_http_request *req)
     struct hg_bytes body = hg_http_body(&req->in);
     uint32_t lines_n = count_lines(body, req->session->worker->config->http_max_batch);
     struct hg_http_publish_options options = {.is_mandatory = false};
-    if (!check(req, lines_n, &options) || !hg_http_repeat_begin(req)) {
+    if (!hg_http_publish_takes_encoding(req) || !check(req, lines_n, &options) ||
+        !hg_http_repeat_begin(req)) {
         return true;
     }
     struct batch *b = hg_zalloc(sizeof(*b) + lines_n * sizeof(b->answers[0]));

@@ -334,6 +334,19 @@ static int read_request_line(struct hg_http_decoder *d, struct hg_bytes line, st
     return refuse(d, 501, "the method is not implemented", err);
 }
 
+/* Whether it can be a host with or without a port (RFC 9110 section 7.2, RFC 3986 section 3.2): no
+ * blank, no delimiter that would end it in a URI. It may be empty. */
+static bool is_host(struct hg_bytes b)
+{
+    for (size_t i = 0; i < b.n; i++) {
+        uint8_t c = b.p[i];
+        if (c <= ' ' || c >= 0x7f || strchr("/?#@\\\"<>^`{|}", c) != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Which body follows (RFC 9112 section 6), and all that must be said at most once. */
 static int check_head(struct hg_http_decoder *d, struct hg_error *err)
 {
@@ -349,7 +362,7 @@ static int check_head(struct hg_http_decoder *d, struct hg_error *err)
             return refuse(d, 400, "a header's name is malformed", err);
         }
         if (hg_bytes_eq_nocase(f->name, HG_BYTES("Host"))) {
-            hosts_n++;
+            hosts_n += is_host(f->value) ? 1 : 2;
         } else if (hg_bytes_eq_nocase(f->name, HG_BYTES("Content-Length"))) {
             lengths_n++;
             length = f->value;
@@ -364,7 +377,7 @@ static int check_head(struct hg_http_decoder *d, struct hg_error *err)
         }
     }
     if (hosts_n > 1 || (hosts_n == 0 && !h->is_http_10)) {
-        return refuse(d, 400, "HTTP/1.1 requires exactly one Host", err);
+        return refuse(d, 400, "HTTP/1.1 requires exactly one Host, a host name", err);
     }
     if (lengths_n > 1 || codings_n > 1 || (lengths_n > 0 && codings_n > 0)) {
         return refuse(d, 400, "more than one of Content-Length and Transfer-Encoding", err);

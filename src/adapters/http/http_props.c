@@ -2,6 +2,7 @@
 /* One table of the headers that become properties, each with its parser. */
 #include "adapters/http/http_props.h"
 
+#include "adapters/http/http_event.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "message/topic.h"
@@ -19,6 +20,18 @@ static void add_header(struct hg_http_props *props, struct hg_bytes name, struct
 {
     struct hg_header *h = &props->headers[props->properties.headers_n++];
     *h = (struct hg_header){.name = name, .value = {.kind = HG_VALUE_STRING, .u = {.bytes = text}}};
+}
+
+static const char *add_unique(struct hg_http_props *props, struct hg_bytes name,
+                              struct hg_bytes text)
+{
+    for (size_t i = 0; i < props->properties.headers_n; i++) {
+        if (hg_bytes_eq(props->headers[i].name, name)) {
+            return "is given twice";
+        }
+    }
+    add_header(props, name, text);
+    return NULL;
 }
 
 static const char *read_text(struct hg_http_props *props, struct hg_bytes value, size_t offset)
@@ -53,6 +66,18 @@ static const char *read_message_id(struct hg_http_props *props, struct hg_bytes 
     value = hg_http_unquoted(value);
     if (present.n > 0 && !hg_bytes_eq(present, value)) {
         return "differs from Message-Id, and both become the message_id";
+    }
+    return read_text(props, value, offset);
+}
+
+static const char *read_encoding(struct hg_http_props *props, struct hg_bytes value, size_t offset)
+{
+    struct hg_bytes list = value;
+    struct hg_bytes coding;
+    while (hg_http_next_element(&list, &coding)) {
+        if (!hg_http_is_token(coding)) {
+            return "must be a list of codings: gzip, br";
+        }
     }
     return read_text(props, value, offset);
 }
@@ -129,7 +154,7 @@ static const struct prop {
     size_t offset; /* of the text in struct hg_properties */
 } props_table[] = {
     {"Content-Type",     read_text,        AT(content_type)},
-    {"Content-Encoding", read_text,        AT(content_encoding)},
+    {"Content-Encoding", read_encoding,    AT(content_encoding)},
     {"Correlation-Id",   read_correlation, AT(correlation_id)},
     {"Reply-To",         read_text,        AT(reply_to)},
     {"Message-Id",       read_message_id,  AT(message_id)},
@@ -158,18 +183,20 @@ static const char *read_header(struct hg_http_props *props, const struct hg_http
                    ? NULL
                    : "must be true or false";
     }
-    for (size_t i = 0; i < props->properties.headers_n; i++) {
-        if (hg_bytes_eq(props->headers[i].name, name)) {
-            return "is given twice";
-        }
-    }
-    add_header(props, name, f->value);
-    return NULL;
+    return add_unique(props, name, f->value);
 }
 
 static bool has_prefix(struct hg_bytes name, struct hg_bytes prefix)
 {
     return name.n >= prefix.n && hg_bytes_eq_nocase(hg_bytes(name.p, prefix.n), prefix);
+}
+
+static const char *read_event(struct hg_http_props *props, const struct hg_http_field *f)
+{
+    struct hg_bytes name;
+    struct hg_bytes value;
+    const char *wrong = hg_http_event_read(f, &props->event, &name, &value);
+    return wrong != NULL ? wrong : add_unique(props, name, value);
 }
 
 /* seen: a bit for each row of the table. */
@@ -191,6 +218,9 @@ static const char *read_field(struct hg_http_props *props, const struct hg_http_
     if (has_prefix(f->name, HG_BYTES(HEADER_PREFIX))) {
         return hg_utf8_is_valid(f->value) ? read_header(props, f) : "must be UTF-8";
     }
+    if (hg_http_event_is_attribute(f->name)) {
+        return read_event(props, f);
+    }
     return has_prefix(f->name, HG_BYTES("Amqp-")) ? "is not known" : NULL;
 }
 
@@ -208,7 +238,7 @@ bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *
 {
     *props = (struct hg_http_props){.properties = {.delivery_mode = 2}};
     props->headers = hg_alloc((head->fields_n + 1) * sizeof(*props->headers));
-    if (props->headers == NULL) {
+    if (props->headers == NULL || !hg_http_event_open(head, &props->event)) {
         hg_writer_str(why, "out of memory");
         return false;
     }
@@ -223,6 +253,14 @@ bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *
         }
     }
     props->properties.headers = props->headers;
+    const char *missing = hg_http_event_missing(head);
+    if (missing != NULL) {
+        hg_writer_printf(why,
+                         "%s is missing: a CloudEvent has ce-id, ce-source, ce-specversion and "
+                         "ce-type",
+                         missing);
+        return false;
+    }
     if (props->properties.message_id.n == 0) {
         hg_http_uuid(props->uuid);
         props->properties.message_id = hg_bytes_str(props->uuid);
@@ -233,5 +271,6 @@ bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *
 void hg_http_props_close(struct hg_http_props *props)
 {
     hg_free(props->headers);
+    hg_writer_close(&props->event);
     props->headers = NULL;
 }

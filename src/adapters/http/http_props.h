@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Request headers -> AMQP properties: Content-Type, Content-Encoding, Correlation-Id, Reply-To,
- * Message-Id, Idempotency-Key, Amqp-*, traceparent, tracestate. */
+ * Message-Id, Idempotency-Key, Amqp-*, traceparent, tracestate, and a CloudEvent's ce-*. */
 #ifndef HG_HTTP_PROPS_H
 #define HG_HTTP_PROPS_H
 
@@ -12,6 +12,7 @@ enum { HG_HTTP_UUID_SIZE = 37 };
 struct hg_http_props {
     struct hg_properties properties; /* borrows from the head and from this struct */
     struct hg_header *headers;
+    struct hg_writer event;       /* names and values of a CloudEvent's attributes */
     char expiration[12];          /* clamped, below 2^32 */
     char uuid[HG_HTTP_UUID_SIZE]; /* message_id where the request has none */
     bool is_retained;             /* Amqp-Header-retain: true, which is no header of the message */

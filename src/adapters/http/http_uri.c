@@ -14,13 +14,10 @@ static int hex_of(uint8_t c)
 /* In a path an encoded slash is refused, in a query a `+` is a blank. */
 enum part { PATH, LEVEL, QUERY };
 
-static const char *decode(struct hg_bytes b, enum part part, struct hg_writer *out)
+/* Writes at most b.n bytes, so that p may be where b is. */
+static const char *decode_to(struct hg_bytes b, enum part part, uint8_t *p, size_t *n_out)
 {
-    uint8_t *p = hg_writer_reserve(out, b.n);
     size_t n = 0;
-    if (p == NULL) {
-        return "out of memory";
-    }
     for (size_t i = 0; i < b.n; i++) {
         uint8_t c = b.p[i];
         if (c == '%') {
@@ -42,8 +39,19 @@ static const char *decode(struct hg_bytes b, enum part part, struct hg_writer *o
         }
         p[n++] = c;
     }
-    hg_writer_commit(out, n);
+    *n_out = n;
     return NULL;
+}
+
+static const char *decode(struct hg_bytes b, enum part part, struct hg_writer *out)
+{
+    uint8_t *p = hg_writer_reserve(out, b.n);
+    size_t n = 0;
+    const char *wrong = p == NULL ? "out of memory" : decode_to(b, part, p, &n);
+    if (wrong == NULL) {
+        hg_writer_commit(out, n);
+    }
+    return wrong;
 }
 
 const char *hg_http_decode_path(struct hg_bytes path, struct hg_writer *out)
@@ -54,6 +62,11 @@ const char *hg_http_decode_path(struct hg_bytes path, struct hg_writer *out)
 const char *hg_http_decode_level(struct hg_bytes level, struct hg_writer *out)
 {
     return decode(level, LEVEL, out);
+}
+
+const char *hg_http_decode_value(uint8_t *p, size_t *n)
+{
+    return decode_to(hg_bytes(p, *n), LEVEL, p, n);
 }
 
 bool hg_http_next_parameter(struct hg_bytes *query, struct hg_writer *name, struct hg_writer *value,

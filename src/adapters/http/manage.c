@@ -145,6 +145,9 @@ bool hg_http_manage_publish(struct hg_http_request *req)
     struct hg_writer why = {0};
     struct hg_http_answer refusal = {.status = 400};
     bool is_done = true;
+    if (!hg_http_publish_takes_encoding(req)) {
+        return true;
+    }
     if (!read_order(req, &o, &refusal.status, &why)) {
         hg_http_refuse(req, &refusal, hg_writer_view(&why), NULL);
     } else if (hg_http_repeat_begin(req)) {

@@ -3,33 +3,45 @@
 #include "adapters/http/web.h"
 
 #define PROBLEM "\"default\":{\"$ref\":\"#/components/responses/Problem\"}}"
-#define FLAGS                                                           \
-    "\"parameters\":[{\"$ref\":\"#/components/parameters/mandatory\"}," \
-    "{\"$ref\":\"#/components/parameters/retain\"},"                    \
+/* A parameter of the path, with the value that the test of the examples takes. */
+#define EXAMPLE_OF(name, value)                                             \
+    "{\"name\":\"" name "\",\"in\":\"path\",\"required\":true,\"schema\":{" \
+    "\"type\":\"string\"},\"example\":\"" value "\"}"
+#define FLAGS                                           \
+    "{\"$ref\":\"#/components/parameters/mandatory\"}," \
+    "{\"$ref\":\"#/components/parameters/retain\"},"    \
     "{\"$ref\":\"#/components/parameters/key\"}],"
-#define MESSAGE_IN \
-    "\"requestBody\":{\"description\":\"The message's body.\",\"content\":{\"*/*\":{}}},"
+#define MESSAGE_IN                                                                    \
+    "\"requestBody\":{\"description\":\"The message's body.\",\"content\":{\"*/*\":{" \
+    "\"example\":\"21.5\"}}},"
 #define PUBLISHED                                                                          \
     "\"responses\":{\"202\":{\"description\":\"RabbitMQ has confirmed it.\",\"content\":{" \
     "\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/Published\"}}}}," PROBLEM
 
 const struct hg_http_doc hg_http_doc_topic = {
-    "{address}", "\"summary\":\"Publish a message\"," FLAGS MESSAGE_IN PUBLISHED};
+    "{address}", "\"summary\":\"Publish a message\",\"parameters\":[" EXAMPLE_OF(
+                     "address", "Sensor/Temperature/Room1") "," FLAGS MESSAGE_IN PUBLISHED};
 
 const struct hg_http_doc hg_http_doc_subscribe = {
     "{address}",
-    "\"summary\":\"What is published to addresses that the filter matches\",\"responses\":{\"200\":{"
-    "\"description\":\"Server-sent events.\",\"content\":{\"text/event-stream\":{}}}," PROBLEM};
+    "\"summary\":\"What is published to addresses that the filter matches\","
+    "\"parameters\":[" EXAMPLE_OF(
+        "address",
+        "Sensor/*/Room1") "],\"responses\":{\"200\":{"
+                          "\"description\":\"Server-sent events.\",\"content\":{\"text/event-stream\":{}}}," PROBLEM};
 
 const struct hg_http_doc hg_http_doc_rule = {
-    "{path}", "\"summary\":\"Publish a message, on a path that a rule of the configuration "
-              "takes\"," FLAGS MESSAGE_IN PUBLISHED};
+    "{path}",
+    "\"summary\":\"Publish a message, on a path that a rule of the configuration "
+    "takes\",\"parameters\":[" EXAMPLE_OF("path", "orders/17") "," FLAGS MESSAGE_IN PUBLISHED};
 
 const struct hg_http_doc hg_http_doc_batch = {
     "",
-    "\"summary\":\"Publish many messages, a JSON object a line\"," FLAGS
+    "\"summary\":\"Publish many messages, a JSON object a line\",\"parameters\":[" FLAGS
     "\"requestBody\":{\"required\":true,\"content\":{\"application/x-ndjson\":{\"schema\":{"
-    "\"$ref\":\"#/components/schemas/Line\"}}}},"
+    "\"$ref\":\"#/components/schemas/Line\"},\"example\":\"{\\\"address\\\":\\\"orders/17\\\","
+    "\\\"body\\\":\\\"a\\\"}\\n{\\\"address\\\":\\\"orders/18\\\",\\\"base64\\\":\\\"AP8=\\\","
+    "\\\"properties\\\":{\\\"priority\\\":3}}\\n\"}}},"
     "\"responses\":{\"202\":{\"description\":\"Every line was published.\",\"content\":{"
     "\"application/x-ndjson\":{\"schema\":{\"$ref\":\"#/components/schemas/LineAnswer\"}}}},"
     "\"207\":{\"description\":\"Some lines were not: each has its status.\",\"content\":{"
@@ -38,16 +50,20 @@ const struct hg_http_doc hg_http_doc_batch = {
 const struct hg_http_doc hg_http_doc_manage = {
     "{vhost}/{exchange}/publish",
     "\"summary\":\"Publish as RabbitMQ's management API does\","
-    "\"parameters\":[{\"$ref\":\"#/components/parameters/key\"}],"
-    "\"requestBody\":{\"required\":true,\"content\":{\"application/json\":{\"schema\":{"
-    "\"type\":\"object\","
-    "\"required\":[\"properties\",\"routing_key\",\"payload\",\"payload_encoding\"],\"properties\":{"
-    "\"properties\":{\"$ref\":\"#/components/schemas/Properties\"},"
-    "\"routing_key\":{\"type\":\"string\"},\"payload\":{\"type\":\"string\"},"
-    "\"payload_encoding\":{\"enum\":[\"string\",\"base64\"]}}}}}},"
-    "\"responses\":{\"200\":{\"description\":\"Whether a queue took it.\",\"content\":{"
-    "\"application/json\":{\"schema\":{\"type\":\"object\",\"properties\":{\"routed\":{\"type\":"
-    "\"boolean\"}}}}}}," PROBLEM};
+    "\"parameters\":[" EXAMPLE_OF("vhost", "/") "," EXAMPLE_OF(
+        "exchange",
+        "amq.topic") ",{\"$ref\":\"#/components/parameters/key\"}],"
+                     "\"requestBody\":{\"required\":true,\"content\":{\"application/json\":{\"example\":{"
+                     "\"properties\":{\"delivery_mode\":2},\"routing_key\":\"orders.17\",\"payload\":\"a\","
+                     "\"payload_encoding\":\"string\"},\"schema\":{"
+                     "\"type\":\"object\","
+                     "\"required\":[\"properties\",\"routing_key\",\"payload\",\"payload_encoding\"],\"properties\":{"
+                     "\"properties\":{\"$ref\":\"#/components/schemas/Properties\"},"
+                     "\"routing_key\":{\"type\":\"string\"},\"payload\":{\"type\":\"string\"},"
+                     "\"payload_encoding\":{\"enum\":[\"string\",\"base64\"]}}}}}},"
+                     "\"responses\":{\"200\":{\"description\":\"Whether a queue took it.\",\"content\":{"
+                     "\"application/json\":{\"schema\":{\"type\":\"object\",\"properties\":{\"routed\":{\"type\":"
+                     "\"boolean\"}}}}}}," PROBLEM};
 
 const struct hg_http_doc hg_http_doc_upgrade = {
     "", "\"summary\":\"STOMP or MQTT over a WebSocket\",\"responses\":{\"101\":{\"description\":"

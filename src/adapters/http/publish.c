@@ -2,12 +2,14 @@
 /* A request that becomes a message: answered 202 once RabbitMQ has confirmed it. */
 #include "adapters/http/publish.h"
 
+#include "adapters/http/http_event.h"
 #include "adapters/http/http_props.h"
 #include "adapters/http/http_uri.h"
 #include "adapters/http/web.h"
 #include "core/config.h"
 #include "core/identity.h"
 #include "core/worker.h"
+#include "message/topic.h"
 
 #define TOPICS "/v1/topics/"
 
@@ -35,6 +37,18 @@ void hg_http_publish_refuse(struct hg_http_request *req, enum hg_status status,
     hg_writer_close(&detail);
 }
 
+bool hg_http_publish_takes_encoding(struct hg_http_request *req)
+{
+    const struct hg_http_answer_field field = {"Accept-Encoding", HG_BYTES("identity")};
+    if (hg_http_field(&req->in.head, HG_BYTES("Content-Encoding")).n == 0) {
+        return true;
+    }
+    hg_http_refuse(req, &(struct hg_http_answer){.status = 415, .fields = &field, .fields_n = 1},
+                   HG_BYTES("this body is read here, so it must come without a Content-Encoding"),
+                   NULL);
+    return false;
+}
+
 static void on_settled(struct hg_http_request *req, uint32_t part, enum hg_status outcome,
                        struct hg_bytes reason)
 {
@@ -58,7 +72,7 @@ void hg_http_publish_note(struct hg_writer *w, struct hg_bytes id, const struct 
     hg_writer_str(w, "\"}\n");
 }
 
-const char *hg_http_publish_query(struct hg_bytes query, bool is_strict,
+const char *hg_http_publish_query(struct hg_bytes query, hg_http_knows_fn *knows, const void *ctx,
                                   struct hg_http_publish_options *out)
 {
     const struct {
@@ -80,7 +94,8 @@ const char *hg_http_publish_query(struct hg_bytes query, bool is_strict,
             i++;
         }
         if (i == KNOWN_N) {
-            why = is_strict ? "the query parameters here are mandatory and retain" : NULL;
+            bool is_known = knows != NULL && knows(ctx, hg_writer_view(&name));
+            why = is_known ? NULL : "the query parameters here are mandatory and retain";
         } else if (hg_bytes_eq(v, HG_BYTES("true")) || hg_bytes_eq(v, HG_BYTES("false"))) {
             *known[i].is_set = v.p[0] == 't';
         } else {
@@ -92,6 +107,129 @@ const char *hg_http_publish_query(struct hg_bytes query, bool is_strict,
     return why;
 }
 
+/* ---- Values that the rule names ---- */
+
+struct place {
+    const struct hg_rules *rules;
+    struct hg_bytes address;
+};
+
+struct values {
+    const struct hg_http_request *req;
+    struct hg_writer decoded[HG_REQUEST_MAX]; /* out of the query */
+    size_t decoded_n;
+    struct hg_request_name lacking; /* what find_value did not find, */
+    const char *why;                /* and why */
+};
+
+static bool is_value(struct hg_bytes value)
+{
+    for (size_t i = 0; i < value.n; i++) {
+        if (value.p[i] < 0x20 || value.p[i] == 0x7f) {
+            return false;
+        }
+    }
+    return hg_utf8_is_valid(value);
+}
+
+/* How often the query has it; `out` is the last. */
+static unsigned find_parameter(struct hg_bytes query, struct hg_bytes name, struct hg_writer *out)
+{
+    struct hg_writer other = {0};
+    struct hg_writer value = {0};
+    const char *why = NULL;
+    unsigned n = 0;
+    while (hg_http_next_parameter(&query, &other, &value, &why) && why == NULL) {
+        if (hg_bytes_eq(hg_writer_view(&other), name)) {
+            struct hg_writer swap = *out;
+            *out = value;
+            value = swap;
+            n++;
+        }
+    }
+    hg_writer_close(&other);
+    hg_writer_close(&value);
+    return n;
+}
+
+static unsigned find_header(const struct hg_http_head *head, struct hg_bytes name,
+                            struct hg_bytes *out)
+{
+    size_t at = 0;
+    unsigned n = 0;
+    const struct hg_http_field *f;
+    while ((f = hg_http_next_field(head, name, &at)) != NULL) {
+        *out = f->value;
+        n++;
+    }
+    return n;
+}
+
+static bool find_value(void *ctx, const struct hg_request_name *name, struct hg_bytes *value_out)
+{
+    struct values *v = ctx;
+    const struct hg_http_head *head = &v->req->in.head;
+    unsigned n;
+    *value_out = (struct hg_bytes){0};
+    if (name->is_header) {
+        n = find_header(head, name->name, value_out);
+    } else {
+        struct hg_writer *decoded = &v->decoded[v->decoded_n++];
+        n = find_parameter(head->query, name->name, decoded);
+        *value_out = hg_writer_view(decoded);
+    }
+    v->lacking = *name;
+    v->why = n > 1                   ? "is given twice"
+             : value_out->n == 0     ? "is missing"
+             : !is_value(*value_out) ? "must be UTF-8 without control characters"
+                                     : NULL;
+    return v->why == NULL;
+}
+
+static void refuse_value(struct hg_http_request *req, const struct values *v)
+{
+    struct hg_writer why = {0};
+    hg_writer_printf(&why, "the rule needs the %s %.*s, which %s",
+                     v->lacking.is_header ? "header" : "query parameter",
+                     HG_BYTES_FMT(v->lacking.name), v->why);
+    hg_http_refuse(req, &(struct hg_http_answer){.status = 400}, hg_writer_view(&why),
+                   hg_status_info(HG_NO_VALUE)->name);
+    hg_writer_close(&why);
+}
+
+static void close_values(struct values *v)
+{
+    for (size_t i = 0; i < v->decoded_n; i++) {
+        hg_writer_close(&v->decoded[i]);
+    }
+}
+
+/* Below /v1/topics the query is Headgate's, but for what the rule names. */
+static bool knows_parameter(const void *ctx, struct hg_bytes name)
+{
+    const struct place *place = ctx;
+    struct hg_route route;
+    struct hg_request_name known;
+    enum hg_status status = hg_rules_publish(place->rules, HG_PROTO_HTTP, place->address, &route);
+    for (size_t i = 0; (status == HG_OK || status == HG_NO_VALUE || status == HG_KEY_TOO_LONG) &&
+                       hg_rules_request_name(place->rules, route.rule, i, &known);
+         i++) {
+        if (!known.is_header && hg_bytes_eq(known.name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool knows_all(const void *ctx, struct hg_bytes name)
+{
+    (void)ctx;
+    (void)name;
+    return true;
+}
+
+/* ---- Publishing ---- */
+
 /* False: held. */
 static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
                          const struct hg_http_publish_options *options,
@@ -99,8 +237,11 @@ static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
 {
     struct hg_published published;
     const char *why = NULL;
+    struct values values = {.req = req};
+    const struct hg_request_source source = {find_value, &values};
     struct hg_publish_args args = {
         .address = address,
+        .request = &source,
         .properties = *properties,
         .body = hg_http_body(&req->in),
         .body_buf = req->in.body.buf,
@@ -112,21 +253,22 @@ static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
         .wants_outcome = true,
     };
     enum hg_status status = hg_publish(req->session, &args, &published, &why);
-    if (status == HG_HELD) {
-        return false;
-    }
     if (status == HG_OK) {
         hg_writer_str(&req->note, "{");
         hg_http_publish_note(&req->note, properties->message_id, &published);
         req->on_settled = on_settled;
-    } else {
+    } else if (status == HG_NO_VALUE) {
+        refuse_value(req, &values);
+    } else if (status != HG_HELD) {
         hg_http_publish_refuse(req, status, hg_bytes_str(why));
     }
-    return true;
+    close_values(&values);
+    return status != HG_HELD;
 }
 
-static bool publish(struct hg_http_request *req, struct hg_bytes path, bool is_strict)
+static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_knows_fn *knows)
 {
+    struct place place = {.rules = req->session->worker->rules};
     struct hg_writer address = {0};
     struct hg_writer bad_header = {0};
     struct hg_http_props props = {0};
@@ -134,16 +276,22 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, bool is_s
     bool is_done = true;
     const struct hg_http_answer bad_request = {.status = 400};
     const char *why = hg_http_decode_path(path, &address);
+    place.address = hg_writer_view(&address);
     if (why != NULL) {
         hg_http_publish_refuse(req, HG_BAD_ADDRESS, hg_bytes_str(why));
-    } else if ((why = hg_http_publish_query(req->in.head.query, is_strict, &options)) != NULL) {
+    } else if ((why = hg_http_publish_query(req->in.head.query, knows, &place, &options)) != NULL) {
         hg_http_refuse(req, &bad_request, hg_bytes_str(why), NULL);
+    } else if (hg_http_event_is_batch(hg_http_field(&req->in.head, HG_BYTES("Content-Type")))) {
+        hg_http_refuse(req, &(struct hg_http_answer){.status = 415},
+                       HG_BYTES("AMQP has no batches of events: send one a request, or lines to "
+                                "/v1/topics"),
+                       NULL);
     } else if (!hg_http_props_open(&props, &req->in.head, &bad_header)) {
         hg_http_refuse(req, &bad_request, hg_writer_view(&bad_header), "BAD_PROPERTY");
     } else if (hg_http_repeat_begin(req)) {
         req->on_gone = hg_http_repeat_forget;
         options.is_retained = options.is_retained || props.is_retained;
-        is_done = publish_with(req, hg_writer_view(&address), &options, &props.properties);
+        is_done = publish_with(req, place.address, &options, &props.properties);
     }
     hg_http_props_close(&props);
     hg_writer_close(&bad_header);
@@ -153,7 +301,7 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, bool is_s
 
 bool hg_http_publish_topic(struct hg_http_request *req)
 {
-    return publish(req, hg_bytes_skip(req->in.head.path, sizeof(TOPICS) - 1), true);
+    return publish(req, hg_bytes_skip(req->in.head.path, sizeof(TOPICS) - 1), knows_parameter);
 }
 
 bool hg_http_publish_rule_takes(const struct hg_http_request *req)
@@ -166,7 +314,7 @@ bool hg_http_publish_rule_takes(const struct hg_http_request *req)
         !hg_http_path_is_reserved(hg_writer_view(&address))) {
         enum hg_status status =
             hg_rules_publish(rules, HG_PROTO_HTTP, hg_writer_view(&address), &route);
-        takes = (status == HG_OK || status == HG_KEY_TOO_LONG) &&
+        takes = (status == HG_OK || status == HG_KEY_TOO_LONG || status == HG_NO_VALUE) &&
                 !hg_rules_spec(rules, route.rule)->is_builtin;
     }
     hg_writer_close(&address);
@@ -175,5 +323,5 @@ bool hg_http_publish_rule_takes(const struct hg_http_request *req)
 
 bool hg_http_publish_rule(struct hg_http_request *req)
 {
-    return publish(req, hg_bytes_skip(req->in.head.path, 1), false);
+    return publish(req, hg_bytes_skip(req->in.head.path, 1), knows_all);
 }

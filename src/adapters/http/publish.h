@@ -9,10 +9,10 @@ struct hg_http_publish_options {
     bool is_mandatory, is_retained;
 };
 
-/* `?mandatory=true&retain=true`, into options that have their values for where it says nothing;
- * other parameters are refused where the path is ours (strict), and left alone where it is the
- * user's. NULL or what is wrong. */
-const char *hg_http_publish_query(struct hg_bytes query, bool is_strict,
+/* `?mandatory=true&retain=true`, into options that have their values for where it says nothing; of
+ * other parameters those are let through that `knows` knows (NULL: none). NULL or what is wrong. */
+typedef bool hg_http_knows_fn(const void *ctx, struct hg_bytes name);
+const char *hg_http_publish_query(struct hg_bytes query, hg_http_knows_fn *knows, const void *ctx,
                                   struct hg_http_publish_options *out);
 /* "id","exchange","key", the end of the object and of its line. */
 void hg_http_publish_note(struct hg_writer *w, struct hg_bytes id, const struct hg_published *p);
@@ -22,6 +22,10 @@ void hg_http_publish_detail(enum hg_status status, struct hg_bytes reason, struc
 /* Answers with that. */
 void hg_http_publish_refuse(struct hg_http_request *req, enum hg_status status,
                             struct hg_bytes reason);
+
+/* For resources that read their body as text: refuses one with a Content-Encoding, 415. True: it has
+ * none. */
+bool hg_http_publish_takes_encoding(struct hg_http_request *req);
 
 /* repeat.c. Idempotency-Key: true if the request is to be done, now that its answer will be kept;
  * false if it has been answered: as the first with this key was, or refused. Again for the same

@@ -4,9 +4,10 @@
 #include "adapters/http/http_props.h"
 #include "adapters/http/publish.h"
 #include "core/idempotency.h"
+#include "core/identity.h"
 #include "core/worker.h"
 
-enum { KEY_MAX = 255 };
+enum { KEY_MAX = 255, USER_MAX = 255, SCOPED_MAX = KEY_MAX + 1 + USER_MAX };
 
 static struct hg_idempotency *table_of(const struct hg_http_request *req)
 {
@@ -79,8 +80,23 @@ static struct hg_bytes target_of(const struct hg_http_head *h)
                            : hg_bytes(h->path.p, (size_t)(h->query.p + h->query.n - h->path.p));
 }
 
+/* Each user has keys of its own: an answer is not for others who guess its key. */
+static struct hg_bytes scoped(const struct hg_http_request *req, struct hg_bytes key,
+                              uint8_t out[SCOPED_MAX])
+{
+    struct hg_bytes user = hg_identity_user(req->session->identity);
+    if (user.n == 0 || user.n > USER_MAX) {
+        return key;
+    }
+    memcpy(out, user.p, user.n);
+    out[user.n] = 0;
+    memcpy(out + user.n + 1, key.p, key.n);
+    return hg_bytes(out, user.n + 1 + key.n);
+}
+
 bool hg_http_repeat_begin(struct hg_http_request *req)
 {
+    uint8_t scope[SCOPED_MAX];
     struct hg_bytes key;
     struct hg_idempotency_answer known = {.status = 0};
     const char *why = read_key(&req->in.head, &key);
@@ -91,7 +107,7 @@ bool hg_http_repeat_begin(struct hg_http_request *req)
     if (key.n == 0 || table_of(req) == NULL || req->entry != NULL) {
         return true;
     }
-    switch (hg_idempotency_begin(table_of(req), key, target_of(&req->in.head),
+    switch (hg_idempotency_begin(table_of(req), scoped(req, key, scope), target_of(&req->in.head),
                                  hg_http_body(&req->in), &req->entry, &known)) {
     case HG_IDEMPOTENCY_FIRST: req->on_answer = on_answer; return true;
     case HG_IDEMPOTENCY_DONE: replay(req, &known); break;

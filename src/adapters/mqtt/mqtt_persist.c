@@ -318,6 +318,18 @@ void hg_mqtt_persist_start(struct hg_mqtt_session *s)
     hg_state_barrier(s->base.worker, &s->persist->wait);
 }
 
+/* Whose session is kept under a client identifier is not for everybody who knows that identifier. */
+static bool is_anothers(const struct hg_mqtt_session *s, const struct hg_session_record *r)
+{
+    return s->base.worker->config->has_identities && r != NULL && !has_expired(r) &&
+           !hg_bytes_eq(r->user, hg_mqtt_user(s));
+}
+
+static void refuse_anothers(struct hg_mqtt_session *s)
+{
+    hg_mqtt_refuse(s, HG_NOT_ALLOWED, "another user's session is kept for this client identifier");
+}
+
 static void claim(struct hg_mqtt_persist *p)
 {
     struct hg_mqtt_session *s = p->session;
@@ -325,6 +337,10 @@ static void claim(struct hg_mqtt_persist *p)
     p->before = hg_mqtt_persist_find(s, &has_failed);
     if (has_failed) {
         fail(p, HG_NO_MEMORY, HG_BYTES(""));
+        return;
+    }
+    if (is_anothers(s, p->before)) {
+        refuse_anothers(s);
         return;
     }
     if (p->before == NULL && p->expiry_s == 0) { /* nothing goes on, nothing is kept */
@@ -501,6 +517,11 @@ bool hg_mqtt_persist_discard(struct hg_mqtt_session *s)
         return false;
     }
     struct hg_session_record *before = hg_mqtt_persist_find(s, &has_failed);
+    if (is_anothers(s, before)) {
+        hg_session_record_free(before);
+        refuse_anothers(s);
+        return true;
+    }
     if (before == NULL || !hg_mqtt_persist_open(s, 0, true)) {
         hg_session_record_free(before);
         return false;

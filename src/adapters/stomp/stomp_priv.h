@@ -42,7 +42,7 @@ struct hg_stomp_session {
     struct hg_stomp_queues *queues; /* declared by SEND; NULL until there is one */
     struct hg_stomp_transactions *transactions; /* NULL: none has begun */
 };
-_Static_assert(sizeof(struct hg_stomp_session) <= 256,
+_Static_assert(sizeof(struct hg_stomp_session) <= 272,
                "an idle STOMP connection over WebSocket is to cost 1.5 KiB in all");
 
 /* Why a frame, or the whole connection, failed: becomes an ERROR frame. */

@@ -34,6 +34,7 @@
     X(BAD_ALIAS,       0,    0,    0,    0x94, 400, "topic alias not valid")                        \
     X(BAD_PAYLOAD,     0x99, 0x99, 0,    0x99, 400, "the body is not what its format says")         \
     X(NO_RULE,         0x90, 0x90, 0x8f, 0x90, 404, "no rule takes this address")                   \
+    X(NO_VALUE,        0,    0,    0,    0,    400, "the request lacks a value that its rule needs") \
     X(KEY_TOO_LONG,    0x90, 0x90, 0x8f, 0x90, 414, "the routing key would exceed 255 bytes")       \
     X(NO_WILDCARD,     0,    0,    0x83, 0x83, 400, "the exchange cannot express this wildcard")    \
     X(TOO_LARGE,       0x95, 0x97, 0x97, 0x95, 413, "larger than the limit")                        \

@@ -256,7 +256,7 @@ static const struct hg_config_field listener_fields[] = {
     {.key = "token",           .kind = HG_READ_TEXT,   HG_CONFIG_MEMBER(hg_listener_spec, token), .min = 16},
     {.key = "cors_origins",    .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, cors_origins), .n_offset = offsetof(struct hg_listener_spec, cors_origins_n)},
     {.key = "tls",             .kind = HG_READ_TABLE,  .fields = hg_config_schema_listener_tls},
-    {.key = "proxy_protocol",  .kind = HG_READ_LATER},
+    {.key = "proxy_protocol",  .kind = HG_READ_BOOLEAN, HG_CONFIG_MEMBER(hg_listener_spec, has_proxy), .preset = "false"},
     {.key = NULL},
 };
 
@@ -278,7 +278,7 @@ const struct hg_config_field hg_config_schema[] = {
     {.key = "user",     TABLES(users.users, hg_user_spec), .fields = hg_config_schema_user, .check = hg_config_schema_check_user},
     {.key = "access",   TABLES(access, hg_access_spec), .fields = hg_config_schema_access, .check = hg_config_schema_check_access},
     {.key = "users",    .kind = HG_READ_TABLE, .fields = hg_config_schema_users},
-    {.key = "webhook",  .kind = HG_READ_LATER},
+    {.key = "webhook",  TABLES(webhooks, hg_webhook_spec), .fields = hg_config_schema_webhook, .check = hg_config_schema_check_webhook},
     {.key = "bridge",   TABLES(bridges, hg_bridge_spec), .fields = hg_config_schema_bridge, .check = hg_config_schema_check_bridge},
     {.key = NULL},
 };
@@ -422,6 +422,7 @@ static void check_together(struct hg_config_reader *r, const struct hg_config_no
     refuse_twice(r, root, "rule", "name");
     refuse_twice(r, root, "bridge", "name");
     refuse_twice(r, root, "user", "name");
+    refuse_twice(r, root, "webhook", "name");
     hg_config_schema_check_users(r, root, c);
     hg_config_schema_check_rabbitmq_tls(r, root, c);
     if (c->outbound_low_bytes >= c->outbound_high_bytes && r->problems_n == 0) {

@@ -74,17 +74,17 @@ const struct hg_config_field hg_config_schema_bridge[] = {
 
 static const struct hg_topic_limits limits = {HG_TOPIC_MAX_BYTES, HG_TOPIC_MAX_LEVELS};
 
-/* It becomes part of a queue's name and of a metric's label. */
-static bool is_name(const char *text)
+bool hg_config_schema_is_name(const char *text)
 {
     return text[strspn(
                text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")] == '\0';
 }
 
-static const struct hg_config_node *or_parent(const struct hg_config_node *parent, const char *key)
+const struct hg_config_node *hg_config_schema_or_table(const struct hg_config_node *table,
+                                                       const char *key)
 {
-    const struct hg_config_node *node = hg_config_tree_find(parent, key);
-    return node != NULL ? node : parent;
+    const struct hg_config_node *node = hg_config_tree_find(table, key);
+    return node != NULL ? node : table;
 }
 
 /* The whole filter on one side, NULL if it cannot be one. */
@@ -93,7 +93,7 @@ static const char *join(struct hg_config_reader *r, const struct hg_config_node 
 {
     const char *key = is_local ? "local_prefix" : "remote_prefix";
     const char *prefix = is_local ? route->local_prefix : route->remote_prefix;
-    const struct hg_config_at *at = &or_parent(element, key)->at;
+    const struct hg_config_at *at = &hg_config_schema_or_table(element, key)->at;
     if (prefix == NULL) { /* noted already */
         return NULL;
     }
@@ -131,7 +131,8 @@ static void check_routes(struct hg_config_reader *r, const struct hg_config_node
         }
         const char *problem = hg_topic_check_filter(hg_bytes_str(filled[i].filter), &limits);
         if (problem != NULL) {
-            hg_config_read_error(r, &or_parent(node, "filter")->at, "filter %s", problem);
+            hg_config_read_error(r, &hg_config_schema_or_table(node, "filter")->at, "filter %s",
+                                 problem);
             continue;
         }
         filled[i].local_filter = join(r, node, &filled[i], true);
@@ -139,11 +140,12 @@ static void check_routes(struct hg_config_reader *r, const struct hg_config_node
     }
 }
 
-static void check_file(struct hg_config_reader *r, const struct hg_config_node *tls,
-                       const char *key, const char *file)
+void hg_config_schema_check_file(struct hg_config_reader *r, const struct hg_config_node *table,
+                                 const char *key, const char *file)
 {
     if (file != NULL && access(file, R_OK) != 0) {
-        hg_config_read_error(r, &or_parent(tls, key)->at, "%s: \"%s\" cannot be read", key, file);
+        hg_config_read_error(r, &hg_config_schema_or_table(table, key)->at,
+                             "%s: \"%s\" cannot be read", key, file);
     }
 }
 
@@ -161,9 +163,9 @@ static void check_tls(struct hg_config_reader *r, const struct hg_config_node *e
     if ((spec->cert == NULL) != (spec->key == NULL)) {
         hg_config_read_error(r, &tls->at, "cert and key go together");
     }
-    check_file(r, tls, "ca", spec->ca);
-    check_file(r, tls, "cert", spec->cert);
-    check_file(r, tls, "key", spec->key);
+    hg_config_schema_check_file(r, tls, "ca", spec->ca);
+    hg_config_schema_check_file(r, tls, "cert", spec->cert);
+    hg_config_schema_check_file(r, tls, "key", spec->key);
 }
 
 static void check_will(struct hg_config_reader *r, const struct hg_config_node *element,
@@ -178,7 +180,8 @@ static void check_will(struct hg_config_reader *r, const struct hg_config_node *
     } else if (spec->will_topic != NULL) {
         const char *problem = hg_topic_check_address(hg_bytes_str(spec->will_topic), &limits);
         if (problem != NULL) {
-            hg_config_read_error(r, &or_parent(will, "topic")->at, "topic %s", problem);
+            hg_config_read_error(r, &hg_config_schema_or_table(will, "topic")->at, "topic %s",
+                                 problem);
         }
     }
 }
@@ -188,7 +191,8 @@ static void check_string(struct hg_config_reader *r, const struct hg_config_node
                          const char *key, const char *text)
 {
     if (text != NULL && !hg_utf8_is_clean(hg_bytes_str(text))) {
-        hg_config_read_error(r, &or_parent(element, key)->at, "%s holds control characters", key);
+        hg_config_read_error(r, &hg_config_schema_or_table(element, key)->at,
+                             "%s holds control characters", key);
     }
 }
 
@@ -200,19 +204,19 @@ void hg_config_schema_check_bridge(struct hg_config_reader *r, const struct hg_c
     if (!HG_HAS_BRIDGE) {
         hg_config_read_error(r, &element->at, "this Headgate was built without bridges");
     }
-    if (spec->name != NULL && !is_name(spec->name)) {
-        hg_config_read_error(r, &or_parent(element, "name")->at,
+    if (spec->name != NULL && !hg_config_schema_is_name(spec->name)) {
+        hg_config_read_error(r, &hg_config_schema_or_table(element, "name")->at,
                              "name holds letters, digits, and . _ - only");
     }
     if (spec->client_id == NULL && spec->name != NULL) {
         spec->client_id = hg_config_arena_printf(&r->arena, "headgate.%s", spec->name);
     }
     if (spec->password != NULL && spec->username == NULL) {
-        hg_config_read_error(r, &or_parent(element, "password")->key_at,
+        hg_config_read_error(r, &hg_config_schema_or_table(element, "password")->key_at,
                              "a password needs a username");
     }
     if (spec->keepalive_ms % MS_PER_S != 0) {
-        hg_config_read_error(r, &or_parent(element, "keepalive")->at,
+        hg_config_read_error(r, &hg_config_schema_or_table(element, "keepalive")->at,
                              "keepalive is a number of whole seconds");
     }
     if (hg_config_tree_find(element, "in") == NULL && hg_config_tree_find(element, "out") == NULL) {

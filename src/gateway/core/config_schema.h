@@ -14,6 +14,7 @@ extern const struct hg_config_field hg_config_schema_bridge[];       /* struct h
 extern const struct hg_config_field hg_config_schema_users[];        /* struct hg_config */
 extern const struct hg_config_field hg_config_schema_user[];         /* struct hg_user_spec */
 extern const struct hg_config_field hg_config_schema_access[];       /* struct hg_access_spec */
+extern const struct hg_config_field hg_config_schema_webhook[];      /* struct hg_webhook_spec */
 extern const struct hg_config_field hg_config_schema_listener_tls[]; /* hg_listener_spec */
 extern const struct hg_config_field hg_config_schema_rabbitmq_tls[]; /* struct hg_config */
 
@@ -25,8 +26,19 @@ void hg_config_schema_check_queue(struct hg_config_reader *r, const struct hg_co
 void hg_config_schema_check_rule(struct hg_config_reader *r, const struct hg_config_node *element,
                                  void *into);
 
+/* It becomes part of a queue's name and of a metric's label: letters, digits, . _ - only. */
+bool hg_config_schema_is_name(const char *text);
+/* Notes it where a file that `key` of `table` names cannot be read; NULL is fine. */
+void hg_config_schema_check_file(struct hg_config_reader *r, const struct hg_config_node *table,
+                                 const char *key, const char *file);
+/* What `key` stands for in `table`, or the table where it is absent. */
+const struct hg_config_node *hg_config_schema_or_table(const struct hg_config_node *table,
+                                                       const char *key);
+
 void hg_config_schema_check_bridge(struct hg_config_reader *r, const struct hg_config_node *element,
                                    void *into);
+void hg_config_schema_check_webhook(struct hg_config_reader *r,
+                                    const struct hg_config_node *element, void *into);
 
 /* Make the TLS contexts. */
 void hg_config_schema_check_listener_tls(struct hg_config_reader *r,

@@ -3,6 +3,7 @@
 #include "core/config_value.h"
 
 #include "base/buf.h"
+#include "base/inet.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -286,6 +287,61 @@ const char *hg_config_value_site(struct hg_config_arena *a, const char *url, con
         return "has a host or port that cannot be read; an IPv6 address stands in [ ]";
     }
     return *port_out == 0 ? "has port 0, which cannot be connected to" : NULL;
+}
+
+/* Forms of IPv4 that only some programs read so (127.1, 0x7f000001) would go round a check. */
+static bool is_plain_host(const char *host, bool is_v6)
+{
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+    struct hg_inet address;
+    if (is_v6) {
+        return strchr(host, ':') != NULL && hg_inet_parse(host, &address);
+    }
+    if (host[strspn(host, letters)] != '\0' || host[strspn(host, ".")] == '\0') {
+        return false;
+    }
+    const char *last = host + strlen(host);
+    last -= last[-1] == '.';
+    size_t last_n = 0;
+    while (last > host && last[-1] != '.') {
+        last--;
+        last_n++;
+    }
+    bool is_number = strspn(last, "0123456789") == last_n ||
+                     (last[0] == '0' && (last[1] == 'x' || last[1] == 'X'));
+    return !is_number || hg_inet_parse(host, &address);
+}
+
+const char *hg_config_value_url(struct hg_config_arena *a, const char *url,
+                                struct hg_config_url *out)
+{
+    struct hg_bytes rest = hg_bytes_str(url);
+    for (size_t i = 0; i < rest.n; i++) {
+        if (rest.p[i] <= ' ' || rest.p[i] > '~' || rest.p[i] == '#' || rest.p[i] == '\\') {
+            return "must be printable ASCII without blanks, `\\` and `#`; the rest is percent-encoded";
+        }
+    }
+    out->is_tls = hg_bytes_starts(rest, HG_BYTES("https://"));
+    out->port = out->is_tls ? 443 : 80;
+    if (!out->is_tls && !hg_bytes_starts(rest, HG_BYTES("http://"))) {
+        return "must be an address such as \"https://host/path\"";
+    }
+    rest = hg_bytes_skip(rest, strlen(out->is_tls ? "https://" : "http://"));
+    struct hg_bytes authority =
+        hg_bytes(rest.p, strcspn((const char *)rest.p, "/?")); /* it ends in NUL */
+    if (hg_bytes_index(authority, '@') < authority.n) {
+        return "must not hold a user: say it in headers";
+    }
+    bool is_v6 = hg_bytes_starts(authority, HG_BYTES("["));
+    if (hg_bytes_index(authority, '%') < authority.n ||
+        !read_host_port(a, authority, &out->host, &out->port) || !is_plain_host(out->host, is_v6)) {
+        return "has a host or port that cannot be read; an IPv4 address has four decimal numbers, an "
+               "IPv6 address stands in [ ]";
+    }
+    size_t origin_n = (size_t)(authority.p + authority.n - (const uint8_t *)url);
+    out->origin = hg_config_arena_copy(a, url, origin_n);
+    return out->port == 0 ? "has port 0, which cannot be connected to" : NULL;
 }
 
 const char *hg_config_value_bind(struct hg_config_arena *a, const char *text, const char **host_out,

@@ -29,6 +29,15 @@ const char *hg_config_value_endpoint(struct hg_config_arena *a, const char *url,
 /* mqtt://host:port or mqtts://host:port, port 1883 or 8883 where absent. NULL, or what is wrong. */
 const char *hg_config_value_site(struct hg_config_arena *a, const char *url, const char **host_out,
                                  uint16_t *port_out, bool *is_tls_out);
+/* http:// or https://, a host, a port (80 or 443 where absent), path and query; no user, no fragment.
+ * *origin_out is what precedes the path. NULL, or what is wrong. */
+struct hg_config_url {
+    const char *host, *origin;
+    uint16_t port;
+    bool is_tls;
+};
+const char *hg_config_value_url(struct hg_config_arena *a, const char *url,
+                                struct hg_config_url *out);
 /* "host:port", "[v6]:port"; port 0 lets the system choose. NULL, or what is wrong. */
 const char *hg_config_value_bind(struct hg_config_arena *a, const char *text, const char **host_out,
                                  uint16_t *port_out);

@@ -178,6 +178,26 @@ static void write_bridges(const struct hg_gateway *g, struct hg_writer *out)
     }
 }
 
+static const struct metric webhook_metrics[] = {
+#define X(name, type, help) {#name, #type, help, offsetof(struct hg_webhook_metrics, name)},
+    HG_WEBHOOK_METRICS(X)
+#undef X
+};
+
+static void write_webhooks(const struct hg_gateway *g, struct hg_writer *out)
+{
+    size_t metrics_n = sizeof(webhook_metrics) / sizeof(webhook_metrics[0]);
+    for (size_t i = 0; i < metrics_n && g->config->webhooks_n > 0; i++) {
+        const struct metric *m = &webhook_metrics[i];
+        write_head(out, m);
+        for (size_t k = 0; k < g->config->webhooks_n; k++) {
+            const char *at = (const char *)&g->webhooks[k] + m->at;
+            write_value(out, m, "webhook", g->config->webhooks[k].name,
+                        hg_counted((const hg_counter *)(const void *)at));
+        }
+    }
+}
+
 static void write_process(const struct hg_gateway *g, struct hg_writer *out)
 {
     static const struct metric build = {"build_info", "gauge", "Always 1; the version is the label",
@@ -233,4 +253,5 @@ void hg_metrics_write(const struct hg_gateway *g, struct hg_writer *out)
     write_rules(g, out, true);
     write_rules(g, out, false);
     write_bridges(g, out);
+    write_webhooks(g, out);
 }

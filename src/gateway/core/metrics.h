@@ -73,7 +73,33 @@
     X(bridge_refused,      counter, "Messages that the site or RabbitMQ refused, dropped") \
     X(bridge_echoes,       counter, "Messages of the bridge's own that came back, dropped")
 
+/* Of one webhook. */
+#define HG_WEBHOOK_METRICS(X) \
+    X(webhook_active,            gauge,   "1: this gateway takes the webhook's messages") \
+    X(webhook_in_flight,         gauge,   "Requests under way") \
+    X(webhook_held,              gauge,   "Messages held, under way or waiting") \
+    X(webhook_breaker,           gauge,   "Circuit breaker: 0 closed, 1 open, 2 one request tries it") \
+    X(webhook_gone,              gauge,   "1: the receiver answered 410, and nothing is sent any more") \
+    X(webhook_attempts,          counter, "Requests sent") \
+    X(webhook_delivered,         counter, "Messages that the receiver took, answering 2xx") \
+    X(webhook_failed_3xx,        counter, "Requests answered with a redirect, or anything below 200") \
+    X(webhook_failed_4xx,        counter, "Requests answered 4xx") \
+    X(webhook_failed_5xx,        counter, "Requests answered 5xx") \
+    X(webhook_failed_timeout,    counter, "Requests without an answer in time") \
+    X(webhook_failed_connection, counter, "Requests that found no connection or lost it") \
+    X(webhook_failed_address,    counter, "Requests not sent: the address is not allowed") \
+    X(webhook_delayed,           counter, "Messages put into a delay queue") \
+    X(webhook_dead_lettered,     counter, "Messages given up as dead letters") \
+    X(webhook_expired,           counter, "Messages whose time was over, not sent") \
+    X(webhook_duration_ms,       counter, "Milliseconds that all requests took together")
+
 /* clang-format on */
+
+struct hg_webhook_metrics {
+#define X(name, type, help) hg_counter name;
+    HG_WEBHOOK_METRICS(X)
+#undef X
+};
 
 struct hg_bridge_metrics {
 #define X(name, type, help) hg_counter name;

@@ -22,6 +22,7 @@ struct hg_publish_args {
     struct hg_bytes sender; /* client identifier for x-headgate-from (No Local); empty: none */
     const struct hg_header *marks; /* further headers, of the gateway's own: reserved names stay */
     size_t marks_n;
+    const struct hg_request_source *request; /* for rules that name its values; may be NULL */
     bool is_direct, is_exactly_once; /* the latter: MQTT's QoS 2, which a header then says */
     /* kept as the last value of its exchange and key as well (an empty body clears it); settled()
      * then waits until this process has it */

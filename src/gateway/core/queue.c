@@ -14,7 +14,7 @@ struct hg_queue {
     void *ctx;
     struct hg_queue_consumer *consumer;
     char *filter_own; /* NULL: every address matches */
-    bool is_whole, is_by_name, is_auto;
+    bool is_whole, shows_all, is_by_name, is_auto;
     struct hg_timer ack_again; /* with is_auto: the connection had no room */
 };
 
@@ -65,9 +65,9 @@ static bool address_for(const struct hg_queue *q, const struct hg_message *m,
         (filter.n == 0 || hg_topic_matches(filter, *address_out))) {
         return true;
     }
-    *address_out = filter;
+    *address_out = q->is_whole ? filter : HG_BYTES("");
     *rule_out = SIZE_MAX;
-    return q->is_whole;
+    return q->is_whole || q->shows_all;
 }
 
 /* A queue that is consumed by its name shows whatever is in it; one that was bound for the
@@ -125,6 +125,7 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
         return NULL;
     }
     q->is_whole = options->is_whole;
+    q->shows_all = options->shows_all;
     q->is_by_name = options->is_by_name;
     q->is_auto = options->is_auto;
     hg_timer_init(&q->ack_again, fire_ack);

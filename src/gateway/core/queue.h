@@ -43,6 +43,7 @@ struct hg_queue_options { /* copied */
     /* Deliveries whose address does not match are acknowledged, not shown; empty: all match. */
     struct hg_bytes filter;
     bool is_whole;   /* `filter`, without a wildcard, is the address of those that do not match */
+    bool shows_all;  /* what has no address, or one that does not match, has an empty one */
     bool is_by_name; /* deliveries have no address: subscribed to by RabbitMQ's names */
 };
 

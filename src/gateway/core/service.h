@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a worker runs besides its clients' connections: a bridge to a site. An adapter's `start` adds
+/* What a worker runs besides its clients' connections: a bridge to a site, a webhook. An adapter's `start` adds
  * it to hg_worker.services; everything on that worker's thread. */
 #ifndef HG_CORE_SERVICE_H
 #define HG_CORE_SERVICE_H

@@ -141,8 +141,8 @@ static enum hg_status resolve(struct hg_session *s, const struct hg_publish_args
     if (*why != NULL) {
         return HG_BAD_ADDRESS;
     }
-    enum hg_status status =
-        hg_rules_publish(s->worker->rules, s->proto, args->address, &out->route);
+    enum hg_status status = hg_rules_publish_request(s->worker->rules, s->proto, args->address,
+                                                     args->request, &out->route);
     if (status != HG_OK) {
         return status;
     }

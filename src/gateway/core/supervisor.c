@@ -300,12 +300,14 @@ static bool open_gateway(struct supervisor *s, const struct hg_config *config,
     g->logins = config->has_identities ? hg_logins_new(config) : NULL;
     g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));
     g->bridges = hg_zalloc((config->bridges_n + 1) * sizeof(*g->bridges));
+    g->webhooks = hg_zalloc((config->webhooks_n + 1) * sizeof(*g->webhooks));
     g->workers = hg_zalloc(config->workers * sizeof(struct hg_worker *));
     g->supervisor = hg_mailbox_new(&s->loop, on_report, s);
     if (g->directory == NULL || (has_state && g->state == NULL) ||
         (config->has_identities && g->logins == NULL) ||
         (limits.max_n > 0 && g->idempotency == NULL) || g->listeners == NULL ||
-        g->bridges == NULL || g->workers == NULL || g->supervisor == NULL || !prepare_adapters(g)) {
+        g->bridges == NULL || g->webhooks == NULL || g->workers == NULL || g->supervisor == NULL ||
+        !prepare_adapters(g)) {
         return false;
     }
     for (; g->workers_n < config->workers; g->workers_n++) {
@@ -373,6 +375,7 @@ static void close_gateway(struct supervisor *s)
     hg_logins_free(g->logins);
     hg_free(g->workers);
     hg_free(g->bridges);
+    hg_free(g->webhooks);
     hg_free(g->listeners);
 }
 

@@ -3,8 +3,8 @@
 #include "core/token.h"
 
 #include "base/base64.h"
-#include "base/utf8.h"
 #include "core/token_keys.h"
+#include "message/topic.h"
 
 #include <jansson.h>
 

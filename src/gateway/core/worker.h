@@ -37,6 +37,7 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
     struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
     struct hg_bridge_metrics *bridges;   /* likewise; each is counted by the worker that runs it */
+    struct hg_webhook_metrics *webhooks; /* likewise */
     struct hg_worker **workers;
     unsigned workers_n;
     uint64_t boot_id; /* random */

@@ -109,7 +109,8 @@ static enum verdict judge(const struct subscription *s, const struct hg_rule *ru
     if (rule->spec->queue != NULL) {
         return judge_queue(rule, s->proto, &s->filter);
     }
-    if ((rule->reversible & (1U << s->proto)) == 0 && !rule->has_address_header) {
+    bool is_told = rule->has_address_header && !rule->has_request_key;
+    if ((rule->reversible & (1U << s->proto)) == 0 && !is_told) {
         return ONE_WAY;
     }
     if (hg_exchange_ignores_key(rule->type)) {
@@ -189,6 +190,9 @@ static const char *reason(const struct hg_rule *rule, enum verdict v)
 {
     if (v == ONE_WAY && rule->spec->queue != NULL) {
         return "messages in the rule's queue do not tell what it captures, so they have no address";
+    }
+    if (v == ONE_WAY && rule->has_request_key) {
+        return "the rule's key holds what only a request says, so nothing comes back through it";
     }
     if (v == ONE_WAY) {
         return "the rule's key does not hold every capture, so nothing comes back through it";

@@ -191,6 +191,32 @@ static struct hg_bytes as_written(const struct hg_part *capture)
     return hg_bytes(capture->text - 1, capture->n + (capture->kind == HG_PART_REST ? 5U : 2U));
 }
 
+/* Notes a value of the HTTP request that key or headers name. Its index, or HG_NO_PART and a problem
+ * noted. */
+static uint8_t add_request(struct compiler *c, struct hg_rule *rule, const char *field,
+                           struct hg_bytes piece, const struct hg_request_name *name)
+{
+    const char *wrong = NULL;
+    if (hg_rule_serves(rule, HG_PROTO_MQTT) || hg_rule_serves(rule, HG_PROTO_STOMP)) {
+        wrong = "is known over HTTP only: give the rule http = \"…\" and no other pattern";
+    } else if (rule->request == NULL &&
+               (rule->request = hg_zalloc(HG_REQUEST_MAX * sizeof(*name))) == NULL) {
+        wrong = "found no memory";
+    }
+    uint8_t at = hg_rule_request_find(rule, name);
+    if (wrong == NULL && at == HG_REQUEST_MAX) {
+        wrong = "is the 9th value of the request, and a rule may name 8";
+    }
+    if (wrong != NULL) {
+        problem_with(c, field, piece, wrong);
+        return HG_NO_PART;
+    }
+    if (at == rule->request_n) {
+        rule->request[rule->request_n++] = *name;
+    }
+    return at;
+}
+
 /* From each pattern to the key. */
 static void link_levels(struct hg_rule *rule)
 {
@@ -213,7 +239,8 @@ static void link_levels(struct hg_rule *rule)
 /* From a word of the key to each pattern. NULL, or what is wrong. */
 static const char *link_word(struct hg_rule *rule, struct hg_part *word)
 {
-    for (unsigned p = 0; p < HG_PROTO_N && word->kind != HG_PART_LITERAL; p++) {
+    bool is_capture = word->kind == HG_PART_ONE || word->kind == HG_PART_REST;
+    for (unsigned p = 0; p < HG_PROTO_N && is_capture; p++) {
         const struct hg_template *pattern = &rule->pattern[p];
         if (pattern->parts == NULL) {
             continue;
@@ -235,9 +262,29 @@ static void link_captures(struct compiler *c, struct hg_rule *rule)
 {
     link_levels(rule);
     for (uint8_t i = 0; i < rule->key.n; i++) {
-        const char *wrong = link_word(rule, &rule->key.parts[i]);
+        struct hg_part *word = &rule->key.parts[i];
+        struct hg_request_name request;
+        const char *wrong = link_word(rule, word);
         if (wrong != NULL) {
-            problem_with(c, "key", as_written(&rule->key.parts[i]), wrong);
+            problem_with(c, "key", as_written(word), wrong);
+        } else if (word->kind == HG_PART_REQUEST) {
+            hg_request_name_parse(hg_part_text(word), &request);
+            word->at[0] = add_request(c, rule, "key", as_written(word), &request);
+            rule->has_request_key = true;
+            rule->reversible = 0; /* what the request said is in no address */
+        }
+    }
+}
+
+static void link_header(struct compiler *c, struct hg_rule *rule, size_t i)
+{
+    struct hg_bytes rest = hg_bytes_str(c->spec->header_values[i]);
+    struct hg_bytes piece;
+    struct hg_bytes name;
+    struct hg_request_name request;
+    while (hg_header_next(&rest, &piece, &name)) {
+        if (name.p != NULL && hg_request_name_parse(name, &request)) {
+            add_request(c, rule, "headers", piece, &request);
         }
     }
 }
@@ -257,6 +304,8 @@ static void check_headers(struct compiler *c, struct hg_rule *rule)
             problem_with(c, "headers", name, "is reserved");
         } else if (wrong != NULL) {
             problem_with(c, "headers", piece, wrong);
+        } else {
+            link_header(c, rule, i);
         }
     }
 }
@@ -405,6 +454,9 @@ void hg_rules_free(struct hg_rules *r)
     }
     hg_matcher_close(&r->matcher);
     hg_map_close(&r->by_name);
+    for (size_t i = 0; r->rules != NULL && i < r->rules_n; i++) {
+        hg_free(r->rules[i].request);
+    }
     hg_free(r->exchanges);
     hg_free(r->parts);
     hg_free(r->rules);

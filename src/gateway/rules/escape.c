@@ -85,14 +85,23 @@ static void put_escape(struct hg_sink *out, uint8_t c)
     hg_sink_bytes(out, hg_bytes(text, sizeof(text)));
 }
 
-/* What stands at a `%`: returns how many bytes of it are dealt with. */
-static size_t put_percent(struct hg_sink *out, struct hg_bytes in, bool is_to_key)
+/* What the escape that `in` begins with stands for, 0 if it is none of ours; *n_out: its bytes before
+ * the last two digits. */
+static uint8_t escape_at(struct hg_bytes in, size_t *n_out)
 {
     size_t k = 1; /* past `%` and every `25` */
     while (in.n - k >= 2 && in.p[k] == '2' && in.p[k + 1] == '5') {
         k += 2;
     }
-    uint8_t c = in.n - k >= 2 ? escaped_char(in.p + k) : 0;
+    *n_out = k;
+    return in.n - k >= 2 ? escaped_char(in.p + k) : 0;
+}
+
+/* What stands at a `%`: returns how many bytes of it are dealt with. */
+static size_t put_percent(struct hg_sink *out, struct hg_bytes in, bool is_to_key)
+{
+    size_t k;
+    uint8_t c = escape_at(in, &k);
     if (c == 0) {
         hg_sink_byte(out, '%');
         return 1;
@@ -143,6 +152,25 @@ static bool transcode(struct hg_sink *out, struct hg_bytes in, bool is_to_key)
 bool hg_escape_levels(struct hg_sink *out, struct hg_bytes levels)
 {
     return transcode(out, levels, true);
+}
+
+void hg_escape_value(struct hg_sink *out, struct hg_bytes value)
+{
+    for (size_t i = 0; i < value.n;) {
+        uint8_t c = value.p[i];
+        struct hg_bytes rest = hg_bytes_skip(value, i);
+        size_t n;
+        if (c == '%' && is_special_in_keys(escape_at(rest, &n))) {
+            i += put_percent(out, rest, true);
+            continue;
+        }
+        if (is_special_in_keys(c)) {
+            put_escape(out, c);
+        } else {
+            hg_sink_byte(out, c);
+        }
+        i++;
+    }
 }
 
 bool hg_unescape_words(struct hg_sink *out, struct hg_bytes words)

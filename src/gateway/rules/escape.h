@@ -38,6 +38,8 @@ void hg_sink_bytes(struct hg_sink *s, struct hg_bytes b);
 /* Levels joined by `/` -> words joined by `.`. False if a level holds `+` or `#`: those never stand
  * in an address. */
 bool hg_escape_levels(struct hg_sink *out, struct hg_bytes levels);
+/* What is no level, and may hold `/`, `+` and `#`, -> one word; no two values become the same. */
+void hg_escape_value(struct hg_sink *out, struct hg_bytes value);
 /* Words joined by `.` -> levels joined by `/`. False if a word holds `*`: no level becomes that. */
 bool hg_unescape_words(struct hg_sink *out, struct hg_bytes words);
 /* The RabbitMQ plugins' way: `/` becomes `.`, and back; lossy where a level holds `.` or a word

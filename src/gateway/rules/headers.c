@@ -36,8 +36,22 @@ bool hg_header_next(struct hg_bytes *rest, struct hg_bytes *text_out, struct hg_
     return true;
 }
 
+uint8_t hg_rule_request_find(const struct hg_rule *rule, const struct hg_request_name *name)
+{
+    uint8_t i = 0;
+    while (i < rule->request_n && (rule->request[i].is_header != name->is_header ||
+                                   !hg_bytes_eq(rule->request[i].name, name->name))) {
+        i++;
+    }
+    return i;
+}
+
 static const char *check_name(const struct hg_rule *rule, struct hg_bytes name, bool is_rest)
 {
+    struct hg_request_name request;
+    if (!is_rest && hg_request_name_parse(name, &request)) {
+        return NULL;
+    }
     bool is_captured = false;
     for (unsigned p = 0; p < HG_PROTO_N; p++) {
         const struct hg_template *pattern = &rule->pattern[p];
@@ -56,8 +70,8 @@ static const char *check_name(const struct hg_rule *rule, struct hg_bytes name, 
     }
     for (unsigned p = 0; p < HG_PROTO_N && !is_var(name); p++) {
         if (hg_rule_serves(rule, p) && hg_template_find(&rule->pattern[p], name) == HG_NO_PART) {
-            return "is not captured by every pattern, nor is it client_id, user, protocol or "
-                   "address";
+            return "is not captured by every pattern, nor is it client_id, user, protocol, "
+                   "address, query.NAME or header.NAME";
         }
     }
     return NULL;
@@ -103,8 +117,11 @@ void hg_rules_header(const struct hg_rules *r, const struct hg_route *route, siz
     struct hg_bytes name;
     while (hg_header_next(&rest, &text, &name)) {
         uint8_t at = name.p == NULL ? HG_NO_PART : hg_template_find(pattern, name);
+        struct hg_request_name request;
         if (name.p == NULL) {
             hg_writer_bytes(out, text);
+        } else if (hg_request_name_parse(name, &request)) {
+            hg_writer_bytes(out, route->request[hg_rule_request_find(rule, &request)]);
         } else if (at != HG_NO_PART) {
             hg_writer_bytes(out, route->captures[hg_template_capture_index(pattern, at)]);
         } else {

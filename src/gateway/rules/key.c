@@ -80,14 +80,26 @@ static void put_capture(struct key_writer *w, const struct hg_part *part, size_t
     }
 }
 
+static void put_value(struct key_writer *w, struct hg_bytes value)
+{
+    begin_word(w);
+    if (w->escape == HG_ESCAPE_PLAIN) {
+        hg_sink_bytes(&w->sink, value);
+    } else {
+        hg_escape_value(&w->sink, value);
+    }
+}
+
 static void put_key(struct key_writer *w, const struct hg_rule *rule, enum hg_protocol proto,
-                    const struct hg_cut *levels)
+                    const struct hg_cut *levels, const struct hg_bytes *request)
 {
     for (uint8_t i = 0; i < rule->key.n; i++) {
         const struct hg_part *part = &rule->key.parts[i];
         if (part->kind == HG_PART_LITERAL) {
             begin_word(w);
             hg_sink_bytes(&w->sink, hg_part_text(part));
+        } else if (part->kind == HG_PART_REQUEST) {
+            put_value(w, request[part->at[0]]);
         } else {
             put_capture(w, part, part->at[proto], levels);
         }
@@ -112,7 +124,7 @@ static void shorten(const struct hg_rule *rule, enum hg_protocol proto, const st
     struct hg_fnv128 hash;
     hg_fnv128_init(&hash);
     struct key_writer all = {.sink = {.hash = &hash}, .escape = rule->spec->escape};
-    put_key(&all, rule, proto, levels);
+    put_key(&all, rule, proto, levels, out->request);
     size_t n = whole_words(out->buf, HG_KEY_MAX);
     memcpy(out->buf + n, "~.", 2);
     hg_fnv128_hex(&hash, out->buf + n + 2);
@@ -131,7 +143,7 @@ enum hg_status hg_key_make(const struct hg_rule *rule, enum hg_protocol proto,
         return HG_OK;
     }
     struct key_writer w = {.sink = {out->buf, HG_KEY_MAX, 0, NULL}, .escape = rule->spec->escape};
-    put_key(&w, rule, proto, levels);
+    put_key(&w, rule, proto, levels, out->request);
     out->has_wildcard = w.has_wildcard;
     out->prefix_n = w.has_wildcard ? w.prefix_n : w.sink.n;
     out->bytes = hg_bytes(out->buf, w.sink.n);

@@ -10,8 +10,9 @@ struct hg_key {
     struct hg_bytes bytes; /* in buf, or in the configuration */
     bool has_wildcard;
     bool is_hashed;
-    size_t prefix_n; /* bytes before the first word that is a wildcard, or all */
-    uint8_t *buf;    /* HG_KEY_MAX bytes, the caller's */
+    size_t prefix_n;                /* bytes before the first word that is a wildcard, or all */
+    uint8_t *buf;                   /* HG_KEY_MAX bytes, the caller's */
+    const struct hg_bytes *request; /* values, as the rule counts them; not for a filter */
 };
 
 /* The key that an address becomes, or the binding key that a filter becomes; the rule's pattern

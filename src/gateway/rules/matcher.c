@@ -178,7 +178,7 @@ static uint32_t child_get(struct hg_matcher *m, uint32_t parent, const struct hg
     if (part->kind == HG_PART_LITERAL) {
         return literal_get(m, parent, part);
     }
-    bool is_one = part->kind == HG_PART_ONE;
+    bool is_one = part->kind != HG_PART_REST;
     uint32_t id = is_one ? m->nodes[parent].one : m->nodes[parent].rest;
     if (id == HG_NO_NODE && (id = node_new(m)) != HG_NO_NODE) {
         *(is_one ? &m->nodes[parent].one : &m->nodes[parent].rest) = id;

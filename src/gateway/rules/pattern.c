@@ -25,6 +25,18 @@ static bool is_name(struct hg_bytes b)
     return b.n > 0 && b.n <= HG_KEY_MAX;
 }
 
+bool hg_request_name_parse(struct hg_bytes text, struct hg_request_name *out)
+{
+    struct hg_bytes query = HG_BYTES("query.");
+    struct hg_bytes header = HG_BYTES("header.");
+    out->is_header = hg_bytes_starts(text, header);
+    if (!out->is_header && !hg_bytes_starts(text, query)) {
+        return false;
+    }
+    out->name = hg_bytes_skip(text, out->is_header ? header.n : query.n);
+    return is_name(out->name);
+}
+
 static const char *parse_literal(struct hg_part *part, struct hg_bytes text, uint8_t sep)
 {
     bool has_plus = hg_bytes_index(text, '+') < text.n;
@@ -62,37 +74,39 @@ static const char *parse_part(struct hg_part *part, struct hg_bytes text, uint8_
     struct hg_bytes name = hg_bytes(text.p + 1, text.n - 2);
     bool is_rest = name.n > 3 && memcmp(name.p + name.n - 3, "...", 3) == 0;
     name.n -= is_rest ? 3 : 0;
+    struct hg_request_name request;
+    bool is_request = sep == '.' && !is_rest && hg_request_name_parse(name, &request);
     enum hg_part_own own = own_of(name);
-    if (!is_name(own == HG_OWN_CLAIM ? hg_bytes_skip(name, sizeof(HG_CLAIM_PREFIX) - 1) : name)) {
+    struct hg_bytes plain =
+        own == HG_OWN_CLAIM ? hg_bytes_skip(name, sizeof(HG_CLAIM_PREFIX) - 1) : name;
+    if (!is_request && !is_name(plain)) {
         return own == HG_OWN_CLAIM
                    ? "names no claim: {claim.NAME}, made of letters, digits, _ and -"
-                   : "is no capture: its name is made of letters, digits, _ and -";
+               : sep == '/' ? "is no capture: its name is made of letters, digits, _ and -"
+                            : "is neither a capture, whose name is made of letters, digits, _ and "
+                              "-, nor {query.NAME} or {header.NAME}";
     }
     *part = (struct hg_part){name.p,
                              (uint16_t)name.n,
-                             is_rest ? HG_PART_REST : HG_PART_ONE,
+                             is_request ? HG_PART_REQUEST
+                             : is_rest  ? HG_PART_REST
+                                        : HG_PART_ONE,
                              (uint8_t)own,
                              {HG_NO_PART, HG_NO_PART, HG_NO_PART}};
     return NULL;
 }
 
-/* Takes the next part off *rest. `{name...}` and `{claim.name}` are one part though they hold
- * dots. */
+/* Takes the next part off *rest. What stands in braces is one part though it holds dots. */
 static bool next_part(struct hg_bytes *rest, bool *has_more, uint8_t sep, struct hg_bytes *part)
 {
     if (!hg_topic_next(rest, has_more, sep, part)) {
         return false;
     }
     struct hg_bytes tail;
-    if (sep == '.' && hg_bytes_eq(*part, HG_BYTES("{claim")) &&
-        hg_topic_next(rest, has_more, sep, &tail)) {
+    bool is_open = sep == '.' && part->n > 0 && part->p[0] == '{';
+    while (is_open && hg_bytes_index(*part, '}') == part->n &&
+           hg_topic_next(rest, has_more, sep, &tail)) {
         part->n = (size_t)(tail.p + tail.n - part->p);
-    }
-    if (sep == '.' && part->n > 0 && part->p[0] == '{' && hg_bytes_starts(*rest, HG_BYTES("..}"))) {
-        *rest = hg_bytes_skip(*rest, 2);
-        if (hg_topic_next(rest, has_more, sep, &tail)) {
-            part->n = (size_t)(tail.p + tail.n - part->p);
-        }
     }
     return true;
 }

@@ -12,7 +12,12 @@ enum {
     HG_NO_PART = 0xff
 };
 
-enum hg_part_kind { HG_PART_LITERAL, HG_PART_ONE, HG_PART_REST };
+enum hg_part_kind {
+    HG_PART_LITERAL,
+    HG_PART_ONE,
+    HG_PART_REST,
+    HG_PART_REQUEST /* of a key only: {query.NAME} or {header.NAME} */
+};
 /* What a capture with this name must equal for a client that has an identity. */
 enum hg_part_own { HG_OWN_NOTHING, HG_OWN_USER, HG_OWN_CLIENT_ID, HG_OWN_CLAIM };
 #define HG_CLAIM_PREFIX "claim."
@@ -24,8 +29,8 @@ struct hg_part {
     uint8_t kind;
     uint8_t own; /* enum hg_part_own */
     /* Where the same capture stands on the other side. In a key: the level of each protocol's
-     * pattern that it comes from. In a pattern: at[0] is the word of the key that it becomes.
-     * HG_NO_PART: nowhere. */
+     * pattern that it comes from; of a REQUEST at[0] is its index among the rule's. In a pattern:
+     * at[0] is the word of the key that it becomes. HG_NO_PART: nowhere. */
     uint8_t at[HG_PROTO_N];
 };
 
@@ -40,6 +45,9 @@ static inline struct hg_bytes hg_part_text(const struct hg_part *part)
 {
     return hg_bytes(part->text, part->n);
 }
+
+/* Whether the inside of braces names a value of the HTTP request: query.NAME, header.NAME. */
+bool hg_request_name_parse(struct hg_bytes text, struct hg_request_name *out);
 
 /* How many parts there are at most. */
 size_t hg_template_count(struct hg_bytes text, uint8_t sep);

@@ -83,6 +83,12 @@ static void report_reserved(struct report *rep, const struct hg_rule *rule)
 
 static void report_one_way(struct report *rep, const struct hg_rule *rule)
 {
+    if (rule->has_request_key) {
+        begin_finding(rep, rule);
+        hg_writer_str(rep->out, "its key holds what only a request says: publish-only, nothing "
+                                "comes back through it\n");
+        return;
+    }
     for (unsigned p = 0; p < HG_PROTO_N; p++) {
         const struct hg_template *pattern = &rule->pattern[p];
         if (pattern->parts == NULL || (rule->reversible & (1U << p)) != 0 ||

@@ -56,8 +56,21 @@ static void set_captures(const struct hg_template *pattern, const struct hg_cut 
     }
 }
 
-enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto,
-                                struct hg_bytes address, struct hg_route *route_out)
+static bool find_values(const struct hg_rule *rule, const struct hg_request_source *source,
+                        struct hg_route *route)
+{
+    for (uint8_t i = 0; i < rule->request_n; i++) {
+        if (source == NULL || !source->find(source->ctx, &rule->request[i], &route->request[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* has_request: what only headers name is needed as well. */
+static enum hg_status publish(const struct hg_rules *r, enum hg_protocol proto,
+                              struct hg_bytes address, const struct hg_request_source *source,
+                              bool has_request, struct hg_route *route_out)
 {
     if (address.n == 0 || hg_topic_has_wildcard(address)) {
         return HG_BAD_ADDRESS;
@@ -69,14 +82,41 @@ enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto
         return HG_NO_RULE;
     }
     const struct hg_rule *rule = &r->rules[index];
-    struct hg_key key = {.buf = route_out->key_buf};
-    enum hg_status status = hg_key_make(rule, proto, &levels, &key);
+    struct hg_key key = {.buf = route_out->key_buf, .request = route_out->request};
     route_out->rule = index;
+    if ((has_request || rule->has_request_key) && !find_values(rule, source, route_out)) {
+        return HG_NO_VALUE;
+    }
+    enum hg_status status = hg_key_make(rule, proto, &levels, &key);
     route_out->exchange = rule->exchange;
     route_out->key = key.bytes;
     route_out->is_hashed = key.is_hashed && !rule->has_address_header;
     set_captures(&rule->pattern[proto], &levels, route_out);
     return status;
+}
+
+enum hg_status hg_rules_publish_request(const struct hg_rules *r, enum hg_protocol proto,
+                                        struct hg_bytes address,
+                                        const struct hg_request_source *source,
+                                        struct hg_route *route_out)
+{
+    return publish(r, proto, address, source, true, route_out);
+}
+
+enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto,
+                                struct hg_bytes address, struct hg_route *route_out)
+{
+    return publish(r, proto, address, NULL, false, route_out);
+}
+
+bool hg_rules_request_name(const struct hg_rules *r, size_t rule, size_t i,
+                           struct hg_request_name *out)
+{
+    if (i >= r->rules[rule].request_n) {
+        return false;
+    }
+    *out = r->rules[rule].request[i];
+    return true;
 }
 
 struct hg_bytes hg_rules_capture_name(const struct hg_rules *r, size_t rule, enum hg_protocol proto,

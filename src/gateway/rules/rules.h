@@ -28,7 +28,7 @@ enum hg_on_reject { HG_REJECT_CLOSE, HG_REJECT_WITHHOLD, HG_REJECT_PARK };
 enum hg_scope { HG_SCOPE_AUTO, HG_SCOPE_EXACT, HG_SCOPE_WIDE };
 enum hg_tristate { HG_UNSET = -1, HG_NO, HG_YES };
 
-enum { HG_CAPTURES_MAX = 16, HG_KEY_MAX = 255 };
+enum { HG_CAPTURES_MAX = 16, HG_REQUEST_MAX = 8, HG_KEY_MAX = 255 };
 
 /* A rule as written; it and its strings, NUL-terminated, belong to the configuration, which
  * outlives the table. */
@@ -40,8 +40,8 @@ struct hg_rule_spec {
     const char *queue; /* publish through the default exchange; subscribers consume it */
     const char *key;   /* NULL: "" (it is not guessed from the pattern) */
     const char *const *header_names; /* AMQP headers set on publish */
-    /* Templates: {capture}, {client_id}, {user}, {protocol}, {address}. A header x-headgate-address
-     * may only be "{address}": then the address travels, and the key need not hold every
+    /* Templates: {capture}, {client_id}, {user}, {protocol}, {address}, {query.NAME}, {header.NAME};
+     * the last two, in the key as well, only where HTTP alone is served. A header x-headgate-address may only be "{address}": then the address travels, and the key need not hold every
      * capture. */
     const char *const *header_values;
     size_t headers_n;
@@ -74,6 +74,17 @@ const struct hg_rule_spec *hg_rules_spec(const struct hg_rules *r, size_t index)
 enum hg_exchange_type hg_rules_exchange_type(const struct hg_rules *r, struct hg_bytes exchange,
                                              bool *is_known_out);
 
+/* A value of an HTTP request, {query.NAME} or {header.NAME}, and who finds it: false where the
+ * request has none that could be used. Found values stay in place as long as the route is used. */
+struct hg_request_name {
+    struct hg_bytes name;
+    bool is_header;
+};
+struct hg_request_source {
+    bool (*find)(void *ctx, const struct hg_request_name *name, struct hg_bytes *value_out);
+    void *ctx;
+};
+
 /* Where an address leads. Captured levels borrow from the address. */
 struct hg_route {
     size_t rule;              /* index */
@@ -83,14 +94,26 @@ struct hg_route {
     bool is_hashed;
     uint8_t captures_n;
     struct hg_bytes captures[HG_CAPTURES_MAX]; /* in the order of the pattern, as in the address */
+    struct hg_bytes request[HG_REQUEST_MAX];   /* values, as hg_rules_request_name counts */
     uint8_t key_buf[HG_KEY_MAX + 1];
 };
 
-/* First rule that matches. OK; NO_RULE; KEY_TOO_LONG (route_out->rule says which); BAD_ADDRESS:
+/* First rule that matches. OK; NO_RULE; KEY_TOO_LONG, NO_VALUE where the key names a value of the
+ * request (route_out->rule says which); BAD_ADDRESS:
  * empty, with a wildcard, or its key would be one empty word, which RabbitMQ and the way back take
  * for no word. */
 enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto,
                                 struct hg_bytes address, struct hg_route *route_out);
+/* The same for a request with its values (NULL: it has none): NO_VALUE where key or headers name one
+ * that it lacks. Each is escaped as a level is, and stays one word under
+ * `lossless`. */
+enum hg_status hg_rules_publish_request(const struct hg_rules *r, enum hg_protocol proto,
+                                        struct hg_bytes address,
+                                        const struct hg_request_source *source,
+                                        struct hg_route *route_out);
+/* The i-th value of the request that the rule names; false past the last. */
+bool hg_rules_request_name(const struct hg_rules *r, size_t rule, size_t i,
+                           struct hg_request_name *out);
 
 /* Name of the i-th capture of the rule's pattern, as route.captures counts them. */
 struct hg_bytes hg_rules_capture_name(const struct hg_rules *r, size_t rule, enum hg_protocol proto,

@@ -16,6 +16,9 @@ struct hg_rule {
     enum hg_exchange_type type;
     uint8_t reversible;      /* bit 1 << proto: the key holds every capture of that pattern */
     bool has_address_header; /* sets x-headgate-address = "{address}" itself */
+    bool has_request_key;    /* the key names some of these, so it says more than an address can */
+    uint8_t request_n;
+    struct hg_request_name *request; /* what key and headers name of the HTTP request */
 };
 
 struct hg_exchange {
@@ -54,6 +57,8 @@ static inline bool hg_rule_serves(const struct hg_rule *rule, enum hg_protocol p
 /* Takes the next piece, as written, off a header template: text, or a {name} (then name_out->p is
  * not NULL; without the `...` of a rest). False at the end. */
 bool hg_header_next(struct hg_bytes *rest, struct hg_bytes *text_out, struct hg_bytes *name_out);
+/* Index of a value of the request among those that the rule names, rule->request_n if it does not. */
+uint8_t hg_rule_request_find(const struct hg_rule *rule, const struct hg_request_name *name);
 /* NULL if fine, else static text that says what is wrong with *piece_out. */
 const char *hg_header_check(const struct hg_rule *rule, size_t i, struct hg_bytes *piece_out);
 

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "stream/proxy.h"
 #include "stream/tcp.h"
 
 #include <errno.h>
@@ -35,7 +36,7 @@ struct hg_listener {
     uint32_t max_connections;
     _Atomic uint32_t *open_n;
     uint16_t port;
-    bool is_closing;
+    bool is_closing, has_proxy;
     struct hg_timer resume; /* set while out of descriptors or memory */
     unsigned sockets_n, open_sockets_n;
     struct listener_socket sockets[SOCKETS_MAX];
@@ -92,6 +93,9 @@ static void welcome(struct hg_listener *l, int fd)
         return;
     }
     struct hg_stream *stream = hg_tcp_accept(l->net, fd, l->open_n);
+    if (stream != NULL && l->has_proxy) {
+        stream = hg_proxy_accept(stream);
+    }
     if (stream == NULL) {
         hg_count(&l->net->counters.accept_errors, 1);
         return;
@@ -263,6 +267,7 @@ struct hg_listener *hg_listener_open(struct hg_net *net, const struct hg_listene
     l->port = config->port;
     l->max_connections = config->max_connections;
     l->open_n = config->open_n;
+    l->has_proxy = config->has_proxy;
     hg_timer_init(&l->resume, on_resume);
     *err_text = open_sockets(l, config);
     if (*err_text != NULL) {

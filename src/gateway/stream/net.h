@@ -98,6 +98,7 @@ struct hg_listener_config {
     int backlog;
     /* fail if somebody else listens there; later workers share the first one's port */
     bool is_first;
+    bool has_proxy;           /* each connection begins with a PROXY header */
     uint32_t max_connections; /* more are closed at once and counted; 0: no limit */
     _Atomic uint32_t
         *open_n; /* connections of this listener on all workers; outlives all of them */

@@ -66,6 +66,11 @@ struct mistake {
     const char *error; /* after "FILE:" and before the newline */
 };
 
+#define HOOK       "[[webhook]]\nname='h'\n" /* lines 4 and 5 */
+#define HOOK_PLAIN HOOK "url='http://site/x?y'\n"
+#define URL_HOST                                                                                  \
+    "7:5: url has a host or port that cannot be read; an IPv4 address has four decimal numbers, " \
+    "an IPv6 address stands in [ ]"
 #define BRIDGE       "[[bridge]]\nname='b'\n" /* lines 4 and 5 */
 #define BRIDGE_PLAIN BRIDGE "address='mqtt://site'\n"
 
@@ -110,7 +115,7 @@ static void a_mistake_is_named_with_its_place(void **state)
          "3:6: bind must be an IP address and a port, such as \"127.0.0.1:1883\" or "
          "\"[::]:1883\""},
         {LISTENER "tls = { }", "4:7: tls needs cert and key"},
-        {LISTENER "proxy_protocol = true", "4:1: proxy_protocol is not supported by this version"},
+        {LISTENER "proxy_protocol = 1", "4:18: proxy_protocol must be a boolean, not an integer"},
         {LISTENER "cors_origins = ['*']",
          "4:1: cors_origins belongs to a listener that serves \"web\""},
         {LISTENER "[users]\nanonymous = 'never'",
@@ -133,7 +138,72 @@ static void a_mistake_is_named_with_its_place(void **state)
                   "c29tZXNhbHRzb21lc2FsdA$0Y7TEQLQMCKYlU2NWkxxzZXHdAwbYf2LWgNdC0XIWkU'",
          "6:12: password must be a line \"$argon2id$…\": `headgate passwd` makes one"},
         {LISTENER "[[vhost]]\nname = '/'", "4:3: vhost is not supported by this version"},
-        {LISTENER "[[webhook]]", "4:3: webhook is not supported by this version"},
+        {LISTENER HOOK_PLAIN, "4:1: a webhook has a queue or a filter, one of them"},
+        {LISTENER HOOK_PLAIN "queue='q'\nfilter='a'",
+         "4:1: a webhook has a queue or a filter, one of them"},
+        {LISTENER HOOK "queue='q'", "4:1: url is missing"},
+        {LISTENER HOOK "queue='q'\nurl='ftp://site'",
+         "7:5: url must be an address such as \"https://host/path\""},
+        {LISTENER HOOK "queue='q'\nurl='https://u:p@site/'",
+         "7:5: url must not hold a user: say it in headers"},
+        {LISTENER HOOK "queue='q'\nurl='https://site/a b'",
+         "7:5: url must be printable ASCII without blanks, `\\` and `#`; the rest is "
+         "percent-encoded"},
+        {LISTENER HOOK "queue='q'\nurl='https://site:0/'",
+         "7:5: url has port 0, which cannot be connected to"},
+        {LISTENER HOOK "queue='q'\nurl='https://127.1/'", URL_HOST},
+        {LISTENER HOOK "queue='q'\nurl='https://0x7f000001/'", URL_HOST},
+        {LISTENER HOOK "queue='q'\nurl='https://2130706433/'", URL_HOST},
+        {LISTENER HOOK "queue='q'\nurl='https://127.0.0.1./'", URL_HOST},
+        {LISTENER HOOK "queue='q'\nurl='https://lo%63alhost/'", URL_HOST},
+        {LISTENER HOOK "queue='q'\nurl='https://[localhost]/'", URL_HOST},
+        {LISTENER HOOK "queue='q'\nurl='https:///path'", URL_HOST},
+        {LISTENER HOOK "queue='q'\nurl='http://127.0.0.1/'",
+         "7:5: url names a loopback address, which has to be in allow"},
+        {LISTENER HOOK "queue='q'\nurl='http://[::ffff:169.254.169.254]/'",
+         "7:5: url names a link-local address, which has to be in allow"},
+        {LISTENER HOOK "queue='q'\nurl='http://10.0.0.1/'\nallow_private=false",
+         "7:5: url names a private address, which has to be in allow"},
+        {LISTENER HOOK_PLAIN "queue='q'\nallow=['10.0.0.1/8']",
+         "8:7: allow: \"10.0.0.1/8\" is no network such as \"127.0.0.0/8\" or \"::1\""},
+        {LISTENER HOOK_PLAIN "filter='a/#/b'",
+         "7:8: filter has a wildcard that is not alone in its level, or # before the end"},
+        {LISTENER HOOK_PLAIN "filter='$share/g/a'",
+         "7:8: addresses that begin with $ are Headgate's own; instances share a webhook's queue "
+         "without $share"},
+        {LISTENER HOOK_PLAIN "queue='q'\nsecrets=['abc']",
+         "8:10: a secret is \"whsec_\" and base64 behind it"},
+        {LISTENER HOOK_PLAIN "queue='q'\nsecrets=['whsec_AAAA']",
+         "8:10: a secret has 24 to 64 bytes in its base64"},
+        {LISTENER HOOK_PLAIN "queue='q'\nheaders={'a b'='x'}",
+         "8:10: \"a b\" is no name of an HTTP header"},
+        {LISTENER HOOK_PLAIN "queue='q'\nheaders={Host='x'}",
+         "8:10: \"Host\" is set by the request itself"},
+        {LISTENER HOOK_PLAIN "queue='q'\nheaders={A=\"x\\ny\"}",
+         "8:10: \"A\" holds a control character"},
+        {LISTENER HOOK_PLAIN "queue='q'\ntls={ca='/'}",
+         "8:1: tls belongs to a url that begins with https://"},
+        {LISTENER HOOK_PLAIN "queue='q'\ndelay_steps=['5m','1m']",
+         "8:13: delay_steps are durations that rise, such as [\"1m\", \"5m\"], of 168h at most"},
+        {LISTENER HOOK_PLAIN "queue='q'\ndelay_steps=[]",
+         "8:13: delay_steps are 1 to 16 durations"},
+        {LISTENER HOOK_PLAIN "queue='q'\norder_by='key'",
+         "8:10: order_by must be \"none\", \"routing_key\" or \"header:NAME\""},
+        {LISTENER HOOK_PLAIN "queue='q'\norder_by='routing_key'\ndelay_steps=['1m']",
+         "9:1: an ordered webhook has no delay queues: others would overtake"},
+        {LISTENER HOOK_PLAIN "queue='q'\ndead_letter_key='k'",
+         "8:1: dead_letter_key needs a dead_letter_exchange; \"\" is RabbitMQ's default one, whose "
+         "keys are queues"},
+        {LISTENER HOOK_PLAIN "queue='q'\ndead_letter_exchange=''",
+         "8:22: the default exchange needs a dead_letter_key, the queue's name"},
+        {LISTENER HOOK_PLAIN "queue='q'\nretry_first='1m'\nretry_max='1s'",
+         "8:13: retry_first must not be more than retry_max"},
+        {LISTENER HOOK_PLAIN "queue='q'\nprefetch=4",
+         "8:10: prefetch must not be less than concurrency"},
+        {LISTENER HOOK_PLAIN "queue='q'\nmax_hold='2m'\nmax_ack_wait='1m'",
+         "8:10: max_hold must not be more than max_ack_wait"},
+        {LISTENER HOOK_PLAIN "queue='q'\n" HOOK_PLAIN "queue='q'",
+         "9:6: name \"h\" is taken already at FILE:5:6"},
         {LISTENER "[[listener]]\nserve='web'\nbind='127.0.0.1:80'\n"
                   "[[listener]]\nserve='web'\nbind='127.0.0.1:80'",
          "9:6: bind \"127.0.0.1:80\" is taken already at FILE:6:6"},
@@ -677,9 +747,38 @@ static int remove_file(void **state)
     return unlink(path);
 }
 
+static void a_webhook_has_what_it_says(void **state)
+{
+    struct hg_config *c = load_good(
+        LISTENER "[[webhook]]\nname='h'\nurl='https://[2001:db8::1]:8443/in?t=1'\nqueue='q'\n"
+                 "headers={A='x', B=''}\norder_by='header:device'\nallow=['127.0.0.0/8']",
+        NULL, 0);
+    (void)state;
+    const struct hg_webhook_spec *w = &c->webhooks[0];
+    struct hg_inet loopback;
+    assert_int_equal(c->webhooks_n, 1);
+    assert_string_equal(w->host, "2001:db8::1");
+    assert_string_equal(w->origin, "https://[2001:db8::1]:8443");
+    assert_int_equal(w->port, 8443);
+    assert_true(w->is_tls);
+    assert_int_equal(w->headers_n, 2);
+    assert_string_equal(w->headers[0], "A: x");
+    assert_string_equal(w->headers[1], "B;");
+    assert_int_equal(w->order, HG_WEBHOOK_BY_HEADER);
+    assert_string_equal(w->order_header, "device");
+    assert_int_equal(w->delays_n, 5);
+    assert_int_equal(w->delays_ms[0], 60000);
+    assert_true(hg_inet_parse("127.9.9.9", &loopback));
+    assert_true(hg_webhook_spec_allows(w, &loopback));
+    assert_true(hg_inet_parse("::1", &loopback));
+    assert_false(hg_webhook_spec_allows(w, &loopback));
+    hg_config_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_webhook_has_what_it_says),
         cmocka_unit_test(a_mistake_is_named_with_its_place),
         cmocka_unit_test(a_wrong_endpoint_is_refused_without_its_password),
         cmocka_unit_test(an_endpoint_is_taken_apart),

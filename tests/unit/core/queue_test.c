@@ -371,6 +371,23 @@ static void what_no_rule_maps_back_is_acknowledged_and_counted(void **state)
     assert_int_equal(hg_counted(&the->worker.metrics.upstream.unmapped), 1);
 }
 
+static void a_queue_that_shows_all_shows_what_does_not_match_without_an_address(void **state)
+{
+    (void)state;
+    open_queue_of(&(struct hg_queue_options){.name = HG_BYTES("mine"),
+                                             .prefetch = 10,
+                                             .filter = HG_BYTES("event/a/#"),
+                                             .shows_all = true});
+    come(1, 1, "amq.topic", "event.a.b");
+    assert_string_equal(the->address, "event/a/b");
+    come(1, 2, "amq.topic", "event.b");
+    assert_string_equal(the->address, "");
+    come(1, 3, "", "mine");
+    assert_string_equal(the->address, "");
+    assert_int_equal(the->deliveries_n, 3);
+    assert_int_equal(hg_counted(&the->worker.metrics.upstream.unmapped), 0);
+}
+
 static void a_queue_that_answers_itself_waits_for_room(void **state)
 {
     const struct hg_queue_options options = {
@@ -508,6 +525,7 @@ int main(void)
         TEST(a_queue_of_a_rule_is_consumed_besides),
         TEST(deliveries_have_an_address_and_a_ticket),
         TEST(what_no_rule_maps_back_is_acknowledged_and_counted),
+        TEST(a_queue_that_shows_all_shows_what_does_not_match_without_an_address),
         TEST(a_queue_that_answers_itself_waits_for_room),
         TEST(a_deleted_queue_is_told_and_leaves_nothing_behind),
         TEST(what_is_checked_is_refused_like_a_publish_and_published_never),

@@ -121,6 +121,9 @@ static void a_value_that_does_not_parse_is_named(void **state)
         {"Amqp-Header-x: a\r\nAmqp-Header-x: b\r\n", "Amqp-Header-x is given twice"},
         {"Content-Type: a\r\nContent-Type: a\r\n", "Content-Type is given twice"},
         {"Amqp-Prio: 1\r\n", "Amqp-Prio is not known"},
+        {"Content-Encoding: gzip br\r\n", "Content-Encoding must be a list of codings: gzip, br"},
+        {"Content-Encoding: gzip, \"br\"\r\n",
+         "Content-Encoding must be a list of codings: gzip, br"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         struct hg_http_decoder d;
@@ -152,6 +155,72 @@ static void long_values_keep_within_amqp(void **state)
     assert_int_equal(seam_live(), 0);
 }
 
+/* Each row: what the request says, then name and value of its first AMQP header, or what is wrong. */
+#define EVENT "ce-id: 1\r\nce-source: /s\r\nce-specversion: 1.0\r\nce-type: t\r\n"
+static void an_attribute_of_an_event_is_unquoted_and_decoded_once(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *lines, *name, *value; /* name NULL: refused, for `value` */
+    } table[] = {
+        {"ce-subject: a\r\n" EVENT, "cloudEvents:subject", "a"},
+        {"CE-MyExt2: a\r\n" EVENT, "cloudEvents:myext2", "a"},
+        {"ce-subject: Euro%20%E2%82%AC%20%f0%9f%98%80\r\n" EVENT, "cloudEvents:subject",
+         "Euro \xe2\x82\xac \xf0\x9f\x98\x80"},
+        {"ce-subject: \"a b\"\r\n" EVENT, "cloudEvents:subject", "a b"},
+        {"ce-subject: \"a\\\"\\%2541\"\r\n" EVENT, "cloudEvents:subject", "a\"%41"},
+        {"ce-subject: a+b%2Fc\r\n" EVENT, "cloudEvents:subject", "a+b/c"},
+        {"ce-subject: caf\xc3\xa9\r\n" EVENT, "cloudEvents:subject", "caf\xc3\xa9"},
+        {"ce-subject: a\r\nContent-Type: application/cloudevents+json\r\n", "cloudEvents:subject",
+         "a"},
+        {"Content-Type: application/CloudEvents+json; charset=utf-8\r\n", "", ""},
+        {"ce-subject: a\r\n", NULL,
+         "ce-id is missing: a CloudEvent has ce-id, ce-source, ce-specversion and ce-type"},
+        {"ce-id: 1\r\nce-source: s\r\nce-type: t\r\nContent-Type: application/json\r\n", NULL,
+         "ce-specversion is missing: a CloudEvent has ce-id, ce-source, ce-specversion and ce-type"},
+        {EVENT "ce-datacontenttype: a/b\r\n", NULL,
+         "ce-datacontenttype must not be there: Content-Type says it"},
+        {EVENT "ce-: a\r\n", NULL, "ce- must be followed by an attribute's name"},
+        {EVENT "ce-a_b: a\r\n", NULL,
+         "ce-a_b is no attribute: its name is made of letters and digits"},
+        {EVENT "ce-subject:\r\n", NULL, "ce-subject must not be empty"},
+        {EVENT "ce-subject: \"\"\r\n", NULL, "ce-subject must not be empty"},
+        {EVENT "ce-subject: \"a\r\n", NULL, "ce-subject opens a quote that is not closed"},
+        {EVENT "ce-subject: 100%\r\n", NULL,
+         "ce-subject must have two hex digits, other than 00, behind each %"},
+        {EVENT "ce-subject: a%00\r\n", NULL,
+         "ce-subject must have two hex digits, other than 00, behind each %"},
+        {EVENT "ce-subject: %C0%A0\r\n", NULL,
+         "ce-subject must be UTF-8 without control characters"},
+        {EVENT "ce-subject: a%0d%0ab\r\n", NULL,
+         "ce-subject must be UTF-8 without control characters"},
+        {EVENT "ce-subject: %C2%85\r\n", NULL,
+         "ce-subject must be UTF-8 without control characters"},
+        {EVENT "CE-ID: 2\r\n", NULL, "CE-ID is given twice"},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct hg_http_decoder d;
+        struct hg_http_props props;
+        struct hg_writer why = {0};
+        bool is_fine = open_props(&d, &props, table[i].lines, &why);
+        if (is_fine != (table[i].name != NULL)) {
+            fail_msg("%s: %.*s", table[i].lines, HG_BYTES_FMT(hg_writer_view(&why)));
+        }
+        if (!is_fine) {
+            assert_text(hg_writer_view(&why), table[i].value);
+        } else if (table[i].name[0] == '\0') {
+            assert_int_equal(props.properties.headers_n, 0);
+        } else {
+            assert_text(props.headers[0].name, table[i].name);
+            assert_text(props.headers[0].value.u.bytes, table[i].value);
+        }
+        hg_writer_close(&why);
+        hg_http_props_close(&props);
+        hg_http_decoder_close(&d);
+    }
+    assert_int_equal(seam_live(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +229,7 @@ int main(void)
         cmocka_unit_test(an_idempotency_key_is_the_message_id),
         cmocka_unit_test(a_value_that_does_not_parse_is_named),
         cmocka_unit_test(long_values_keep_within_amqp),
+        cmocka_unit_test(an_attribute_of_an_event_is_unquoted_and_decoded_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

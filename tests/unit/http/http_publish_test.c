@@ -48,6 +48,45 @@ static void post(const char *path, const char *fields, const char *body)
     world_send(request);
 }
 
+/* ---- Values of the request in the key ---- */
+
+static void what_the_rule_names_is_taken_from_query_and_headers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *fields, *key; /* key NULL: 400, for `why` */
+        const char *why;
+    } table[] = {
+        {"/sold/1?region=eu", "X-Shop: 7\r\n", ".eu.7", NULL},
+        {"/sold/1?a=b&region=%C3%A9+%2F", "x-shop: a b\r\n", ".\xc3\xa9 /.a b", NULL},
+        {"/v1/topics/sold/1?region=eu&mandatory=true", "X-Shop: 7\r\n", ".eu.7", NULL},
+        {"/v1/topics/sold/1?region=eu&colour=red", "X-Shop: 7\r\n", NULL, "query parameters here"},
+        {"/v1/topics/x/1?region=eu", "X-Shop: 7\r\n", NULL, "query parameters here"},
+        {"/sold/1", "X-Shop: 7\r\n", NULL, "needs the query parameter region, which is missing"},
+        {"/sold/1?region=", "X-Shop: 7\r\n", NULL, "parameter region, which is missing"},
+        {"/sold/1?region=a&region=a", "X-Shop: 7\r\n", NULL, "region, which is given twice"},
+        {"/sold/1?region=%0A", "X-Shop: 7\r\n", NULL, "region, which must be UTF-8"},
+        {"/sold/1?region=%FF", "X-Shop: 7\r\n", NULL, "region, which must be UTF-8"},
+        {"/sold/1?region=eu", "", NULL, "needs the header X-Shop, which is missing"},
+        {"/sold/1?region=eu", "X-Shop: 1\r\nx-shop: 2\r\n", NULL, "X-Shop, which is given twice"},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        size_t before = world.publishes_n;
+        char key[64];
+        post(table[i].path, table[i].fields, "body");
+        assert_int_equal(world.publishes_n, before + (table[i].key != NULL));
+        if (table[i].key == NULL) {
+            const char *out = world_out();
+            assert_has(out, "HTTP/1.1 400 ");
+            assert_has(out, table[i].why);
+            continue;
+        }
+        snprintf(key, sizeof(key), "\"key\":\"%s\"", table[i].key);
+        world_settle(before, HG_OK, "");
+        assert_has(world_out(), key);
+    }
+}
+
 /* ---- Batches ---- */
 
 static void a_batch_is_answered_by_a_line_each_once_all_have_an_outcome(void **state)
@@ -148,7 +187,14 @@ static void a_batch_that_is_none_is_refused_whole(void **state)
         {"/v1/topics", NDJSON, " \r\n\n", "HTTP/1.1 400 "},
         {"/v1/topics?x=1", NDJSON, "{}", "HTTP/1.1 400 "},
         {"/v1/topics", NDJSON "Amqp-Priority: 1\r\n", "{}", "Amqp-Priority belongs to one message"},
-        {"/v1/topics", NDJSON "Content-Encoding: gzip\r\n", "{}", "Content-Encoding belongs"},
+        {"/v1/topics", NDJSON "Content-Encoding: gzip\r\n", "{}",
+         "\r\nAccept-Encoding: identity\r\n"},
+        {"/v1/topics", "", "{}", "\r\nAccept: application/x-ndjson\r\n"},
+        {"/v1/topics", NDJSON "ce-id: 1\r\n", "{}", "ce-id belongs"},
+        {"/v1/topics/a", "Content-Type: application/cloudevents-batch+json\r\n", "[]",
+         "HTTP/1.1 415 "},
+        {"/api/exchanges/%2F/a/publish", "Content-Encoding: br\r\n", "{}",
+         "\r\nAccept-Encoding: identity\r\n"},
         {"/v1/topics", NDJSON, "{}\n{}\n{}\n{}\n{}", "HTTP/1.1 413 "},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -476,6 +522,7 @@ static void the_description_is_json_that_lists_every_route(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(what_the_rule_names_is_taken_from_query_and_headers),
         TEST(a_batch_is_answered_by_a_line_each_once_all_have_an_outcome),
         TEST(one_bad_line_leaves_the_others_alone),
         TEST(a_line_that_says_nonsense_is_told_so),

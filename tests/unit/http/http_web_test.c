@@ -221,7 +221,7 @@ static void the_admin_site_tells_how_it_is(void **state)
     assert_has(ask_admin("/metrics"), "headgate_connections 1\n");
     const char *out = ask_admin("/api/status");
     assert_has(out, "{\"name\":\"gw-test\",\"version\":\"");
-    assert_has(out, "\"uptime_s\":5,\"draining\":false,\"rules\":2,\"workers\":[{\"worker\":0,"
+    assert_has(out, "\"uptime_s\":5,\"draining\":false,\"rules\":3,\"workers\":[{\"worker\":0,"
                     "\"state\":\"ready\",\"upstream_up\":true,\"window_messages\":0,");
     assert_has(out, "\"state\":null}");
     world.state = (struct hg_state_stats){

@@ -14,7 +14,7 @@
 struct world world;
 static char out_text[1 << 16];
 
-/* ---- Rules: "orders/…" is the user's, the rest is the built-in one ---- */
+/* ---- Rules: "orders/…" and "sold/…" are the user's, the rest is the built-in one ---- */
 
 static const struct hg_rule_spec specs[] = {
     {.name = "orders",
@@ -22,6 +22,10 @@ static const struct hg_rule_spec specs[] = {
      .exchange = "shop",
      .key = "order.{id}",
      .is_mandatory = true},
+    {.name = "sold",
+     .pattern = {NULL, NULL, "/sold/{id}"},
+     .exchange = "shop",
+     .key = "sold.{id}.{query.region}.{header.X-Shop}"},
     {.name = "built-in",
      .pattern = {"{path...}", "{path...}", "{path...}"},
      .exchange = "amq.topic",
@@ -53,7 +57,9 @@ enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto
 {
     (void)r;
     assert_int_equal(proto, HG_PROTO_HTTP);
-    route_out->rule = hg_bytes_starts(address, HG_BYTES("orders/")) ? 0 : 1;
+    route_out->rule = hg_bytes_starts(address, HG_BYTES("orders/")) ? 0
+                      : hg_bytes_starts(address, HG_BYTES("sold/")) ? 1
+                                                                    : 2;
     route_out->exchange = hg_bytes_str(specs[route_out->rule].exchange);
     memcpy(route_out->key_buf, address.p, address.n);
     route_out->key = hg_bytes(route_out->key_buf, address.n);
@@ -65,6 +71,32 @@ const struct hg_rule_who *hg_session_who(struct hg_session *s, struct hg_rule_wh
     (void)s;
     (void)room;
     return NULL;
+}
+
+bool hg_rules_request_name(const struct hg_rules *r, size_t rule, size_t i,
+                           struct hg_request_name *out)
+{
+    (void)r;
+    *out = i == 0 ? (struct hg_request_name){HG_BYTES("region"), false}
+                  : (struct hg_request_name){HG_BYTES("X-Shop"), true};
+    return rule == 1 && i < 2;
+}
+
+/* Values as a key of words; false: the request lacks one. */
+static bool find_values(const struct hg_publish_args *args, struct hg_route *route)
+{
+    struct hg_request_name name;
+    size_t n = 0;
+    for (size_t i = 0; hg_rules_request_name(NULL, route->rule, i, &name); i++) {
+        struct hg_bytes value;
+        if (!args->request->find(args->request->ctx, &name, &value)) {
+            return false;
+        }
+        n += (size_t)snprintf((char *)route->key_buf + n, HG_KEY_MAX - n, ".%.*s",
+                              HG_BYTES_FMT(value));
+        route->key = hg_bytes(route->key_buf, n);
+    }
+    return true;
 }
 
 enum hg_status hg_rules_subscribe(const struct hg_rules *r, const struct hg_rule_who *who,
@@ -127,8 +159,12 @@ void hg_session_mac(const struct hg_session *s, const struct hg_credentials *c,
 {
     (void)s;
     memset(out, c->is_token, HG_LOGIN_MAC_BYTES);
-    memcpy(out + 1, c->user.p, c->user.n < 15 ? c->user.n : 15);
-    memcpy(out + 16, c->secret.p, c->secret.n < 16 ? c->secret.n : 16);
+    for (size_t i = 0; i < c->user.n && i < 15; i++) {
+        out[1 + i] = c->user.p[i];
+    }
+    for (size_t i = 0; i < c->secret.n && i < 16; i++) {
+        out[16 + i] = c->secret.p[i];
+    }
 }
 
 void hg_session_detach(struct hg_session *s)
@@ -170,11 +206,21 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
     if (world.publish_status != HG_OK) {
         return world.publish_status;
     }
+    if (!args->is_direct) {
+        hg_rules_publish(NULL, HG_PROTO_HTTP, args->address, &published_out->route);
+        published_out->exchange = published_out->route.exchange;
+        if (!find_values(args, &published_out->route)) {
+            return HG_NO_VALUE;
+        }
+        published_out->key = published_out->route.key;
+    }
     assert_true(world.publishes_n++ < WORLD_PUBLISHES && args->wants_outcome);
     p->session = s;
     p->id = args->id;
     copy(p->address, sizeof(p->address), args->address);
-    copy(p->body, sizeof(p->body), args->body);
+    assert_true(args->body.n < sizeof(p->body));
+    memcpy(p->body, args->body.n == 0 ? (const uint8_t *)"" : args->body.p, args->body.n);
+    p->body_n = args->body.n;
     copy(p->message_id, sizeof(p->message_id), args->properties.message_id);
     p->delivery_mode = args->properties.delivery_mode;
     p->headers_n = args->properties.headers_n;
@@ -190,12 +236,6 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
     p->is_mandatory = args->is_mandatory;
     p->is_retained = args->is_retained;
     p->is_open = true;
-    if (args->is_direct) {
-        return HG_OK;
-    }
-    hg_rules_publish(NULL, HG_PROTO_HTTP, args->address, &published_out->route);
-    published_out->exchange = published_out->route.exchange;
-    published_out->key = published_out->route.key;
     return HG_OK;
 }
 
@@ -487,7 +527,7 @@ void world_open(const struct hg_adapter *adapter)
     world.worker.config = &world.config;
     world.worker.state = HG_WORKER_READY;
     world.worker.is_upstream_up = true;
-    static hg_counter counters[2];
+    static hg_counter counters[sizeof(specs) / sizeof(specs[0])];
     world.worker.metrics.rule_in = counters;
     world.worker.metrics.rule_out = counters;
     hg_list_init(&world.worker.leavers);

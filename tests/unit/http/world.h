@@ -26,6 +26,7 @@ struct world_publish {
     char address[128], body[128], message_id[64], content_type[64], expiration[24];
     char exchange[64];              /* with is_direct, and then the address is the key */
     enum hg_value_kind header_kind; /* of the first one */
+    size_t body_n;
     uint8_t delivery_mode;
     size_t headers_n;
     bool is_mandatory, is_retained, is_open; /* open: not settled yet */

@@ -50,7 +50,64 @@ static void small_packets(struct core_fake *f)
     f->config.mqtt_max_packet_bytes = 64;
 }
 
+/* Somebody can log in, with tokens too; whoever does is u. */
+static void logs_in(struct core_fake *f)
+{
+    static uint8_t keys;
+    seam_spare(true);
+    f->config.has_identities = true;
+    f->config.users.token.keys = (struct hg_token_keys *)(void *)&keys;
+    f->identity = hg_identity_new(&(struct hg_identity_parts){.user = HG_BYTES("u")});
+    seam_spare(false);
+}
+
+/* With user name "x" and password "p"; with method "bearer" and data "t". */
+#define CONNECT_BY_PASSWORD "10 14 0004 4d515454 05 c2 0000 00 0001 63 0001 78 0001 70"
+#define METHOD              "15 0006 626561726572"
+#define CONNECT_BY_TOKEN    "10 1b 0004 4d515454 05 02 0000 0d " METHOD "16 0001 74 0001 63"
+#define CONNACK_BY_TOKEN    "20 19 00 00 16 21 0400 25 00 27 01000000 22 0010" METHOD
+#define HELLO_BY_TOKEN      {SEND, CONNECT_BY_TOKEN}, {EXPECT, CONNACK_BY_TOKEN}, {CALLS, "login secret=t token"}
+
 static const struct core_script scripts[] = {
+    /* ---- Logins: 3.1.3.5, 3.1.3.6, 4.12 ---- */
+    {"what comes behind a login waits for it", logs_in, {
+        {LOGIN_IS, "HELD"},
+        {SEND, CONNECT_BY_PASSWORD "30 04 0001 61 00"},
+        {CALLS, "login user=x secret=p"},
+        {SILENCE, ""},
+        {LOGIN_IS, "OK"},
+        {EXPECT, CONNACK},
+        {CALLS, "login user=x secret=p; publish a mode=1 client=c user=u []"}}},
+    {"a login that is refused is told why", logs_in, {
+        {LOGIN_IS, "BAD_LOGIN"},
+        {SEND, CONNECT_BY_PASSWORD},
+        {EXPECT, "20 0d 00 86 0a 1f 0007 746f6c6420746f"},
+        {CLOSED, "BAD_LOGIN"}}},
+    {"a login that is refused in the end is told why", logs_in, {
+        {LOGIN_IS, "HELD"},
+        {SEND, CONNECT_BY_PASSWORD "c000"},
+        {LOGIN_IS, "TOO_MANY"},
+        {EXPECT, "20 0d 00 97 0a 1f 0007 746f6c6420746f"},
+        {CLOSED, "TOO_MANY"}}},
+    {"a client that goes while it logs in is forgotten", logs_in, {
+        {LOGIN_IS, "HELD"},
+        {SEND, CONNECT_BY_PASSWORD},
+        {LEAVE, ""}}},
+    {"a token is renewed by the method of connect", logs_in, {
+        HELLO_BY_TOKEN,
+        {SEND, "f0 0f 19 0d" METHOD "16 0001 75"},
+        {CALLS, "renew secret=u token"},
+        {EXPECT, "f0 0b 00 09" METHOD}}},
+    {"a token that is not good ends the connection", logs_in, {
+        HELLO_BY_TOKEN,
+        {LOGIN_IS, "BAD_LOGIN"},
+        {SEND, "f0 0f 19 0d" METHOD "16 0001 75"},
+        {EXPECT, "e0 0c 87 0a 1f 0007 746f6c6420746f"},
+        {CLOSED, "BAD_LOGIN"}}},
+    {"nobody asks the server to go on", logs_in, {
+        HELLO_BY_TOKEN,
+        {SEND, "f0 0f 18 0d" METHOD "16 0001 75"}, {FORGET, ""},
+        {CLOSED, "PROTOCOL_ERROR"}}},
     /* ---- 3.1 CONNECT, 3.2 CONNACK ---- */
     {"connect and disconnect", NULL, {
         HELLO,

@@ -49,6 +49,26 @@ static void round_trip_all(const char *alphabet, size_t n, step_fn *there, step_
     }
 }
 
+static bool escape_value(struct hg_sink *out, struct hg_bytes in)
+{
+    hg_escape_value(out, in);
+    return true;
+}
+
+static void a_value_becomes_one_word_of_its_own(void **state)
+{
+    static const char *const rows[][2] = {
+        {"a/b", "a/b"}, {"+#", "+#"}, {"%2F", "%2F"}, {"a.b*", "a%2Eb%2A"}, {"%2e", "%2e"}};
+    (void)state;
+    for (size_t n = 0; n <= 5; n++) {
+        round_trip_all("a.*%25EA", n, escape_value, hg_unescape_words, ".*");
+    }
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint8_t out[64];
+        assert_text(run(escape_value, hg_bytes_str(rows[i][0]), out, sizeof(out)), rows[i][1]);
+    }
+}
+
 static void every_short_address_comes_back(void **state)
 {
     (void)state;
@@ -153,6 +173,7 @@ static void the_hash_is_fnv_1a_of_128_bits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_value_becomes_one_word_of_its_own),
         cmocka_unit_test(every_short_address_comes_back),
         cmocka_unit_test(every_short_key_comes_back),
         cmocka_unit_test(the_escape_is_what_is_written),

@@ -40,6 +40,12 @@ static const struct hg_rule_spec rules[] = {
      .exchange = "spread",
      .key = "s.{x}",
      .persistent = HG_UNSET},
+    {.where = "f:6:1",
+     .name = "sold",
+     .pattern = {NULL, NULL, "/sold/{id}"},
+     .exchange = "orders",
+     .key = "sold.{id}.{query.region}",
+     .persistent = HG_UNSET},
     {.where = "f:5:1", .name = "b", .pattern = ALL("b/{x}"), .exchange = "orders", .key = "{x}"},
 };
 static const struct hg_exchange_decl exchanges[] = {
@@ -104,6 +110,16 @@ static void each_question_has_its_answer(void **state)
          "{\"address\":\"orders/17\",\"rule\":\"orders\",\"where\":\"f:2:1\",\"exchange\":"
          "\"orders\",\"type\":\"direct\",\"key\":\"order.17\",\"hashed\":false,\"mandatory\":true,"
          "\"captures\":{\"id\":\"17\"},\"headers\":{}}\n",
+         ""},
+        {{"http", "publish", "/sold/17", NULL},
+         0,
+         "rule      sold (f:6:1)\n"
+         "exchange  orders (direct)\n"
+         "key       sold.17.{region}\n"
+         "capture   id = 17\n",
+         "{\"address\":\"sold/17\",\"rule\":\"sold\",\"where\":\"f:6:1\",\"exchange\":"
+         "\"orders\",\"type\":\"direct\",\"key\":\"sold.17.{region}\",\"hashed\":false,\"mandatory\":"
+         "false,\"captures\":{\"id\":\"17\"},\"headers\":{}}\n",
          ""},
         {{"stomp", "publish", "/work", NULL},
          0,

@@ -359,6 +359,103 @@ static void headers_are_filled_in(void **state)
     hg_rules_free(r);
 }
 
+/* Finds {query.region} and {header.X-Shop}, unless told not to. */
+static bool find_value(void *ctx, const struct hg_request_name *name, struct hg_bytes *value_out)
+{
+    const char *lacking = ctx;
+    bool is_region = !name->is_header && hg_bytes_eq(name->name, HG_BYTES("region"));
+    assert_true(is_region || (name->is_header && hg_bytes_eq(name->name, HG_BYTES("X-Shop"))));
+    *value_out = is_region ? HG_BYTES("e.u/*") : HG_BYTES("seven");
+    return !hg_bytes_eq(name->name, hg_bytes_str(lacking));
+}
+
+static const char *const sold_names[] = {"shop", "again"};
+static const char *const sold_values[] = {"<{header.X-Shop}>", "{query.region}{id}"};
+static const struct hg_rule_spec sold[] = {
+    {.where = "f:1:1",
+     .name = "sold",
+     .pattern = {NULL, NULL, "/sold/{id}"},
+     .exchange = "events",
+     .key = "sold.{query.region}.{id}",
+     .header_names = sold_names,
+     .header_values = sold_values,
+     .headers_n = 2},
+    {.where = "f:2:1",
+     .name = "told",
+     .pattern = {NULL, NULL, "/told/{id}"},
+     .exchange = "telemetry",
+     .key = "told.{id}",
+     .header_names = sold_names,
+     .header_values = sold_values,
+     .headers_n = 1},
+    {.where = "f:3:1",
+     .name = "plain",
+     .pattern = {NULL, NULL, "/plain"},
+     .exchange = "dead",
+     .key = "plain.{query.region}",
+     .escape = HG_ESCAPE_PLAIN},
+};
+
+static void no_plan(void *ctx, const struct hg_binding_plan *plan)
+{
+    (void)ctx;
+    fail_msg("a plan for %.*s", HG_BYTES_FMT(plan->key));
+}
+
+static void a_value_of_the_request_is_a_word_and_nothing_comes_back_by_it(void **state)
+{
+    struct hg_rules *r = fixture_new(sold, 3);
+    const struct hg_request_source source = {find_value, (void *)(uintptr_t) ""};
+    const struct hg_request_source no_shop = {find_value, (void *)(uintptr_t) "X-Shop"};
+    struct hg_route route;
+    struct hg_writer out = {0};
+    size_t rule;
+    const char *why;
+    (void)state;
+    struct hg_bytes address = HG_BYTES("sold/1.7");
+    assert_int_equal(hg_rules_publish_request(r, HG_PROTO_HTTP, address, &source, &route), HG_OK);
+    assert_text(route.key, "sold.e%2Eu/%2A.1%2E7");
+    const struct hg_rule_vars vars = {.protocol = HG_PROTO_HTTP, .address = address};
+    hg_rules_header(r, &route, 0, &vars, &out);
+    hg_rules_header(r, &route, 1, &vars, &out);
+    assert_text(hg_writer_view(&out), "<seven>e.u/*1.7");
+    assert_int_equal(hg_rules_publish_request(r, HG_PROTO_HTTP, address, &no_shop, &route),
+                     HG_NO_VALUE);
+    assert_int_equal(route.rule, 0);
+    assert_int_equal(hg_rules_publish_request(r, HG_PROTO_HTTP, address, NULL, &route),
+                     HG_NO_VALUE);
+    assert_int_equal(hg_rules_publish(r, HG_PROTO_HTTP, address, &route), HG_NO_VALUE);
+    hg_writer_reset(&out);
+    assert_false(hg_rules_deliver(r, HG_PROTO_HTTP, HG_BYTES("events"), HG_BYTES("sold.eu.1"),
+                                  HG_BYTES("sold/1"), &out, &rule));
+    assert_int_equal(hg_rules_subscribe(r, HG_PROTO_HTTP, HG_BYTES("sold/+"), no_plan, NULL, &why),
+                     HG_NO_RULE);
+    assert_string_equal(
+        why, "the rule's key holds what only a request says, so nothing comes back through it");
+
+    address = HG_BYTES("told/1"); /* where only headers name one, all else is as ever */
+    assert_int_equal(hg_rules_publish_request(r, HG_PROTO_HTTP, address, &no_shop, &route),
+                     HG_NO_VALUE);
+    assert_int_equal(hg_rules_publish(r, HG_PROTO_HTTP, address, &route), HG_OK);
+    assert_true(hg_rules_deliver(r, HG_PROTO_HTTP, HG_BYTES("telemetry"), HG_BYTES("told.1"),
+                                 HG_BYTES(""), &out, &rule));
+    assert_text(hg_writer_view(&out), "told/1");
+
+    assert_int_equal(hg_rules_publish_request(r, HG_PROTO_HTTP, HG_BYTES("plain"), &source, &route),
+                     HG_OK);
+    assert_text(route.key, "plain.e.u/*");
+    hg_writer_reset(&out);
+    assert_int_equal(hg_rules_report(r, &out), 2);
+    assert_text(hg_writer_view(&out),
+                "f:1:1: rule sold: its key holds what only a request says: publish-only, nothing "
+                "comes back through it\n"
+                "f:3:1: rule plain: its key holds what only a request says: publish-only, nothing "
+                "comes back through it\n");
+    hg_writer_close(&out);
+    hg_rules_free(r);
+    assert_int_equal(seam_live(), 0);
+}
+
 static void every_problem_is_reported(void **state)
 {
     static const char *const bad_headers[] = {
@@ -430,6 +527,27 @@ static void every_problem_is_reported(void **state)
          .name = "r22",
          .pattern = ALL("{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}/{j}/{k}/{l}/{m}/{n}/{o}/{p}/{q}"),
          .exchange = "events"},
+        {.where = "f:23:1",
+         .name = "r23",
+         .pattern = ALL("a"),
+         .exchange = "events",
+         .key = "{query.x}"},
+        {.where = "f:24:1",
+         .name = "r24",
+         .pattern = {NULL, NULL, "a/{query.x}"},
+         .exchange = "events"},
+        {.where = "f:25:1",
+         .name = "r25",
+         .pattern = {NULL, NULL, "a"},
+         .exchange = "events",
+         .key = "a.{cookie.x}.{query.}.{query.a.b}"},
+        {.where = "f:26:1",
+         .name = "r26",
+         .pattern = {NULL, NULL, "a"},
+         .exchange = "events",
+         .key = "{query.a}.{query.b}.{query.c}.{query.d}.{header.a}.{header.b}.{header.c}."
+                "{header.d}.{query.e}"},
+        {.where = "f:27:1", .name = "r27", .pattern = {NULL, NULL, "a"}, .queue = "{query.x}"},
     };
     static const struct hg_exchange_spec exchanges[] = {
         {"f:30:1", "events", HG_EXCHANGE_TOPIC},
@@ -460,7 +578,7 @@ static void every_problem_is_reported(void **state)
         "f:17:1: rule r17: has a queue, whose name is the key: remove key\n"
         "f:18:1: rule r18: queue: \"{q}\" is a queue's name and takes no captures\n"
         "f:19:1: rule r19: headers: \"BCC\" is reserved\n"
-        "f:19:1: rule r19: headers: \"{nope}\" is not captured by every pattern, nor is it client_id, user, protocol or address\n"
+        "f:19:1: rule r19: headers: \"{nope}\" is not captured by every pattern, nor is it client_id, user, protocol, address, query.NAME or header.NAME\n"
         "f:19:1: rule r19: headers: \"{a\" opens a { that is not closed\n"
         "f:19:1: rule r19: headers: \"{r}\" captures the rest: write it {name...}\n"
         "f:19:1: rule r19: headers: \"{user}\" is a capture and also something known of the client: rename the capture\n"
@@ -468,7 +586,12 @@ static void every_problem_is_reported(void **state)
         "f:19:1: rule r19: headers: \"x-headgate-address\" is reserved\n"
         "f:20:1: rule r20: mqtt: \"{ }\" is no capture: its name is made of letters, digits, _ and -\n"
         "f:21:1: rule r21: key: \"" HUNDRED HUNDRED HUNDRED "\" is longer than 255 bytes\n"
-        "f:22:1: rule r22: mqtt: \"{q}\" is the 17th capture, and a rule may have 16\n";
+        "f:22:1: rule r22: mqtt: \"{q}\" is the 17th capture, and a rule may have 16\n"
+        "f:23:1: rule r23: key: \"{query.x}\" is known over HTTP only: give the rule http = \"…\" and no other pattern\n"
+        "f:24:1: rule r24: http: \"{query.x}\" is no capture: its name is made of letters, digits, _ and -\n"
+        "f:25:1: rule r25: key: \"{cookie.x}\" is neither a capture, whose name is made of letters, digits, _ and -, nor {query.NAME} or {header.NAME}\n"
+        "f:26:1: rule r26: key: \"{query.e}\" is the 9th value of the request, and a rule may name 8\n"
+        "f:27:1: rule r27: queue: \"{query.x}\" is a queue's name and takes no captures\n";
     struct hg_writer err = {0};
     (void)state;
     assert_null(hg_rules_new(specs, sizeof(specs) / sizeof(specs[0]), exchanges, 4, &err));
@@ -665,6 +788,7 @@ int main(void)
         cmocka_unit_test(an_overlong_key_is_hashed_and_its_address_believed_only_if_it_is_true),
         cmocka_unit_test(the_address_travels_between_dialects),
         cmocka_unit_test(headers_are_filled_in),
+        cmocka_unit_test(a_value_of_the_request_is_a_word_and_nothing_comes_back_by_it),
         cmocka_unit_test(every_problem_is_reported),
         cmocka_unit_test(a_pattern_has_at_most_64_levels),
         cmocka_unit_test(the_report_shows_what_was_hardly_meant),

@@ -49,8 +49,49 @@ static void no_heart_beats(struct core_fake *f)
     f->config.stomp_heartbeat_ms = 0;
 }
 
+/* Somebody can log in, with tokens too; whoever does is u. */
+static void logs_in(struct core_fake *f)
+{
+    static uint8_t keys;
+    by_hand(f);
+    seam_spare(true);
+    f->config.has_identities = true;
+    f->config.users.token.keys = (struct hg_token_keys *)(void *)&keys;
+    f->identity = hg_identity_new(&(struct hg_identity_parts){.user = HG_BYTES("u")});
+    seam_spare(false);
+}
+
 /* clang-format off */
+#define LOGIN "CONNECT\nlogin:x\npasscode:p\n\n^@"
 static const struct core_script scripts[] = {
+    /* ---- Logins ---- */
+    {"what comes behind a login waits for it", logs_in, {
+        {LOGIN_IS, "HELD"},
+        {SEND_TEXT, LOGIN "SEND\ndestination:/topic/a\n\nx^@"},
+        {CALLS, "login user=x secret=p"},
+        {SILENCE, ""},
+        {LOGIN_IS, "OK"},
+        {EXPECT_TEXT, CONNECTED_BY("1.0", "user-name:u\n")},
+        {CALLS, "login user=x secret=p; publish amq.topic a user=u [x]"}}},
+    {"a login that is refused is told why", logs_in, {
+        {LOGIN_IS, "BAD_LOGIN"},
+        {SEND_TEXT, LOGIN},
+        {EXPECT_LIKE, "ERROR\nmessage:told to\n…^@"},
+        {CLOSED, "BAD_LOGIN"}}},
+    {"a token is renewed by a send to a destination of its own", logs_in, {
+        {SEND_TEXT, LOGIN}, {FORGET, ""},
+        {SEND_TEXT, "SEND\ndestination:/headgate/token\nreceipt:1\n\nt^@"},
+        {CALLS, "renew secret=t token"},
+        {EXPECT_TEXT, "RECEIPT\nreceipt-id:1\n\n^@"},
+        {LOGIN_IS, "EXPIRED"},
+        {SEND_TEXT, "SEND\ndestination:/headgate/token\n\nt^@"},
+        {EXPECT_LIKE, "ERROR\nmessage:told to\n…^@"},
+        {CLOSED, "EXPIRED"}}},
+    {"a token is not renewed in a transaction", logs_in, {
+        {SEND_TEXT, LOGIN}, {FORGET, ""},
+        {SEND_TEXT, "SEND\ndestination:/headgate/token\ntransaction:1\n\nt^@"},
+        {EXPECT_LIKE, "ERROR\nmessage:a token is not renewed in a transaction\n…^@"},
+        {CLOSED, "PROTOCOL_ERROR"}}},
     /* ---- CONNECT (STOMP 1.2 sections "CONNECT or STOMP Frame", "Protocol Negotiation") ---- */
     {"connect takes the best version there is", by_hand, {
         {SEND_TEXT, "STOMP\naccept-version:1.0,2.0,1.1\nhost:anything\nlogin:me:you\npasscode:x\n\n^@"},

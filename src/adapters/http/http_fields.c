@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "adapters/http/http_fields.h"
+
+#include <stdio.h>
+
+enum { NAME_MAX_BYTES = 255 };
+
+#define HEADER_PREFIX "Amqp-Header-"
+
+struct writing {
+    hg_http_field_fn *field;
+    void *ctx;
+};
+
+static bool is_token(struct hg_bytes name)
+{
+    static const char others[] = "!#$%&'*+-.^_`|~";
+    for (size_t i = 0; i < name.n; i++) {
+        uint8_t c = name.p[i];
+        uint8_t lower = (uint8_t)(c | 0x20);
+        bool is_letter = lower >= 'a' && lower <= 'z';
+        bool is_digit = c >= '0' && c <= '9';
+        if (!is_letter && !is_digit && (c == '\0' || strchr(others, c) == NULL)) {
+            return false;
+        }
+    }
+    return name.n > 0;
+}
+
+static bool is_value(struct hg_bytes value)
+{
+    for (size_t i = 0; i < value.n; i++) {
+        if (value.p[i] < ' ' || value.p[i] == 0x7f) {
+            return false;
+        }
+    }
+    return value.n == 0 || (value.p[0] != ' ' && value.p[value.n - 1] != ' ');
+}
+
+static void write_text(const struct writing *w, struct hg_bytes name, struct hg_bytes value)
+{
+    if (value.n > 0 && is_value(value)) {
+        w->field(w->ctx, name, value);
+    }
+}
+
+static void write_number(const struct writing *w, struct hg_bytes name, uint64_t n)
+{
+    char text[24];
+    int text_n = snprintf(text, sizeof(text), "%llu", (unsigned long long)n);
+    w->field(w->ctx, name, hg_bytes(text, (size_t)text_n));
+}
+
+/* traceparent and tracestate are fields of their own (W3C Trace Context). */
+static bool is_trace(struct hg_bytes name)
+{
+    return hg_bytes_eq(name, HG_BYTES("traceparent")) || hg_bytes_eq(name, HG_BYTES("tracestate"));
+}
+
+static bool write_header(const struct writing *w, const struct hg_header *h)
+{
+    struct hg_writer value = {0};
+    char name[sizeof(HEADER_PREFIX) + NAME_MAX_BYTES];
+    if (hg_header_is_reserved(h->name) || h->name.n > NAME_MAX_BYTES || !is_token(h->name)) {
+        return true;
+    }
+    hg_value_write_text(&value, &h->value);
+    bool is_whole = !value.failed;
+    struct hg_bytes text = hg_writer_view(&value);
+    if (is_whole && is_value(text)) {
+        int n = snprintf(name, sizeof(name), "%s%.*s", is_trace(h->name) ? "" : HEADER_PREFIX,
+                         HG_BYTES_FMT(h->name));
+        w->field(w->ctx, hg_bytes(name, (size_t)n), text);
+    }
+    hg_writer_close(&value);
+    return is_whole;
+}
+
+bool hg_http_fields_write(const struct hg_message *m, hg_http_field_fn *field, void *ctx)
+{
+    const struct hg_properties *p = hg_message_properties(m);
+    const struct writing w = {field, ctx};
+    bool has_type = p->content_type.n > 0 && is_value(p->content_type);
+    field(ctx, HG_BYTES("Content-Type"),
+          has_type ? p->content_type : HG_BYTES("application/octet-stream"));
+    write_text(&w, HG_BYTES("Content-Encoding"), p->content_encoding);
+    write_text(&w, HG_BYTES("Correlation-Id"), p->correlation_id);
+    write_text(&w, HG_BYTES("Reply-To"), p->reply_to);
+    write_text(&w, HG_BYTES("Message-Id"), p->message_id);
+    write_text(&w, HG_BYTES("Amqp-Type"), p->type);
+    write_text(&w, HG_BYTES("Amqp-App-Id"), p->app_id);
+    write_text(&w, HG_BYTES("Amqp-User-Id"), p->user_id);
+    write_text(&w, HG_BYTES("Amqp-Expiration"), p->expiration);
+    if (p->has_priority) {
+        write_number(&w, HG_BYTES("Amqp-Priority"), p->priority);
+    }
+    if (p->delivery_mode != 0) {
+        field(ctx, HG_BYTES("Amqp-Persistent"),
+              p->delivery_mode == 2 ? HG_BYTES("true") : HG_BYTES("false"));
+    }
+    if (p->has_timestamp) {
+        write_number(&w, HG_BYTES("Amqp-Timestamp"), p->timestamp_s);
+    }
+    for (size_t i = 0; i < p->headers_n; i++) {
+        if (!write_header(&w, &p->headers[i])) {
+            return false;
+        }
+    }
+    return true;
+}
