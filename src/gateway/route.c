@@ -2,13 +2,16 @@
 /* `headgate route` as text and as JSON. */
 #include "route.h"
 
+#include "core/identity.h"
 #include "message/topic.h"
+#include "rules/access.h"
 
 enum { FINE = 0, GIVEN_WRONG = 1, CANNOT_ANSWER = 2 };
 
 struct query {
     const struct hg_config *config;
     bool is_json;
+    const struct hg_rule_who *who; /* NULL: about somebody who may everything */
     enum hg_protocol proto;
     struct hg_writer out;
     FILE *err;
@@ -53,6 +56,26 @@ static int fail(struct query *q, enum hg_status status, struct hg_bytes subject,
     }
     fprintf(q->err, "headgate: %.*s: %s\n", HG_BYTES_FMT(subject), why);
     return GIVEN_WRONG;
+}
+
+/* Which rule says no, and why. */
+static int deny(struct query *q, size_t rule, bool is_publish, struct hg_bytes subject)
+{
+    const struct hg_rule_spec *spec = hg_rules_spec(q->config->table, rule);
+    uint64_t roles = is_publish ? spec->publish_roles : spec->subscribe_roles;
+    const char *what = is_publish ? "publish" : "subscribe";
+    char why[512];
+    if ((roles & q->who->roles) == 0) {
+        snprintf(why, sizeof(why), "rule %s (%s) lets %s", spec->name, spec->where,
+                 roles == 0 ? "nobody " : "other roles ");
+        strncat(why, what, sizeof(why) - strlen(why) - 1);
+    } else {
+        snprintf(why, sizeof(why),
+                 "rule %s (%s) lets everybody %s only what is their own: {user}, {client_id} or "
+                 "{claim.…} is not this one's",
+                 spec->name, spec->where, what);
+    }
+    return fail(q, HG_NOT_ALLOWED, subject, why);
 }
 
 static const char *type_name(const struct query *q, struct hg_bytes exchange)
@@ -101,7 +124,7 @@ static void text_exchange(struct query *q, struct hg_bytes exchange)
 static void text_roles(struct query *q, uint64_t roles)
 {
     size_t n = 0;
-    if (!q->config->has_identities) {
+    if (!q->config->has_identities || (roles & HG_ROLE_EVERYBODY) != 0) {
         return;
     }
     hg_writer_printf(&q->out, "%-10s", "allowed");
@@ -256,6 +279,9 @@ static int publish(struct query *q, const char *subject)
     if (status != HG_OK) {
         return fail(q, status, hg_bytes_str(subject), NULL);
     }
+    if (!hg_rules_may_publish(q->config->table, q->who, q->proto, &route)) {
+        return deny(q, route.rule, true, hg_bytes_str(subject));
+    }
     if (q->is_json) {
         publish_json(q, &route, address);
     } else {
@@ -331,6 +357,12 @@ static void translate_filter(const struct query *q, struct hg_bytes filter, stru
     }
 }
 
+static void note_first(void *ctx, const struct hg_binding_plan *plan)
+{
+    size_t *first = ctx;
+    *first = *first == SIZE_MAX ? plan->rule : *first;
+}
+
 static int subscribe(struct query *q, const char *subject)
 {
     const struct hg_topic_limits limits = limits_of(q);
@@ -348,10 +380,19 @@ static int subscribe(struct query *q, const char *subject)
         hg_writer_str(&q->out, ",\"plans\":[");
     }
     enum hg_status status =
-        hg_rules_subscribe(q->config->table, NULL, q->proto, hg_writer_view(&filter),
+        hg_rules_subscribe(q->config->table, q->who, q->proto, hg_writer_view(&filter),
                            q->is_json ? plan_json : plan_text, q, &why);
+    size_t denying = SIZE_MAX;
+    if (status == HG_NOT_ALLOWED) {
+        hg_writer_reset(&q->out);
+        (void)hg_rules_subscribe(q->config->table, NULL, q->proto, hg_writer_view(&filter),
+                                 note_first, &denying, &why);
+    }
     q->out.failed = q->out.failed || filter.failed;
     hg_writer_close(&filter);
+    if (denying != SIZE_MAX) {
+        return deny(q, denying, false, hg_bytes_str(subject));
+    }
     if (status != HG_OK) {
         hg_writer_reset(&q->out);
         return fail(q, status, hg_bytes_str(subject), why);
@@ -448,11 +489,11 @@ static int ask(struct query *q, const char *proto, const char *verb, const char 
     return is_publish ? publish(q, subject) : subscribe(q, subject);
 }
 
-int hg_route_command(const struct hg_config *config, bool is_json, const char *proto,
-                     const char *verb, const char *subject, const char *key_or_null, FILE *out,
-                     FILE *err)
+int hg_route_command(const struct hg_config *config, const struct hg_rule_who *who, bool is_json,
+                     const char *proto, const char *verb, const char *subject,
+                     const char *key_or_null, FILE *out, FILE *err)
 {
-    struct query q = {.config = config, .is_json = is_json, .err = err};
+    struct query q = {.config = config, .who = who, .is_json = is_json, .err = err};
     int code = ask(&q, proto, verb, subject, key_or_null);
     struct hg_bytes text = hg_writer_view(&q.out);
     bool is_written = !q.out.failed && (text.n == 0 || fwrite(text.p, 1, text.n, out) == text.n);

@@ -6,7 +6,6 @@
 
 #include "base/inet.h"
 #include "base/log.h"
-#include "core/config_access.h"
 #include "core/config_users.h"
 #include "message/message.h"
 #include "rules/rules.h"
@@ -179,10 +178,8 @@ struct hg_config {
     size_t queues_n;
     const struct hg_rule_spec *rules;
     size_t rules_n;
-    struct hg_users_config users; /* [users] [[user]] */
-    bool has_identities; /* somebody can log in: passwords, tokens, certificates or RabbitMQ */
-    const struct hg_access_spec *access; /* [[access]] */
-    size_t access_n;
+    struct hg_users_config users; /* [users] [[user]] [[access]] */
+    bool has_identities;      /* somebody can log in: passwords, tokens, certificates or RabbitMQ */
     const char *const *roles; /* names, in the order of their bits; the first is "*" */
     size_t roles_n;
     /* [[bridge]] */

@@ -38,8 +38,8 @@ void hg_config_schema_check_access(struct hg_config_reader *r, const struct hg_c
 uint64_t hg_access_queue_roles(const struct hg_config *c, enum hg_access_action action,
                                struct hg_bytes queue)
 {
-    for (size_t i = 0; i < c->access_n; i++) {
-        const struct hg_access_spec *a = &c->access[i];
+    for (size_t i = 0; i < c->users.access_n; i++) {
+        const struct hg_access_spec *a = &c->users.access[i];
         if (a->queue != NULL && hg_access_name_matches(hg_bytes_str(a->queue), queue)) {
             return a->roles[action];
         }
@@ -55,8 +55,8 @@ static bool key_matches(const struct hg_access_spec *a, struct hg_bytes key)
 uint64_t hg_access_exchange_roles(const struct hg_config *c, enum hg_access_action action,
                                   struct hg_bytes exchange, struct hg_bytes key)
 {
-    for (size_t i = 0; i < c->access_n; i++) {
-        const struct hg_access_spec *a = &c->access[i];
+    for (size_t i = 0; i < c->users.access_n; i++) {
+        const struct hg_access_spec *a = &c->users.access[i];
         if (a->exchange != NULL && hg_access_name_matches(hg_bytes_str(a->exchange), exchange) &&
             key_matches(a, key)) {
             return a->roles[action];
@@ -69,8 +69,8 @@ uint64_t hg_access_exchange_roles_for_some_key(const struct hg_config *c, struct
 {
     uint64_t roles = 0;
     bool is_last = false;
-    for (size_t i = 0; i < c->access_n && !is_last; i++) {
-        const struct hg_access_spec *a = &c->access[i];
+    for (size_t i = 0; i < c->users.access_n && !is_last; i++) {
+        const struct hg_access_spec *a = &c->users.access[i];
         if (a->exchange != NULL && hg_access_name_matches(hg_bytes_str(a->exchange), exchange)) {
             roles |= a->roles[HG_ACCESS_SUBSCRIBE];
             is_last = a->key == NULL;
