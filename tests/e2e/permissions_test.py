@@ -34,6 +34,17 @@ topic = "site/{claim.site}/{x}"
 exchange = "amq.topic"
 key = "site.{claim.site}.{x}"
 allow = { publish = ["*"], subscribe = ["*"] }
+[[queue]]
+name = "log"
+type = "stream"
+bindings = [{ exchange = "amq.topic", key = "log.#" }]
+[[rule]]
+name = "log"
+topic = "log/{claim.site}/{x}"
+exchange = "amq.topic"
+key = "log.{claim.site}.{x}"
+replay = "log"
+allow = { publish = [], subscribe = ["*"] }
 [[rule]]
 name = "client"
 topic = "client/{client_id}/{x}"
@@ -237,6 +248,25 @@ token = {{ secrets = ["{cls.issuer.secret}"], audience = "headgate" }}
         self.mqtt(writer, client_id="c3", will=m.Will("client/c3/will")).drop()
         self.assertEqual(watcher.publish("client/c1/x", b"c1"), 0)
         self.assertEqual(watcher.bodies(1), [b"c1"])
+
+    def test_a_call_is_a_publish(self):
+        for who in self.people:
+            with self.subTest(who=who.name):
+                status = self.http(who, "POST", "/v1/rpc/secret/call?timeout=1ms", b"x")[0]
+                self.assertEqual(status == 403, not self.may(who, "publish", "secret/call"), status)
+
+    def test_a_stream_shows_what_is_permitted(self):
+        source = self.open(Consumer(self.amqp))
+        for site in ("south", "north"):
+            source.publish("amq.topic", f"log.{site}.x", site.encode())
+        for who, may in zip(self.people, (False, False, True, False)):
+            self.assertEqual(self.http(who, "HEAD", "/v1/topics/log/*/x?from=first")[0], 200 if may else 403)
+        carol = self.people[2]
+        said = base64.b64encode(f"carol:{carol.secret}".encode()).decode()
+        with raw(self.gw.addresses["web"], ("GET /v1/topics/log/*/x?from=first HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n"
+                                            f"Authorization: Basic {said}\r\n\r\n").encode()) as reader:
+            self.assertTrue(reader.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200"))
+            self.assertIn(b"data: north\n", reader.read_until(b"data: ") + reader.read_until(b"\n"))
 
     # ---- RabbitMQ's own names
 

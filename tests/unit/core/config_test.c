@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define LISTENER "[[listener]]\nserve='mqtt'\nbind='127.0.0.1:0'\n"
+#define WEB      "[[listener]]\nserve='web'\nbind='127.0.0.1:0'\n"
 #define ENDPOINT "amqp://guest:guest@127.0.0.1:5672/%2f"
 
 static char path[] = "headgate-config-XXXXXX";
@@ -137,6 +138,15 @@ static void a_mistake_is_named_with_its_place(void **state)
         {LISTENER "[[user]]\nname = 'a'\npassword = '$argon2id$v=19$m=4194304,t=1,p=1$"
                   "c29tZXNhbHRzb21lc2FsdA$0Y7TEQLQMCKYlU2NWkxxzZXHdAwbYf2LWgNdC0XIWkU'",
          "6:12: password must be a line \"$argon2id$…\": `headgate passwd` makes one"},
+        {LISTENER "origins = []", "4:1: origins belongs to a listener that serves \"web\""},
+        {LISTENER "websocket_paths = []",
+         "4:1: websocket_paths belongs to a listener that serves \"web\""},
+        {WEB "origins = ['https://a.example', 'https://a.example/']",
+         "4:11: origins: \"https://a.example/\" is not \"https://HOST\", \"https://HOST:PORT\" or "
+         "\"*\""},
+        {WEB "cors_origins = ['a.example']",
+         "4:16: cors_origins: \"a.example\" is not \"https://HOST\", \"https://HOST:PORT\" or \"*\""},
+        {WEB "websocket_paths = ['/ws', 'mqtt']", "4:19: websocket_paths: \"mqtt\" is not a path"},
         {LISTENER "[[vhost]]\nname = '/'", "4:3: vhost is not supported by this version"},
         {LISTENER HOOK_PLAIN, "4:1: a webhook has a queue or a filter, one of them"},
         {LISTENER HOOK_PLAIN "queue='q'\nfilter='a'",
@@ -287,6 +297,11 @@ static void a_mistake_is_named_with_its_place(void **state)
          "4:1: access is to an exchange or to a queue"},
         {LISTENER "[[access]]\nqueue='b'\nkey='a'", "6:1: a queue has no keys"},
         {LISTENER "[[access]]\nexchange='b'\nconfigure=['a']", "6:1: clients declare no exchanges"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nreplay='s'",
+         "8:1: a rule with a queue has no replay: its messages are in that queue"},
+        {LISTENER "[[queue]]\nname='s'\n[[rule]]\nname='a'\ntopic='a'\nexchange='amq.topic'\n"
+                  "replay='s'",
+         "10:8: s is declared, and it is no stream"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nheaders={CC='x'}",
          "8:10: the header CC is RabbitMQ's or Headgate's own, a rule cannot set it"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nexchange='e'",
