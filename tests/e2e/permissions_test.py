@@ -314,6 +314,22 @@ token = {{ secrets = ["{cls.issuer.secret}"], audience = "headgate" }}
             keys.append(everything.take()[0].routing_key)
         self.assertEqual(set(keys), {"open.a", "open.b", "open.m", "last"})
 
+    def test_queues_by_http(self):
+        source = self.open(Consumer(self.amqp))
+        for queue in ("jobs.http", "others"):
+            source.channel.queue_declare(queue, durable=True)
+        vhost = self.amqp.rsplit("/", 1)[1]
+        get = json.dumps({"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"})
+        for who, queue in itertools.product(self.people, ("jobs.http", "others")):
+            may = "reader" in who.roles and queue == "jobs.http"
+            for path, body in ((f"/v1/queues/{queue}/lease", b""), (f"/v1/queues/{queue}/ack", b'{"leases":["x"]}'),
+                               (f"/v1/queues/{queue}/nack", b'{"leases":["x"]}'), (f"/v1/queues/{queue}/extend", b'{"leases":["x"]}'),
+                               (f"/api/queues/{vhost}/{queue}/get", get.encode())):
+                with self.subTest(who=who.name, path=path):
+                    status, _, answer = self.http(who, "POST", path, body, {"Content-Type": "application/json"})
+                    self.assertEqual(status == 403, not may, (status, answer))
+                    self.assertNotIn(status, (401, 503))
+
     def test_bindings_by_name_show_what_is_permitted(self):
         reader = self.people[1]
         source = self.open(Consumer(self.amqp))

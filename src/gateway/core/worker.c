@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/lease.h"
 #include "core/login.h"
 #include "core/routing.h"
 #include "core/service.h"
@@ -173,6 +174,8 @@ static void on_mail(void *ctx, struct hg_mail *mail)
     case HG_MAIL_GATHER_DONE: hg_gather_on_done(mail); break;
     case HG_MAIL_STATE_ASK:
     case HG_MAIL_STATE_DONE: hg_state_on_mail(w, mail); break;
+    case HG_MAIL_LEASE_ASK:
+    case HG_MAIL_LEASE_DONE: hg_lease_on_mail(w, mail); break;
     case HG_MAIL_LISTEN:
         if (is_running) {
             open_listeners(w);
@@ -221,7 +224,7 @@ static void stop(struct hg_worker *w)
 static void run(void *arg)
 {
     struct hg_worker *w = arg;
-    if (!hg_routing_open(w) || !hg_state_open(w) ||
+    if (!hg_routing_open(w) || !hg_leases_open(w) || !hg_state_open(w) ||
         (w->config->has_identities && !hg_login_open(w))) {
         HG_LOG(w->log, HG_LOG_ERROR, "worker.failed", HG_F_UINT("worker", w->index),
                HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
