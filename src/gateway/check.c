@@ -15,6 +15,30 @@ static void write_listeners(const struct hg_config *c, struct hg_writer *out)
     }
 }
 
+static void write_users(const struct hg_config *c, struct hg_writer *out)
+{
+    static const char *const names[] = {"off", "common_name", "dns", "email", "uri"};
+    size_t passwords_n = 0;
+    for (size_t i = 0; i < c->users.users_n; i++) {
+        passwords_n += c->users.users[i].password != NULL;
+    }
+    if (!c->has_identities) {
+        return;
+    }
+    hg_writer_printf(out, "logins by %zu password%s", passwords_n, passwords_n == 1 ? "" : "s");
+    hg_writer_str(out, c->users.token.keys != NULL ? ", tokens" : "");
+    if (c->users.certificate != HG_CERTIFICATE_OFF) {
+        hg_writer_printf(out, ", certificates (%s)", names[c->users.certificate]);
+    }
+    hg_writer_str(out, c->users.asks_broker ? ", RabbitMQ's users\n" : "\n");
+    for (size_t i = 0; i < c->listeners_n; i++) {
+        if (c->listeners[i].takes_anonymous) {
+            hg_writer_printf(out, "anonymous clients at %s:%u\n", c->listeners[i].host,
+                             c->listeners[i].port);
+        }
+    }
+}
+
 static void write_topology(const struct hg_config *c, struct hg_writer *out)
 {
     for (size_t i = 0; i < c->endpoints_n; i++) {
@@ -162,6 +186,7 @@ void hg_check_command(const struct hg_config *c, struct hg_writer *out)
     hg_writer_printf(out, "%s: fine\ngateway %s, %u worker%s\n", c->file, c->name, c->workers,
                      c->workers == 1 ? "" : "s");
     write_listeners(c, out);
+    write_users(c, out);
     write_topology(c, out);
     for (size_t i = 0; i < c->rules_n; i++) {
         write_rule(&c->rules[i], out);

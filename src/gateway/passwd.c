@@ -35,8 +35,8 @@ static bool ask(const char *question, struct typed *t)
     }
     struct termios silent = before;
     silent.c_lflag &= ~(tcflag_t)ECHO;
-    fputs(question, stderr);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
+    fputs(question, stderr); /* from here on nothing that is typed is shown, or lost */
     bool is_read = read_line(t);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
     fputc('\n', stderr);

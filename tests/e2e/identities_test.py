@@ -2,9 +2,13 @@
 """Who may come in, on every protocol, with the clients that people use."""
 import base64
 import json
+import os
 import pathlib
+import pty
+import select
 import shutil
 import subprocess
+import threading
 import unittest
 
 import paho.mqtt.client as paho
@@ -232,7 +236,33 @@ class Limits(E2E):
         done = headgate("check", "-c", self.config_file(text))
         self.assertEqual(done.returncode, 1)
         self.assertIn("say anonymous = true in [users]", done.stderr)
-        self.assertEqual(headgate("check", "-c", self.config_file(text + "[users]\nanonymous = true\n")).returncode, 0)
+        done = headgate("check", "-c", self.config_file(text + "[users]\nanonymous = true\nbroker = true\n"))
+        self.assertIn("logins by 0 passwords, RabbitMQ's users\nanonymous clients at 0.0.0.0:0\n", done.stdout)
+
+    def test_passwd_asks_twice_at_a_terminal_and_shows_nothing(self):
+        for second, code in ((PASSWORD, 0), (OTHER, 1)):
+            master, slave = pty.openpty()
+            with subprocess.Popen([BINARY, "passwd"], stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+                self.addCleanup(os.close, master)
+                guard = threading.Timer(LIMIT_S, process.kill)
+                guard.start()
+                self.addCleanup(guard.cancel)
+                os.close(slave)
+                shown = b""
+                for question, answer in ((b"Password: ", PASSWORD), (b"The same again: ", second)):
+                    while question not in shown:
+                        byte = process.stderr.read(1)
+                        self.assertTrue(byte, "it ended before it asked")
+                        shown += byte
+                    os.write(master, answer.encode() + b"\n")
+                out, _ = process.communicate()
+            self.assertEqual(process.returncode, code)
+            self.assertEqual(out.startswith(b"$argon2id$"), code == 0)
+            try:
+                echoed = os.read(master, 1000) if select.select([master], [], [], 0)[0] else b""
+            except OSError:  # nothing: the other end is closed
+                echoed = b""
+            self.assertNotIn(PASSWORD.encode(), echoed)
 
 
 @unittest.skipUnless(shutil.which("openssl"), "signs its tokens with openssl")

@@ -300,10 +300,35 @@ static bool is_bearer(const struct hg_mqtt_properties *p)
     return hg_bytes_eq(p->auth_method, HG_MQTT_BEARER);
 }
 
+/* False when there is no memory. */
+static bool open_v5(struct hg_mqtt_session *s, const struct hg_mqtt_properties *p)
+{
+    s->v5 = hg_zalloc(sizeof(*s->v5));
+    if (s->v5 == NULL) {
+        return false;
+    }
+    s->v5->receive_maximum =
+        hg_mqtt_property_has(p, HG_MQTT_RECEIVE_MAXIMUM) ? p->receive_maximum : UINT16_MAX;
+    s->v5->alias_max_out = p->topic_alias_maximum;
+    s->v5->max_packet_bytes =
+        hg_mqtt_property_has(p, HG_MQTT_MAXIMUM_PACKET_SIZE) ? p->max_packet_bytes : UINT32_MAX;
+    s->v5->session_expiry_s = p->session_expiry_s;
+    s->v5->wants_problem_information =
+        !hg_mqtt_property_has(p, HG_MQTT_REQUEST_PROBLEM) || p->request_problem != 0;
+    return true;
+}
+
 static enum hg_status log_in(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
                              const struct hg_mqtt_properties *p, const char **why)
 {
     struct hg_credentials credentials = {.user = c->user, .secret = c->password};
+    if (!c->is_supported) {
+        return HG_BAD_VERSION;
+    }
+    /* First: a refusal must fit the client, too. A packet that was held comes with it made. */
+    if (c->level == HG_MQTT_V50 && s->v5 == NULL && !open_v5(s, p)) {
+        return HG_NO_MEMORY;
+    }
     if (hg_mqtt_property_has(p, HG_MQTT_AUTH_METHOD)) {
         if (!is_bearer(p) || s->base.worker->config->users.token.keys == NULL) {
             return HG_BAD_AUTH_METHOD; /* [MQTT-4.12.0-1] */
@@ -373,24 +398,6 @@ static bool open_claim(struct hg_mqtt_session *s, struct hg_bytes id)
     return hg_claim_open(s->base.worker, &s->claim, id, &claim_ops);
 }
 
-/* False when there is no memory. */
-static bool open_v5(struct hg_mqtt_session *s, const struct hg_mqtt_properties *p)
-{
-    s->v5 = hg_zalloc(sizeof(*s->v5));
-    if (s->v5 == NULL) {
-        return false;
-    }
-    s->v5->receive_maximum =
-        hg_mqtt_property_has(p, HG_MQTT_RECEIVE_MAXIMUM) ? p->receive_maximum : UINT16_MAX;
-    s->v5->alias_max_out = p->topic_alias_maximum;
-    s->v5->max_packet_bytes =
-        hg_mqtt_property_has(p, HG_MQTT_MAXIMUM_PACKET_SIZE) ? p->max_packet_bytes : UINT32_MAX;
-    s->v5->session_expiry_s = p->session_expiry_s;
-    s->v5->wants_problem_information =
-        !hg_mqtt_property_has(p, HG_MQTT_REQUEST_PROBLEM) || p->request_problem != 0;
-    return true;
-}
-
 /* 3.x clients cannot be told of a shorter time. */
 static void set_keep_alive(struct hg_mqtt_session *s, uint16_t asked_s)
 {
@@ -412,12 +419,6 @@ static bool is_id_acceptable(const struct hg_mqtt_connect *c)
 static enum hg_status check(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
                             const struct hg_mqtt_properties *p, const char **why)
 {
-    if (!c->is_supported) {
-        return HG_BAD_VERSION;
-    }
-    if (c->level == HG_MQTT_V50 && !open_v5(s, p)) {
-        return HG_NO_MEMORY;
-    }
     if (s->v5 != NULL) {
         s->v5->is_bearer = hg_mqtt_property_has(p, HG_MQTT_AUTH_METHOD);
     }
@@ -464,7 +465,7 @@ enum hg_status hg_mqtt_on_connect(struct hg_mqtt_session *s, const struct hg_mqt
 {
     struct hg_mqtt_properties properties = {0};
     hg_mqtt_property_read(c->properties, &properties);
-    enum hg_status status = c->is_supported ? log_in(s, c, &properties, rule) : HG_OK;
+    enum hg_status status = log_in(s, c, &properties, rule);
     if (status == HG_HELD) { /* the same packet comes again, as the first of its connection */
         s->decoder = (struct hg_mqtt_decoder){0};
         return status;

@@ -60,7 +60,7 @@
 
 /* Of who comes in. */
 #define HG_LOGIN_METRICS(X) \
-    X(logins,          counter, "Logins that were granted; over HTTP every request is one") \
+    X(logins,          counter, "Logins that were granted; over HTTP for each request that does not say what the one before did") \
     X(logins_cached,   counter, "Of them, passwords that were good a moment ago") \
     X(logins_refused,  counter, "Logins that were refused") \
     X(logins_limited,  counter, "Of them, unseen: too many wrong passwords came from the address") \
