@@ -2,6 +2,8 @@
 /* The summary that `headgate check` prints. */
 #include "check.h"
 
+#include "core/identity.h"
+
 static void write_listeners(const struct hg_config *c, struct hg_writer *out)
 {
     static const char *const serves[] = {"web", "mqtt", "stomp", "admin"};
@@ -132,6 +134,53 @@ static void write_webhooks(const struct hg_config *c, struct hg_writer *out)
     }
 }
 
+/* ---- Permissions ---- */
+
+static uint64_t mentioned_roles(const struct hg_config *c)
+{
+    uint64_t roles = 0;
+    for (size_t i = 0; i < c->rules_n; i++) {
+        roles |= c->rules[i].publish_roles | c->rules[i].subscribe_roles;
+    }
+    for (size_t i = 0; i < c->users.access_n; i++) {
+        for (size_t a = 0; a < HG_ACCESS_N; a++) {
+            roles |= c->users.access[i].roles[a];
+        }
+    }
+    return roles;
+}
+
+/* Of tokens any may come. */
+static uint64_t given_roles(const struct hg_config *c)
+{
+    const struct hg_users_config *u = &c->users;
+    uint64_t roles =
+        HG_ROLE_EVERYBODY | u->anonymous_roles | u->certificate_roles | u->broker_roles;
+    for (size_t i = 0; i < u->users_n; i++) {
+        roles |= u->users[i].roles;
+    }
+    return u->token.keys != NULL ? UINT64_MAX : roles;
+}
+
+/* Returns how many findings. */
+static size_t report_roles(const struct hg_config *c, struct hg_writer *out)
+{
+    uint64_t mentioned = mentioned_roles(c);
+    size_t n = 0;
+    if (!c->has_identities && mentioned != 0) {
+        hg_writer_str(out, "allow and [[access]] mean nothing: nobody can log in\n");
+        return 1;
+    }
+    for (size_t i = 0; c->has_identities && i < c->roles_n; i++) {
+        if ((mentioned & ~given_roles(c)) >> i & 1) {
+            hg_writer_printf(out, "role %s: is permitted something, and nobody has it\n",
+                             c->roles[i]);
+            n++;
+        }
+    }
+    return n;
+}
+
 void hg_check_command(const struct hg_config *c, struct hg_writer *out)
 {
     hg_writer_printf(out, "%s: fine\ngateway %s, %u worker%s\n", c->file, c->name, c->workers,
@@ -146,6 +195,7 @@ void hg_check_command(const struct hg_config *c, struct hg_writer *out)
     write_webhooks(c, out);
     struct hg_writer findings = {0};
     size_t n = hg_rules_report(c->table, &findings);
+    n += report_roles(c, &findings);
     hg_writer_printf(out, "%zu finding%s\n", n, n == 1 ? "" : "s");
     hg_writer_bytes(out, hg_writer_view(&findings));
     out->failed = out->failed || findings.failed;

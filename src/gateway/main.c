@@ -2,9 +2,11 @@
 /* The command line: subcommands, options, exit codes. */
 #include "base/mem.h"
 #include "check.h"
+#include "core/identity.h"
 #include "core/supervisor.h"
 #include "passwd.h"
 #include "route.h"
+#include "rules/access.h"
 #include "version.h"
 
 #include <stdio.h>
@@ -17,6 +19,9 @@ struct options {
     const char *config_file;
     const char **sets_own;
     size_t sets_n;
+    const char *as_user, *client_id; /* route: who asks; NULL: not said */
+    const char *roles[HG_ROLES_MAX]; /* likewise, beside the user's */
+    size_t roles_n;
     bool is_json, wants_help;
     char **words; /* what is no option, in argv itself */
     int words_n;
@@ -30,7 +35,8 @@ static const char usage[] =
     "       headgate route -c FILE [--json] amqp deliver EXCHANGE KEY\n"
     "       headgate passwd                                  make a [[user]]'s password line\n"
     "       headgate version\n"
-    "PROTO is mqtt, stomp or http. Exit codes: 0 fine, 1 a problem with what was given, 2 a\n"
+    "PROTO is mqtt, stomp or http. route --as USER, --role ROLE (again for more) and --client-id ID\n"
+    "answer for such a client. Exit codes: 0 fine, 1 a problem with what was given, 2 a\n"
     "problem while running. config/headgate.toml documents every key.\n";
 
 static int complain(const char *what, const char *word)
@@ -95,15 +101,45 @@ static int check(const struct options *o, const struct hg_config *c)
     return print(&out, EXIT_FINE);
 }
 
+/* Who asks: a [[user]] with its roles, or any name, and the roles named beside. False: complained. */
+static bool find_who(const struct options *o, const struct hg_config *c, struct hg_rule_who *who)
+{
+    *who = (struct hg_rule_who){.roles = HG_ROLE_EVERYBODY};
+    who->user = o->as_user == NULL ? HG_BYTES("") : hg_bytes_str(o->as_user);
+    who->client_id = o->client_id == NULL ? HG_BYTES("") : hg_bytes_str(o->client_id);
+    for (size_t i = 0; i < c->users.users_n; i++) {
+        if (hg_bytes_eq(hg_bytes_str(c->users.users[i].name), who->user)) {
+            who->roles |= c->users.users[i].roles;
+        }
+    }
+    for (size_t i = 0; i < o->roles_n; i++) {
+        size_t at = 0;
+        while (at < c->roles_n && strcmp(c->roles[at], o->roles[i]) != 0) {
+            at++;
+        }
+        if (at == c->roles_n) {
+            complain("the configuration names no role", o->roles[i]);
+            return false;
+        }
+        who->roles |= UINT64_C(1) << at;
+    }
+    return true;
+}
+
 static int route(const struct options *o, const struct hg_config *c)
 {
+    struct hg_rule_who who;
+    bool has_who = o->as_user != NULL || o->client_id != NULL || o->roles_n > 0;
+    if (has_who && !find_who(o, c, &who)) {
+        return EXIT_GIVEN;
+    }
     if (o->words_n < 3 || o->words_n > 4) {
         return complain(o->words_n < 3 ? "too few arguments for" : "too many arguments for",
                         "route");
     }
     const char *key = o->words_n == 4 ? o->words[3] : NULL;
-    int code =
-        hg_route_command(c, o->is_json, o->words[0], o->words[1], o->words[2], key, stdout, stderr);
+    int code = hg_route_command(c, has_who ? &who : NULL, o->is_json, o->words[0], o->words[1],
+                                o->words[2], key, stdout, stderr);
     return fflush(stdout) == 0 ? code : EXIT_RUNNING;
 }
 
@@ -185,6 +221,19 @@ static bool read_options(int argc, char **argv, struct options *o)
                 return false;
             }
             o->sets_own[o->sets_n++] = set;
+        } else if (is_option(argv[i], "--as", true)) {
+            if ((o->as_user = value_of(argc, argv, &i, strlen("--as"))) == NULL) {
+                return false;
+            }
+        } else if (is_option(argv[i], "--client-id", true)) {
+            if ((o->client_id = value_of(argc, argv, &i, strlen("--client-id"))) == NULL) {
+                return false;
+            }
+        } else if (is_option(argv[i], "--role", true) && o->roles_n < HG_ROLES_MAX) {
+            if ((o->roles[o->roles_n] = value_of(argc, argv, &i, strlen("--role"))) == NULL) {
+                return false;
+            }
+            o->roles_n++;
         } else if (strcmp(argv[i], "--json") == 0) {
             o->is_json = true;
         } else if (asks_for_help(argv[i])) {
@@ -204,6 +253,9 @@ static int run_command(const struct command *command, const struct options *o)
     }
     if (!command->takes_words && o->is_json) {
         return complain("--json means nothing to", command->name);
+    }
+    if (!command->takes_words && (o->as_user != NULL || o->client_id != NULL || o->roles_n > 0)) {
+        return complain("--as, --role and --client-id mean nothing to", command->name);
     }
     if (!command->needs_config) {
         return command->run(o, NULL);

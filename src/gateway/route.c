@@ -2,13 +2,16 @@
 /* `headgate route` as text and as JSON. */
 #include "route.h"
 
+#include "core/identity.h"
 #include "message/topic.h"
+#include "rules/access.h"
 
 enum { FINE = 0, GIVEN_WRONG = 1, CANNOT_ANSWER = 2 };
 
 struct query {
     const struct hg_config *config;
     bool is_json;
+    const struct hg_rule_who *who; /* NULL: about somebody who may everything */
     enum hg_protocol proto;
     struct hg_writer out;
     FILE *err;
@@ -55,6 +58,26 @@ static int fail(struct query *q, enum hg_status status, struct hg_bytes subject,
     return GIVEN_WRONG;
 }
 
+/* Which rule says no, and why. */
+static int deny(struct query *q, size_t rule, bool is_publish, struct hg_bytes subject)
+{
+    const struct hg_rule_spec *spec = hg_rules_spec(q->config->table, rule);
+    uint64_t roles = is_publish ? spec->publish_roles : spec->subscribe_roles;
+    const char *what = is_publish ? "publish" : "subscribe";
+    char why[512];
+    if ((roles & q->who->roles) == 0) {
+        snprintf(why, sizeof(why), "rule %s (%s) lets %s", spec->name, spec->where,
+                 roles == 0 ? "nobody " : "other roles ");
+        strncat(why, what, sizeof(why) - strlen(why) - 1);
+    } else {
+        snprintf(why, sizeof(why),
+                 "rule %s (%s) lets everybody %s only what is their own: {user}, {client_id} or "
+                 "{claim.…} is not this one's",
+                 spec->name, spec->where, what);
+    }
+    return fail(q, HG_NOT_ALLOWED, subject, why);
+}
+
 static const char *type_name(const struct query *q, struct hg_bytes exchange)
 {
     static const char *const names[] = {"direct", "fanout", "topic", "headers", NULL};
@@ -98,14 +121,17 @@ static void text_exchange(struct query *q, struct hg_bytes exchange)
 }
 
 /* Everybody, or the roles; nothing about it where there is no restriction. */
-static void text_roles(struct query *q, const char *const *roles, size_t n)
+static void text_roles(struct query *q, uint64_t roles)
 {
-    if (roles == NULL) {
+    size_t n = 0;
+    if (!q->config->has_identities || (roles & HG_ROLE_EVERYBODY) != 0) {
         return;
     }
     hg_writer_printf(&q->out, "%-10s", "allowed");
-    for (size_t i = 0; i < n; i++) {
-        hg_writer_printf(&q->out, "%s%s", i > 0 ? ", " : "", roles[i]);
+    for (size_t i = 0; i < q->config->roles_n; i++) {
+        if ((roles >> i & 1) != 0) {
+            hg_writer_printf(&q->out, "%s%s", n++ > 0 ? ", " : "", q->config->roles[i]);
+        }
     }
     hg_writer_str(&q->out, n == 0 ? "nobody\n" : "\n");
 }
@@ -180,7 +206,7 @@ static void publish_text(struct query *q, const struct hg_route *route, struct h
     if (spec->is_mandatory) {
         text_line(q, "mandatory", HG_BYTES("yes"));
     }
-    text_roles(q, spec->publish_roles, spec->publish_roles_n);
+    text_roles(q, spec->publish_roles);
     q->out.failed = q->out.failed || value.failed;
     hg_writer_close(&value);
 }
@@ -253,6 +279,9 @@ static int publish(struct query *q, const char *subject)
     if (status != HG_OK) {
         return fail(q, status, hg_bytes_str(subject), NULL);
     }
+    if (!hg_rules_may_publish(q->config->table, q->who, q->proto, &route)) {
+        return deny(q, route.rule, true, hg_bytes_str(subject));
+    }
     if (q->is_json) {
         publish_json(q, &route, address);
     } else {
@@ -310,7 +339,7 @@ static void plan_text(void *ctx, const struct hg_binding_plan *plan)
     if (plan->is_widenable) {
         text_line(q, plan->scope == HG_SCOPE_WIDE ? "wide as" : "may widen", plan->wide_key);
     }
-    text_roles(q, spec->subscribe_roles, spec->subscribe_roles_n);
+    text_roles(q, spec->subscribe_roles);
 }
 
 /* STOMP and HTTP have `*` for `+`. */
@@ -326,6 +355,12 @@ static void translate_filter(const struct query *q, struct hg_bytes filter, stru
             hg_writer_u8(out, '/');
         }
     }
+}
+
+static void note_first(void *ctx, const struct hg_binding_plan *plan)
+{
+    size_t *first = ctx;
+    *first = *first == SIZE_MAX ? plan->rule : *first;
 }
 
 static int subscribe(struct query *q, const char *subject)
@@ -344,10 +379,20 @@ static int subscribe(struct query *q, const char *subject)
         json_member(&q->out, HG_BYTES("filter"), hg_writer_view(&filter));
         hg_writer_str(&q->out, ",\"plans\":[");
     }
-    enum hg_status status = hg_rules_subscribe(q->config->table, q->proto, hg_writer_view(&filter),
-                                               q->is_json ? plan_json : plan_text, q, &why);
+    enum hg_status status =
+        hg_rules_subscribe(q->config->table, q->who, q->proto, hg_writer_view(&filter),
+                           q->is_json ? plan_json : plan_text, q, &why);
+    size_t denying = SIZE_MAX;
+    if (status == HG_NOT_ALLOWED) {
+        hg_writer_reset(&q->out);
+        (void)hg_rules_subscribe(q->config->table, NULL, q->proto, hg_writer_view(&filter),
+                                 note_first, &denying, &why);
+    }
     q->out.failed = q->out.failed || filter.failed;
     hg_writer_close(&filter);
+    if (denying != SIZE_MAX) {
+        return deny(q, denying, false, hg_bytes_str(subject));
+    }
     if (status != HG_OK) {
         hg_writer_reset(&q->out);
         return fail(q, status, hg_bytes_str(subject), why);
@@ -444,11 +489,11 @@ static int ask(struct query *q, const char *proto, const char *verb, const char 
     return is_publish ? publish(q, subject) : subscribe(q, subject);
 }
 
-int hg_route_command(const struct hg_config *config, bool is_json, const char *proto,
-                     const char *verb, const char *subject, const char *key_or_null, FILE *out,
-                     FILE *err)
+int hg_route_command(const struct hg_config *config, const struct hg_rule_who *who, bool is_json,
+                     const char *proto, const char *verb, const char *subject,
+                     const char *key_or_null, FILE *out, FILE *err)
 {
-    struct query q = {.config = config, .is_json = is_json, .err = err};
+    struct query q = {.config = config, .who = who, .is_json = is_json, .err = err};
     int code = ask(&q, proto, verb, subject, key_or_null);
     struct hg_bytes text = hg_writer_view(&q.out);
     bool is_written = !q.out.failed && (text.n == 0 || fwrite(text.p, 1, text.n, out) == text.n);

@@ -101,7 +101,7 @@ static double measure_subscribe(const struct hg_rules *r, const struct hit *hits
         int site_n =
             (int)(strchr(hits[i % ADDRESSES_N].address + 5, '/') - hits[i % ADDRESSES_N].address);
         (void)snprintf(filter, sizeof(filter), "%.*s/#", site_n, hits[i % ADDRESSES_N].address);
-        (void)hg_rules_subscribe(r, HG_PROTO_MQTT, hg_bytes_str(filter), count_plan, &plans_n,
+        (void)hg_rules_subscribe(r, NULL, HG_PROTO_MQTT, hg_bytes_str(filter), count_plan, &plans_n,
                                  &why);
     }
     return (double)(bench_now_ns() - started_ns) / (double)rounds_n;

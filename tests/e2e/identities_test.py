@@ -24,6 +24,19 @@ from harness.wait import LIMIT_S
 from harness.wire import stomp
 
 PASSWORD, OTHER = "correct horse", "battery staple"
+EVERYTHING = """
+[[rule]]
+name = "everything"
+topic = "{path...}"
+exchange = "amq.topic"
+key = "{path...}"
+escape = "plain"
+allow = { publish = ["*"], subscribe = ["*"] }
+[[access]]
+exchange = "amq.topic"
+publish = ["*"]
+subscribe = ["*"]
+"""
 
 
 def line_of(password):
@@ -47,7 +60,7 @@ class Shared(E2E):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.gw = Gateway(config_text(cls.amqp, cls.config(), **cls.options)).start()
+        cls.gw = Gateway(config_text(cls.amqp, cls.config() + EVERYTHING, **cls.options)).start()
 
     @classmethod
     def tearDownClass(cls):
@@ -203,7 +216,7 @@ password = "{line_of(OTHER)}"
 
 class Limits(E2E):
     def test_wrong_passwords_are_limited_by_address(self):
-        gw = self.gateway(f'[users]\nmax_failures = 3\ncache = "0s"\n[[user]]\nname = "a"\npassword = "{line_of(PASSWORD)}"\n')
+        gw = self.gateway(f'[users]\nmax_failures = 3\ncache = "0s"\n[[user]]\nname = "a"\npassword = "{line_of(PASSWORD)}"\n{EVERYTHING}')
         for _ in range(3):
             self.open(Peer(gw.addresses["mqtt"], refused=0x86, user="a", password=b"x"))
         self.open(Peer(gw.addresses["mqtt"], refused=0x97, user="a", password=PASSWORD.encode()))
@@ -212,7 +225,7 @@ class Limits(E2E):
         self.assertGreaterEqual(gw.metric("headgate_logins_limited_total"), 2)
 
     def test_anonymous_clients_where_they_are_wanted(self):
-        gw = self.gateway(f'[users]\nanonymous = "loopback"\n[[user]]\nname = "a"\npassword = "{line_of(PASSWORD)}"\n')
+        gw = self.gateway(f'[users]\nanonymous = "loopback"\n[[user]]\nname = "a"\npassword = "{line_of(PASSWORD)}"\n{EVERYTHING}')
         self.assertEqual(self.open(Mqtt(gw.addresses["mqtt"])).connack, 0)
         self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/a", b"x")[0], 202)
         self.open(Peer(gw.addresses["mqtt"], refused=0x86, user="a", password=b"x"))  # who says a name must prove it

@@ -65,7 +65,7 @@ static void look_up(const struct hg_rules *r, const struct hg_rule_spec *specs, 
         route.rule == rule && specs[rule].escape == HG_ESCAPE_LOSSLESS) {
         HG_CHECK(hg_bytes_eq(route.key, text));
     }
-    (void)hg_rules_subscribe(r, HG_PROTO_MQTT, text, on_plan, NULL, &why);
+    (void)hg_rules_subscribe(r, NULL, HG_PROTO_MQTT, text, on_plan, NULL, &why);
     hg_writer_close(&out);
 }
 

@@ -332,6 +332,25 @@ static unsigned long long sum_of(const struct hg_gateway *g, size_t rule, bool i
     return sum;
 }
 
+/* Names; null where nobody is asked for a role. */
+static void write_roles(struct hg_writer *w, const struct hg_config *c, uint64_t roles)
+{
+    const char *separator = "";
+    if (!c->has_identities) {
+        hg_writer_str(w, "null");
+        return;
+    }
+    hg_writer_str(w, "[");
+    for (size_t i = 0; i < c->roles_n; i++) {
+        if ((roles >> i & 1) != 0) {
+            hg_writer_str(w, separator);
+            write_string(w, c->roles[i]);
+            separator = ",";
+        }
+    }
+    hg_writer_str(w, "]");
+}
+
 static void write_rule(struct hg_writer *w, const struct hg_gateway *g,
                        const struct hg_rule_spec *rule, size_t index)
 {
@@ -348,6 +367,10 @@ static void write_rule(struct hg_writer *w, const struct hg_gateway *g,
     write_string(w, rule->queue);
     hg_writer_str(w, ",\"key\":");
     write_string(w, rule->key);
+    hg_writer_str(w, ",\"publish_roles\":");
+    write_roles(w, g->config, rule->publish_roles);
+    hg_writer_str(w, ",\"subscribe_roles\":");
+    write_roles(w, g->config, rule->subscribe_roles);
     hg_writer_printf(w,
                      ",\"escape\":\"%s\",\"mandatory\":%s,\"builtin\":%s,"
                      "\"messages_in\":%llu,\"messages_out\":%llu}",

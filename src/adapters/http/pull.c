@@ -8,6 +8,7 @@
 #include "adapters/http/http_message.h"
 #include "adapters/http/http_uri.h"
 #include "adapters/http/publish.h"
+#include "core/access.h"
 #include "core/config.h"
 #include "core/config_value.h"
 
@@ -109,7 +110,10 @@ bool hg_http_pull_begin(struct hg_http_request *req, const struct hg_lease_spec 
 {
     struct hg_lease_poll *poll = NULL;
     const char *why = NULL;
-    enum hg_status status = hg_lease_take(req->session->worker, spec, &poll, &why);
+    enum hg_status status = hg_access_queue(req->session, HG_ACCESS_SUBSCRIBE, spec->queue, &why);
+    if (status == HG_OK) {
+        status = hg_lease_take(req->session->worker, spec, &poll, &why);
+    }
     if (status != HG_OK) {
         hg_http_publish_refuse(req, status, hg_bytes_str(why));
         return false;

@@ -3,8 +3,10 @@
 #include "adapters/http/http_json.h"
 #include "adapters/http/http_message.h"
 #include "adapters/http/http_uri.h"
+#include "adapters/http/publish.h"
 #include "adapters/http/pull.h"
 #include "base/mem.h"
+#include "core/access.h"
 #include "core/config.h"
 
 struct answering { /* what a request says; kept as req->data until it is answered */
@@ -166,12 +168,20 @@ static bool answer(struct hg_http_request *req, enum hg_lease_act act)
     }
     a->order.act = act;
     const char *why = begin(req, a);
-    if (why == NULL && ask(req, a)) {
+    const char *denied = NULL;
+    enum hg_status status = why != NULL ? HG_OK
+                                        : hg_access_queue(req->session, HG_ACCESS_SUBSCRIBE,
+                                                          hg_writer_view(&a->queue), &denied);
+    if (why == NULL && status == HG_OK && ask(req, a)) {
         return true;
     }
     req->data = NULL;
     req->on_gone = NULL;
     free_answering(a);
+    if (status != HG_OK) {
+        hg_http_publish_refuse(req, status, hg_bytes_str(denied));
+        return true;
+    }
     refuse(req, why != NULL ? 400 : 503, why != NULL ? why : "the gateway is shutting down");
     return true;
 }

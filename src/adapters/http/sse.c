@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "core/access.h"
 #include "core/conn.h"
 #include "core/login.h"
 #include "core/queue.h"
@@ -524,15 +525,16 @@ static void ignore_plan(void *ctx, const struct hg_binding_plan *plan)
     (void)plan;
 }
 
-static enum hg_status check_filter(const struct hg_worker *worker, struct hg_bytes filter,
-                                   const char **why)
+static enum hg_status check_filter(struct hg_session *s, struct hg_bytes filter, const char **why)
 {
+    const struct hg_worker *worker = s->worker;
+    struct hg_rule_who room;
     const struct hg_topic_limits limits = {.max_bytes = (size_t)worker->config->max_topic_bytes,
                                            .max_levels = (size_t)worker->config->max_topic_levels};
     *why = hg_topic_check_filter(filter, &limits);
-    return *why != NULL
-               ? HG_BAD_FILTER
-               : hg_rules_subscribe(worker->rules, HG_PROTO_HTTP, filter, ignore_plan, NULL, why);
+    return *why != NULL ? HG_BAD_FILTER
+                        : hg_rules_subscribe(worker->rules, hg_session_who(s, &room), HG_PROTO_HTTP,
+                                             filter, ignore_plan, NULL, why);
 }
 
 static void answer_head(struct hg_http_request *req, const struct wanted *wanted)
@@ -542,7 +544,7 @@ static void answer_head(struct hg_http_request *req, const struct wanted *wanted
     enum hg_status status = HG_OK;
     const char *why = NULL;
     while (status == HG_OK && filters.n > 0) {
-        status = check_filter(req->session->worker, next_filter(&filters), &why);
+        status = check_filter(req->session, next_filter(&filters), &why);
     }
     if (status != HG_OK) {
         hg_http_publish_refuse(req, status, hg_bytes_str(why));
@@ -599,7 +601,7 @@ static enum hg_status open_stream(struct sse *s, const struct wanted *wanted, co
     struct hg_bytes filters = hg_writer_view(&wanted->filters);
     struct hg_bytes filter = next_filter(&filters);
     const struct hg_header from = {HG_BYTES("x-stream-offset"), wanted->from};
-    enum hg_status status = check_filter(s->base.worker, filter, why);
+    enum hg_status status = check_filter(&s->base, filter, why);
     if (status == HG_OK) {
         status = hg_subscribe_index(&s->base, &s->subs[0], NULL, filter, why);
         s->subs_n = status == HG_OK;

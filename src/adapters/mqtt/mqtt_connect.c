@@ -5,6 +5,7 @@
 #include "adapters/mqtt/mqtt_subscribe.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/access.h"
 #include "message/topic.h"
 
 #include <inttypes.h>
@@ -243,7 +244,7 @@ void hg_mqtt_publish_will(struct hg_mqtt_session *s)
 }
 
 /* Whether it could be published as things are. */
-static enum hg_status check_will(const struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
+static enum hg_status check_will(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
                                  const char **why)
 {
     const struct hg_worker *w = s->base.worker;
@@ -265,7 +266,14 @@ static enum hg_status check_will(const struct hg_mqtt_session *s, const struct h
     }
     struct hg_route route;
     struct hg_mqtt_inbound inbound;
+    struct hg_rule_who room;
+    const struct hg_rule_who *who = hg_session_who(&s->base, &room);
+    room.client_id = c->client_id; /* which nobody has claimed yet */
     enum hg_status status = hg_rules_publish(w->rules, HG_PROTO_MQTT, c->will_topic, &route);
+    if (status == HG_OK && !hg_rules_may_publish(w->rules, who, HG_PROTO_MQTT, &route)) {
+        return hg_access_deny(&s->base, "will", c->will_topic,
+                              hg_rules_spec(w->rules, route.rule)->name);
+    }
     if (status == HG_OK && s->v5 != NULL) {
         status = hg_mqtt_message_in(&inbound, w->rules, c->will_properties, c->will_payload,
                                     c->will_qos, why);

@@ -173,6 +173,7 @@ static enum hg_status park(struct hg_mqtt_session *s, uint64_t id, const struct 
         .marks = marks,
         .marks_n = PARK_MARKS,
         .is_direct = true,
+        .is_vouched = true,
         .is_mandatory = true, /* the queue may be gone */
         .wants_outcome = true,
         .never_held = true,
@@ -306,6 +307,7 @@ static enum hg_status find_reply(const struct hg_mqtt_session *s, struct hg_byte
         return HG_NOT_ALLOWED;
     }
     args->is_direct = true;
+    args->is_vouched = true; /* whoever asked wants this client's answer */
     args->exchange = HG_BYTES("");
     args->key = hg_buf_bytes(v5->replies[n % HG_MQTT_REPLIES]);
     return HG_OK;

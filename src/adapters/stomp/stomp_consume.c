@@ -3,6 +3,7 @@
  * one made for the subscription because its client answers or wants it to be special. */
 #include "adapters/stomp/stomp_sub.h"
 #include "base/mem.h"
+#include "core/access.h"
 #include "core/conn.h"
 #include "core/worker.h"
 
@@ -142,6 +143,16 @@ static enum hg_status open_queue(struct hg_stomp_session *s, struct hg_stomp_sub
     return sub->acks->queue == NULL ? HG_NO_MEMORY : HG_OK;
 }
 
+/* Whether it may consume the queue, and declare it. */
+static enum hg_status may_use(struct hg_stomp_session *s, struct hg_bytes queue, bool is_declared,
+                              const char **why)
+{
+    enum hg_status status = hg_access_queue(&s->base, HG_ACCESS_SUBSCRIBE, queue, why);
+    return status == HG_OK && is_declared
+               ? hg_access_queue(&s->base, HG_ACCESS_CONFIGURE, queue, why)
+               : status;
+}
+
 /* A queue that others know. */
 static enum hg_status open_known_queue(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
                                        struct hg_queue_options *options)
@@ -213,7 +224,7 @@ static enum hg_status open_own_queue(struct hg_stomp_session *s, struct hg_stomp
  * takes it away with its last consumer. */
 static enum hg_status open_bound_queue(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
                                        const struct hg_stomp_wish *wish, struct hg_bytes key,
-                                       struct hg_queue_options *options)
+                                       struct hg_queue_options *options, const char **why)
 {
     struct hg_stomp_queue wanted = wish->queue;
     char room[HG_STOMP_QUEUE_NAME_BYTES];
@@ -224,6 +235,10 @@ static enum hg_status open_bound_queue(struct hg_stomp_session *s, struct hg_sto
     bool is_durable = wanted.durable == HG_STOMP_TRUE;
     if (!is_durable && wanted.name.n == 0) {
         return open_own_queue(s, sub, &wanted, options);
+    }
+    enum hg_status status = wanted.name.n == 0 ? HG_OK : may_use(s, wanted.name, true, why);
+    if (status != HG_OK) {
+        return status;
     }
     options->name = wanted.name.n > 0 ? wanted.name : hg_stomp_durable_name(key, wish->id, room);
     if (options->name.n == 0) {
@@ -259,7 +274,7 @@ static enum hg_status consume_address(struct hg_stomp_session *s, struct hg_stom
     hg_writer_bytes(&key, wish->dest.address);
     if (status == HG_OK) {
         status = key.failed ? HG_NO_MEMORY
-                            : open_bound_queue(s, sub, wish, hg_writer_view(&key), &options);
+                            : open_bound_queue(s, sub, wish, hg_writer_view(&key), &options, why);
     }
     hg_writer_close(&key);
     return status != HG_OK
@@ -272,7 +287,7 @@ static enum hg_status consume_exchange(struct hg_stomp_session *s, struct hg_sto
 {
     const struct hg_source source = {.exchange = wish->dest.exchange, .key = wish->dest.key};
     struct hg_queue_options options = {.is_by_name = true};
-    enum hg_status status = open_bound_queue(s, sub, wish, wish->dest.key, &options);
+    enum hg_status status = open_bound_queue(s, sub, wish, wish->dest.key, &options, why);
     return status != HG_OK
                ? status
                : hg_subscribe_queue_source(&s->base, &sub->base, &source, sub->acks->queue, why);
@@ -286,6 +301,10 @@ static enum hg_status consume_queue(struct hg_stomp_session *s, struct hg_stomp_
     struct hg_stomp_queue wanted = wish->queue;
     bool is_transient = wanted.durable == HG_STOMP_FALSE;
     bool must_exist = wish->dest.kind == HG_STOMP_DEST_AMQ_QUEUE;
+    enum hg_status status = may_use(s, wish->dest.key, !must_exist, why);
+    if (status != HG_OK) {
+        return status;
+    }
     bool is_private = wanted.exclusive == HG_STOMP_TRUE ||
                       (!must_exist && is_transient && wanted.exclusive == HG_STOMP_UNSAID);
     if (wanted.is_stream && !must_exist) { /* so that it is known where to go on */

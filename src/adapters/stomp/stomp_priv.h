@@ -34,8 +34,8 @@ struct hg_stomp_session {
     uint8_t version;                /* enum hg_stomp_version */
     uint8_t state;                  /* enum hg_stomp_state */
     uint8_t leave_why;              /* enum hg_status, while LEAVING */
-    bool is_framed;                 /* runs over a WebSocket */
-    bool is_waiting_for_queue;      /* that a subscription declares, before SEND goes on */
+    bool is_framed : 1;             /* runs over a WebSocket */
+    bool is_waiting_for_queue : 1;  /* that a subscription declares, before SEND goes on */
     char *user_own;                 /* login; NULL: none */
     char *leave_receipt_own;        /* of DISCONNECT; NULL: none */
     struct hg_list receipts;        /* of publishes without an outcome yet */

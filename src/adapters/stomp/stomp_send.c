@@ -8,6 +8,7 @@
 #include "adapters/stomp/stomp_tx.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/access.h"
 #include "core/conn.h"
 #include "core/worker.h"
 
@@ -328,6 +329,13 @@ static enum hg_stomp_verdict use(struct hg_stomp_session *s, const struct hg_sto
         return verdict;
     }
     if (dest.kind == HG_STOMP_DEST_QUEUE) {
+        status = hg_access_queue(&s->base, HG_ACCESS_PUBLISH, dest.key, &f->detail);
+        if (status == HG_OK) {
+            status = hg_access_queue(&s->base, HG_ACCESS_CONFIGURE, dest.key, &f->detail);
+        }
+        if (status != HG_OK) {
+            return hg_stomp_fails(f, status, NULL);
+        }
         enum hg_stomp_verdict has = have_queue(s, frame, dest.key, f);
         if (has != HG_STOMP_USED) {
             return has;

@@ -336,6 +336,7 @@ const struct hg_config_field hg_config_schema[] = {
     {.key = "state",    .kind = HG_READ_TABLE, .fields = state_fields},
     {.key = "vhost",    .kind = HG_READ_LATER},
     {.key = "user",     TABLES(users.users, hg_user_spec), .fields = hg_config_schema_user, .check = hg_config_schema_check_user},
+    {.key = "access",   TABLES(users.access, hg_access_spec), .fields = hg_config_schema_access, .check = hg_config_schema_check_access},
     {.key = "users",    .kind = HG_READ_TABLE, .fields = hg_config_schema_users},
     {.key = "webhook",  TABLES(webhooks, hg_webhook_spec), .fields = hg_config_schema_webhook, .check = hg_config_schema_check_webhook},
     {.key = "bridge",   TABLES(bridges, hg_bridge_spec), .fields = hg_config_schema_bridge, .check = hg_config_schema_check_bridge},

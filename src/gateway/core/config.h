@@ -132,7 +132,7 @@ struct hg_config {
     size_t queues_n;
     const struct hg_rule_spec *rules;
     size_t rules_n;
-    struct hg_users_config users; /* [users] [[user]] */
+    struct hg_users_config users; /* [users] [[user]] [[access]] */
     bool has_identities;      /* somebody can log in: passwords, tokens, certificates or RabbitMQ */
     const char *const *roles; /* names, in the order of their bits; the first is "*" */
     size_t roles_n;

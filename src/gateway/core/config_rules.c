@@ -75,6 +75,12 @@ static const char *const on_rejects[] = {"close", "withhold", "park", NULL};
 static const char *const scopes[] = {"auto", "exact", "wide", NULL};
 
 /* clang-format off */
+static const struct hg_config_field allow_fields[] = {
+    {.key = "publish",   .kind = HG_READ_ROLES, HG_CONFIG_MEMBER(hg_rule_spec, publish_roles)},
+    {.key = "subscribe", .kind = HG_READ_ROLES, HG_CONFIG_MEMBER(hg_rule_spec, subscribe_roles)},
+    {.key = NULL},
+};
+
 const struct hg_config_field hg_config_schema_rule[] = {
     {.key = "name",          .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_rule_spec, name), .min = 1, .max = 255, .is_required = true},
     {.key = "topic",         .kind = HG_READ_OTHER,   .read = read_topic},
@@ -93,7 +99,7 @@ const struct hg_config_field hg_config_schema_rule[] = {
     {.key = "overlong",      .kind = HG_READ_WORD,    HG_CONFIG_MEMBER(hg_rule_spec, overlong), .words = overlongs, .preset = "refuse"},
     {.key = "on_reject",     .kind = HG_READ_WORD,    HG_CONFIG_MEMBER(hg_rule_spec, on_reject), .words = on_rejects, .preset = "close"},
     {.key = "via",           .kind = HG_READ_TEXTS,   HG_CONFIG_MEMBER(hg_rule_spec, via), .n_offset = offsetof(struct hg_rule_spec, via_n)},
-    {.key = "allow",         .kind = HG_READ_LATER},
+    {.key = "allow",         .kind = HG_READ_TABLE,   .fields = allow_fields},
     {.key = NULL},
 };
 /* clang-format on */

@@ -13,6 +13,7 @@ extern const struct hg_config_field hg_config_schema_rule[];         /* struct h
 extern const struct hg_config_field hg_config_schema_bridge[];       /* struct hg_bridge_spec */
 extern const struct hg_config_field hg_config_schema_users[];        /* struct hg_config */
 extern const struct hg_config_field hg_config_schema_user[];         /* struct hg_user_spec */
+extern const struct hg_config_field hg_config_schema_access[];       /* struct hg_access_spec */
 extern const struct hg_config_field hg_config_schema_webhook[];      /* struct hg_webhook_spec */
 extern const struct hg_config_field hg_config_schema_listener_tls[]; /* hg_listener_spec */
 extern const struct hg_config_field hg_config_schema_rabbitmq_tls[]; /* struct hg_config */
@@ -46,6 +47,8 @@ void hg_config_schema_check_listener_tls(struct hg_config_reader *r,
 void hg_config_schema_check_rabbitmq_tls(struct hg_config_reader *r,
                                          const struct hg_config_node *root, struct hg_config *c);
 
+void hg_config_schema_check_access(struct hg_config_reader *r, const struct hg_config_node *element,
+                                   void *into);
 void hg_config_schema_check_user(struct hg_config_reader *r, const struct hg_config_node *element,
                                  void *into);
 /* Reads the keys of tokens, and decides who may come without a name. */

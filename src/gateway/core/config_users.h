@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who may come in: [users] and [[user]] of the configuration, typed. */
+/* Who may come in: [users], [[user]] and [[access]] of the configuration, typed. */
 #ifndef HG_CORE_CONFIG_USERS_H
 #define HG_CORE_CONFIG_USERS_H
 
+#include "core/config_access.h"
 #include "core/token.h"
 #include "stream/stream.h"
 
@@ -24,6 +25,8 @@ struct hg_users_config {
     uint64_t anonymous_roles;
     const struct hg_user_spec *users;
     size_t users_n;
+    const struct hg_access_spec *access; /* [[access]] */
+    size_t access_n;
     struct hg_token_spec token; /* keys NULL: tokens are not taken */
     const char *cookie, *query; /* that carry a token at a WebSocket's handshake; NULL: none does */
     enum hg_certificate_name certificate; /* the name in it that is the user's */

@@ -467,6 +467,7 @@ struct hg_janitor *hg_janitor_new(struct hg_state *state)
     j->state = state;
     j->worker = state->home;
     hg_session_init(&j->session, &will_ops, HG_PROTO_MQTT, NULL, j->worker);
+    j->session.is_trusted = true; /* a will was permitted when its client came */
     hg_map_open(&j->by_client);
     hg_list_init(&j->jobs);
     hg_list_init(&j->peers);

@@ -116,11 +116,11 @@ static const struct metric worker_metrics[] = {
 #define X(name, type, help) {#name, #type, help, AT_STOMP(name)},
                 HG_STOMP_METRICS(X)
 #undef X
-#define X(name, type, help) {#name, #type, help, AT_CALL(name)},
-                    HG_CALL_METRICS(X)
-#undef X
 #define X(name, type, help) {#name, #type, help, AT_LOGIN(name)},
-                        HG_LOGIN_METRICS(X)
+                    HG_LOGIN_METRICS(X)
+#undef X
+#define X(name, type, help) {#name, #type, help, AT_CALL(name)},
+                        HG_CALL_METRICS(X)
 #undef X
     /* clang-format off */
     {"net_bytes_in",      "counter", "Bytes read from all sockets",                       AT_NET(bytes_in)},

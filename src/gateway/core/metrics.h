@@ -26,7 +26,9 @@
     X(slow_closed,        counter, "Clients closed because they read too slowly") \
     X(errors,             counter, "Connections ended by a client's mistake") \
     X(keepalive_timeouts, counter, "Connections ended by silence") \
-    X(held,               counter, "Times a client was held for room towards RabbitMQ")
+    X(held,               counter, "Times a client was held for room towards RabbitMQ") \
+    X(denied,             counter, "Publishes, subscriptions and declarations refused for want of permission") \
+    X(withheld,           counter, "Messages not shown to a subscriber for want of permission")
 
 /* A worker's part in the state log. */
 #define HG_STATE_METRICS(X) \

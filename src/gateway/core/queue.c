@@ -2,6 +2,7 @@
 #include "core/queue.h"
 
 #include "base/mem.h"
+#include "core/access.h"
 #include "core/conn.h"
 #include "core/routing_priv.h"
 #include "message/topic.h"
@@ -53,19 +54,31 @@ static void on_state(void *ctx, enum hg_status status, bool has_existed, struct 
 }
 
 static bool address_for(const struct hg_queue *q, const struct hg_message *m,
-                        struct hg_bytes *address_out)
+                        struct hg_bytes *address_out, size_t *rule_out)
 {
     struct hg_session *s = q->session;
     struct hg_bytes filter = hg_bytes_str(q->filter_own);
     if (q->is_by_name) {
         return true;
     }
-    if (hg_routing_address(s->worker->routing, s->proto, m, address_out) &&
+    if (hg_routing_address(s->worker->routing, s->proto, m, address_out, rule_out) &&
         (filter.n == 0 || hg_topic_matches(filter, *address_out))) {
         return true;
     }
     *address_out = q->is_whole ? filter : HG_BYTES("");
+    *rule_out = SIZE_MAX;
     return q->is_whole || q->shows_all;
+}
+
+/* A queue that is consumed by its name shows whatever is in it; one that was bound for the
+ * subscription, what may be subscribed to. */
+static bool may_see(const struct hg_queue *q, const struct hg_message *m,
+                    const struct hg_delivery *d, size_t rule)
+{
+    if (!q->is_by_name) {
+        return hg_access_may_see(q->session, d->address, rule);
+    }
+    return q->sub == NULL || q->sub->links_n == 0 || hg_access_may_see_source(q->session, m);
 }
 
 static void on_delivery(void *ctx, struct hg_message *m, struct hg_ticket ticket,
@@ -79,8 +92,11 @@ static void on_delivery(void *ctx, struct hg_message *m, struct hg_ticket ticket
                             .is_redelivered = is_redelivered,
                             .queue = q,
                             .ticket = ticket};
-    if (!address_for(q, m, &d.address)) {
+    size_t rule = SIZE_MAX;
+    if (!address_for(q, m, &d.address, &rule)) {
         hg_count(&w->metrics.upstream.unmapped, 1);
+        (void)hg_queue_ack(q, ticket);
+    } else if (!may_see(q, m, &d, rule)) {
         (void)hg_queue_ack(q, ticket);
     } else if (!hg_session_is_closing(s)) { /* else it goes back into the queue with the end */
         if (q->sub != NULL) {

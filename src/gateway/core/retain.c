@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/access.h"
 #include "core/conn.h"
 #include "core/retain_priv.h"
 #include "core/retained.h"
@@ -243,9 +244,11 @@ static void deliver(struct serving *v, const struct hg_retained *r)
     struct hg_session *s = v->session;
     struct hg_message *m = hg_retained_message(r);
     struct hg_delivery d = {.message = m, .is_retained = true, .must_keep = true};
+    size_t rule = SIZE_MAX;
     if (m == NULL) {
         hg_count(&s->worker->metrics.proto[s->proto].dropped, 1);
-    } else if (hg_routing_address(s->worker->routing, s->proto, m, &d.address)) {
+    } else if (hg_routing_address(s->worker->routing, s->proto, m, &d.address, &rule) &&
+               hg_access_may_see(s, d.address, rule)) {
         v->sub->next_match = NULL;
         s->ops->deliver(s, &d, v->sub);
     }

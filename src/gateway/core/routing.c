@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/access.h"
 #include "core/retain_priv.h"
 #include "core/routing_priv.h"
 
@@ -18,27 +19,35 @@ enum {
 /* ---- Deliveries: feed -> address -> index -> sessions ---- */
 
 bool hg_routing_address(struct hg_routing *r, enum hg_protocol proto, const struct hg_message *m,
-                        struct hg_bytes *address_out)
+                        struct hg_bytes *address_out, size_t *rule_out)
 {
     const struct hg_value *header = hg_message_header(m, HG_BYTES("x-headgate-address"));
     bool has_original = header != NULL && header->kind == HG_VALUE_STRING;
     struct hg_bytes original = has_original ? header->u.bytes : HG_BYTES("");
-    size_t rule = 0;
     hg_writer_reset(&r->text);
     if (!hg_rules_deliver(r->worker->rules, proto, hg_message_exchange(m),
-                          hg_message_routing_key(m), original, &r->text, &rule) ||
+                          hg_message_routing_key(m), original, &r->text, rule_out) ||
         r->text.failed) {
         return false;
     }
-    hg_count(&r->worker->metrics.rule_out[rule], 1);
+    hg_count(&r->worker->metrics.rule_out[*rule_out], 1);
     *address_out = hg_writer_view(&r->text);
     return true;
 }
 
 struct collecting {
     struct hg_routing *r;
+    const struct hg_message *message;
+    const struct hg_rule_gate *gate; /* NULL: matched by RabbitMQ's names */
     bool is_redelivered;
+    bool is_guarded; /* not every subscriber may see everything */
 };
+
+static bool may_see(const struct collecting *c, struct hg_session *s)
+{
+    return !c->is_guarded || (c->gate == NULL ? hg_access_may_see_source(s, c->message)
+                                              : hg_access_may_see_gate(s, c->gate));
+}
 
 static bool has_room_for_match(struct hg_routing *r)
 {
@@ -66,10 +75,12 @@ static void collect(void *ctx, struct hg_fanout_entry *entry)
         return;
     }
     sub->next_match = NULL;
-    if (s->merges_overlaps && s->match_at > 0) {
+    if (s->merges_overlaps && s->match_at > 0) { /* so it may see it */
         struct match *m = &r->matches[s->match_at - 1];
         sub->next_match = m->subs;
         m->subs = sub;
+    } else if (!may_see(c, s)) {
+        return;
     } else if (has_room_for_match(r)) {
         r->matches[r->matches_n++] = (struct match){s, sub};
         s->match_at = (uint32_t)r->matches_n;
@@ -115,18 +126,28 @@ static size_t deliver_by_trie(struct collecting *c, const struct hg_trie *trie,
 static void on_feed_delivery(void *ctx, struct hg_message *m, bool is_redelivered)
 {
     struct hg_routing *r = ctx;
-    struct collecting c = {.r = r, .is_redelivered = is_redelivered};
+    struct collecting c = {.r = r,
+                           .message = m,
+                           .is_redelivered = is_redelivered,
+                           .is_guarded = r->worker->config->has_identities};
+    struct hg_rule_gate gate;
     bool is_mapped = false;
     size_t handed_n = 0;
     for (enum hg_protocol p = 0; p < HG_PROTO_N; p++) {
         struct hg_bytes address;
-        if (hg_trie_n(r->by_address[p]) > 0 && hg_routing_address(r, p, m, &address)) {
+        size_t rule;
+        if (hg_trie_n(r->by_address[p]) > 0 && hg_routing_address(r, p, m, &address, &rule)) {
             is_mapped = true;
+            if (c.is_guarded) {
+                hg_rule_gate_open(&gate, r->worker->rules, p, address, rule);
+                c.gate = &gate;
+            }
             handed_n += deliver_by_trie(&c, r->by_address[p], address, m, address);
         }
     }
     struct source_index *source = hg_map_find(&r->by_exchange, hg_message_exchange(m));
     if (source != NULL) {
+        c.gate = NULL;
         handed_n += deliver_by_trie(&c, source->trie, hg_message_routing_key(m), m, HG_BYTES(""));
     }
     if (handed_n == 0) {

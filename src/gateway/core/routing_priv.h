@@ -97,9 +97,9 @@ void hg_session_deliver(struct hg_session *s, struct hg_delivery *d, struct hg_s
 void hg_session_forget_declares(struct hg_session *s);
 /* Lets go of an exchange's index when nobody is in it. */
 void hg_routing_drop_source(struct hg_routing *r, struct hg_trie *trie);
-/* The address of a message for this protocol, in r->text until its next use; false if no rule maps
- * it back. */
+/* The address of a message for this protocol, in r->text until its next use, and the rule that maps
+ * it back; false if none does. */
 bool hg_routing_address(struct hg_routing *r, enum hg_protocol proto, const struct hg_message *m,
-                        struct hg_bytes *address_out);
+                        struct hg_bytes *address_out, size_t *rule_out);
 
 #endif

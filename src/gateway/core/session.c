@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/access.h"
 #include "core/conn.h"
 #include "core/login.h"
 #include "core/retain_priv.h"
@@ -128,7 +129,9 @@ static enum hg_status resolve(struct hg_session *s, const struct hg_publish_args
         out->exchange = args->exchange;
         out->key = args->key;
         out->on_reject = HG_REJECT_CLOSE;
-        return HG_OK;
+        return args->is_vouched
+                   ? HG_OK
+                   : hg_access_exchange(s, HG_ACCESS_PUBLISH, args->exchange, args->key, why);
     }
     const struct hg_config *config = s->worker->config;
     const struct hg_topic_limits limits = {.max_bytes = (size_t)config->max_topic_bytes,
@@ -139,12 +142,18 @@ static enum hg_status resolve(struct hg_session *s, const struct hg_publish_args
     }
     enum hg_status status = hg_rules_publish_request(s->worker->rules, s->proto, args->address,
                                                      args->request, &out->route);
-    if (status == HG_OK) {
-        out->exchange = out->route.exchange;
-        out->key = out->route.key;
-        out->on_reject = hg_rules_spec(s->worker->rules, out->route.rule)->on_reject;
+    if (status != HG_OK) {
+        return status;
     }
-    return status;
+    const struct hg_rule_spec *rule = hg_rules_spec(s->worker->rules, out->route.rule);
+    struct hg_rule_who room;
+    const struct hg_rule_who *who = hg_session_who(s, &room);
+    out->exchange = out->route.exchange;
+    out->key = out->route.key;
+    out->on_reject = rule->on_reject;
+    return hg_rules_may_publish(s->worker->rules, who, s->proto, &out->route)
+               ? HG_OK
+               : hg_access_deny(s, "publish", args->address, rule->name);
 }
 
 static bool has_room_for_headers(struct hg_routing *r, size_t n)

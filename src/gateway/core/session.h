@@ -108,6 +108,7 @@ struct hg_session { /* first member of an adapter's session */
     uint8_t proto; /* enum hg_protocol */
     /* one deliver call with all matching subscriptions (MQTT) rather than one each (STOMP) */
     bool merges_overlaps;
+    bool is_trusted; /* the gateway's own: it may everything */
 };
 
 /* A subscription; first member of an adapter's own, which allocates and frees it. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Subscriptions: from a filter or a source to bindings, consumers and a place in the index. */
 #include "base/mem.h"
+#include "core/access.h"
 #include "core/conn.h"
 #include "core/queue.h"
 #include "core/retain_priv.h"
@@ -92,20 +93,22 @@ static void on_consumer_state(void *ctx, enum hg_status status, struct hg_bytes 
 /* The address for a delivery from a queue: the first rule's that fits, if the filter matches it;
  * for a queue consumed whole, else the address of the rule that names the queue. */
 static bool address_for(const struct hg_sub_link *link, const struct hg_message *m,
-                        struct hg_bytes *address_out)
+                        struct hg_bytes *address_out, size_t *rule_out)
 {
     struct hg_session *s = link->sub->session;
     struct hg_routing *r = routing_of(s);
     struct hg_bytes filter = hg_bytes_str(link->u.consumer.filter);
-    if (hg_routing_address(r, s->proto, m, address_out) && hg_topic_matches(filter, *address_out)) {
+    if (hg_routing_address(r, s->proto, m, address_out, rule_out) &&
+        hg_topic_matches(filter, *address_out)) {
         return true;
     }
     if (!link->is_whole_queue) {
         return false;
     }
     const char *queue = hg_rules_spec(s->worker->rules, link->rule)->queue;
-    size_t rule = 0;
+    *rule_out = link->rule;
     hg_writer_reset(&r->text);
+    size_t rule = 0;
     if (hg_rules_deliver(s->worker->rules, s->proto, HG_BYTES(""), hg_bytes_str(queue),
                          HG_BYTES(""), &r->text, &rule)) {
         *address_out = hg_writer_view(&r->text);
@@ -120,10 +123,13 @@ static void on_consumer_delivery(void *ctx, struct hg_message *m, bool is_redeli
     struct hg_sub_link *link = ctx;
     struct hg_session *s = link->sub->session;
     struct hg_delivery d = {.message = m, .is_redelivered = is_redelivered, .must_keep = true};
-    bool is_wanted = link->rule == SOURCE || address_for(link, m, &d.address);
+    size_t rule = SIZE_MAX;
+    bool is_wanted = link->rule == SOURCE || address_for(link, m, &d.address, &rule);
+    bool may_see = is_wanted && (link->rule == SOURCE ? hg_access_may_see_source(s, m)
+                                                      : hg_access_may_see(s, d.address, rule));
     if (!is_wanted) {
         hg_count(&s->worker->metrics.upstream.unwanted, 1);
-    } else if (!hg_session_is_closing(s)) {
+    } else if (may_see && !hg_session_is_closing(s)) {
         link->sub->next_match = NULL;
         hg_session_deliver(s, &d, link->sub);
     }
@@ -354,7 +360,10 @@ static enum hg_status check_filter(struct hg_session *s, struct subscribing *c, 
     if (c->why != NULL) {
         return HG_BAD_FILTER;
     }
-    return hg_rules_subscribe(s->worker->rules, s->proto, c->filter, each, c, &c->why);
+    struct hg_rule_who room;
+    enum hg_status status = hg_rules_subscribe(s->worker->rules, hg_session_who(s, &room), s->proto,
+                                               c->filter, each, c, &c->why);
+    return status == HG_NOT_ALLOWED ? hg_access_deny(s, "subscribe", c->filter, NULL) : status;
 }
 
 /* Into the session's protocol's index, unless the session matches the queue's deliveries itself. */
@@ -384,8 +393,9 @@ static enum hg_status subscribe(struct hg_session *s, struct subscribing *c, con
     }
     status = enter_index(c) ? HG_OK : HG_NO_MEMORY;
     if (status == HG_OK) {
-        status =
-            hg_rules_subscribe(s->worker->rules, s->proto, c->filter, subscribe_plan, c, &c->why);
+        struct hg_rule_who room;
+        status = hg_rules_subscribe(s->worker->rules, hg_session_who(s, &room), s->proto, c->filter,
+                                    subscribe_plan, c, &c->why);
     }
     status = status == HG_OK ? c->status : status;
     if (status != HG_OK) {
@@ -484,15 +494,17 @@ static struct hg_trie *index_for(struct hg_routing *r, struct hg_bytes exchange)
     return index->trie;
 }
 
-static const char *check_source(const struct hg_source *source)
+static enum hg_status check_source(struct hg_session *s, const struct hg_source *source,
+                                   const char **why_out)
 {
-    if (source->exchange.n > 255 || source->key.n > 255) {
-        return "names and routing keys have at most 255 bytes";
-    }
-    if (source->exchange.n == 0) {
-        return "the default exchange cannot be subscribed to: name a queue";
-    }
-    return NULL;
+    *why_out = source->exchange.n > 255 || source->key.n > 255
+                   ? "names and routing keys have at most 255 bytes"
+               : source->exchange.n == 0
+                   ? "the default exchange cannot be subscribed to: name a queue"
+                   : NULL;
+    return *why_out != NULL
+               ? HG_BAD_ADDRESS
+               : hg_access_exchange(s, HG_ACCESS_SUBSCRIBE, source->exchange, source->key, why_out);
 }
 
 static bool has_wildcard_word(struct hg_bytes key)
@@ -533,11 +545,10 @@ static enum hg_status subscribe_exchange(struct hg_sub *sub, const struct hg_sou
 enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
                                    const struct hg_source *source, const char **why_out)
 {
-    *why_out = check_source(source);
-    if (*why_out != NULL) {
-        return HG_BAD_ADDRESS;
+    enum hg_status status = check_source(s, source, why_out);
+    if (status == HG_OK) {
+        status = begin(s, sub, 1, why_out);
     }
-    enum hg_status status = begin(s, sub, 1, why_out);
     if (status != HG_OK) {
         return status;
     }
@@ -565,9 +576,9 @@ enum hg_status hg_subscribe_queue_source(struct hg_session *s, struct hg_sub *su
                                          const char **why_out)
 {
     bool is_known = false;
-    *why_out = check_source(source);
-    if (*why_out != NULL) {
-        return HG_BAD_ADDRESS;
+    enum hg_status status = check_source(s, source, why_out);
+    if (status != HG_OK) {
+        return status;
     }
     if (hg_rules_exchange_type(s->worker->rules, source->exchange, &is_known) ==
             HG_EXCHANGE_DIRECT &&
@@ -575,7 +586,7 @@ enum hg_status hg_subscribe_queue_source(struct hg_session *s, struct hg_sub *su
         *why_out = "a direct exchange knows no wildcards";
         return HG_NO_WILDCARD;
     }
-    enum hg_status status = begin(s, sub, 1, why_out);
+    status = begin(s, sub, 1, why_out);
     if (status == HG_OK &&
         !add_binding(sub, hg_queue_bindings(q), source->exchange, source->key, SOURCE, NULL)) {
         hg_unsubscribe(sub);

@@ -14,9 +14,9 @@
 #include <uv.h>
 
 struct hg_idempotency;
+struct hg_leases;
 struct hg_login_port;
 struct hg_logins;
-struct hg_leases;
 struct hg_routing;
 struct hg_state;
 struct hg_state_port;
@@ -84,8 +84,8 @@ struct hg_worker {
     struct hg_mailbox *mailbox;
     struct hg_routing *routing;       /* subscription indexes and deliveries, core/session.c */
     struct hg_state_port *state_port; /* NULL: no state */
-    struct hg_login_port *logins;     /* NULL: no identities; core/login.c */
     struct hg_leases *leases;         /* NULL: not open; core/lease.h */
+    struct hg_login_port *logins;     /* NULL: no identities; core/login.c */
     struct hg_acceptor *acceptors;    /* one per [[listener]], in its order */
     struct hg_list services;          /* struct hg_service */
     struct hg_list conns;

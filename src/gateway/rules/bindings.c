@@ -8,9 +8,13 @@
  * begins with a wildcard asks for whatever there is: it is not refused because of one rule among
  * many (only because of its owner). Later rules that cannot express it are left out. A queue is
  * consumed whole: only by a filter with the literals of its rule and wildcards for all its
- * captures, so that `#` does not empty every queue. */
+ * captures, so that `#` does not empty every queue.
+ *
+ * A rule that the subscriber may not use is left out. If it is the owner, so is all behind it:
+ * what that brought, the owner's addresses, would not be shown. */
 #include "base/mem.h"
 #include "message/topic.h"
+#include "rules/access_priv.h"
 #include "rules/key.h"
 
 #include <stdlib.h>
@@ -50,6 +54,7 @@ static int by_table_order(const void *a, const void *b)
 
 struct subscription {
     const struct hg_rules *r;
+    const struct hg_rule_who *who;
     enum hg_protocol proto;
     struct hg_cut filter;
 };
@@ -59,6 +64,7 @@ enum verdict {
     PLANNED,
     IMPOSSIBLE,   /* no message can come through this rule: its key would be too long, or empty */
     WITHOUT,      /* a wildcard met a queue's literal */
+    FORBIDDEN,    /* the subscriber may not */
     ONE_WAY,      /* nothing comes back */
     INEXPRESSIBLE /* its exchange or queue cannot select this */
 };
@@ -97,6 +103,9 @@ static enum verdict judge_queue(const struct hg_rule *rule, enum hg_protocol pro
 static enum verdict judge(const struct subscription *s, const struct hg_rule *rule,
                           struct hg_key *key_out)
 {
+    if (!hg_rule_admits(rule, s->who, rule->spec->subscribe_roles, s->proto, &s->filter)) {
+        return FORBIDDEN;
+    }
     if (rule->spec->queue != NULL) {
         return judge_queue(rule, s->proto, &s->filter);
     }
@@ -193,8 +202,8 @@ static const char *reason(const struct hg_rule *rule, enum verdict v)
                : "a direct exchange takes no wildcard: subscribe to whole addresses";
 }
 
-/* OK if there are plans to give. */
-static enum hg_status decide(const struct subscription *s, const struct meetings *met,
+/* OK if there are plans to give; *met is cut where nothing counts any more. */
+static enum hg_status decide(const struct subscription *s, struct meetings *met,
                              const char **why_out)
 {
     uint8_t buf[HG_KEY_MAX];
@@ -208,7 +217,10 @@ static enum hg_status decide(const struct subscription *s, const struct meetings
         enum verdict v = judge(s, rule, &key);
         bool is_owner = !is_owned && met->items[i].is_covering;
         planned_n += v == PLANNED;
-        if (v == INEXPRESSIBLE || v == ONE_WAY) {
+        if (v == FORBIDDEN) {
+            none = none == HG_NO_RULE ? HG_NOT_ALLOWED : none;
+            met->n = is_owner ? i : met->n;
+        } else if (v == INEXPRESSIBLE || v == ONE_WAY) {
             enum hg_status refusal = v == ONE_WAY ? HG_NO_RULE : HG_NO_WILDCARD;
             none = none == HG_NO_WILDCARD ? none : refusal;
             *why_out = none == refusal ? reason(rule, v) : *why_out;
@@ -256,12 +268,12 @@ static bool meet(const struct subscription *s, struct meetings *met)
     return true;
 }
 
-enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol proto,
-                                  struct hg_bytes filter, hg_plan_fn *each, void *ctx,
-                                  const char **why_out)
+enum hg_status hg_rules_subscribe(const struct hg_rules *r, const struct hg_rule_who *who,
+                                  enum hg_protocol proto, struct hg_bytes filter, hg_plan_fn *each,
+                                  void *ctx, const char **why_out)
 {
     struct hg_bytes parts[HG_LEVELS_CUT];
-    struct subscription s = {.r = r, .proto = proto};
+    struct subscription s = {.r = r, .who = who, .proto = proto};
     struct meetings met = {0};
     *why_out = NULL;
     if (filter.n == 0 || !is_filter(filter)) {

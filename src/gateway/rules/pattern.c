@@ -54,8 +54,16 @@ static const char *parse_literal(struct hg_part *part, struct hg_bytes text, uin
     if (text.n > UINT16_MAX) {
         return "is too long";
     }
-    *part = (struct hg_part){text.p, (uint16_t)text.n, HG_PART_LITERAL, {0}};
+    *part = (struct hg_part){.text = text.p, .n = (uint16_t)text.n, .kind = HG_PART_LITERAL};
     return NULL;
+}
+
+static enum hg_part_own own_of(struct hg_bytes name)
+{
+    return hg_bytes_eq(name, HG_BYTES("user"))                ? HG_OWN_USER
+           : hg_bytes_eq(name, HG_BYTES("client_id"))         ? HG_OWN_CLIENT_ID
+           : hg_bytes_starts(name, HG_BYTES(HG_CLAIM_PREFIX)) ? HG_OWN_CLAIM
+                                                              : HG_OWN_NOTHING;
 }
 
 static const char *parse_part(struct hg_part *part, struct hg_bytes text, uint8_t sep)
@@ -68,16 +76,22 @@ static const char *parse_part(struct hg_part *part, struct hg_bytes text, uint8_
     name.n -= is_rest ? 3 : 0;
     struct hg_request_name request;
     bool is_request = sep == '.' && !is_rest && hg_request_name_parse(name, &request);
-    if (!is_request && !is_name(name)) {
-        return sep == '/' ? "is no capture: its name is made of letters, digits, _ and -"
-                          : "is neither a capture, whose name is made of letters, digits, _ and -, "
-                            "nor {query.NAME} or {header.NAME}";
+    enum hg_part_own own = own_of(name);
+    struct hg_bytes plain =
+        own == HG_OWN_CLAIM ? hg_bytes_skip(name, sizeof(HG_CLAIM_PREFIX) - 1) : name;
+    if (!is_request && !is_name(plain)) {
+        return own == HG_OWN_CLAIM
+                   ? "names no claim: {claim.NAME}, made of letters, digits, _ and -"
+               : sep == '/' ? "is no capture: its name is made of letters, digits, _ and -"
+                            : "is neither a capture, whose name is made of letters, digits, _ and "
+                              "-, nor {query.NAME} or {header.NAME}";
     }
     *part = (struct hg_part){name.p,
                              (uint16_t)name.n,
                              is_request ? HG_PART_REQUEST
                              : is_rest  ? HG_PART_REST
                                         : HG_PART_ONE,
+                             (uint8_t)own,
                              {HG_NO_PART, HG_NO_PART, HG_NO_PART}};
     return NULL;
 }

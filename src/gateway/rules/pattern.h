@@ -18,12 +18,16 @@ enum hg_part_kind {
     HG_PART_REST,
     HG_PART_REQUEST /* of a key only: {query.NAME} or {header.NAME} */
 };
+/* What a capture with this name must equal for a client that has an identity. */
+enum hg_part_own { HG_OWN_NOTHING, HG_OWN_USER, HG_OWN_CLIENT_ID, HG_OWN_CLAIM };
+#define HG_CLAIM_PREFIX "claim."
 
 /* A level of a pattern or a word of a key template. */
 struct hg_part {
     const uint8_t *text; /* the literal, or the capture's name; belongs to the configuration */
     uint16_t n;
     uint8_t kind;
+    uint8_t own; /* enum hg_part_own */
     /* Where the same capture stands on the other side. In a key: the level of each protocol's
      * pattern that it comes from; of a REQUEST at[0] is its index among the rule's. In a pattern:
      * at[0] is the word of the key that it becomes. HG_NO_PART: nowhere. */

@@ -46,8 +46,7 @@ struct hg_rule_spec {
      * capture. */
     const char *const *header_values;
     size_t headers_n;
-    const char *const *publish_roles, *const *subscribe_roles; /* NULL: everybody */
-    size_t publish_roles_n, subscribe_roles_n;
+    uint64_t publish_roles, subscribe_roles; /* bits: who may; none: nobody */
     const char *const *via; /* exchanges whose deliveries this rule also maps back */
     size_t via_n;
     enum hg_tristate persistent; /* UNSET: as the client says */
@@ -155,14 +154,16 @@ struct hg_binding_plan {
     enum hg_scope scope;
 };
 typedef void hg_plan_fn(void *ctx, const struct hg_binding_plan *plan);
+struct hg_rule_who; /* rules/access.h; NULL: somebody who may everything */
 /* filter: MQTT syntax (`+`, `#`); callers translate STOMP's and HTTP's `*` to `+` first. OK;
  * BAD_FILTER; NO_RULE: no rule meets it, or nothing comes back through the one that does;
  * NO_WILDCARD: a rule that what it matches goes through cannot express it (bindings.c says which
- * count); KEY_TOO_LONG; NO_MEMORY. Plans come only with OK, in table order. *why_out: static text,
- * or NULL where the status says all. */
-enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol proto,
-                                  struct hg_bytes filter, hg_plan_fn *each, void *ctx,
-                                  const char **why_out);
+ * count); KEY_TOO_LONG; NO_MEMORY; NOT_ALLOWED: `who` may use none of those that it would come
+ * through. Plans come only with OK, in table order, and not of rules that `who` may not use.
+ * *why_out: static text, or NULL where the status says all. */
+enum hg_status hg_rules_subscribe(const struct hg_rules *r, const struct hg_rule_who *who,
+                                  enum hg_protocol proto, struct hg_bytes filter, hg_plan_fn *each,
+                                  void *ctx, const char **why_out);
 
 /* Whether one rule is the first to take every address that the filter matches, so that no other has
  * to do with what is published there. */

@@ -287,13 +287,21 @@ static void a_mistake_is_named_with_its_place(void **state)
          "8:1: a rule has an exchange or a queue, not both"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nkey='k'",
          "8:1: a rule with a queue has no key: the queue's name is the key"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nallow={publish=['x y']}",
+         "8:17: a role has a name without blanks and asterisks, or is \"*\""},
+        {LISTENER "[[rule]]\nname='a'\ntopic='{claim.}'\nexchange='amq.topic'",
+         "4:1: rule a: mqtt: \"{claim.}\" names no claim: {claim.NAME}, made of letters, digits, _ "
+         "and -"},
+        {LISTENER "[[access]]\npublish=['x']", "4:1: access is to an exchange or to a queue"},
+        {LISTENER "[[access]]\nexchange='a'\nqueue='b'",
+         "4:1: access is to an exchange or to a queue"},
+        {LISTENER "[[access]]\nqueue='b'\nkey='a'", "6:1: a queue has no keys"},
+        {LISTENER "[[access]]\nexchange='b'\nconfigure=['a']", "6:1: clients declare no exchanges"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nreplay='s'",
          "8:1: a rule with a queue has no replay: its messages are in that queue"},
         {LISTENER "[[queue]]\nname='s'\n[[rule]]\nname='a'\ntopic='a'\nexchange='amq.topic'\n"
                   "replay='s'",
          "10:8: s is declared, and it is no stream"},
-        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nallow={publish=['x']}",
-         "8:1: allow is not supported by this version"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nheaders={CC='x'}",
          "8:10: the header CC is RabbitMQ's or Headgate's own, a rule cannot set it"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nexchange='e'",
@@ -638,6 +646,53 @@ static void users_have_roles_and_listeners_know_who_may_come(void **state)
     }
 }
 
+static void access_is_by_the_first_entry_whose_names_match(void **state)
+{
+    (void)state;
+    struct hg_config *c = load_good(LISTENER "[[access]]\nexchange='amq.topic'\nkey='a.#'\n"
+                                             "publish=['w']\nsubscribe=['r']\n"
+                                             "[[access]]\nexchange='amq.*'\npublish=['x']\n"
+                                             "[[access]]\nqueue='jobs.*'\nconfigure=['w']\n",
+                                    NULL, 0);
+    enum { W = 2, R = 4, X = 8 };
+    assert_int_equal(c->roles_n, 4);
+    const struct {
+        const char *exchange, *key;
+        enum hg_access_action action;
+        uint64_t roles;
+    } rows[] = {
+        {"amq.topic", "a.b", HG_ACCESS_PUBLISH, W},  {"amq.topic", "b", HG_ACCESS_PUBLISH, X},
+        {"amq.topic", "a", HG_ACCESS_SUBSCRIBE, R},  {"amq.topic", "b", HG_ACCESS_SUBSCRIBE, 0},
+        {"amq.fanout", "", HG_ACCESS_PUBLISH, X},    {"other", "a", HG_ACCESS_PUBLISH, 0},
+        {NULL, "jobs.1", HG_ACCESS_CONFIGURE, W},    {NULL, "jobs.1", HG_ACCESS_PUBLISH, 0},
+        {NULL, "amq.topic", HG_ACCESS_CONFIGURE, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct hg_bytes key = hg_bytes_str(rows[i].key);
+        uint64_t roles =
+            rows[i].exchange == NULL
+                ? hg_access_queue_roles(c, rows[i].action, key)
+                : hg_access_exchange_roles(c, rows[i].action, hg_bytes_str(rows[i].exchange), key);
+        assert_int_equal(roles, rows[i].roles);
+    }
+    assert_int_equal(hg_access_exchange_roles_for_some_key(c, HG_BYTES("amq.topic")), R);
+    assert_int_equal(hg_access_exchange_roles_for_some_key(c, HG_BYTES("other")), 0);
+    hg_config_free(c);
+}
+
+static void rules_say_who_may(void **state)
+{
+    (void)state;
+    struct hg_config *c =
+        load_good(LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nallow={publish=['x'],"
+                           "subscribe=['*','y']}\n[[rule]]\nname='b'\ntopic='b'\nqueue='q'",
+                  NULL, 0);
+    assert_int_equal(c->rules[0].publish_roles, 2);
+    assert_int_equal(c->rules[0].subscribe_roles, 5);
+    assert_int_equal(c->rules[1].publish_roles | c->rules[1].subscribe_roles, 0);
+    hg_config_free(c);
+}
+
 static void the_shipped_file_documents_the_real_defaults(void **state)
 {
     struct hg_writer errors = {0};
@@ -806,6 +861,8 @@ int main(void)
         cmocka_unit_test(a_rule_reads_as_written_and_the_builtin_one_is_last),
         cmocka_unit_test(a_bridge_is_read),
         cmocka_unit_test(users_have_roles_and_listeners_know_who_may_come),
+        cmocka_unit_test(access_is_by_the_first_entry_whose_names_match),
+        cmocka_unit_test(rules_say_who_may),
         cmocka_unit_test(the_shipped_file_documents_the_real_defaults),
         cmocka_unit_test(every_key_is_documented_in_the_shipped_file),
         cmocka_unit_test(no_allocation_that_fails_crashes_or_leaks),

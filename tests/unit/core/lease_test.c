@@ -44,6 +44,12 @@ void hg_session_logout(struct hg_session *s)
     (void)s;
 }
 
+const char *hg_conn_peer(const struct hg_conn *c)
+{
+    (void)c;
+    return "peer";
+}
+
 void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms)
 {
     hg_wheel_set(w->net.wheel, t, hg_clock_ms() + delay_ms);

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "core/config_schema.h"
+#include "core/identity.h"
 #include "core/login.h"
 #include "core/routing_priv.h"
 #include "seam/net.h"
@@ -60,6 +61,12 @@ bool hg_conn_is_closing(const struct hg_conn *c)
 {
     assert_null(c);
     return false;
+}
+
+const char *hg_conn_peer(const struct hg_conn *c)
+{
+    (void)c;
+    return "peer";
 }
 
 bool hg_conn_is_full(const struct hg_conn *c, size_t n)
@@ -371,6 +378,43 @@ static void what_no_rule_maps_back_is_acknowledged_and_counted(void **state)
     assert_int_equal(hg_counted(&the->worker.metrics.upstream.unmapped), 1);
 }
 
+static enum hg_status publish(void)
+{
+    const struct hg_publish_args args = {
+        .address = HG_BYTES("event/a"), .body = HG_BYTES("body"), .id = 7, .wants_outcome = true};
+    const char *why = NULL;
+    return hg_publish(&the->session, &args, NULL, &why);
+}
+
+static void what_may_not_be_seen_is_acknowledged_and_counted(void **state)
+{
+    const struct hg_proto_metrics *m = &the->worker.metrics.proto[HG_PROTO_MQTT];
+    struct hg_identity *nobody = hg_identity_new(&(struct hg_identity_parts){.roles = 0});
+    const char *why = NULL;
+    (void)state;
+    assert_non_null(nobody);
+    open_queue(&the->subs[0]);
+    subscribe(0, "event/#");
+    the->config.has_identities = true;
+    come(1, 1, "amq.topic", "event.a"); /* it is not known yet who it is */
+    the->session.identity = nobody;
+    come(1, 2, "amq.topic", "event.a"); /* the rule lets nobody */
+    assert_int_equal(the->deliveries_n, 0);
+    assert_int_equal(asked("basic.ack 1") + asked("basic.ack 2"), 2);
+    assert_int_equal(hg_counted(&m->withheld), 2);
+    assert_int_equal(hg_subscribe_queue_filter(&the->session, &the->subs[1], HG_BYTES("event/#"),
+                                               the->queue, &why),
+                     HG_NOT_ALLOWED);
+    assert_int_equal(publish(), HG_NOT_ALLOWED);
+    assert_int_equal(hg_counted(&m->denied), 2);
+    the->session.is_trusted = true;
+    come(1, 3, "amq.topic", "event.a");
+    assert_int_equal(the->deliveries_n, 1);
+    assert_int_equal(publish(), HG_OK);
+    the->session.identity = NULL;
+    hg_identity_unref(nobody);
+}
+
 static void a_queue_that_shows_all_shows_what_does_not_match_without_an_address(void **state)
 {
     (void)state;
@@ -419,14 +463,6 @@ static void a_deleted_queue_is_told_and_leaves_nothing_behind(void **state)
 }
 
 /* ---- Without a connection ---- */
-
-static enum hg_status publish(void)
-{
-    const struct hg_publish_args args = {
-        .address = HG_BYTES("event/a"), .body = HG_BYTES("body"), .id = 7, .wants_outcome = true};
-    const char *why = NULL;
-    return hg_publish(&the->session, &args, NULL, &why);
-}
 
 static void what_is_checked_is_refused_like_a_publish_and_published_never(void **state)
 {
@@ -525,6 +561,7 @@ int main(void)
         TEST(a_queue_of_a_rule_is_consumed_besides),
         TEST(deliveries_have_an_address_and_a_ticket),
         TEST(what_no_rule_maps_back_is_acknowledged_and_counted),
+        TEST(what_may_not_be_seen_is_acknowledged_and_counted),
         TEST(a_queue_that_shows_all_shows_what_does_not_match_without_an_address),
         TEST(a_queue_that_answers_itself_waits_for_room),
         TEST(a_deleted_queue_is_told_and_leaves_nothing_behind),

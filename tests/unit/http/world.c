@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/access.h"
 #include "core/login.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
@@ -65,6 +66,23 @@ enum hg_status hg_rules_publish(const struct hg_rules *r, enum hg_protocol proto
     return HG_OK;
 }
 
+enum hg_status hg_access_queue(struct hg_session *s, enum hg_access_action action,
+                               struct hg_bytes queue, const char **why_out)
+{
+    (void)s;
+    (void)queue;
+    (void)why_out;
+    assert_int_equal(action, HG_ACCESS_SUBSCRIBE);
+    return HG_OK;
+}
+
+const struct hg_rule_who *hg_session_who(struct hg_session *s, struct hg_rule_who *room)
+{
+    (void)s;
+    (void)room;
+    return NULL;
+}
+
 bool hg_rules_request_name(const struct hg_rules *r, size_t rule, size_t i,
                            struct hg_request_name *out)
 {
@@ -91,11 +109,12 @@ static bool find_values(const struct hg_publish_args *args, struct hg_route *rou
     return true;
 }
 
-enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol proto,
-                                  struct hg_bytes filter, hg_plan_fn *each, void *ctx,
-                                  const char **why_out)
+enum hg_status hg_rules_subscribe(const struct hg_rules *r, const struct hg_rule_who *who,
+                                  enum hg_protocol proto, struct hg_bytes filter, hg_plan_fn *each,
+                                  void *ctx, const char **why_out)
 {
     (void)r;
+    assert_null(who);
     (void)filter;
     assert_int_equal(proto, HG_PROTO_HTTP);
     each(ctx, &(struct hg_binding_plan){0});

@@ -37,7 +37,7 @@ static void check_rows(const struct hg_rules *r, const struct row *rows, size_t 
     for (size_t i = 0; i < n; i++) {
         struct hg_writer out = {0};
         const char *why = "unset";
-        enum hg_status s = hg_rules_subscribe(r, HG_PROTO_MQTT, hg_bytes_str(rows[i].filter),
+        enum hg_status s = hg_rules_subscribe(r, NULL, HG_PROTO_MQTT, hg_bytes_str(rows[i].filter),
                                               write_plan, &out, &why);
         struct hg_bytes got = s == HG_OK ? hg_writer_view(&out) : hg_bytes_str(why);
         if (s != rows[i].status || (s != HG_OK && hg_writer_n(&out) > 0) ||
@@ -276,8 +276,9 @@ static void a_subscription_without_memory_says_so(void **state)
     const char *why;
     (void)state;
     seam_fail_alloc(1);
-    assert_int_equal(hg_rules_subscribe(r, HG_PROTO_MQTT, HG_BYTES("a"), write_plan, &out, &why),
-                     HG_NO_MEMORY);
+    assert_int_equal(
+        hg_rules_subscribe(r, NULL, HG_PROTO_MQTT, HG_BYTES("a"), write_plan, &out, &why),
+        HG_NO_MEMORY);
     seam_fail_alloc(0);
     assert_int_equal(hg_writer_n(&out), 0);
     hg_writer_close(&out);

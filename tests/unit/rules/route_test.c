@@ -3,12 +3,13 @@
 #include "route.h"
 
 #include "fixture.h"
+#include "rules/access.h"
 
 #include <stdlib.h>
 
 static const char *const header_names[] = {"device", "room"};
 static const char *const header_values[] = {"{client_id}", "{room} \"{protocol}\""};
-static const char *const roles[] = {"device", "admin"};
+static const char *const roles[] = {"*", "device", "admin"};
 
 static const struct hg_rule_spec rules[] = {
     {.where = "f:1:1",
@@ -19,8 +20,8 @@ static const struct hg_rule_spec rules[] = {
      .header_names = header_names,
      .header_values = header_values,
      .headers_n = 2,
-     .publish_roles = roles,
-     .publish_roles_n = 2,
+     .publish_roles = 6,
+     .subscribe_roles = 1,
      .persistent = HG_YES,
      .is_mandatory = false},
     {.where = "f:2:1",
@@ -28,32 +29,47 @@ static const struct hg_rule_spec rules[] = {
      .pattern = {NULL, NULL, "/orders/{id}"},
      .exchange = "orders",
      .key = "order.{id}",
+     .publish_roles = 1,
+     .subscribe_roles = 1,
      .persistent = HG_UNSET,
      .is_mandatory = true},
     {.where = "f:3:1",
      .name = "work",
      .pattern = ALL("work"),
      .queue = "w",
+     .publish_roles = 1,
+     .subscribe_roles = 1,
      .persistent = HG_UNSET},
     {.where = "f:4:1",
      .name = "spread",
      .pattern = ALL("s/{x}"),
      .exchange = "spread",
      .key = "s.{x}",
+     .publish_roles = 1,
+     .subscribe_roles = 1,
      .persistent = HG_UNSET},
     {.where = "f:6:1",
      .name = "sold",
      .pattern = {NULL, NULL, "/sold/{id}"},
      .exchange = "orders",
      .key = "sold.{id}.{query.region}",
+     .publish_roles = 1,
+     .subscribe_roles = 1,
      .persistent = HG_UNSET},
-    {.where = "f:5:1", .name = "b", .pattern = ALL("b/{x}"), .exchange = "orders", .key = "{x}"},
+    {.where = "f:5:1",
+     .name = "b",
+     .pattern = ALL("b/{x}"),
+     .exchange = "orders",
+     .key = "{x}",
+     .publish_roles = 1,
+     .subscribe_roles = 1},
 };
 static const struct hg_exchange_decl exchanges[] = {
     {.spec = {"f:9:1", "spread", HG_EXCHANGE_OTHER}, .type = "x-random"},
 };
 
-static int ask(bool is_json, const char *const words[4], char **out, char **err)
+static int ask(const struct hg_rule_who *who, bool is_json, const char *const words[4], char **out,
+               char **err)
 {
     size_t out_n;
     size_t err_n;
@@ -63,10 +79,13 @@ static int ask(bool is_json, const char *const words[4], char **out, char **err)
                                      .exchanges = exchanges,
                                      .exchanges_n = 1,
                                      .stomp_rabbitmq_destinations = true,
+                                     .has_identities = true,
+                                     .roles = roles,
+                                     .roles_n = 3,
                                      .max_topic_bytes = 100,
                                      .max_topic_levels = 8};
     int code =
-        hg_route_command(&config, is_json, words[0], words[1], words[2], words[3], to, errors);
+        hg_route_command(&config, who, is_json, words[0], words[1], words[2], words[3], to, errors);
     assert_int_equal(fclose(to), 0);
     assert_int_equal(fclose(errors), 0);
     hg_rules_free(config.table);
@@ -210,7 +229,7 @@ static void each_question_has_its_answer(void **state)
         for (int is_json = 0; is_json < 2; is_json++) {
             char *out;
             char *err;
-            int code = ask(is_json != 0, rows[i].words, &out, &err);
+            int code = ask(NULL, is_json != 0, rows[i].words, &out, &err);
             const char *want = is_json ? rows[i].json : rows[i].text;
             if (code != rows[i].code || strcmp(out, want) != 0 || strcmp(err, rows[i].err) != 0) {
                 fail_msg("%s %s %s: %d\n%s\nwant\n%s\nerr\n%s", rows[i].words[0], rows[i].words[1],
@@ -222,10 +241,42 @@ static void each_question_has_its_answer(void **state)
     }
 }
 
+static void a_client_is_told_which_rule_denies(void **state)
+{
+    static const struct {
+        struct hg_rule_who who;
+        const char *words[4];
+        int code;
+        const char *err;
+    } rows[] = {
+        {{.roles = 3}, {"mqtt", "publish", "Sensor/a/b", NULL}, 0, ""},
+        {{.roles = 1},
+         {"mqtt", "publish", "Sensor/a/b", NULL},
+         1,
+         "headgate: Sensor/a/b: rule sensors (f:1:1) lets other roles publish\n"},
+        {{.roles = 1}, {"mqtt", "subscribe", "Sensor/#", NULL}, 0, ""},
+        {{.roles = 0},
+         {"mqtt", "subscribe", "Sensor/#", NULL},
+         1,
+         "headgate: Sensor/#: rule sensors (f:1:1) lets other roles subscribe\n"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char *out;
+        char *err;
+        assert_int_equal(ask(&rows[i].who, false, rows[i].words, &out, &err), rows[i].code);
+        assert_string_equal(err, rows[i].err);
+        assert_int_equal(out[0] == '\0', rows[i].code != 0);
+        free(out);
+        free(err);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_question_has_its_answer),
+        cmocka_unit_test(a_client_is_told_which_rule_denies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -296,7 +296,7 @@ static void check_filter(const struct table *t, const struct message *messages, 
     struct bound b = {.t = t, .messages = messages};
     const char *why;
     enum hg_status s =
-        hg_rules_subscribe(t->all, HG_PROTO_MQTT, hg_bytes_str(filter), note_plan, &b, &why);
+        hg_rules_subscribe(t->all, NULL, HG_PROTO_MQTT, hg_bytes_str(filter), note_plan, &b, &why);
     if (filter[0] == '\0') {
         assert_int_equal(s, HG_BAD_FILTER);
         return;

@@ -428,8 +428,9 @@ static void a_value_of_the_request_is_a_word_and_nothing_comes_back_by_it(void *
     hg_writer_reset(&out);
     assert_false(hg_rules_deliver(r, HG_PROTO_HTTP, HG_BYTES("events"), HG_BYTES("sold.eu.1"),
                                   HG_BYTES("sold/1"), &out, &rule));
-    assert_int_equal(hg_rules_subscribe(r, HG_PROTO_HTTP, HG_BYTES("sold/+"), no_plan, NULL, &why),
-                     HG_NO_RULE);
+    assert_int_equal(
+        hg_rules_subscribe(r, NULL, HG_PROTO_HTTP, HG_BYTES("sold/+"), no_plan, NULL, &why),
+        HG_NO_RULE);
     assert_string_equal(
         why, "the rule's key holds what only a request says, so nothing comes back through it");
 
