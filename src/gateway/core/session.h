@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a protocol adapter implements, and what the gateway does for it. A session is one client's
- * protocol state; it knows neither sockets nor AMQP frames. Everything is called on the session's
- * own worker. */
+ * protocol state; it knows neither sockets nor AMQP frames. All calls come on its own worker. */
 #ifndef HG_CORE_SESSION_H
 #define HG_CORE_SESSION_H
 
@@ -21,7 +20,7 @@ struct hg_queue;
 struct hg_worker;
 struct hg_session;
 struct hg_sub;
-struct hg_listener_spec;
+struct hg_upload_ask;
 
 /* One message on its way to many subscribers. */
 enum { HG_DELIVERY_CACHES = 8 };
@@ -138,6 +137,7 @@ struct hg_publish_args {
     const struct hg_header *marks; /* further headers, of the gateway's own: reserved names stay */
     size_t marks_n;
     const struct hg_request_source *request; /* for rules that name its values; may be NULL */
+    struct hg_upload_ask *upload; /* not NULL: the body follows, core/upload.h */
     bool is_direct, is_exactly_once; /* the latter: MQTT's QoS 2, which a header then says */
     /* kept as the last value of its exchange and key as well (an empty body clears it); settled()
      * then waits until this process has it */

@@ -253,15 +253,16 @@ static void on_return(void *ctx, const struct hg_amqp_return *ret)
     }
 }
 
-/* What RabbitMQ's refusal of one publish means for who sent it. */
-static enum hg_status refusal(const struct hg_amqp_close *why)
+enum hg_status hg_publisher_refusal(const struct hg_amqp_close *why)
 {
     static const char too_large[] = "larger than";
     if (why->code == 406 &&
         memmem(why->text.p, why->text.n, too_large, sizeof(too_large) - 1) != NULL) {
         return HG_TOO_LARGE;
     }
-    return why->code == 403 ? HG_NOT_ALLOWED : HG_REFUSED;
+    return why->code == 404   ? HG_NO_EXCHANGE
+           : why->code == 403 ? HG_NOT_ALLOWED
+                              : HG_REFUSED;
 }
 
 /* The only refusal of a publish that is one of every publish to the exchange. */
@@ -293,10 +294,7 @@ static void on_channel_close(void *ctx, const struct hg_amqp_close *why)
                    HG_F_BYTES("exchange", name_of(x)), HG_F_UINT("code", why->code),
                    HG_F_BYTES("reason", why->text));
     if (!was_ready) { /* the passive declare failed: nothing on this exchange can succeed */
-        enum hg_status status = why->code == 404   ? HG_NO_EXCHANGE
-                                : why->code == 403 ? HG_NOT_ALLOWED
-                                                   : HG_REFUSED;
-        refuse(x, status, why->text);
+        refuse(x, hg_publisher_refusal(why), why->text);
         return;
     }
     size_t unconfirmed_n = take_back(x);
@@ -305,7 +303,8 @@ static void on_channel_close(void *ctx, const struct hg_amqp_close *why)
         return;
     }
     if (was_alone && unconfirmed_n == 1 && why->code != 404) {
-        settle(p, HG_LIST_ENTRY(x->pending.next, struct outgoing, link), refusal(why), why->text);
+        settle(p, HG_LIST_ENTRY(x->pending.next, struct outgoing, link), hg_publisher_refusal(why),
+               why->text);
         unconfirmed_n = 0;
     }
     x->is_replaying = false;
