@@ -454,7 +454,7 @@ static void on_header(struct hg_amqp_channel *ch, struct hg_bytes payload)
         hg_amqp_conn_fail(c, AMQP_FRAME_ERROR, "RabbitMQ sent content of an unknown class");
         return;
     }
-    if (body_n > c->max_body_bytes) {
+    if (body_n > c->max_body_bytes && !ch->drops_bodies) {
         hg_amqp_conn_fail(c, AMQP_CONTENT_TOO_LARGE,
                           "RabbitMQ sent a body of %llu bytes, over the limit of %zu",
                           (unsigned long long)body_n, c->max_body_bytes);
