@@ -455,8 +455,8 @@ static void update_hold(struct hg_http_session *s)
     struct hg_conn *conn = s->base.conn;
     bool must_wait =
         s->waiting != NULL && first_of(s) != s->waiting && s->waiting->route->runs_alone;
-    bool is_enough = must_wait || s->complete_n >= config_of(s)->http_max_pipelined ||
-                     hg_conn_is_full(conn, 0);
+    bool is_enough =
+        must_wait || s->complete_n >= config_of(s)->http_max_pipelined || hg_conn_is_full(conn, 0);
     bool is_held = !s->is_finished && (s->current == NULL ? is_enough : s->current->is_paused);
     if (is_held != s->is_held) {
         s->is_held = is_held;

@@ -63,7 +63,7 @@ struct hg_http_request {
     void (*on_answer)(struct hg_http_request *req, const struct hg_http_answer *answer);
     /* The next piece of the body, instead of `handle`. */
     void (*on_body)(struct hg_http_request *req, struct hg_bytes piece);
-    bool is_paused; /* no further piece is read, until hg_http_resume */
+    bool is_paused;                     /* no further piece is read, until hg_http_resume */
     struct hg_idempotency_entry *entry; /* repeat.c: of its Idempotency-Key, while under way */
     /* The server's. */
     struct hg_writer out;    /* status line and fields of the answer */

@@ -74,8 +74,7 @@ static void refuse(struct hg_http_request *req, unsigned status, const char *why
 
 bool hg_http_repeat_applies(const struct hg_http_request *req)
 {
-    return table_of(req) != NULL &&
-           hg_http_field(&req->in.head, HG_BYTES("Idempotency-Key")).n > 0;
+    return table_of(req) != NULL && hg_http_field(&req->in.head, HG_BYTES("Idempotency-Key")).n > 0;
 }
 
 /* Path and query, with what lies between them. */

@@ -170,8 +170,7 @@ enum hg_status hg_amqp_publish_begin(struct hg_amqp_channel *ch, const struct hg
     }
     size_t n = hg_writer_n(&c->out);
     return hg_amqp_conn_sent(
-        c, n,
-        hg_amqp_encode_begin(&c->out, ch->number, m, body_bytes, c->frame_max, &c->out_pool));
+        c, n, hg_amqp_encode_begin(&c->out, ch->number, m, body_bytes, c->frame_max, &c->out_pool));
 }
 
 enum hg_status hg_amqp_publish_piece(struct hg_amqp_channel *ch, struct hg_bytes piece)

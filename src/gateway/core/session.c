@@ -392,9 +392,8 @@ static enum hg_status make(struct hg_session *s, const struct hg_publish_args *a
         status = check(s, &parts, bytes_of(args), why_out);
     }
     if (status == HG_OK && is_ordered) {
-        status = args->upload != NULL
-                     ? order_upload(s, args, &parts)
-                     : order(s, args, pub, &parts, marks.takes_two, why_out);
+        status = args->upload != NULL ? order_upload(s, args, &parts)
+                                      : order(s, args, pub, &parts, marks.takes_two, why_out);
     } else if (status == HG_OK && args->is_retained) {
         status = hg_retain_check(s, pub, 0, why_out);
     }

@@ -9,7 +9,7 @@
 #include "upstream/upload.h"
 
 struct hg_upload_ask {
-    uint64_t body_bytes;      /* at least 1 */
+    uint64_t body_bytes; /* at least 1 */
     /* The next piece may be written; as hg_upload_order has it. `owner` is the session. */
     void (*on_room)(void *owner, uint64_t id);
     struct hg_upload *upload; /* OK: the handle */

@@ -38,7 +38,7 @@ struct hg_link_ops {
                     const struct hg_amqp_close
                         *why); /* every channel is gone; also after an attempt that failed */
     void (*on_blocked)(void *ctx, bool is_blocked); /* may be NULL */
-    void (*on_room)(void *ctx);                     /* after hg_link_has_room said no; may be NULL */
+    void (*on_room)(void *ctx); /* after hg_link_has_room said no; may be NULL */
 };
 
 struct hg_link {

@@ -260,9 +260,7 @@ enum hg_status hg_publisher_refusal(const struct hg_amqp_close *why)
         memmem(why->text.p, why->text.n, too_large, sizeof(too_large) - 1) != NULL) {
         return HG_TOO_LARGE;
     }
-    return why->code == 404   ? HG_NO_EXCHANGE
-           : why->code == 403 ? HG_NOT_ALLOWED
-                              : HG_REFUSED;
+    return why->code == 404 ? HG_NO_EXCHANGE : why->code == 403 ? HG_NOT_ALLOWED : HG_REFUSED;
 }
 
 /* The only refusal of a publish that is one of every publish to the exchange. */

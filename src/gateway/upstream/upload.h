@@ -37,7 +37,8 @@ struct hg_upload_order {
      * then RabbitMQ has no message. From the loop, or from inside hg_upload_write; the handle is
      * invalid then. */
     void (*on_settled)(void *owner, uint64_t id, enum hg_status outcome, struct hg_bytes reason);
-    uint64_t timeout_ms; /* for RabbitMQ to be ready, to make room, and to confirm: each by itself */
+    uint64_t
+        timeout_ms; /* for RabbitMQ to be ready, to make room, and to confirm: each by itself */
 };
 
 /* False when there is no memory. */

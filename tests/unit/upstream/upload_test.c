@@ -136,7 +136,8 @@ static void the_message_is_whole_however_its_body_was_cut(void **state)
     (void)state;
     static const struct {
         size_t body, step;
-    } table[] = {{1, 1}, {10, 3}, {4088, 4088}, {4089, 4089}, {20000, 1}, {20000, 4087}, {20000, 20000}};
+    } table[] = {{1, 1},     {10, 3},       {4088, 4088},  {4089, 4089},
+                 {20000, 1}, {20000, 4087}, {20000, 20000}};
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         struct bench *t = open_bench();
         struct broker *b = begin_open(t, 0, table[i].body);
@@ -197,9 +198,9 @@ static void every_answer_of_rabbitmq_is_told_once(void **state)
     static const struct {
         const char *what;
         enum hg_status outcome;
-    } table[] = {{"ack", HG_OK},           {"nack", HG_REJECTED},     {"return", HG_UNROUTABLE},
-                 {"403", HG_NOT_ALLOWED},  {"406", HG_TOO_LARGE},     {"404", HG_NO_EXCHANGE},
-                 {"cut", HG_TIMED_OUT},    {"silence", HG_TIMED_OUT}, {"forgotten", HG_STATUS_N}};
+    } table[] = {{"ack", HG_OK},          {"nack", HG_REJECTED},     {"return", HG_UNROUTABLE},
+                 {"403", HG_NOT_ALLOWED}, {"406", HG_TOO_LARGE},     {"404", HG_NO_EXCHANGE},
+                 {"cut", HG_TIMED_OUT},   {"silence", HG_TIMED_OUT}, {"forgotten", HG_STATUS_N}};
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         struct bench *t = open_bench();
         struct broker *b = begin_open(t, 0, 5000);
