@@ -6,6 +6,7 @@ scripts/bench builds the release first and calls this. Rates are taken in turns 
 their medians, so that a slow minute of the machine falls on both.
 """
 import argparse
+import base64
 import contextlib
 import datetime
 import json
@@ -44,6 +45,9 @@ endpoints = ["{url}"]
 serve = "mqtt"
 bind = "127.0.0.1:{mqtt}"
 [[listener]]
+serve = "web"
+bind = "127.0.0.1:{web}"
+[[listener]]
 serve = "admin"
 bind = "127.0.0.1:{admin}"
 [[rule]]
@@ -74,9 +78,9 @@ class Gateway:
     """A gateway of the build under test, ended when the `with` is left."""
 
     def __init__(self, build, folder, url):
-        self.mqtt, self.admin = free_ports(2)
+        self.mqtt, self.web, self.admin = free_ports(3)
         self.config = pathlib.Path(folder) / "headgate.toml"
-        self.config.write_text(CONFIG.format(url=url, mqtt=self.mqtt, admin=self.admin))
+        self.config.write_text(CONFIG.format(url=url, mqtt=self.mqtt, web=self.web, admin=self.admin))
         self.command = [str(build / "headgate"), "run", "-c", str(self.config)]
         self.log = open(pathlib.Path(folder) / "headgate.log", "ab")
 
@@ -178,6 +182,63 @@ def bench_publish(bench, turns):
         row["cpu_us_per_message"] = statistics.median(row["gateway_cpu_us"])
         results.append(row)
     return results
+
+
+class Management:
+    """RabbitMQ's management API, in a RabbitMQ of its own."""
+
+    def __init__(self, folder):
+        self.web, = free_ports(1)
+        settings = ("management.tcp.ip = 127.0.0.1", f"management.tcp.port = {self.web}")
+        self.broker = PrivateRabbitMQ(pathlib.Path(folder) / "rabbitmq-management", plugins=["rabbitmq_management"], settings=settings)
+
+    def __enter__(self):
+        self.broker.__enter__()
+        wait_for_port(self.web)
+        return self
+
+    def __exit__(self, *args):
+        self.broker.__exit__(*args)
+
+
+HTTP_CONNECTIONS = 64
+HTTP_BODY = "x" * 128
+
+
+def post(port, path, body, seconds, authorization=None):
+    """wrk's confirmed POSTs over keep-alive connections, one request each at a time."""
+    environment = {**os.environ, "BODY": body, **({"AUTHORIZATION": authorization} if authorization else {})}
+    done = subprocess.run(["wrk", "-t1", f"-c{HTTP_CONNECTIONS}", f"-d{seconds}s", "-s", str(ROOT / "tests" / "bench" / "post.lua"),
+                           f"http://127.0.0.1:{port}{path}"], env=environment, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode != 0:
+        raise RuntimeError("wrk: " + done.stderr + done.stdout)
+    row = json.loads(done.stdout.splitlines()[-1])
+    if row["failed"] or row["requests"] == 0:
+        raise RuntimeError(f"POSTs failed: {row}")
+    return {**row, "confirmed_per_s": row["requests"] / row["seconds"]}
+
+
+def bench_http(bench, turns):
+    """Confirmed POSTs, in turns with direct AMQP with as many outstanding and with the management API's publish."""
+    seconds = max(1, round(5 * bench.scale))
+    managed = json.dumps({"properties": {"delivery_mode": 2}, "routing_key": KEY, "payload": HTTP_BODY, "payload_encoding": "string"})
+    guest = "Basic " + base64.b64encode(b"guest:guest").decode()
+    row = {"case": f"{HTTP_CONNECTIONS} connections, 128 B", "direct": [], "gateway": [], "management": [], "gateway_cpu_us": []}
+    with bench.gateway() as gateway, Management(bench.folder) as management:
+        post(gateway.web, "/v1/topics/" + TOPIC, HTTP_BODY, 1)
+        for _ in range(turns):
+            row["direct"] += bench.direct(messages=int(60000 * bench.scale), window=HTTP_CONNECTIONS, body=len(HTTP_BODY))
+            cpu = gateway.cpu_seconds()
+            row["gateway"].append(post(gateway.web, "/v1/topics/" + TOPIC, HTTP_BODY, seconds))
+            row["gateway_cpu_us"].append((gateway.cpu_seconds() - cpu) * 1e6 / row["gateway"][-1]["requests"])
+            row["management"].append(post(management.web, "/api/exchanges/%2f/amq.topic/publish", managed, seconds, guest))
+    for side in ("direct", "gateway", "management"):
+        row[side + "_per_s"] = statistics.median(r["confirmed_per_s"] for r in row[side])
+    row["of_direct"] = round(row["gateway_per_s"] / row["direct_per_s"], 3)
+    row["times_management"] = round(row["gateway_per_s"] / row["management_per_s"], 1)
+    row["cpu_us_per_message"] = round(statistics.median(row["gateway_cpu_us"]), 2)
+    row["p99_us"] = statistics.median(r["p99_us"] for r in row["gateway"])
+    return [row]
 
 
 class Mosquitto:
@@ -381,6 +442,12 @@ def print_results(results):
         print_table("Confirmed publishes (medians)", (
             ("", "{case}"), ("direct/s", "{direct_per_s:,.0f}"), ("gateway/s", "{gateway_per_s:,.0f}"),
             ("ratio", "{ratio:.2f}"), ("gateway CPU/message", "{cpu_us_per_message:.1f} µs")), results["publish"])
+    if "http" in results:
+        print_table("Confirmed HTTP POSTs (medians)", (
+            ("", "{case}"), ("direct AMQP/s", "{direct_per_s:,.0f}"), ("gateway/s", "{gateway_per_s:,.0f}"),
+            ("management API/s", "{management_per_s:,.0f}"), ("of direct", "{of_direct:.2f}"),
+            ("times management", "{times_management:.1f}"), ("p99", "{p99_us:,.0f} µs"),
+            ("gateway CPU/message", "{cpu_us_per_message:.1f} µs")), results["http"])
     if "memory" in results:
         print_table("Memory of an idle MQTT connection with one subscription", (
             ("", "{case}"), ("connections", "{connections:,}"), ("bytes each", "{bytes_per_connection:,}"),
@@ -419,8 +486,8 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, required=True, help="build folder of the release")
-    parser.add_argument("--only", choices=("publish", "memory", "fanout", "retained", "index"), action="append")
-    parser.add_argument("--turns", type=int, default=3, help="publish: times that each side has its turn")
+    parser.add_argument("--only", choices=("publish", "http", "memory", "fanout", "retained", "index"), action="append")
+    parser.add_argument("--turns", type=int, default=3, help="publish, http: times that each side has its turn")
     parser.add_argument("--scale", type=float, default=1, help="factor for the numbers of messages")
     parser.add_argument("--connections", type=int, default=20000, help="memory: idle connections")
     parser.add_argument("--subscribers", type=int, default=1000, help="fanout: subscribers")
@@ -428,14 +495,14 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, help="where the JSON goes; a partial run writes none by default")
     args = parser.parse_args()
     allow_files(args.connections + 1000)
-    wanted = args.only or ["publish", "memory", "fanout", "retained", "index"]
+    wanted = args.only or ["publish", "http", "memory", "fanout", "retained", "index"]
     if args.output is None and args.only is None:
         args.output = ROOT / "docs" / "benchmarks" / "latest.json"
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="headgate-bench-"))
         broker = stack.enter_context(PrivateRabbitMQ(pathlib.Path(folder) / "rabbitmq"))
         bench = Bench(args.build.resolve(), broker, folder, args.scale)
-        measures = {"publish": lambda: bench_publish(bench, args.turns),
+        measures = {"publish": lambda: bench_publish(bench, args.turns), "http": lambda: bench_http(bench, args.turns),
                     "memory": lambda: bench_memory(bench, args.connections),
                     "fanout": lambda: bench_fanout(bench, args.subscribers),
                     "retained": lambda: bench_retained(bench, args.retained), "index": lambda: bench_index(bench)}

@@ -44,7 +44,7 @@ class Smoke(E2E):
         self.assertEqual({body for _, _, body in consumer.take_n(5)}, sent)
 
     def test_stomp_js_in_a_browser_sends_and_receives(self):
-        gw = self.gateway(RULE)
+        gw = self.gateway(RULE, web='origins = ["*"]')  # the page has none
         host, port = gw.addresses["web"]
         got = browser.run("stomp_echo", library=str(STOMP_JS), url=f"ws://{host}:{port}/ws", destination="/chat/browser",
                           body="grüße ✓")

@@ -4,12 +4,11 @@ import base64
 import concurrent.futures
 import json
 import pathlib
-import re
 import signal
 import subprocess
 import tempfile
 
-from harness import Consumer, E2E, Mqtt, Proxy, browser, eventually, http, raw
+from harness import Consumer, E2E, Events, Mqtt, Proxy, browser, eventually, http, raw
 
 RULES = """
 [[exchange]]
@@ -30,30 +29,6 @@ exchange = "gone"
 key = "{id}"
 """
 EVERY_BYTE = bytes(range(256))
-
-
-class Events:
-    """A stream by a raw socket: the head, then events as dicts, comments left out."""
-
-    def __init__(self, gw, target, more=""):
-        self.socket = raw(gw.addresses["web"], f"GET /v1/topics/{target} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n{more}\r\n".encode())
-        self.head = self.socket.read_until(b"\r\n\r\n").decode()
-        assert self.head.startswith("HTTP/1.1 200 "), self.head
-        assert re.fullmatch(rb"retry: [1-3]\d{3}\n\n", self.socket.read_until(b"\n\n"))
-
-    def take(self):
-        while True:
-            lines = self.socket.read_until(b"\n\n").decode().splitlines()[:-1]
-            event = {}
-            for line in lines:
-                name, _, value = line.partition(":")
-                if name:
-                    event[name] = event[name] + "\n" + value[1:] if name in event else value[1:]
-            if event:
-                return event
-
-    def close(self):
-        self.socket.close()
 
 
 class Sse(E2E):

@@ -146,7 +146,7 @@ class StompRpc(E2E):
         self.assertEqual(gw.metric("headgate_dropped_total", protocol="stomp"), 0)
 
     def test_a_page_asks_as_the_old_stomp_js_did(self):
-        gw = self.gateway()
+        gw = self.gateway(web='origins = ["*"]')  # the page has none
         self.open(StompService(gw, "page"))
         got = browser.run("stomp_rpc", url=f"ws://127.0.0.1:{gw.port('web')}/ws", library=str(STOMP_JS), destination="/queue/page",
                           questions=["grüße", "b", "c"])

@@ -927,7 +927,7 @@ bool hg_conn_is_closing(const struct hg_conn *c)
 }
 
 bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
-                     const char *subprotocol, size_t max_message_bytes)
+                     const char *subprotocol, uint32_t max_message_bytes)
 {
     (void)max_message_bytes;
     assert_true(c->is_feeding);
@@ -1132,6 +1132,7 @@ void core_open(struct core_fake *f)
         .stomp_max_headers = 100,
         .stomp_heartbeat_ms = 10000,
         .stomp_connect_timeout_ms = 10000,
+        .stomp_idle_timeout_ms = 3600000,
         .stomp_queue_expires_ms = 60000,
         .stomp_max_transactions = 16,
         .stomp_max_temp_queues = 64,

@@ -1,31 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "adapters/http/http_fields.h"
 
+#include "adapters/http/http_codec.h"
+
 #include <stdio.h>
 
 enum { NAME_MAX_BYTES = 255 };
 
 #define HEADER_PREFIX "Amqp-Header-"
+#define CLOUD_EVENTS  HG_BYTES("cloudEvents:") /* their AMQP binding 1.0.2, section 3.1.3.1 */
 
 struct writing {
     hg_http_field_fn *field;
     void *ctx;
 };
-
-static bool is_token(struct hg_bytes name)
-{
-    static const char others[] = "!#$%&'*+-.^_`|~";
-    for (size_t i = 0; i < name.n; i++) {
-        uint8_t c = name.p[i];
-        uint8_t lower = (uint8_t)(c | 0x20);
-        bool is_letter = lower >= 'a' && lower <= 'z';
-        bool is_digit = c >= '0' && c <= '9';
-        if (!is_letter && !is_digit && (c == '\0' || strchr(others, c) == NULL)) {
-            return false;
-        }
-    }
-    return name.n > 0;
-}
 
 static bool is_value(struct hg_bytes value)
 {
@@ -57,11 +45,50 @@ static bool is_trace(struct hg_bytes name)
     return hg_bytes_eq(name, HG_BYTES("traceparent")) || hg_bytes_eq(name, HG_BYTES("tracestate"));
 }
 
+/* As the HTTP binding of CloudEvents has it (1.0.2, section 3.1.3.2). */
+static void write_percent_encoded(struct hg_writer *w, struct hg_bytes text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        uint8_t c = text.p[i];
+        if (c > 0x20 && c < 0x7f && c != '"' && c != '%') {
+            hg_writer_u8(w, c);
+        } else {
+            hg_writer_printf(w, "%%%02X", c);
+        }
+    }
+}
+
+/* An attribute of a CloudEvent. */
+static bool write_attribute(const struct writing *w, const struct hg_header *h)
+{
+    struct hg_bytes attribute = hg_bytes_skip(h->name, CLOUD_EVENTS.n);
+    struct hg_writer text = {0};
+    struct hg_writer value = {0};
+    char name[NAME_MAX_BYTES + 4];
+    if (h->name.n <= NAME_MAX_BYTES && hg_http_is_token(attribute)) {
+        hg_value_write_text(&text, &h->value);
+        write_percent_encoded(&value, hg_writer_view(&text));
+        int n = snprintf(name, sizeof(name), "ce-%.*s", HG_BYTES_FMT(attribute));
+        value.failed = value.failed || text.failed;
+        if (!value.failed) {
+            w->field(w->ctx, hg_bytes(name, (size_t)n), hg_writer_view(&value));
+        }
+    }
+    bool is_whole = !value.failed;
+    hg_writer_close(&value);
+    hg_writer_close(&text);
+    return is_whole;
+}
+
 static bool write_header(const struct writing *w, const struct hg_header *h)
 {
+    if (hg_bytes_starts(h->name, CLOUD_EVENTS)) {
+        return write_attribute(w, h);
+    }
     struct hg_writer value = {0};
     char name[sizeof(HEADER_PREFIX) + NAME_MAX_BYTES];
-    if (hg_header_is_reserved(h->name) || h->name.n > NAME_MAX_BYTES || !is_token(h->name)) {
+    if (hg_header_is_reserved(h->name) || h->name.n > NAME_MAX_BYTES ||
+        !hg_http_is_token(h->name)) {
         return true;
     }
     hg_value_write_text(&value, &h->value);

@@ -120,7 +120,7 @@ void hg_http_write_cors(const struct hg_http_request *req, struct hg_writer *w)
     if (origin.n > 0) {
         hg_http_write_field(w, "Access-Control-Allow-Origin", origin);
         hg_http_write_field(w, "Access-Control-Expose-Headers",
-                            HG_BYTES("Idempotency-Replayed, Retry-After"));
+                            HG_BYTES("Idempotency-Replayed, Retry-After, *"));
     }
     if (hg_conn_listener(req->session->conn)->cors_origins_n > 0) {
         hg_http_write_field(w, "Vary", HG_BYTES("Origin"));
@@ -163,6 +163,9 @@ void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *an
     }
     for (size_t i = 0; i < answer->fields_n; i++) {
         hg_http_write_field(w, answer->fields[i].name, answer->fields[i].value);
+    }
+    if (answer->more != NULL) {
+        hg_writer_bytes(w, hg_writer_view(answer->more));
     }
     hg_http_write_cors(req, w);
     size_t body_n = answer->body == NULL ? 0 : hg_writer_n(answer->body);

@@ -87,6 +87,7 @@ struct hg_http_answer {
     struct hg_writer *body; /* taken over; if it failed, the connection ends */
     const struct hg_http_answer_field *fields;
     size_t fields_n;
+    const struct hg_writer *more; /* fields that are written already; NULL: none */
 };
 
 /* For hg_publish_args.id, of a request's part-th publish: on_settled is called with it. */

@@ -24,10 +24,19 @@ const struct hg_http_doc hg_http_doc_topic = {
 
 const struct hg_http_doc hg_http_doc_subscribe = {
     "{address}",
-    "\"summary\":\"What is published to addresses that the filter matches\","
-    "\"parameters\":[" EXAMPLE_OF(
+    "\"summary\":\"What is published to addresses that the filter matches\",\"parameters\":[" EXAMPLE_OF(
         "address",
-        "Sensor/*/Room1") "],\"responses\":{\"200\":{"
+        "Sensor/*/Room1") ","
+                          "{\"name\":\"filter\",\"in\":\"query\",\"description\":\"Further filters\",\"schema\":{\"type\":"
+                          "\"array\",\"items\":{\"type\":\"string\"}}},"
+                          "{\"name\":\"envelope\",\"in\":\"query\",\"description\":\"All of the message, as JSON\","
+                          "\"schema\":{\"type\":\"boolean\"}},"
+                          "{\"name\":\"retained\",\"in\":\"query\",\"description\":\"What is retained comes first\","
+                          "\"schema\":{\"type\":\"boolean\"}},"
+                          "{\"name\":\"from\",\"in\":\"query\",\"description\":\"Where the rule's stream is read from: "
+                          "first, next, an offset or a time\",\"schema\":{\"type\":\"string\"}},"
+                          "{\"name\":\"Last-Event-ID\",\"in\":\"header\",\"description\":\"Read on behind this offset of "
+                          "the rule's stream\",\"schema\":{\"type\":\"string\"}}],\"responses\":{\"200\":{"
                           "\"description\":\"Server-sent events.\",\"content\":{\"text/event-stream\":{}}}," PROBLEM};
 
 const struct hg_http_doc hg_http_doc_rule = {
@@ -70,8 +79,9 @@ const struct hg_http_doc hg_http_doc_upgrade = {
         "\"The sub-protocol that was agreed on follows.\"}," PROBLEM};
 
 const struct hg_http_doc hg_http_doc_static = {
-    "{path}", "\"summary\":\"A file of the configured folder\",\"responses\":{\"200\":{"
-              "\"description\":\"The file.\",\"content\":{\"*/*\":{}}}," PROBLEM};
+    "{path}",
+    "\"summary\":\"A file of the configured folder, or a WebSocket on a configured "
+    "path\",\"responses\":{\"200\":{\"description\":\"The file.\",\"content\":{\"*/*\":{}}}," PROBLEM};
 
 const struct hg_http_doc hg_http_doc_openapi = {
     "", "\"summary\":\"This document\",\"responses\":{\"200\":{\"description\":\"OpenAPI 3.1.\","

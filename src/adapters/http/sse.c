@@ -6,12 +6,14 @@
 #include "adapters/http/http_uri.h"
 #include "adapters/http/publish.h"
 #include "adapters/http/sse_event.h"
+#include "adapters/http/sse_from.h"
 #include "adapters/http/web.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/queue.h"
 #include "core/retain.h"
 #include "core/state.h"
 #include "core/worker.h"
@@ -23,6 +25,9 @@
 /* Readers whose gateway goes come back spread over this time. */
 enum { RETRY_MIN_MS = 1000, RETRY_SPREAD_MS = 3000 };
 
+/* What is on its way to a client that reads slowly, beside what waits in its connection. */
+enum { REPLAY_PREFETCH = 32 };
+
 struct sse {
     struct hg_session base;
     uint32_t magic;
@@ -32,6 +37,8 @@ struct sse {
     uint32_t subs_n;         /* of `subs` */
     uint32_t waiting_n;      /* of them RabbitMQ has not answered yet */
     struct hg_writer fields; /* of the head, until it is sent */
+    struct hg_queue *stream; /* whose offsets are the events' ids; NULL: there is none (any more) */
+    uint64_t next_offset;    /* what is below has been sent */
     struct hg_timer timer;   /* before the head: the wait for RabbitMQ; then heart-beats */
     uint64_t sent_ms;        /* when something was last sent */
     uint64_t sent_bytes;
@@ -152,20 +159,19 @@ static void send_lost(struct sse *s)
     hg_writer_close(&w);
 }
 
-static void on_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches)
+static void send_event(struct sse *s, struct hg_delivery *d, struct hg_bytes id)
 {
-    struct sse *s = sse_of(base);
-    struct hg_proto_metrics *metrics = &base->worker->metrics.proto[HG_PROTO_HTTP];
+    struct hg_proto_metrics *metrics = &s->base.worker->metrics.proto[HG_PROTO_HTTP];
     struct hg_buf **event = &d->cache[s->mode];
-    (void)matches; /* an event says nothing of subscriptions, and comes once */
     if (*event == NULL) {
         struct hg_writer w = {0};
-        hg_sse_write_event(&w, (enum hg_sse_mode)s->mode, d->message, d->address, d->is_retained);
+        hg_sse_write_event(&w, (enum hg_sse_mode)s->mode, d->message, id, d->address,
+                           d->is_retained);
         *event = hg_writer_take(&w);
     }
     begin(s); /* one of several subscriptions may be live before the others */
     size_t n = *event == NULL ? 0 : (*event)->n;
-    if (!d->must_keep && hg_conn_is_full(base->conn, n)) {
+    if (!d->must_keep && hg_conn_is_full(s->base.conn, n)) {
         give_up(s, d, HG_TOO_SLOW);
         return;
     }
@@ -177,6 +183,50 @@ static void on_deliver(struct hg_session *base, struct hg_delivery *d, struct hg
     hg_count(&metrics->messages_out, 1);
     hg_count(&metrics->bytes_out, hg_message_body(d->message).n);
 }
+
+/* After a lost link some of what was sent comes again. */
+static void replay(struct sse *s, struct hg_delivery *d)
+{
+    struct hg_writer id = {0};
+    uint64_t offset = 0;
+    if (hg_sse_from_offset(d->message, &offset) && offset >= s->next_offset) {
+        s->next_offset = offset + 1;
+        hg_writer_dec(&id, offset);
+        send_event(s, d, hg_writer_view(&id));
+        hg_writer_close(&id);
+    }
+}
+
+static void on_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches)
+{
+    struct sse *s = sse_of(base);
+    (void)matches; /* an event says nothing of subscriptions, and comes once */
+    if (d->queue != NULL) {
+        replay(s, d);
+    } else {
+        send_event(s, d, hg_message_properties(d->message)->message_id);
+    }
+}
+
+static void on_stream_state(void *ctx, enum hg_status status, bool has_existed,
+                            struct hg_bytes reason)
+{
+    struct sse *s = ctx;
+    (void)has_existed;
+    if (status != HG_OK) {
+        s->stream = NULL;
+    }
+    if (hg_conn_is_closing(s->base.conn)) {
+        return;
+    }
+    if (status == HG_OK) {
+        begin(s);
+    } else {
+        refuse(s, status, reason);
+    }
+}
+
+static const struct hg_queue_ops stream_ops = {.on_state = on_stream_state};
 _Static_assert((int)HG_SSE_MODE_N <= (int)HG_DELIVERY_CACHES, "a slot for each mode");
 
 static void on_subscribed(struct hg_session *base, struct hg_sub *sub, enum hg_status outcome,
@@ -269,6 +319,7 @@ static void on_drain(struct hg_session *base)
 static void free_sse(struct sse *s)
 {
     hg_timer_stop(&s->timer);
+    hg_queue_close(s->stream, HG_QUEUE_KEEP);
     hg_session_detach(&s->base);
     hg_writer_close(&s->fields);
     hg_free(s);
@@ -313,6 +364,9 @@ struct wanted {
     struct hg_writer filters; /* each ends in NUL */
     uint32_t filters_n;
     bool is_envelope, is_retained;
+    bool has_from;          /* the query says where to begin */
+    struct hg_value from;   /* where a stream is read from */
+    struct hg_bytes stream; /* empty: there is none to read */
 };
 
 /* The next of them; start with all of them. */
@@ -370,7 +424,13 @@ static const char *read_parameter(struct wanted *wanted, struct hg_bytes name,
     if (hg_bytes_eq(name, HG_BYTES("retained"))) {
         return read_switch(value, "retained must be true or false", &wanted->is_retained);
     }
-    return "the query parameters here are filter, envelope and retained";
+    if (hg_bytes_eq(name, HG_BYTES("from"))) {
+        wanted->has_from = true;
+        return hg_sse_from_read(value, &wanted->from)
+                   ? NULL
+                   : "from must be first, next, an offset, or a time like 2026-01-31T08:00:00Z";
+    }
+    return "the query parameters here are filter, envelope, retained and from";
 }
 
 static const char *read_query(struct wanted *wanted, struct hg_bytes query)
@@ -453,21 +513,25 @@ static void ignore_plan(void *ctx, const struct hg_binding_plan *plan)
     (void)plan;
 }
 
-static void answer_head(struct hg_http_request *req, const struct wanted *wanted)
+static enum hg_status check_filter(const struct hg_worker *worker, struct hg_bytes filter,
+                                   const char **why)
 {
-    const struct hg_worker *worker = req->session->worker;
     const struct hg_topic_limits limits = {.max_bytes = (size_t)worker->config->max_topic_bytes,
                                            .max_levels = (size_t)worker->config->max_topic_levels};
+    *why = hg_topic_check_filter(filter, &limits);
+    return *why != NULL
+               ? HG_BAD_FILTER
+               : hg_rules_subscribe(worker->rules, HG_PROTO_HTTP, filter, ignore_plan, NULL, why);
+}
+
+static void answer_head(struct hg_http_request *req, const struct wanted *wanted)
+{
     const struct hg_http_answer_field no_store = {"Cache-Control", HG_BYTES("no-store")};
     struct hg_bytes filters = hg_writer_view(&wanted->filters);
     enum hg_status status = HG_OK;
     const char *why = NULL;
     while (status == HG_OK && filters.n > 0) {
-        struct hg_bytes filter = next_filter(&filters);
-        why = hg_topic_check_filter(filter, &limits);
-        status = why != NULL ? HG_BAD_FILTER
-                             : hg_rules_subscribe(worker->rules, HG_PROTO_HTTP, filter, ignore_plan,
-                                                  NULL, &why);
+        status = check_filter(req->session->worker, next_filter(&filters), &why);
     }
     if (status != HG_OK) {
         hg_http_publish_refuse(req, status, hg_bytes_str(why));
@@ -499,10 +563,68 @@ static struct sse *make(const struct hg_http_request *req, const struct wanted *
     return s;
 }
 
+/* Which stream to read, and from where: Last-Event-ID is newer than the query of a reader who comes
+ * back. NULL or what is wrong. */
+static const char *find_stream(const struct hg_http_request *req, struct wanted *wanted)
+{
+    struct hg_bytes filters = hg_writer_view(&wanted->filters);
+    struct hg_bytes last_id = hg_http_field(&req->in.head, HG_BYTES("Last-Event-ID"));
+    if (wanted->filters_n == 1 && !wanted->is_retained) {
+        wanted->stream = hg_replay_of_filter(req->session, next_filter(&filters));
+    }
+    if (wanted->has_from && wanted->stream.n == 0) {
+        return "from: there is no stream to read. It takes one filter, without retained, and a rule "
+               "with `replay` that is the first to take every address which the filter matches";
+    }
+    if (!hg_sse_from_read_id(last_id, &wanted->from) && !wanted->has_from) {
+        (void)hg_sse_from_read(HG_BYTES("next"), &wanted->from);
+    }
+    return NULL;
+}
+
+/* The subscription is in no index: what it gets comes from the queue. */
+static enum hg_status open_stream(struct sse *s, const struct wanted *wanted, const char **why)
+{
+    struct hg_bytes filters = hg_writer_view(&wanted->filters);
+    struct hg_bytes filter = next_filter(&filters);
+    const struct hg_header from = {HG_BYTES("x-stream-offset"), wanted->from};
+    enum hg_status status = check_filter(s->base.worker, filter, why);
+    if (status == HG_OK) {
+        status = hg_subscribe_index(&s->base, &s->subs[0], NULL, filter, why);
+        s->subs_n = status == HG_OK;
+    }
+    if (status != HG_OK) {
+        return status;
+    }
+    const struct hg_queue_options options = {
+        .name = wanted->stream,
+        .consumer_arguments = &from,
+        .consumer_arguments_n = 1,
+        .prefetch = REPLAY_PREFETCH,
+        .must_exist = true,
+        .is_auto = true, /* without room in the connection nothing is, and RabbitMQ sends no more */
+        .sub = &s->subs[0],
+        .filter = filter,
+    };
+    s->stream = hg_queue_open(&s->base, &options, &stream_ops, s);
+    return s->stream == NULL ? HG_NO_MEMORY : HG_OK;
+}
+
+static enum hg_status open_filters(struct sse *s, const struct wanted *wanted, const char **why)
+{
+    struct hg_bytes filters = hg_writer_view(&wanted->filters);
+    enum hg_status status = HG_OK;
+    while (status == HG_OK && filters.n > 0) {
+        status = hg_subscribe_filter(&s->base, &s->subs[s->subs_n], next_filter(&filters), why);
+        s->subs_n += status == HG_OK;
+    }
+    s->waiting_n = s->subs_n;
+    return status;
+}
+
 static void subscribe(struct hg_http_request *req, const struct wanted *wanted)
 {
     struct hg_conn *conn = req->session->conn;
-    struct hg_bytes filters = hg_writer_view(&wanted->filters);
     const char *why = NULL;
     if (wanted->filters_n > req->session->worker->config->max_subscriptions) {
         hg_http_publish_refuse(req, HG_TOO_MANY,
@@ -511,9 +633,9 @@ static void subscribe(struct hg_http_request *req, const struct wanted *wanted)
     }
     struct sse *s = make(req, wanted);
     enum hg_status status = s == NULL ? HG_NO_MEMORY : HG_OK;
-    while (status == HG_OK && filters.n > 0) {
-        status = hg_subscribe_filter(&s->base, &s->subs[s->subs_n], next_filter(&filters), &why);
-        s->subs_n += status == HG_OK;
+    if (status == HG_OK) {
+        status =
+            wanted->stream.n > 0 ? open_stream(s, wanted, &why) : open_filters(s, wanted, &why);
     }
     if (status != HG_OK) {
         if (s != NULL) {
@@ -522,7 +644,6 @@ static void subscribe(struct hg_http_request *req, const struct wanted *wanted)
         hg_http_publish_refuse(req, status, hg_bytes_str(why));
         return;
     }
-    s->waiting_n = s->subs_n;
     hg_worker_timer(s->base.worker, &s->timer, config_of(s)->unavailable_timeout_ms);
     hg_conn_hand_over(conn, &s->base); /* ends the HTTP session, and the request with it */
     if (s->base.worker->gateway->is_draining) {
@@ -546,6 +667,8 @@ bool hg_http_subscribe(struct hg_http_request *req)
         hg_http_publish_refuse(req, HG_NO_MEMORY, HG_BYTES(""));
     } else if (wanted.is_retained && !hg_state_is_enabled(req->session->worker->gateway)) {
         hg_http_publish_refuse(req, HG_NO_RETAIN, HG_BYTES(""));
+    } else if ((why = find_stream(req, &wanted)) != NULL) {
+        hg_http_refuse(req, &(struct hg_http_answer){.status = 400}, hg_bytes_str(why), NULL);
     } else if (head->method == HG_HTTP_HEAD) {
         answer_head(req, &wanted);
     } else {

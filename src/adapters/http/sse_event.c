@@ -174,9 +174,8 @@ static void write_envelope(struct hg_writer *w, const struct hg_message *m, stru
 }
 
 void hg_sse_write_event(struct hg_writer *w, enum hg_sse_mode mode, const struct hg_message *m,
-                        struct hg_bytes address, bool is_retained)
+                        struct hg_bytes id, struct hg_bytes address, bool is_retained)
 {
-    struct hg_bytes id = hg_message_properties(m)->message_id;
     hg_writer_str(w, "id: ");
     hg_writer_bytes(w, is_line(id) ? id : HG_BYTES(""));
     hg_writer_u8(w, '\n');

@@ -15,9 +15,9 @@ enum hg_sse_mode {
 #define HG_SSE_EVENT_BASE64 "headgate.base64"
 #define HG_SSE_EVENT_LOST   "headgate.lost"
 
-/* Appends one event: `id` (empty where the message has none: a missing one would leave the browser
- * with the id of the event before), `event` (unless it is "message") and `data`. */
+/* Appends one event: `id` (empty where it is none, or could not stand in a line: a missing one would
+ * leave the browser with the id of the event before), `event` (unless it is "message") and `data`. */
 void hg_sse_write_event(struct hg_writer *w, enum hg_sse_mode mode, const struct hg_message *m,
-                        struct hg_bytes address, bool is_retained);
+                        struct hg_bytes id, struct hg_bytes address, bool is_retained);
 
 #endif

@@ -23,6 +23,9 @@ bool hg_http_publish_rule(struct hg_http_request *req);
 /* batch.c: POST /v1/topics, a message a line. */
 bool hg_http_publish_batch(struct hg_http_request *req);
 
+/* rpc.c: POST /v1/rpc/{address}, answered with the reply. */
+bool hg_http_rpc(struct hg_http_request *req);
+
 /* manage.c: POST /api/exchanges/{vhost}/{exchange}/publish */
 bool hg_http_manage_publish_takes(const struct hg_http_request *req);
 bool hg_http_manage_publish(struct hg_http_request *req);
@@ -31,12 +34,13 @@ bool hg_http_manage_publish(struct hg_http_request *req);
 bool hg_http_openapi(struct hg_http_request *req);
 extern const struct hg_http_doc hg_http_doc_topic, hg_http_doc_rule, hg_http_doc_batch,
     hg_http_doc_manage, hg_http_doc_upgrade, hg_http_doc_static, hg_http_doc_openapi,
-    hg_http_doc_subscribe;
+    hg_http_doc_subscribe, hg_http_doc_rpc;
 
 /* sse.c: GET /v1/topics/{filter}, which takes the connection over. */
 bool hg_http_subscribe(struct hg_http_request *req);
 
-/* upgrade.c: WebSocket handshakes (RFC 6455 section 4.2). */
+/* upgrade.c: WebSocket handshakes (RFC 6455 section 4.2), on the listener's paths for them. */
+bool hg_http_upgrade_takes(const struct hg_http_request *req);
 bool hg_http_upgrade(struct hg_http_request *req);
 /* Appends Sec-WebSocket-Accept for a key; false if it is not the base64 of 16 bytes. */
 bool hg_http_upgrade_accept(struct hg_bytes key, struct hg_writer *out);

@@ -50,9 +50,19 @@ static int scan_command(struct hg_stomp_decoder *dec, struct hg_bytes line, stru
     return hg_error_set(err, HG_MALFORMED, "the frame does not start with a STOMP command", 0);
 }
 
+/* STOMP 1.0 shows its headers with a blank behind the colon, and its clients send one. */
+static struct hg_bytes trim(struct hg_bytes value)
+{
+    size_t n = 0;
+    while (n < value.n && value.p[n] == ' ') {
+        n++;
+    }
+    return hg_bytes_skip(value, n);
+}
+
 /* The one header that decides where the frame ends; of repeated ones the first counts. */
 static int scan_header(struct hg_stomp_decoder *dec, const struct hg_stomp_limits *limits,
-                       struct hg_bytes line, struct hg_error *err)
+                       enum hg_stomp_version version, struct hg_bytes line, struct hg_error *err)
 {
     const struct hg_bytes length = HG_BYTES("content-length:");
     if (++dec->headers_n > limits->max_headers_n) {
@@ -62,7 +72,8 @@ static int scan_header(struct hg_stomp_decoder *dec, const struct hg_stomp_limit
         return 1;
     }
     uint64_t body_n;
-    if (!hg_bytes_to_u64(hg_bytes_skip(line, length.n), UINT64_MAX, &body_n)) {
+    struct hg_bytes value = hg_bytes_skip(line, length.n);
+    if (!hg_bytes_to_u64(version == HG_STOMP_V10 ? trim(value) : value, UINT64_MAX, &body_n)) {
         return hg_error_set(err, HG_MALFORMED, "content-length is not a number", dec->line_at);
     }
     if (body_n >= limits->max_frame_bytes) {
@@ -76,7 +87,7 @@ static int scan_header(struct hg_stomp_decoder *dec, const struct hg_stomp_limit
 
 /* 1: the head is complete; 0: not yet; -1: wrong. */
 static int scan_head(struct hg_stomp_decoder *dec, const struct hg_stomp_limits *limits,
-                     struct hg_bytes in, struct hg_error *err)
+                     enum hg_stomp_version version, struct hg_bytes in, struct hg_error *err)
 {
     while (dec->body_at == 0) {
         size_t at = dec->scan_at;
@@ -102,7 +113,7 @@ static int scan_head(struct hg_stomp_decoder *dec, const struct hg_stomp_limits 
         if (dec->line_at == 0) {
             rc = scan_command(dec, line, err);
         } else if (line.n > 0) {
-            rc = scan_header(dec, limits, line, err);
+            rc = scan_header(dec, limits, version, line, err);
         } else {
             dec->body_at = (uint32_t)at + 1;
         }
@@ -212,6 +223,13 @@ static bool is_repeated(const struct hg_stomp_header *headers, size_t n, struct 
     return false;
 }
 
+/* A CONNECT that may become another version than 1.0, as which it is read. */
+static bool has_version(const struct hg_stomp_decoder *dec, const struct hg_stomp_frame *frame)
+{
+    return (dec->command == HG_STOMP_CONNECT || dec->command == HG_STOMP_STOMP) &&
+           hg_stomp_find(frame, "accept-version") != NULL;
+}
+
 /* The headers of a complete frame. Unescaping only shortens, so that the head's own length is room
  * enough. */
 static int parse_headers(const struct hg_stomp_decoder *dec, enum hg_stomp_version version,
@@ -246,6 +264,11 @@ static int parse_headers(const struct hg_stomp_decoder *dec, enum hg_stomp_versi
     }
     out->headers = headers;
     out->headers_n = n;
+    if (version == HG_STOMP_V10 && !has_version(dec, out)) {
+        for (size_t i = 0; i < n; i++) {
+            headers[i].value = trim(headers[i].value);
+        }
+    }
     return 1;
 }
 
@@ -265,7 +288,7 @@ ssize_t hg_stomp_decode(struct hg_stomp_decoder *dec, const struct hg_stomp_limi
             return (ssize_t)n;
         }
     }
-    int rc = scan_head(dec, limits, in, err);
+    int rc = scan_head(dec, limits, version, in, err);
     rc = rc > 0 ? scan_body(dec, limits, in, err) : rc;
     rc = rc > 0 ? parse_headers(dec, version, in, out, err) : rc;
     if (rc <= 0) {
@@ -340,11 +363,15 @@ void hg_stomp_write_escaped(struct hg_writer *w, enum hg_stomp_version version,
     hg_writer_bytes(w, text);
 }
 
+bool hg_stomp_is_text(struct hg_bytes text)
+{
+    return hg_bytes_index(text, '\0') == text.n && hg_utf8_is_valid(text);
+}
+
 void hg_stomp_write_header(struct hg_writer *w, enum hg_stomp_version version, struct hg_bytes name,
                            struct hg_bytes value)
 {
-    if (name.n == 0 || hg_bytes_index(name, '\0') < name.n ||
-        hg_bytes_index(value, '\0') < value.n) {
+    if (name.n == 0 || !hg_stomp_is_text(name) || !hg_stomp_is_text(value)) {
         return;
     }
     hg_stomp_write_escaped(w, version, name);

@@ -75,7 +75,8 @@ struct hg_stomp_decoder {
     bool has_failed;
 };
 
-/* Decodes at most one frame, or the line ends before it (HG_STOMP_HEARTBEAT). No I/O, no globals;
+/* Decodes at most one frame, or the line ends before it (HG_STOMP_HEARTBEAT). The first frame, which
+ * tells the version, is read as 1.0. No I/O, no globals;
  * allocates only out->block. Returns bytes used (> 0; *out borrows from `in` and from itself, until
  * the next call with either); 0 if incomplete: keep the bytes and call again with them and more;
  * < 0: *err says what is wrong, `at` counting from the start of the frame, and the decoder refuses
@@ -92,9 +93,11 @@ struct hg_bytes hg_stomp_get(const struct hg_stomp_frame *frame, const char *nam
 
 /* A frame is written as its command, its headers, and one of the two ends. */
 void hg_stomp_write_command(struct hg_writer *w, enum hg_stomp_command command);
+/* Whether it can stand in a header: UTF-8 without a NUL, which clients take for the frame's end. */
+bool hg_stomp_is_text(struct hg_bytes text);
 /* Escapes as the version does; CONNECTED is not escaped, write it as 1.0. A line end inside a 1.0
- * header, which has no form there, is written as 1.1 would. Headers without a name or with a NUL,
- * which clients take for the frame's end, are left out. */
+ * header, which has no form there, is written as 1.1 would. Headers without a name, or that are no
+ * text, are left out. */
 void hg_stomp_write_header(struct hg_writer *w, enum hg_stomp_version version, struct hg_bytes name,
                            struct hg_bytes value);
 /* The same for what goes into a header's value in pieces. */

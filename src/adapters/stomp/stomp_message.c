@@ -159,7 +159,7 @@ static void write_number(struct hg_writer *w, const char *header, uint64_t value
 static void write_reply_to(struct hg_writer *w, enum hg_stomp_version version,
                            struct hg_bytes value)
 {
-    if (hg_bytes_index(value, '\0') < value.n) {
+    if (!hg_stomp_is_text(value)) {
         return;
     }
     hg_writer_str(w, "reply-to:");

@@ -170,6 +170,18 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* When a client on plain TCP that agreed to no heart-beats has been idle for too long. A WebSocket
+ * is pinged instead. */
+static uint64_t idle_due_ms(const struct hg_stomp_session *s)
+{
+    uint64_t limit_ms = s->base.worker->config->stomp_idle_timeout_ms;
+    if (limit_ms == 0 || s->is_framed || s->in_ms > 0 || s->out_ms > 0 ||
+        s->state != HG_STOMP_OPEN) {
+        return UINT64_MAX;
+    }
+    return (s->heard_ms > s->sent_ms ? s->heard_ms : s->sent_ms) + limit_ms;
+}
+
 void hg_stomp_rearm(struct hg_stomp_session *s)
 {
     uint64_t now = hg_clock_ms();
@@ -183,6 +195,7 @@ void hg_stomp_rearm(struct hg_stomp_session *s)
     if (s->in_ms > 0) {
         due = earlier(due, s->heard_ms + 2 * (uint64_t)s->in_ms);
     }
+    due = earlier(due, idle_due_ms(s));
     if (due == UINT64_MAX) {
         hg_timer_stop(&s->timer);
     } else {
@@ -218,6 +231,10 @@ static void on_timer(struct hg_timer *timer)
     }
     if (s->in_ms > 0 && now - s->heard_ms >= 2 * (uint64_t)s->in_ms) {
         time_out(s, HG_KEEP_ALIVE, "no heart-beat came in time");
+        return;
+    }
+    if (now >= idle_due_ms(s)) {
+        time_out(s, HG_KEEP_ALIVE, "idle for too long, without heart-beats");
         return;
     }
     if (s->out_ms > 0 && now - s->sent_ms >= s->out_ms - HEARTBEAT_EARLY_MS) {
@@ -284,11 +301,12 @@ static bool read_heart_beat(struct hg_stomp_session *s, struct hg_bytes header)
 static void send_connected(struct hg_stomp_session *s)
 {
     struct hg_writer w = {0};
+    uint32_t heart_beat_ms = s->version == HG_STOMP_V10 ? 0 : offered_ms(s);
     hg_stomp_write_command(&w, HG_STOMP_CONNECTED);
     hg_writer_printf(&w, "version:%s\n", version_names[s->version]);
     hg_writer_str(&w, "server:Headgate/" HG_VERSION "\n");
     hg_writer_printf(&w, "session:session-%llx\n", (unsigned long long)hg_conn_id(s->base.conn));
-    hg_writer_printf(&w, "heart-beat:%u,%u\n", offered_ms(s), offered_ms(s));
+    hg_writer_printf(&w, "heart-beat:%u,%u\n", heart_beat_ms, heart_beat_ms);
     if (s->user_own != NULL) {
         hg_stomp_write_header(&w, HG_STOMP_V10, HG_BYTES("user-name"), hg_bytes_str(s->user_own));
     }
@@ -308,7 +326,7 @@ static enum hg_stomp_verdict on_connect(struct hg_stomp_session *s,
     if (version == HG_STOMP_VERSION_N) {
         return hg_stomp_fails(f, HG_BAD_VERSION, "accept-version names no version from 1.0 to 1.2");
     }
-    if (heart_beat != NULL && !read_heart_beat(s, *heart_beat)) {
+    if (heart_beat != NULL && version != HG_STOMP_V10 && !read_heart_beat(s, *heart_beat)) {
         return hg_stomp_fails(f, HG_PROTOCOL_ERROR,
                               "heart-beat is not two numbers of milliseconds joined by a comma");
     }
@@ -323,6 +341,7 @@ static enum hg_stomp_verdict on_connect(struct hg_stomp_session *s,
     }
     s->version = (uint8_t)version;
     s->state = HG_STOMP_OPEN;
+    s->heard_ms = hg_clock_ms();
     send_connected(s);
     hg_stomp_rearm(s);
     return HG_STOMP_USED;
@@ -552,7 +571,7 @@ const struct hg_adapter hg_stomp_adapter = {
     .name = "stomp",
     .serves = 1U << HG_SERVE_STOMP,
     .subprotocols = subprotocols,
-    .default_ws_path = "/ws",
+    .is_websocket_default = true,
     .ws_frame_kind = HG_FRAME_TEXT,
     .open = open_session,
 };

@@ -46,6 +46,7 @@
     X(REFUSED,         0x83, 0x83, 0x83, 0x83, 400, "RabbitMQ refused the request")                 \
     X(BAD_PROPERTY,    0x83, 0x83, 0x83, 0x83, 400, "a property has a value RabbitMQ cannot take")  \
     X(TIMED_OUT,       0x83, 0x83, 0x83, 0x83, 503, "no answer in time, outcome unknown")           \
+    X(NO_REPLY,        0,    0,    0,    0,    504, "no reply came in time")                        \
     X(STALE,           0,    0,    0,    0,    410, "its link to RabbitMQ was lost since")          \
     X(NO_RETAIN,       0x9a, 0,    0,    0x9a, 400, "retained messages are switched off")           \
     X(TOO_SLOW,        0,    0,    0,    0x97, 429, "the client reads too slowly")                  \

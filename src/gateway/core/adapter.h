@@ -13,8 +13,8 @@ struct hg_adapter {
     const char *const *
         /* WebSocket sub-protocols it speaks, best first, NULL-terminated; NULL: none */
         subprotocols;
-    /* on this path it is taken when the client offers no sub-protocol; NULL: never */
-    const char *default_ws_path;
+    /* taken where the client offers no sub-protocol, but for paths that end in /mqtt */
+    bool is_websocket_default;
     /* of what it writes; one that writes binary frames takes no others */
     enum hg_frame_kind ws_frame_kind;
     /* A new session on conn (already established). subprotocol: the one agreed on, NULL on a plain

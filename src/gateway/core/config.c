@@ -102,23 +102,70 @@ static void read_bind(struct hg_config_reader *r, const struct hg_config_node *n
     }
 }
 
+static const char *const serves[] = {"web", "mqtt", "stomp", "admin", NULL};
+
+/* Browsers send scheme, host and port, and nothing behind them; a sandboxed page is "null". */
+static bool is_origin(const char *text)
+{
+    const char *host = strstr(text, "://");
+    return strcmp(text, "*") == 0 || strcmp(text, "null") == 0 ||
+           (host != NULL && host > text && host[3] != '\0' &&
+            host[3 + strcspn(host + 3, "/?#@ ")] == '\0');
+}
+
+static void check_origins(struct hg_config_reader *r, const struct hg_config_node *element,
+                          const char *key, const char *const *origins, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!is_origin(origins[i])) {
+            hg_config_read_error(
+                r, &hg_config_tree_find(element, key)->at,
+                "%s: \"%s\" is not \"https://HOST\", \"https://HOST:PORT\" or \"*\"", key,
+                origins[i]);
+        }
+    }
+}
+
+static void check_websocket_paths(struct hg_config_reader *r, const struct hg_config_node *element,
+                                  struct hg_listener_spec *l)
+{
+    static const char *const preset[] = {"/ws", "/mqtt"};
+    const struct hg_config_node *node = hg_config_tree_find(element, "websocket_paths");
+    if (node == NULL && l->serve == HG_SERVE_WEB) {
+        l->websocket_paths = preset;
+        l->websocket_paths_n = sizeof(preset) / sizeof(preset[0]);
+    }
+    for (size_t i = 0; i < l->websocket_paths_n; i++) {
+        const char *path = l->websocket_paths[i];
+        if (path[0] != '/' || path[strcspn(path, "?# ")] != '\0') {
+            hg_config_read_error(r, &node->at, "websocket_paths: \"%s\" is not a path", path);
+        }
+    }
+}
+
 static void check_listener(struct hg_config_reader *r, const struct hg_config_node *element,
                            void *into)
 {
+    static const struct {
+        const char *key;
+        enum hg_serve serve;
+    } owners[] = {{"token", HG_SERVE_ADMIN},
+                  {"cors_origins", HG_SERVE_WEB},
+                  {"origins", HG_SERVE_WEB},
+                  {"websocket_paths", HG_SERVE_WEB}};
     struct hg_listener_spec *l = into;
     l->where = hg_config_read_where(r, &element->at);
     hg_config_schema_check_listener_tls(r, element, l);
-    const struct hg_config_node *token = hg_config_tree_find(element, "token");
-    if (token != NULL && l->serve != HG_SERVE_ADMIN) {
-        hg_config_read_error(r, &token->key_at,
-                             "token belongs to a listener that serves \"admin\"");
+    for (size_t i = 0; i < sizeof(owners) / sizeof(owners[0]); i++) {
+        const struct hg_config_node *node = hg_config_tree_find(element, owners[i].key);
+        if (node != NULL && l->serve != owners[i].serve) {
+            hg_config_read_error(r, &node->key_at, "%s belongs to a listener that serves \"%s\"",
+                                 owners[i].key, serves[owners[i].serve]);
+        }
     }
-    const struct hg_config_node *cors = hg_config_tree_find(element, "cors_origins");
-    if (cors != NULL && l->serve != HG_SERVE_WEB) {
-        hg_config_read_error(r, &cors->key_at,
-                             "cors_origins belongs to a listener that serves "
-                             "\"web\"");
-    }
+    check_origins(r, element, "cors_origins", l->cors_origins, l->cors_origins_n);
+    check_origins(r, element, "origins", l->origins, l->origins_n);
+    check_websocket_paths(r, element, l);
 }
 
 static void read_run_as(struct hg_config_reader *r, const struct hg_config_node *node, void *into)
@@ -141,7 +188,6 @@ static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL}
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const queue_types[] = {"classic", "quorum", NULL};
 static const char *const denials[] = {"acknowledge", "close", NULL};
-static const char *const serves[] = {"web", "mqtt", "stomp", "admin", NULL};
 
 /* clang-format off */
 #define CONFIG(member) HG_CONFIG_MEMBER(hg_config, member)
@@ -223,6 +269,7 @@ static const struct hg_config_field stomp_fields[] = {
     {.key = "max_headers",           .kind = HG_READ_NUMBER,   CONFIG(stomp_max_headers), .preset = "100", .min = 8, .max = 10000},
     {.key = "heartbeat",             .kind = HG_READ_DURATION, CONFIG(stomp_heartbeat_ms), .preset = "10s", .max = MS_PER_HOUR},
     {.key = "queue_expires",         .kind = HG_READ_DURATION, CONFIG(stomp_queue_expires_ms), .preset = "1m", .min = 1000, .max = 49 * 24 * MS_PER_HOUR},
+    {.key = "idle_timeout",          .kind = HG_READ_DURATION, CONFIG(stomp_idle_timeout_ms), .preset = "1h", .max = 49 * 24 * MS_PER_HOUR},
     {.key = "max_transactions",      .kind = HG_READ_NUMBER,   CONFIG(stomp_max_transactions), .preset = "16", .max = 10000},
     {.key = "max_transaction_frames", .kind = HG_READ_NUMBER,  CONFIG(stomp_max_transaction_frames), .preset = "10000", .min = 1, .max = 1000000},
     {.key = "transaction_buffer",    .kind = HG_READ_SIZE,     CONFIG(stomp_transaction_buffer_bytes), .preset = "32MiB", .min = KIB, .max = GIB},
@@ -247,7 +294,12 @@ static const struct hg_config_field http_fields[] = {
     {.key = "idle_timeout",    .kind = HG_READ_DURATION, CONFIG(http_idle_timeout_ms), .preset = "1m", .min = 100, .max = 24 * MS_PER_HOUR},
     {.key = "request_timeout", .kind = HG_READ_DURATION, CONFIG(http_request_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
     {.key = "publish_timeout", .kind = HG_READ_DURATION, CONFIG(http_publish_timeout_ms), .preset = "30s", .min = 100, .max = MS_PER_HOUR},
+    {.key = "rpc_max",         .kind = HG_READ_NUMBER,   CONFIG(http_rpc_max), .preset = "10000", .min = 1, .max = 1000000},
+    {.key = "rpc_timeout",     .kind = HG_READ_DURATION, CONFIG(http_rpc_timeout_ms), .preset = "10s", .min = 1, .max = 24 * MS_PER_HOUR},
+    {.key = "rpc_max_timeout", .kind = HG_READ_DURATION, CONFIG(http_rpc_max_timeout_ms), .preset = "5m", .min = 1, .max = 24 * MS_PER_HOUR},
+    {.key = "rpc_max_reply",   .kind = HG_READ_SIZE,     CONFIG(http_rpc_max_reply_bytes), .preset = "16MiB", .max = MAX_MESSAGE_BYTES},
     {.key = "sse_heartbeat",   .kind = HG_READ_DURATION, CONFIG(http_sse_heartbeat_ms), .preset = "15s", .min = 100, .max = MS_PER_HOUR},
+    {.key = "websocket_ping",  .kind = HG_READ_DURATION, CONFIG(http_websocket_ping_ms), .preset = "30s", .max = MS_PER_HOUR},
     {.key = NULL},
 };
 
@@ -257,6 +309,8 @@ static const struct hg_config_field listener_fields[] = {
     {.key = "max_connections", .kind = HG_READ_NUMBER, HG_CONFIG_MEMBER(hg_listener_spec, max_connections), .preset = "100000", .min = 1},
     {.key = "token",           .kind = HG_READ_TEXT,   HG_CONFIG_MEMBER(hg_listener_spec, token), .min = 16},
     {.key = "cors_origins",    .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, cors_origins), .n_offset = offsetof(struct hg_listener_spec, cors_origins_n)},
+    {.key = "origins",         .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, origins), .n_offset = offsetof(struct hg_listener_spec, origins_n)},
+    {.key = "websocket_paths", .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, websocket_paths), .n_offset = offsetof(struct hg_listener_spec, websocket_paths_n)},
     {.key = "tls",             .kind = HG_READ_TABLE,  .fields = hg_config_schema_listener_tls},
     {.key = "proxy_protocol",  .kind = HG_READ_BOOLEAN, HG_CONFIG_MEMBER(hg_listener_spec, has_proxy), .preset = "false"},
     {.key = NULL},
@@ -443,6 +497,26 @@ static void append_builtin_rule(struct hg_config_reader *r, struct hg_config *c)
     }
 }
 
+/* What [[queue]] declares under a rule's `replay` must be a stream; others are RabbitMQ's to know. */
+static void check_replays(struct hg_config_reader *r, const struct hg_config_node *root,
+                          const struct hg_config *c)
+{
+    const struct hg_config_node *rule = hg_config_tree_find(root, "rule");
+    rule = rule == NULL || rule->kind != HG_CONFIG_ARRAY ? NULL : rule->u.first;
+    for (; rule != NULL; rule = rule->next) {
+        const struct hg_config_node *replay =
+            rule->kind == HG_CONFIG_TABLE ? hg_config_tree_find(rule, "replay") : NULL;
+        for (size_t i = 0; replay != NULL && replay->kind == HG_CONFIG_STRING && i < c->queues_n;
+             i++) {
+            if (strcmp(c->queues[i].name, replay->u.string.p) == 0 && !c->queues[i].is_passive &&
+                strcmp(c->queues[i].type, "stream") != 0) {
+                hg_config_read_error(r, &replay->at, "%s is declared, and it is no stream",
+                                     c->queues[i].name);
+            }
+        }
+    }
+}
+
 /* The queue that a rule with on_reject = "park" fills; [[queue]] may declare it otherwise. */
 static void append_park_queue(struct hg_config_reader *r, struct hg_config *c)
 {
@@ -512,6 +586,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         expand_all(&r, root, 0);
         hg_config_read_table(&r, root, &root->at, hg_config_schema, c);
         check_together(&r, root, c);
+        check_replays(&r, root, c);
         c->workers = c->workers == 0 ? uv_available_parallelism() : c->workers;
         append_builtin_rule(&r, c);
         if (r.problems_n == 0 && !r.arena.is_exhausted) {

@@ -4,8 +4,9 @@
 #ifndef HG_CORE_CONFIG_H
 #define HG_CORE_CONFIG_H
 
-#include "base/inet.h"
 #include "base/log.h"
+#include "core/config_bridge.h"
+#include "core/config_webhook.h"
 #include "message/message.h"
 #include "rules/rules.h"
 #include "stream/tls_context.h"
@@ -23,6 +24,10 @@ struct hg_listener_spec {
     const char *token;               /* what an admin listener's clients must show; NULL: nothing */
     const char *const *cors_origins; /* "*" or origins; none: no CORS headers */
     size_t cors_origins_n;
+    const char *const *origins; /* who may open WebSockets; likewise; none: our own pages */
+    size_t origins_n;
+    const char *const *websocket_paths; /* /ws and /mqtt if nothing is configured */
+    size_t websocket_paths_n;
     bool has_proxy;                      /* proxy_protocol = true */
     struct hg_tls_certificate tls_first; /* for those who ask for no name or an unknown one */
     const struct hg_tls_certificate *tls_more;
@@ -30,65 +35,6 @@ struct hg_listener_spec {
     struct hg_tls_spec tls;
     struct hg_tls_context *tls_context; /* made from it; NULL: plain */
 };
-
-/* What a bridge carries: addresses that begin with one prefix here and another at the site. */
-struct hg_bridge_route {
-    const char *filter;
-    const char *local_prefix, *remote_prefix;
-    uint8_t qos;
-    const char *local_filter, *remote_filter; /* the filter behind each prefix */
-};
-
-struct hg_bridge_spec {
-    const char *where, *name;
-    const char *host;
-    uint16_t port;
-    bool is_tls, is_insecure;        /* insecure: the certificate's name is not compared */
-    const char *ca, *cert, *key;     /* files; NULL: the system's authorities, no certificate */
-    const char *username, *password; /* NULL: none */
-    const char *client_id;
-    bool is_clean, is_v5;
-    uint64_t keepalive_ms;
-    const char *will_topic, *will_payload; /* NULL: no will */
-    uint8_t will_qos;
-    bool will_is_retained;
-    const struct hg_bridge_route *in, *out; /* from the site, to the site */
-    size_t in_n, out_n;
-    uint16_t window; /* messages without a confirmation, each way */
-};
-
-enum hg_webhook_order { HG_WEBHOOK_UNORDERED, HG_WEBHOOK_BY_ROUTING_KEY, HG_WEBHOOK_BY_HEADER };
-
-struct hg_webhook_spec {
-    const char *where, *name;
-    const char *url, *host, *origin; /* origin: the URL as far as its host and port */
-    uint16_t port;
-    bool is_tls;
-    const char *queue, *filter;  /* one of them is NULL */
-    const char *const *secrets;  /* "whsec_…"; none: not signed */
-    const char *const *headers;  /* "Name: value" */
-    const char *ca, *cert, *key; /* files; NULL: the system's authorities, no certificate */
-    uint16_t concurrency;        /* requests at a time */
-    uint16_t prefetch;           /* messages held at a time, those included */
-    uint64_t timeout_ms;         /* of an attempt */
-    uint32_t max_attempts;       /* then it is dead-lettered */
-    uint64_t first_ms, most_ms;  /* between attempts: doubled from one to the other */
-    uint64_t max_hold_ms;        /* a longer pause is spent in a delay queue of RabbitMQ's */
-    uint64_t max_ack_wait_ms;    /* how long a message may be held altogether */
-    const uint64_t *delays_ms;   /* of the delay queues, rising */
-    const char *dead_exchange;   /* NULL: the webhook's own dead-letter queue */
-    const char *dead_key;        /* NULL: the message's own */
-    enum hg_webhook_order order;
-    const char *order_header;  /* BY_HEADER */
-    uint32_t breaker_failures; /* in succession; 0: no breaker */
-    uint64_t breaker_pause_ms;
-    const struct hg_inet_net *allowed; /* addresses that may be connected to whatever they are */
-    bool allows_private;
-    uint64_t max_answer_bytes;
-    size_t secrets_n, headers_n, delays_n, allowed_n;
-};
-/* Whether it may connect to the address. */
-bool hg_webhook_spec_allows(const struct hg_webhook_spec *spec, const struct hg_inet *address);
 
 struct hg_config {
     const char *file;
@@ -152,6 +98,7 @@ struct hg_config {
     uint32_t stomp_max_headers;
     uint64_t stomp_heartbeat_ms; /* what the server offers; 0: none */
     uint64_t stomp_connect_timeout_ms;
+    uint64_t stomp_idle_timeout_ms;  /* plain TCP without heart-beats; 0: for ever */
     uint64_t stomp_queue_expires_ms; /* x-expires of a subscription's own queue */
     /* per connection, over all its transactions */
     uint32_t stomp_max_transactions, stomp_max_transaction_frames;
@@ -162,10 +109,14 @@ struct hg_config {
     uint64_t http_stream_from_bytes; /* larger bodies go to RabbitMQ while they arrive, */
     uint32_t http_uploads;           /* so many at once, a worker */
     uint64_t http_idle_timeout_ms, http_request_timeout_ms, http_publish_timeout_ms;
-    uint64_t http_sse_heartbeat_ms; /* of silence before a comment is sent */
+    uint64_t http_sse_heartbeat_ms;  /* of silence before a comment is sent */
+    uint64_t http_websocket_ping_ms; /* of silence before a ping; 0: none is sent */
     uint32_t http_max_pipelined;
     uint32_t http_idempotency_max; /* keys; 0: Idempotency-Key is only the message_id */
     uint64_t http_idempotency_window_ms, http_idempotency_buffer_bytes;
+    uint32_t http_rpc_max;                                 /* calls under way per worker */
+    uint64_t http_rpc_timeout_ms, http_rpc_max_timeout_ms; /* where a call says nothing; at most */
+    uint64_t http_rpc_max_reply_bytes;
     uint32_t http_max_batch;     /* lines of one POST /v1/topics */
     bool http_management_paths;  /* the management API's publish is served */
     const char *http_static_dir; /* served at / by web listeners; NULL: nothing */

@@ -84,6 +84,7 @@ const struct hg_config_field hg_config_schema_rule[] = {
     {.key = "exchange",      .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_rule_spec, exchange), .min = 1, .max = 255},
     {.key = "queue",         .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_rule_spec, queue), .min = 1, .max = 255},
     {.key = "key",           .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_rule_spec, key)},
+    {.key = "replay",        .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_rule_spec, replay), .min = 1, .max = 255},
     {.key = "headers",       .kind = HG_READ_OTHER,   .read = read_headers},
     {.key = "persistent",    .kind = HG_READ_OTHER,   .read = read_persistent},
     {.key = "mandatory",     .kind = HG_READ_BOOLEAN, HG_CONFIG_MEMBER(hg_rule_spec, is_mandatory), .preset = "false"},
@@ -117,6 +118,11 @@ void hg_config_schema_check_rule(struct hg_config_reader *r, const struct hg_con
     }
     if (exchange != NULL && queue != NULL) {
         hg_config_read_error(r, &queue->key_at, "a rule has an exchange or a queue, not both");
+    }
+    const struct hg_config_node *replay = hg_config_tree_find(element, "replay");
+    if (queue != NULL && replay != NULL) {
+        hg_config_read_error(r, &replay->key_at,
+                             "a rule with a queue has no replay: its messages are in that queue");
     }
     if (queue != NULL && key != NULL) {
         hg_config_read_error(r, &key->key_at,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the configuration writes as strings: durations, sizes, environment variables, RabbitMQ's
- * address. For config*.c and their tests only. */
+ * address. For config*.c and their tests; durations in queries are read here as well. */
 #ifndef HG_CORE_CONFIG_VALUE_H
 #define HG_CORE_CONFIG_VALUE_H
 

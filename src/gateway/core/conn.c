@@ -122,6 +122,9 @@ static void on_closed(void *ctx, enum hg_status why)
     hg_net_undefer(&c->later);
     end_session(c, (enum hg_status)c->why);
     hg_buf_unref(c->input);
+    if (worker->probe_at == &c->link) {
+        worker->probe_at = c->link.next;
+    }
     hg_list_remove(&c->link);
     worker->conns_n--;
     hg_pool_put(&worker->conn_pool, c);
@@ -402,7 +405,7 @@ void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
 }
 
 bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
-                     const char *subprotocol, size_t max_message_bytes)
+                     const char *subprotocol, uint32_t max_message_bytes)
 {
     HG_CHECK(c->is_feeding && !c->is_upgraded);
     if (c->state != CONN_OPEN) {
@@ -442,6 +445,64 @@ void hg_conn_hand_over(struct hg_conn *c, struct hg_session *s)
     c->is_upgraded = true;
     if (c->state == CONN_OPEN) {
         c->stream->ops->read_start(c->stream);
+    }
+}
+
+/* ---- Silent WebSockets ---- */
+
+/* A silent one is noticed at the latest when another quarter of its time has passed. All take turns,
+ * some at each step: a timer for each would cost each its memory. */
+enum { LOOKS = 4, PROBE_STEP_MS = 1000 };
+
+static uint64_t probe_round_ms(const struct hg_worker *worker)
+{
+    uint64_t ms = worker->config->http_websocket_ping_ms / LOOKS;
+    return ms < HG_WHEEL_TICK_MS ? HG_WHEEL_TICK_MS : ms;
+}
+
+static uint64_t probe_step_ms(const struct hg_worker *worker)
+{
+    uint64_t ms = probe_round_ms(worker);
+    return ms < PROBE_STEP_MS ? ms : PROBE_STEP_MS;
+}
+
+static void probe(struct hg_conn *c)
+{
+    struct hg_session_info info = {0};
+    if (!c->is_websocket || c->state != CONN_OPEN ||
+        hg_ws_probe(c->stream, hg_clock_ms(), c->worker->config->http_websocket_ping_ms)) {
+        return;
+    }
+    c->session->ops->describe(c->session, &info);
+    hg_count(&metrics_of(c, c->session)->keepalive_timeouts, 1);
+    HG_LOG_LIMITED(c->worker->log, HG_LOG_INFO, "client.silent", hg_bytes_str(c->adapter->name),
+                   HG_F_STR("protocol", c->adapter->name), HG_F_BYTES("client", info.client_id),
+                   HG_F_STR("peer", hg_conn_peer(c)), HG_F_UINT("conn", c->id));
+    hg_conn_finish(c, HG_KEEP_ALIVE);
+}
+
+static void on_probe(struct hg_timer *timer)
+{
+    struct hg_worker *worker = HG_CONTAINER_OF(timer, struct hg_worker, probe_timer);
+    uint64_t step_ms = probe_step_ms(worker);
+    uint64_t round_ms = probe_round_ms(worker);
+    uint64_t n = (worker->conns_n * step_ms + round_ms - 1) / round_ms;
+    for (; n > 0; n--) {
+        if (worker->probe_at == NULL || worker->probe_at == &worker->conns) {
+            worker->probe_at = worker->conns.next;
+        }
+        struct hg_conn *c = HG_LIST_ENTRY(worker->probe_at, struct hg_conn, link);
+        worker->probe_at = worker->probe_at->next;
+        probe(c);
+    }
+    hg_worker_timer(worker, timer, step_ms);
+}
+
+void hg_conn_probe_start(struct hg_worker *worker)
+{
+    hg_timer_init(&worker->probe_timer, on_probe);
+    if (worker->config->http_websocket_ping_ms > 0) {
+        hg_worker_timer(worker, &worker->probe_timer, probe_step_ms(worker));
     }
 }
 

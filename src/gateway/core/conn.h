@@ -57,7 +57,11 @@ bool hg_conn_is_closing(const struct hg_conn *c); /* NULL is not */
  * once, and what its feed returns is ignored. `early`: input after the request. False: no memory,
  * conn is closing. */
 bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
-                     const char *subprotocol, size_t max_message_bytes);
+                     const char *subprotocol, uint32_t max_message_bytes);
+
+/* From now on asks the worker's silent WebSockets whether they are there ([http] websocket_ping), and
+ * ends those that do not answer: KEEP_ALIVE. */
+void hg_conn_probe_start(struct hg_worker *worker);
 
 /* For the HTTP session, from inside feed: `s` (initialised) is the session from here on, the present
  * one gets closed(OK) at once, and what its feed returns is ignored, as is the input behind it. */

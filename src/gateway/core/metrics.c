@@ -92,6 +92,7 @@ static uint64_t sum(const struct hg_gateway *g, size_t at)
 #define AT_UPSTREAM(field) (offsetof(struct hg_worker, metrics.upstream.field))
 #define AT_STATE(field)    (offsetof(struct hg_worker, metrics.state.field))
 #define AT_STOMP(field)    (offsetof(struct hg_worker, metrics.stomp.field))
+#define AT_CALL(field)     (offsetof(struct hg_worker, metrics.call.field))
 #define AT_NET(field)      (offsetof(struct hg_worker, net.counters.field))
 
 static const struct metric proto_metrics[] = {
@@ -109,6 +110,9 @@ static const struct metric worker_metrics[] = {
 #undef X
 #define X(name, type, help) {#name, #type, help, AT_STOMP(name)},
             HG_STOMP_METRICS(X)
+#undef X
+#define X(name, type, help) {#name, #type, help, AT_CALL(name)},
+                HG_CALL_METRICS(X)
 #undef X
     /* clang-format off */
     {"net_bytes_in",      "counter", "Bytes read from all sockets",                       AT_NET(bytes_in)},

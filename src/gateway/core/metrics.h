@@ -46,6 +46,15 @@
     X(stomp_commits,            counter, "Transactions committed") \
     X(stomp_aborts,             counter, "Transactions aborted, or abandoned with their connection")
 
+/* Of a worker's calls. */
+#define HG_CALL_METRICS(X) \
+    X(calls,             gauge,   "Calls that wait for their reply") \
+    X(calls_total,       counter, "Calls sent") \
+    X(call_replies,      counter, "Calls that got their reply") \
+    X(call_timeouts,     counter, "Calls that got none in time") \
+    X(call_losses,       counter, "Calls ended by a lost link to RabbitMQ, outcome unknown") \
+    X(call_late_replies, counter, "Replies that no call waited for, dropped")
+
 /* Of one bridge. */
 #define HG_BRIDGE_METRICS(X) \
     X(bridge_active,       gauge,   "1: this gateway runs the bridge; 0: another one may") \
@@ -107,6 +116,12 @@ struct hg_stomp_metrics {
 #undef X
 };
 
+struct hg_call_metrics {
+#define X(name, type, help) hg_counter name;
+    HG_CALL_METRICS(X)
+#undef X
+};
+
 struct hg_proto_metrics {
 #define X(name, type, help) hg_counter name;
     HG_PROTO_METRICS(X)
@@ -118,6 +133,7 @@ struct hg_metrics {
     struct hg_upstream_metrics upstream;
     struct hg_state_metrics state;
     struct hg_stomp_metrics stomp;
+    struct hg_call_metrics call;
     hg_counter *rule_in;  /* by rule index: publishes that the rule took */
     hg_counter *rule_out; /* deliveries that the rule mapped back */
 };

@@ -171,3 +171,14 @@ void hg_queue_close(struct hg_queue *q, enum hg_queue_end how)
         free_queue(q);
     }
 }
+
+struct hg_bytes hg_replay_of_filter(const struct hg_session *s, struct hg_bytes filter)
+{
+    const struct hg_rules *rules = s->worker->rules;
+    size_t rule = 0;
+    const char *replay = NULL;
+    if (hg_rules_owner(rules, (enum hg_protocol)s->proto, filter, &rule)) {
+        replay = hg_rules_spec(rules, rule)->replay;
+    }
+    return hg_bytes_str(replay == NULL ? "" : replay);
+}

@@ -79,5 +79,8 @@ enum hg_status hg_subscribe_queue_source(struct hg_session *s, struct hg_sub *su
  * a rule, or where only a later one has a queue; else as hg_subscribe_filter. */
 enum hg_status hg_queue_of_filter(struct hg_session *s, struct hg_bytes filter,
                                   struct hg_bytes *queue_out, const char **why_out);
+/* The stream that can be read for this filter, the `replay` of the rule which is the first to take
+ * every address that the filter matches; empty: there is none. Lives as long as the rules. */
+struct hg_bytes hg_replay_of_filter(const struct hg_session *s, struct hg_bytes filter);
 
 #endif

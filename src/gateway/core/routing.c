@@ -171,6 +171,7 @@ static void on_publisher_state(void *ctx, bool is_up)
     struct hg_routing *r = ctx;
     r->is_publisher_up = is_up;
     review_state(r);
+    hg_calls_on_link(r, is_up);
 }
 
 static void on_room(void *ctx)
@@ -251,6 +252,7 @@ static bool open_upstream(struct hg_routing *r)
         .log = w->log,
         .metrics = metrics,
     };
+    hg_calls_open(r);
     hg_publisher_open(&r->publisher, &w->net, &publisher, &publisher_ops, r);
     const struct hg_feed_config feed = {
         .link = link,
@@ -370,6 +372,7 @@ void hg_routing_close(struct hg_worker *w)
     hg_timer_stop(&r->drain_timer);
     hg_consumers_close(&r->consumers);
     hg_feed_close(&r->feed);
+    hg_calls_close(r);
     hg_publisher_close(&r->publisher);
     hg_uploads_close(&r->uploads);
     hg_retain_close(r);

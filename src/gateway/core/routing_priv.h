@@ -7,6 +7,7 @@
 #include "core/routing.h"
 #include "upstream/consumers.h"
 #include "upstream/feed.h"
+#include "upstream/replies.h"
 #include "upstream/upload.h"
 
 struct rule_bindings { /* of one rule on the feed */
@@ -26,9 +27,17 @@ struct match { /* one deliver call to come */
     struct hg_sub *subs;
 };
 
+struct hg_calls { /* core/call.c's own */
+    struct hg_replies replies;
+    struct hg_map by_id; /* correlation_id -> struct hg_call */
+    struct hg_list all;
+    size_t n;
+};
+
 struct hg_routing {
     struct hg_worker *worker;
     struct hg_publisher publisher;
+    struct hg_calls calls;
     struct hg_feed feed;
     struct hg_consumers consumers;
     struct hg_uploads uploads;
@@ -58,6 +67,19 @@ struct hg_link_config hg_routing_link(struct hg_routing *r);
 void hg_routing_end_delivery(struct hg_delivery *d);
 /* Wakes the held clients, all of them or only those past the limit. */
 void hg_session_release_held(struct hg_routing *r, bool only_overdue);
+/* HELD, or the refusal that ends the wait: RabbitMQ is away, or there is no room. */
+enum hg_status hg_session_hold(struct hg_session *s, bool never_held);
+/* What it waited for has been done, or refused. */
+void hg_session_end_hold(struct hg_session *s);
+/* hg_publish for whoever wants to be told otherwise; `asked` without its message. */
+enum hg_status hg_session_publish(struct hg_session *s, const struct hg_publish_args *args,
+                                  const struct hg_publish_order *asked,
+                                  struct hg_published *published_out, const char **why_out);
+/* Before the publisher's opening, and before its end. */
+void hg_calls_open(struct hg_routing *r);
+void hg_calls_close(struct hg_routing *r);
+/* The publisher's link. */
+void hg_calls_on_link(struct hg_routing *r, bool is_up);
 /* A publish of this session has its outcome. */
 void hg_session_settle(void *session, uint64_t id, enum hg_status outcome, struct hg_bytes reason);
 /* How subscriptions hear of their bindings, on the feed as on queues of their own. */

@@ -49,7 +49,7 @@ void hg_session_deliver(struct hg_session *s, struct hg_delivery *d, struct hg_s
 
 /* ---- Waiting for room ---- */
 
-static void forget_hold(struct hg_session *s)
+void hg_session_end_hold(struct hg_session *s)
 {
     if (s->held != NULL) {
         hg_list_remove(&s->held->link);
@@ -63,12 +63,11 @@ static enum hg_status why_no_room(const struct hg_routing *r)
     return hg_publisher_is_available(&r->publisher) ? HG_BUSY : HG_BROKER_AWAY;
 }
 
-/* HELD, or the refusal that ends the wait. */
-static enum hg_status hold(struct hg_session *s, const struct hg_publish_args *args)
+enum hg_status hg_session_hold(struct hg_session *s, bool never_held)
 {
     struct hg_routing *r = s->worker->routing;
     uint64_t now = hg_clock_ms();
-    bool never_held = args->never_held || s->conn == NULL;
+    never_held = never_held || s->conn == NULL;
     bool is_new = s->held == NULL;
     bool is_overdue =
         !is_new && now - s->held->since_ms >= s->worker->config->unavailable_timeout_ms;
@@ -76,7 +75,7 @@ static enum hg_status hold(struct hg_session *s, const struct hg_publish_args *a
         s->held = hg_zalloc(sizeof(*s->held));
     }
     if (never_held || is_overdue || s->held == NULL) {
-        forget_hold(s);
+        hg_session_end_hold(s);
         return why_no_room(r);
     }
     if (is_new) {
@@ -116,7 +115,7 @@ void hg_session_detach(struct hg_session *s)
     hg_publisher_forget(&s->publishes);
     hg_retain_detach(s);
     hg_session_forget_declares(s);
-    forget_hold(s);
+    hg_session_end_hold(s);
 }
 
 /* ---- Publishing ---- */
@@ -338,7 +337,7 @@ static enum hg_status order_upload(struct hg_session *s, const struct hg_publish
 /* The quotas of what is retained, room towards RabbitMQ, and then it is on its way. */
 static enum hg_status order(struct hg_session *s, const struct hg_publish_args *args,
                             const struct hg_published *pub, const struct hg_message_parts *parts,
-                            bool takes_two, const char **why)
+                            bool takes_two, const struct hg_publish_order *asked, const char **why)
 {
     struct hg_routing *r = s->worker->routing;
     struct hg_message *message = hg_message_new(parts);
@@ -353,7 +352,7 @@ static enum hg_status order(struct hg_session *s, const struct hg_publish_args *
     }
     size_t cost_bytes = status != HG_OK ? 0 : hg_message_cost_bytes(message) * (1U + takes_two);
     if (status == HG_OK && !hg_publisher_admits(&r->publisher, cost_bytes)) {
-        status = hold(s, args);
+        status = hg_session_hold(s, args->never_held);
     }
     if (status != HG_OK) {
         hg_message_unref(to_log);
@@ -363,19 +362,15 @@ static enum hg_status order(struct hg_session *s, const struct hg_publish_args *
     if (args->is_retained && (takes_two || args->wants_outcome)) {
         return hg_retain_publish(s, args, &to_log, &message);
     }
-    const struct hg_publish_order made = {
-        .message_own = &message,
-        .owner = args->wants_outcome ? s : NULL,
-        .owners = &s->publishes,
-        .id = args->id,
-        .timeout_ms = args->timeout_ms,
-    };
+    struct hg_publish_order made = *asked;
+    made.message_own = &message;
     return hg_publisher_publish(&r->publisher, &made);
 }
 
-/* is_ordered false: the message is only checked. */
+/* asked NULL: the message is only checked. */
 static enum hg_status make(struct hg_session *s, const struct hg_publish_args *args,
-                           const struct hg_published *pub, bool is_ordered, const char **why_out)
+                           const struct hg_published *pub, const struct hg_publish_order *asked,
+                           const char **why_out)
 {
     const struct hg_rule_spec *rule =
         args->is_direct ? NULL : hg_rules_spec(s->worker->rules, pub->route.rule);
@@ -391,9 +386,10 @@ static enum hg_status make(struct hg_session *s, const struct hg_publish_args *a
     if (build_properties(s, args, pub, &marks, &parts.properties)) {
         status = check(s, &parts, bytes_of(args), why_out);
     }
-    if (status == HG_OK && is_ordered) {
-        status = args->upload != NULL ? order_upload(s, args, &parts)
-                                      : order(s, args, pub, &parts, marks.takes_two, why_out);
+    if (status == HG_OK && asked != NULL) {
+        status = args->upload != NULL
+                     ? order_upload(s, args, &parts)
+                     : order(s, args, pub, &parts, marks.takes_two, asked, why_out);
     } else if (status == HG_OK && args->is_retained) {
         status = hg_retain_check(s, pub, 0, why_out);
     }
@@ -408,7 +404,7 @@ enum hg_status hg_publish_check(struct hg_session *s, const struct hg_publish_ar
     *why_out = NULL;
     enum hg_status status = resolve(s, args, &pub, why_out);
     if (status == HG_OK) {
-        status = make(s, args, &pub, false, why_out);
+        status = make(s, args, &pub, NULL, why_out);
     }
     hg_count(&s->worker->metrics.proto[s->proto].refused, status != HG_OK);
     return status;
@@ -419,8 +415,9 @@ bool hg_publish_has_room(const struct hg_session *s)
     return hg_publisher_admits(&s->worker->routing->publisher, 0);
 }
 
-enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
-                          struct hg_published *published_out, const char **why_out)
+enum hg_status hg_session_publish(struct hg_session *s, const struct hg_publish_args *args,
+                                  const struct hg_publish_order *asked,
+                                  struct hg_published *published_out, const char **why_out)
 {
     struct hg_worker *w = s->worker;
     struct hg_proto_metrics *metrics = &w->metrics.proto[s->proto];
@@ -429,12 +426,12 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
     *why_out = NULL;
     enum hg_status status = resolve(s, args, pub, why_out);
     if (status == HG_OK) {
-        status = make(s, args, pub, true, why_out);
+        status = make(s, args, pub, asked, why_out);
     }
     if (status == HG_HELD) {
         return status;
     }
-    forget_hold(s);
+    hg_session_end_hold(s);
     if (status != HG_OK) {
         hg_count(&metrics->refused, 1);
         return status;
@@ -445,6 +442,18 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
         hg_count(&w->metrics.rule_in[pub->route.rule], 1);
     }
     return HG_OK;
+}
+
+enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *args,
+                          struct hg_published *published_out, const char **why_out)
+{
+    const struct hg_publish_order asked = {
+        .owner = args->wants_outcome ? s : NULL,
+        .owners = &s->publishes,
+        .id = args->id,
+        .timeout_ms = args->timeout_ms,
+    };
+    return hg_session_publish(s, args, &asked, published_out, why_out);
 }
 
 void hg_session_settle(void *session, uint64_t id, enum hg_status outcome, struct hg_bytes reason)

@@ -84,6 +84,8 @@ struct hg_worker {
     struct hg_list services;          /* struct hg_service */
     struct hg_list conns;
     size_t conns_n;
+    struct hg_list *probe_at; /* of conns, who is probed next; core/conn.c's own, as the next */
+    struct hg_timer probe_timer;
     struct hg_list leavers;
     struct hg_pool conn_pool;
     struct hg_timer drain_timer;

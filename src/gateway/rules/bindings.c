@@ -243,6 +243,19 @@ static bool is_filter(struct hg_bytes filter)
     return true;
 }
 
+/* All rules that the filter meets, in table order. False when there is no memory. */
+static bool meet(const struct subscription *s, struct meetings *met)
+{
+    const struct hg_rules *r = s->r;
+    if (!hg_matcher_meet(&r->matcher, r->patterns, s->proto, &s->filter, add_meeting, met)) {
+        return false;
+    }
+    if (met->n > 1) {
+        qsort(met->items, met->n, sizeof(met->items[0]), by_table_order);
+    }
+    return true;
+}
+
 enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol proto,
                                   struct hg_bytes filter, hg_plan_fn *each, void *ctx,
                                   const char **why_out)
@@ -256,10 +269,7 @@ enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol pro
     }
     s.filter = hg_cut_filter(filter, parts);
     enum hg_status status = HG_NO_MEMORY;
-    if (hg_matcher_meet(&r->matcher, r->patterns, proto, &s.filter, add_meeting, &met)) {
-        if (met.n > 1) {
-            qsort(met.items, met.n, sizeof(met.items[0]), by_table_order);
-        }
+    if (meet(&s, &met)) {
         status = decide(&s, &met, why_out);
     }
     for (size_t i = 0; status == HG_OK && i < met.n; i++) {
@@ -271,4 +281,20 @@ enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol pro
     }
     hg_free(met.items);
     return status;
+}
+
+bool hg_rules_owner(const struct hg_rules *r, enum hg_protocol proto, struct hg_bytes filter,
+                    size_t *rule_out)
+{
+    struct hg_bytes parts[HG_LEVELS_CUT];
+    struct subscription s = {.r = r, .proto = proto};
+    struct meetings met = {0};
+    if (filter.n == 0 || !is_filter(filter)) {
+        return false;
+    }
+    s.filter = hg_cut_filter(filter, parts);
+    bool is_owned = meet(&s, &met) && met.n > 0 && met.items[0].is_covering;
+    *rule_out = is_owned ? met.items[0].rule : 0;
+    hg_free(met.items);
+    return is_owned;
 }

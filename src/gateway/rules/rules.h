@@ -37,8 +37,9 @@ struct hg_rule_spec {
     const char *name;
     const char *pattern[HG_PROTO_N]; /* NULL: not served for this protocol */
     const char *exchange;            /* NULL if queue is set; "" never */
-    const char *queue; /* publish through the default exchange; subscribers consume it */
-    const char *key;   /* NULL: "" (it is not guessed from the pattern) */
+    const char *queue;  /* publish through the default exchange; subscribers consume it */
+    const char *key;    /* NULL: "" (it is not guessed from the pattern) */
+    const char *replay; /* a stream that holds what the exchange got; NULL: none is named */
     const char *const *header_names; /* AMQP headers set on publish */
     /* Templates: {capture}, {client_id}, {user}, {protocol}, {address}, {query.NAME}, {header.NAME};
      * the last two, in the key as well, only where HTTP alone is served. A header x-headgate-address may only be "{address}": then the address travels, and the key need not hold every
@@ -162,6 +163,11 @@ typedef void hg_plan_fn(void *ctx, const struct hg_binding_plan *plan);
 enum hg_status hg_rules_subscribe(const struct hg_rules *r, enum hg_protocol proto,
                                   struct hg_bytes filter, hg_plan_fn *each, void *ctx,
                                   const char **why_out);
+
+/* Whether one rule is the first to take every address that the filter matches, so that no other has
+ * to do with what is published there. */
+bool hg_rules_owner(const struct hg_rules *r, enum hg_protocol proto, struct hg_bytes filter,
+                    size_t *rule_out);
 
 /* The prefix ("/topic") that the gateway takes for itself over this protocol before any rule, if
  * the address begins with it; NULL if none does. STOMP's are RabbitMQ's destinations, which [stomp]

@@ -20,7 +20,9 @@ enum {
     SOCKETS_MAX = 4,       /* addresses of one name */
     ACCEPTS_PER_TURN = 64, /* then the worker's other work has its turn */
     PAUSE_MS = 100,
-    KEEPALIVE_S = 60,
+    KEEPALIVE_S = 60, /* of silence, then these: a dead host is gone in two minutes */
+    KEEPALIVE_EVERY_S = 15,
+    KEEPALIVE_TRIES = 4,
 };
 
 struct listener_socket {
@@ -163,10 +165,14 @@ static bool set_options(int fd)
 {
     int on = 1;
     int idle_s = KEEPALIVE_S;
+    int every_s = KEEPALIVE_EVERY_S;
+    int tries = KEEPALIVE_TRIES;
     return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0 &&
            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
            setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) == 0 &&
-           setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s)) == 0;
+           setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s)) == 0 &&
+           setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof(every_s)) == 0 &&
+           setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof(tries)) == 0;
 }
 
 static int bound_socket(const struct addrinfo *a, bool is_shared)

@@ -112,7 +112,7 @@ uint16_t hg_listener_port(const struct hg_listener *l);
 void hg_listener_close(struct hg_listener *l);
 
 struct hg_ws_limits {
-    size_t max_message_bytes;
+    uint32_t max_message_bytes;
     bool is_binary_only; /* a text message ends it: 1003 */
 };
 
@@ -120,11 +120,15 @@ struct hg_ws_limits {
  * answered; `early` are bytes that came after the request (copied). It becomes the lower stream's
  * user. User gets message payloads through on_read, joined or split anywhere; pings are answered,
  * close frames exchanged, UTF-8 of text checked, unmasked frames refused (1002), messages beyond
- * the limits too (1003, 1009). No wslay context is held between frames. Reading starts with
- * read_start. NULL when there is no memory: then the lower stream closes, and its present user
- * hears of it. */
+ * the limits too (1003, 1009). To a peer whose first message is binary everything goes out as
+ * binary. No wslay context is held between frames. Reading starts with read_start. NULL when there
+ * is no memory: then the lower stream closes, and its present user hears of it. */
 struct hg_stream *hg_ws_accept(struct hg_net *net, struct hg_stream *lower_own,
                                struct hg_bytes early, const struct hg_ws_limits *limits,
                                const struct hg_stream_user *user, void *ctx);
+/* Of such a stream, called now and then: pings a peer from which nothing has come for every_ms, not
+ * even a control frame, and which takes nothing of what waits for it. False once it has not
+ * answered for as long again. While nobody reads from the stream, no time passes. */
+bool hg_ws_probe(struct hg_stream *ws, uint64_t now_ms, uint64_t every_ms);
 
 #endif

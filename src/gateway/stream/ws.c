@@ -5,6 +5,7 @@
 #include "stream/ws.h"
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "stream/ws_decoder.h"
 
@@ -16,7 +17,7 @@ enum {
     CONTROL_MAX = 125,
 };
 
-enum opcode { OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PONG = 10 };
+enum opcode { OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
 
 /* Input that came with the upgrade request, until reading starts. */
 struct ws_early {
@@ -35,13 +36,18 @@ struct hg_ws {
     struct hg_stream stream;
     uint32_t magic;
     uint8_t state; /* enum ws_state */
-    bool is_reading;
+    bool is_reading : 1;
+    bool has_spoken : 1, speaks_binary : 1; /* the peer, in its first message */
+    bool is_pinged : 1;                     /* and nothing has come since */
     struct hg_net *net;
     struct hg_stream *lower;
     struct hg_ws_decoder *decoder; /* NULL between frames */
     struct ws_early *early;        /* NULL once read */
     struct hg_ws_limits limits;
+    uint32_t silent_since_ms; /* or pinged since; hg_clock_ms, cut off */
+    uint32_t sent_n, taken_n; /* bytes given to the lower stream; those gone at the last probe */
 };
+_Static_assert(sizeof(struct hg_ws) <= 88, "what an allocation of 80 bytes has room for");
 
 static struct hg_ws *of_stream(const struct hg_stream *s)
 {
@@ -102,6 +108,15 @@ static size_t write_header(uint8_t *out, enum opcode opcode, uint64_t payload_n)
     return n;
 }
 
+static enum hg_status write_lower(struct hg_ws *ws, const struct hg_part *parts, size_t parts_n)
+{
+    enum hg_status status = ws->lower->ops->write(ws->lower, HG_FRAME_BINARY, parts, parts_n);
+    for (size_t i = 0; i < parts_n && status == HG_OK; i++) {
+        ws->sent_n += (uint32_t)parts[i].bytes.n;
+    }
+    return status;
+}
+
 /* Courtesy: it is no harm if there is no memory for it. */
 static void write_control(struct hg_ws *ws, enum opcode opcode, struct hg_bytes a,
                           struct hg_bytes b)
@@ -109,7 +124,7 @@ static void write_control(struct hg_ws *ws, enum opcode opcode, struct hg_bytes 
     uint8_t header[10];
     const struct hg_part parts[] = {
         {NULL, {header, write_header(header, opcode, a.n + b.n)}}, {NULL, a}, {NULL, b}};
-    ws->lower->ops->write(ws->lower, HG_FRAME_BINARY, parts, 3);
+    (void)write_lower(ws, parts, 3);
 }
 
 /* ---- Ending: section 7.4.1 ---- */
@@ -123,8 +138,10 @@ enum {
     CODE_POLICY = 1008,
     CODE_TOO_BIG = 1009,
     CODE_SERVER_ERROR = 1011,
+    CODE_TRY_AGAIN_LATER = 1013,
 };
 
+/* Policy is for whatever the client could do otherwise and that has no code of its own. */
 static uint16_t code_of(enum hg_status why)
 {
     switch (why) {
@@ -134,9 +151,12 @@ static uint16_t code_of(enum hg_status why)
     case HG_MALFORMED:
     case HG_PROTOCOL_ERROR: return CODE_PROTOCOL_ERROR;
     case HG_TOO_LARGE: return CODE_TOO_BIG;
-    case HG_NOT_ALLOWED:
-    case HG_BAD_LOGIN: return CODE_POLICY;
-    default: return CODE_SERVER_ERROR;
+    case HG_NO_MEMORY:
+    case HG_SERVER_ERROR: return CODE_SERVER_ERROR;
+    case HG_BUSY:
+    case HG_BROKER_AWAY:
+    case HG_TIMED_OUT: return CODE_TRY_AGAIN_LATER;
+    default: return CODE_POLICY;
     }
 }
 
@@ -186,6 +206,10 @@ static size_t decode(struct hg_ws *ws, struct hg_bytes in, struct outcome *out)
     for (;;) {
         out->event = hg_ws_decoder_next(ws->decoder, &in, &ws->limits, &payload, &out->code);
         if (out->event == HG_WS_PAYLOAD) {
+            if (!ws->has_spoken) {
+                ws->has_spoken = true;
+                ws->speaks_binary = !hg_ws_decoder_is_text(ws->decoder);
+            }
             memcpy(ws->net->payload_buf + n, payload.p, payload.n);
             n += payload.n;
         } else if (out->event != HG_WS_PING) {
@@ -247,9 +271,17 @@ static void run_early(struct hg_defer *defer)
 
 /* ---- The lower stream's user ---- */
 
+static void note_life(struct hg_ws *ws, uint64_t now_ms)
+{
+    ws->silent_since_ms = (uint32_t)now_ms;
+    ws->is_pinged = false;
+}
+
 static void on_lower_read(void *ctx, struct hg_bytes in)
 {
-    feed(of_ctx(ctx), in);
+    struct hg_ws *ws = of_ctx(ctx);
+    note_life(ws, hg_clock_ms());
+    feed(ws, in);
 }
 
 static void on_lower_open(void *ctx)
@@ -340,9 +372,9 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
         all[i + 1] = parts[i];
         payload_n += parts[i].bytes.n;
     }
-    enum opcode opcode = kind == HG_FRAME_TEXT ? OP_TEXT : OP_BINARY;
+    enum opcode opcode = kind == HG_FRAME_TEXT && !ws->speaks_binary ? OP_TEXT : OP_BINARY;
     all[0] = (struct hg_part){NULL, {header, write_header(header, opcode, payload_n)}};
-    enum hg_status status = ws->lower->ops->write(ws->lower, kind, all, parts_n + 1);
+    enum hg_status status = write_lower(ws, all, parts_n + 1);
     if (all != few) {
         hg_free(all);
     }
@@ -386,6 +418,29 @@ static const struct hg_stream_ops ws_ops = {
     .peer = peer,
 };
 
+bool hg_ws_probe(struct hg_stream *s, uint64_t now_ms, uint64_t every_ms)
+{
+    struct hg_ws *ws = of_stream(s);
+    uint32_t waiting_n = (uint32_t)pending(s);
+    uint32_t taken_n = ws->sent_n - waiting_n;
+    /* What waits may count a layer's overhead: a write alone never looks as if something had gone. */
+    bool is_taking = waiting_n > 0 && (int32_t)(taken_n - ws->taken_n) > 0;
+    ws->taken_n = taken_n;
+    if (is_taking || (waiting_n == 0 && !ws->is_reading)) {
+        note_life(ws, now_ms);
+    }
+    if (ws->state != WS_OPEN || (uint32_t)now_ms - ws->silent_since_ms < every_ms) {
+        return true;
+    }
+    if (ws->is_pinged) {
+        return false;
+    }
+    note_life(ws, now_ms); /* from now on it may answer */
+    ws->is_pinged = true;
+    write_control(ws, OP_PING, HG_BYTES(""), HG_BYTES(""));
+    return true;
+}
+
 static bool keep_early(struct hg_ws *ws, struct hg_bytes early)
 {
     if (early.n == 0) {
@@ -417,6 +472,7 @@ struct hg_stream *hg_ws_accept(struct hg_net *net, struct hg_stream *lower_own,
     ws->net = net;
     ws->lower = lower_own;
     ws->limits = *limits;
+    note_life(ws, hg_clock_ms());
     hg_stream_set_user(&ws->stream, user, ctx);
     hg_stream_set_user(lower_own, &lower_user, ws);
     lower_own->ops->read_stop(lower_own);

@@ -207,6 +207,11 @@ enum hg_ws_event hg_ws_decoder_next(struct hg_ws_decoder *d, struct hg_bytes *in
     return event;
 }
 
+bool hg_ws_decoder_is_text(const struct hg_ws_decoder *d)
+{
+    return d->is_text;
+}
+
 bool hg_ws_decoder_is_idle(const struct hg_ws_decoder *d)
 {
     return d->fed_n == d->framed_n && !d->is_in_message;

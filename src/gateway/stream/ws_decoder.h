@@ -28,6 +28,9 @@ enum hg_ws_event hg_ws_decoder_next(struct hg_ws_decoder *d, struct hg_bytes *in
                                     const struct hg_ws_limits *limits, struct hg_bytes *payload_out,
                                     uint16_t *code_out);
 
+/* Whether the last payload was of a text message. */
+bool hg_ws_decoder_is_text(const struct hg_ws_decoder *d);
+
 /* Nothing is incomplete: the decoder holds no state, and may go on with another connection's
  * bytes. */
 bool hg_ws_decoder_is_idle(const struct hg_ws_decoder *d);

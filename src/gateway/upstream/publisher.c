@@ -26,6 +26,7 @@ struct outgoing {
     bool is_returned;          /* basic.return came; the confirm follows */
     /* its outcome was told (time-out); waits for the channel to forget it, is never sent again */
     bool is_over;
+    bool is_once; /* see struct hg_publish_order */
 };
 
 /* An exchange that is published to, with a channel of its own. */
@@ -128,6 +129,10 @@ static void send_one(struct pub_exchange *x)
 {
     struct hg_publisher *p = x->publisher;
     struct outgoing *out = HG_LIST_ENTRY(x->pending.next, struct outgoing, link);
+    if (out->is_over) { /* withdrawn */
+        drop(p, out);
+        return;
+    }
     x->is_replaying = x->replay_n > 0;
     x->replay_n -= x->is_replaying;
     enum hg_status status = hg_amqp_basic_publish(x->channel, out->message);
@@ -156,14 +161,17 @@ static void pump(struct pub_exchange *x)
 }
 
 /* Moves what was sent and not confirmed back to the head of `pending`, in order, but for what is
- * over. Returns how many. */
-static size_t take_back(struct pub_exchange *x)
+ * over, and for what is sent once, which goes to `once`. Returns how many were moved back. */
+static size_t take_back(struct pub_exchange *x, struct hg_list *once)
 {
     size_t n = 0;
     HG_LIST_FOREACH_SAFE (it, &x->sent) {
         struct outgoing *out = HG_LIST_ENTRY(it, struct outgoing, link);
         if (out->is_over) {
             drop(x->publisher, out);
+        } else if (out->is_once) {
+            hg_list_remove(&out->link);
+            hg_list_add_last(once, &out->link);
         } else {
             n++;
         }
@@ -175,6 +183,16 @@ static size_t take_back(struct pub_exchange *x)
     hg_list_take_all(&x->pending, &later);
     hg_window_reset(&x->window);
     return n;
+}
+
+/* Of those that are sent once: which of them RabbitMQ may have is not known. */
+static void end_once(struct hg_publisher *p, struct hg_list *once)
+{
+    while (!hg_list_is_empty(once)) {
+        struct outgoing *out = HG_LIST_ENTRY(once->next, struct outgoing, link);
+        enum hg_status status = out->is_written ? HG_TIMED_OUT : HG_BROKER_AWAY;
+        settle(p, out, status, HG_BYTES("the link or channel was lost"));
+    }
 }
 
 /* ---- Events of the channel ---- */
@@ -295,13 +313,18 @@ static void on_channel_close(void *ctx, const struct hg_amqp_close *why)
         refuse(x, hg_publisher_refusal(why), why->text);
         return;
     }
-    size_t unconfirmed_n = take_back(x);
+    struct hg_list once;
+    hg_list_init(&once);
+    size_t unconfirmed_n = take_back(x, &once);
     if (is_internal(why)) {
+        hg_list_take_all(&x->pending, &once);
         refuse(x, HG_NOT_ALLOWED, why->text);
         return;
     }
-    if (was_alone && unconfirmed_n == 1 && why->code != 404) {
-        settle(p, HG_LIST_ENTRY(x->pending.next, struct outgoing, link), hg_publisher_refusal(why),
+    bool is_about_once = !hg_list_is_empty(&once);
+    if (was_alone && (is_about_once || unconfirmed_n == 1) && why->code != 404) {
+        struct hg_list *at = is_about_once ? &once : &x->pending;
+        settle(p, HG_LIST_ENTRY(at->next, struct outgoing, link), hg_publisher_refusal(why),
                why->text);
         unconfirmed_n = 0;
     }
@@ -310,6 +333,7 @@ static void on_channel_close(void *ctx, const struct hg_amqp_close *why)
     if (!hg_list_is_empty(&x->pending)) {
         start(x);
     }
+    end_once(p, &once);
 }
 
 static const struct hg_amqp_channel_ops channel_ops = {
@@ -427,19 +451,34 @@ static void on_link_up(void *ctx)
     p->ops->on_state(p->ctx, true);
 }
 
+/* Those that have not been written. */
+static void take_once(struct pub_exchange *x, struct hg_list *once)
+{
+    HG_LIST_FOREACH_SAFE (it, &x->pending) {
+        if (HG_LIST_ENTRY(it, struct outgoing, link)->is_once) {
+            hg_list_remove(it);
+            hg_list_add_last(once, it);
+        }
+    }
+}
+
 static void on_link_down(void *ctx, const struct hg_amqp_close *why)
 {
     struct hg_publisher *p = ctx;
+    struct hg_list once;
     (void)why;
     p->is_blocked = false;
+    hg_list_init(&once);
     HG_LIST_FOREACH (it, &p->exchanges) {
         struct pub_exchange *x = HG_LIST_ENTRY(it, struct pub_exchange, link);
         x->channel = NULL; /* gone with the connection */
         x->is_ready = false;
         x->is_replaying = false;
         x->replay_n = 0;
-        take_back(x);
+        take_back(x, &once);
+        take_once(x, &once);
     }
+    end_once(p, &once);
     p->ops->on_state(p->ctx, false);
 }
 
@@ -583,6 +622,7 @@ enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publ
         return status == HG_OK ? HG_NO_MEMORY : status;
     }
     *out = (struct outgoing){.message = message, .owner = order->owner, .id = order->id};
+    out->is_once = order->is_once;
     out->on_settled = order->on_settled != NULL ? order->on_settled : p->ops->on_settled;
     out->deadline_ms = now + (order->timeout_ms != 0 ? order->timeout_ms : p->config.timeout_ms);
     out->away_deadline_ms =
@@ -613,4 +653,16 @@ void hg_publisher_forget(struct hg_chain *owners)
         out->owner = NULL;
         hg_chain_remove(&out->owner_link);
     }
+}
+
+bool hg_publisher_withdraw(struct hg_chain *owners)
+{
+    bool has_any = false;
+    HG_CHAIN_FOREACH (it, owners) {
+        struct outgoing *out = HG_CHAIN_ENTRY(it, struct outgoing, owner_link);
+        out->is_over = out->is_over || !out->is_written; /* dropped when its turn comes */
+        has_any = has_any || !out->is_written;
+    }
+    hg_publisher_forget(owners);
+    return has_any;
 }

@@ -64,6 +64,9 @@ struct hg_publish_order {
     /* who is told instead of hg_publisher_ops.on_settled, for owners of another kind; may be NULL */
     void (*on_settled)(void *owner, uint64_t id, enum hg_status outcome, struct hg_bytes reason);
     uint64_t timeout_ms; /* 0: the configuration's two */
+    /* Goes out once, on the channel and link that are there or not at all: when one is lost it ends
+     * as TIMED_OUT if it was written, else as BROKER_AWAY. */
+    bool is_once;
 };
 
 /* Opens in place and starts connecting. */
@@ -84,5 +87,7 @@ enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publ
 enum hg_status hg_publisher_refusal(const struct hg_amqp_close *why);
 /* The owner of these publishes is gone: they go on, nobody is told. */
 void hg_publisher_forget(struct hg_chain *owners);
+/* The same, and what has not been written is not sent. True if there was such a one. */
+bool hg_publisher_withdraw(struct hg_chain *owners);
 
 #endif

@@ -180,7 +180,13 @@ class MqttConformance(E2E):
                     check(value, level)
 
 
-def conforms(v311="", v5=""):
-    """Says which numbered statements of MQTT 3.1.1 and 5.0 a test shows: read by tests/conformance."""
-    del v311, v5
-    return lambda method: method
+def conforms(plugin="", **standards):
+    """Says which statements a test shows: of MQTT (v311, v5), of STOMP (v10, v11, v12), of WebSockets (rfc6455, headgate),
+    of the comparison with RabbitMQ's STOMP plugin.
+    Read by tests/conformance from the source; only the plugin's rows are needed when a test runs."""
+    del standards
+
+    def mark(method):
+        method.plugin_rows = plugin.split()
+        return method
+    return mark

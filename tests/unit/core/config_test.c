@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define LISTENER "[[listener]]\nserve='mqtt'\nbind='127.0.0.1:0'\n"
+#define WEB      "[[listener]]\nserve='web'\nbind='127.0.0.1:0'\n"
 #define ENDPOINT "amqp://guest:guest@127.0.0.1:5672/%2f"
 
 static char path[] = "headgate-config-XXXXXX";
@@ -118,6 +119,15 @@ static void a_mistake_is_named_with_its_place(void **state)
         {LISTENER "proxy_protocol = 1", "4:18: proxy_protocol must be a boolean, not an integer"},
         {LISTENER "cors_origins = ['*']",
          "4:1: cors_origins belongs to a listener that serves \"web\""},
+        {LISTENER "origins = []", "4:1: origins belongs to a listener that serves \"web\""},
+        {LISTENER "websocket_paths = []",
+         "4:1: websocket_paths belongs to a listener that serves \"web\""},
+        {WEB "origins = ['https://a.example', 'https://a.example/']",
+         "4:11: origins: \"https://a.example/\" is not \"https://HOST\", \"https://HOST:PORT\" or "
+         "\"*\""},
+        {WEB "cors_origins = ['a.example']",
+         "4:16: cors_origins: \"a.example\" is not \"https://HOST\", \"https://HOST:PORT\" or \"*\""},
+        {WEB "websocket_paths = ['/ws', 'mqtt']", "4:19: websocket_paths: \"mqtt\" is not a path"},
         {LISTENER "[[vhost]]\nname = '/'", "4:3: vhost is not supported by this version"},
         {LISTENER HOOK_PLAIN, "4:1: a webhook has a queue or a filter, one of them"},
         {LISTENER HOOK_PLAIN "queue='q'\nfilter='a'",
@@ -258,6 +268,11 @@ static void a_mistake_is_named_with_its_place(void **state)
          "8:1: a rule has an exchange or a queue, not both"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nkey='k'",
          "8:1: a rule with a queue has no key: the queue's name is the key"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nreplay='s'",
+         "8:1: a rule with a queue has no replay: its messages are in that queue"},
+        {LISTENER "[[queue]]\nname='s'\n[[rule]]\nname='a'\ntopic='a'\nexchange='amq.topic'\n"
+                  "replay='s'",
+         "10:8: s is declared, and it is no stream"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nallow={publish=['x']}",
          "8:1: allow is not supported by this version"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nheaders={CC='x'}",

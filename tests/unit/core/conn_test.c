@@ -532,6 +532,92 @@ static void an_upgrade_without_memory_closes(void **state)
     }
 }
 
+/* ---- Silent WebSockets ---- */
+
+/* So many steps of the probing: a second each, and a tick of the wheel. */
+static void pass(struct bench *b, unsigned steps)
+{
+    for (; steps > 0; steps--) {
+        seam_now_ms += 1000 + HG_WHEEL_TICK_MS;
+        hg_wheel_advance(&b->worker.wheel, seam_now_ms);
+    }
+}
+
+static void a_silent_websocket_is_asked_and_then_ended(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    b.config.http_websocket_ping_ms = 10000;
+    hg_conn_probe_start(&b.worker);
+    push(&b, "\7upgrade");
+    fake_stream_forget(&b.stream);
+    pass(&b, 9);
+    assert_int_equal(b.stream.writes_n, 0);
+    pass(&b, 4);
+    assert_bytes(hg_writer_view(&b.stream.written), 2, "\x89\x00");
+    fake_stream_push(&b.stream, hg_bytes("\x8a\x80\0\0\0\0", 6));
+    pass(&b, 13);
+    assert_int_equal(b.stream.writes_n, 2);
+    assert_false(b.stream.is_finished);
+    pass(&b, 13);
+    assert_true(b.stream.is_finished);
+    assert_int_equal(b.stream.why, HG_KEEP_ALIVE);
+    turn(&b);
+    assert_int_equal(b.why, HG_KEEP_ALIVE);
+    assert_int_equal(hg_counted(&b.worker.metrics.proto[HG_PROTO_STOMP].keepalive_timeouts), 1);
+    bench_close(&b);
+}
+
+static void only_websockets_are_asked_and_only_where_configured(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct bench b;
+        bench_open(&b);
+        b.config.http_websocket_ping_ms = i == 0 ? 0 : 10000;
+        hg_conn_probe_start(&b.worker);
+        if (i == 0) {
+            push(&b, "\7upgrade");
+        }
+        fake_stream_forget(&b.stream);
+        pass(&b, 100);
+        assert_int_equal(b.stream.writes_n, 0);
+        assert_false(b.stream.is_finished);
+        bench_close(&b);
+    }
+}
+
+static void everybody_has_a_turn_whoever_leaves(void **state)
+{
+    (void)state;
+    enum { N = 9 };
+    struct bench b;
+    struct fake_stream streams[N];
+    prepare(&b);
+    b.config.http_websocket_ping_ms = 20000;
+    hg_conn_probe_start(&b.worker);
+    for (unsigned i = 0; i < N; i++) {
+        fake_stream_open(&streams[i]);
+        hg_conn_accept(&b.worker, &streams[i].stream, &toy_adapter, &listener);
+        fake_stream_push(&streams[i], HG_BYTES("\7upgrade"));
+        fake_stream_forget(&streams[i]);
+    }
+    pass(&b, 18);
+    for (unsigned i = 0; i < N; i += 2) { /* one of them is the next */
+        fake_stream_hang_up(&streams[i], HG_PEER_LOST);
+    }
+    pass(&b, 8);
+    for (unsigned i = 0; i < N; i++) {
+        assert_int_equal(streams[i].writes_n, i % 2);
+        fake_stream_hang_up(&streams[i], HG_PEER_LOST);
+        fake_stream_close(&streams[i]);
+    }
+    assert_int_equal(b.worker.conns_n, 0);
+    pass(&b, 100);
+    bench_close(&b);
+}
+
 /* ---- For people ---- */
 
 static void connections_are_listed_as_json(void **state)
@@ -577,6 +663,9 @@ int main(void)
         cmocka_unit_test(an_upgrade_changes_stream_and_session),
         cmocka_unit_test(a_handover_goes_on_with_the_stream),
         cmocka_unit_test(an_upgrade_without_memory_closes),
+        cmocka_unit_test(a_silent_websocket_is_asked_and_then_ended),
+        cmocka_unit_test(only_websockets_are_asked_and_only_where_configured),
+        cmocka_unit_test(everybody_has_a_turn_whoever_leaves),
         cmocka_unit_test(connections_are_listed_as_json),
         cmocka_unit_test(a_session_without_a_connection_is_neither_closing_nor_full),
     };

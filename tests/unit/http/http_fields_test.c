@@ -102,11 +102,25 @@ static void what_no_field_can_say_is_left_out(void **state)
     hg_writer_close(&out);
 }
 
+static void attributes_of_an_event_are_percent_encoded(void **state)
+{
+    const struct hg_header headers[] = {text("cloudEvents:subject", "a b\"%\n\xe2\x82\xac/~"),
+                                        text("cloudEvents:", "x"), text("cloudEvents:a b", "x")};
+    const struct hg_properties properties = {.headers = headers, .headers_n = 3};
+    struct hg_writer out = {0};
+    (void)state;
+    assert_true(write(&properties, &out));
+    assert_text(hg_writer_view(&out), "Content-Type: application/octet-stream\n"
+                                      "ce-subject: a%20b%22%25%0A%E2%82%AC/~\n");
+    hg_writer_close(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_property_is_a_field),
         cmocka_unit_test(what_no_field_can_say_is_left_out),
+        cmocka_unit_test(attributes_of_an_event_are_percent_encoded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,8 @@
 #include "seam/unit.h"
 #include "world.h"
 
+#include <stdio.h>
+
 #define H           "Host: a\r\n"
 #define GET(target) "GET /v1/topics/" target " HTTP/1.1\r\n" H "Accept: text/event-stream\r\n\r\n"
 
@@ -317,6 +319,142 @@ static void the_outcome_is_the_same_however_the_request_is_split(void **state)
     }
 }
 
+/* ---- Out of a stream ---- */
+
+static void send_with(const char *target, const char *last_id)
+{
+    char request[300];
+    snprintf(request, sizeof(request),
+             "GET /v1/topics/%s HTTP/1.1\r\n" H "Accept: text/event-stream\r\n%s%s\r\n\r\n", target,
+             last_id == NULL ? "X: y" : "Last-Event-ID: ", last_id == NULL ? "" : last_id);
+    world_send(request);
+}
+
+static void a_reader_begins_where_it_was_or_asks_to(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *target, *last_id, *word; /* word NULL: an offset or a time */
+        enum hg_value_kind kind;
+        int64_t offset;
+    } table[] = {
+        {"a", NULL, "next", HG_VALUE_STRING, 0},
+        {"a?from=first", NULL, "first", HG_VALUE_STRING, 0},
+        {"a?from=next", "", "next", HG_VALUE_STRING, 0},
+        {"a?from=17", NULL, NULL, HG_VALUE_INT, 17},
+        {"a?from=1970-01-02T00:00:01Z", NULL, NULL, HG_VALUE_TIMESTAMP, 86401},
+        {"a", "41", NULL, HG_VALUE_INT, 42},
+        {"a?from=first", "0", NULL, HG_VALUE_INT, 1},
+        {"a?from=first", "not one of ours", "first", HG_VALUE_STRING, 0},
+        {"a", "-1", "next", HG_VALUE_STRING, 0},
+        {"a", "9223372036854775807", "next", HG_VALUE_STRING, 0},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        world_open(&hg_http_adapter);
+        world.replay = "log";
+        send_with(table[i].target, table[i].last_id);
+        assert_true(world.queue.is_open);
+        assert_string_equal(world.queue.name, "log");
+        assert_string_equal(world.queue.filter, "a");
+        const struct hg_value *offset = &world.queue.offset;
+        assert_int_equal(offset->kind, table[i].kind);
+        if (table[i].word != NULL) {
+            assert_text(offset->u.bytes, table[i].word);
+        } else {
+            assert_int_equal(offset->u.i, table[i].offset);
+        }
+        world_hang_up();
+        assert_false(world.queue.is_open);
+        assert_int_equal(world.live_n, 0);
+        world_close();
+    }
+}
+
+static void offsets_are_ids_and_come_once(void **state)
+{
+    (void)state;
+    world_open(&hg_http_adapter);
+    world.replay = "log";
+    world_send(GET("a?envelope=0"));
+    assert_string_equal(world_out(), "");
+    world_queue_state(HG_OK);
+    assert_has(world_out(), "200 OK");
+    world_queue_deliver(7, "seven");
+    world_queue_deliver(9, "nine");
+    assert_string_equal(world_out(), "id: 7\ndata: seven\n\nid: 9\ndata: nine\n\n");
+    world_queue_state(HG_OK); /* the link is back, and some of it comes again */
+    world_queue_deliver(7, "seven");
+    world_queue_deliver(9, "nine");
+    world_queue_deliver(10, "ten");
+    assert_string_equal(world_out(), "id: 10\ndata: ten\n\n");
+    world.conn.pending = world.config.outbound_high_bytes; /* is waited for, and loses nothing */
+    world_queue_deliver(11, "eleven");
+    assert_string_equal(world_out(), "id: 11\ndata: eleven\n\n");
+    world_queue_state(HG_NO_QUEUE);
+    assert_true(world.conn.is_finished);
+    assert_string_equal(world_out(), "");
+    world_close();
+}
+
+static void what_cannot_be_read_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *target, *replay, *status;
+    } table[] = {
+        {"a?from=first", NULL, "there is no stream to read"},
+        {"a?from=first&filter=b", "log", "there is no stream to read"},
+        {"a?from=", "log", "from must be"},
+        {"a?from=-1", "log", "from must be"},
+        {"a?from=9223372036854775808", "log", "from must be"},
+        {"a?from=1970-01-02T00:00:01", "log", "from must be"},
+        {"a?from=1969-12-31T23:59:59Z", "log", "from must be"},
+        {"a?from=2025-02-29T00:00:00Z", "log", "from must be"},
+        {"a?from=2025-01-01T24:00:00Z", "log", "from must be"},
+        {"a?from=2025-01-01t00:00:00Z", "log", "from must be"},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        world_open(&hg_http_adapter);
+        world.replay = table[i].replay;
+        send_with(table[i].target, NULL);
+        const char *out = world_out();
+        assert_has(out, "HTTP/1.1 400 ");
+        assert_has(out, table[i].status);
+        assert_int_equal(world.live_n, 0);
+        world_close();
+    }
+    world_open(&hg_http_adapter);
+    world.replay = "log";
+    world_send(GET("a"));
+    world_queue_state(HG_NO_QUEUE);
+    assert_has(world_out(), "HTTP/1.1 404 ");
+    world_close();
+    world_open(&hg_http_adapter);
+    world.replay = "log"; /* several filters, or what is retained: live */
+    world_send(GET("a?filter=b"));
+    assert_int_equal(world.subs_n, 2);
+    assert_null(world.queue.ops);
+    world_close();
+}
+
+static void without_memory_nothing_is_left_of_a_reader(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n < 12; n++) {
+        world_open(&hg_http_adapter);
+        world.replay = "log";
+        seam_fail_alloc(n);
+        world_send(GET("a?from=3"));
+        seam_fail_alloc(0);
+        if (world.queue.is_open) {
+            world_queue_state(HG_OK);
+        }
+        world_hang_up();
+        assert_false(world.queue.is_open);
+        world_close();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -336,6 +474,10 @@ int main(void)
         cmocka_unit_test(what_is_retained_is_served_on_request),
         cmocka_unit_test(a_shutdown_ends_the_stream),
         cmocka_unit_test(the_outcome_is_the_same_however_the_request_is_split),
+        cmocka_unit_test(a_reader_begins_where_it_was_or_asks_to),
+        cmocka_unit_test(offsets_are_ids_and_come_once),
+        cmocka_unit_test(what_cannot_be_read_is_refused),
+        cmocka_unit_test(without_memory_nothing_is_left_of_a_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -86,6 +86,16 @@ static void a_handshake_that_is_wrong_is_refused(void **state)
         {"HEAD /ws HTTP/1.1\r\n" H SHAKE KEY, "400 "},
         {"POST /ws HTTP/1.1\r\n" H SHAKE KEY, "405 "},
         {"GET /wss HTTP/1.1\r\n" H SHAKE KEY, "404 "},
+        {"GET /ws HTTP/1.1\r\n" SHAKE KEY, "400 "},
+        {"GET /ws HTTP/1.1\r\n" H SHAKE KEY "Sec-WebSocket-Version: 13\r\n", "400 "},
+        {"GET /ws HTTP/1.1\r\n" H SHAKE KEY "Sec-WebSocket-Protocol: v12 stomp\r\n", "400 "},
+        {"GET /ws HTTP/1.1\r\n" H SHAKE KEY "Sec-WebSocket-Protocol: \"v12.stomp\"\r\n", "400 "},
+        {"GET /ws HTTP/1.1\r\n" H SHAKE KEY "Sec-WebSocket-Extensions: a b\r\n", "400 "},
+        {"GET /ws HTTP/1.1\r\n" H SHAKE KEY "Sec-WebSocket-Extensions: a;\r\n", "400 "},
+        {"GET /ws HTTP/1.1\r\n" H SHAKE KEY "Sec-WebSocket-Extensions: a; b=\r\n", "400 "},
+        {"GET /ws HTTP/1.1\r\n" H SHAKE KEY "Sec-WebSocket-Extensions: a; b=\"c d\"\r\n", "400 "},
+        {"GET /ws HTTP/1.1\r\n" H SHAKE KEY "Sec-WebSocket-Extensions: a; b=\"c\r\n", "400 "},
+        {"GET /ws HTTP/1.1\r\n" H SHAKE KEY "Sec-WebSocket-Extensions: ;b\r\n", "400 "},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         world_open(&hg_http_adapter);
@@ -98,6 +108,108 @@ static void a_handshake_that_is_wrong_is_refused(void **state)
                             "Sec-WebSocket-Version: 13\r\n");
         }
         assert_null(world.conn.upgraded);
+        world_close();
+    }
+}
+
+static void no_extension_is_agreed_to(void **state)
+{
+    (void)state;
+    static const char *const offers[] = {
+        "permessage-deflate", "permessage-deflate; client_max_window_bits",
+        "permessage-deflate; server_max_window_bits=10 , x; y=\"\\z1\"; q , , w"};
+    for (size_t i = 0; i < sizeof(offers) / sizeof(offers[0]); i++) {
+        char request[400];
+        world_open(&hg_http_adapter);
+        snprintf(request, sizeof(request),
+                 "GET /ws HTTP/1.1\r\n" H SHAKE KEY "Sec-WebSocket-Extensions: %s\r\n\r\n",
+                 offers[i]);
+        world_send(request);
+        assert_has(world_out(), "HTTP/1.1 101 ");
+        assert_null(strstr(world_out(), "Extensions"));
+        world_close();
+    }
+}
+
+static void pages_of_other_origins_are_refused(void **state)
+{
+    (void)state;
+    static const char *const list[] = {"https://app.example.org", "http://b:8080", "null"};
+    static const char *const any[] = {"*"};
+    static const struct {
+        const char *const *origins;
+        size_t origins_n;
+        const char *fields;
+        bool is_welcome;
+    } table[] = {
+        {NULL, 0, "Host: a\r\n", true},
+        {NULL, 0, "Host: a\r\nOrigin: http://a\r\n", true},
+        {NULL, 0, "Host: A:8080\r\nOrigin: HTTP://a:8080\r\n", true},
+        {NULL, 0, "Host: a\r\nOrigin: https://a\r\n", true}, /* a proxy ended TLS */
+        {NULL, 0, "Host: a:443\r\nOrigin: https://a\r\n", true},
+        {NULL, 0, "Host: a\r\nOrigin: http://a:80\r\n", true},
+        {NULL, 0, "Host: a:443\r\nOrigin: http://a\r\n", false},
+        {NULL, 0, "Host: a:8080\r\nOrigin: http://a\r\n", false},
+        {NULL, 0, "Host: a\r\nOrigin: http://b\r\n", false},
+        {NULL, 0, "Host: a\r\nOrigin: http://a.b\r\n", false},
+        {NULL, 0, "Host: a\r\nOrigin: null\r\n", false},
+        {NULL, 0, "Host: a\r\nOrigin: a\r\n", false},
+        {NULL, 0, "Host: a\r\nOrigin:\r\n", false},
+        {NULL, 0, "Host: a\r\nOrigin: http://a\r\nOrigin: http://a\r\n", false},
+        {list, 3, "Host: a\r\nOrigin: https://app.example.org\r\n", true},
+        {list, 3, "Host: a\r\nOrigin: http://b:8080\r\n", true},
+        {list, 3, "Host: a\r\nOrigin: null\r\n", true},
+        {list, 3, "Host: a\r\nOrigin: http://app.example.org\r\n", false},
+        {list, 3, "Host: a\r\nOrigin: http://a\r\n", false},
+        {list, 3, "Host: a\r\n", true},
+        {any, 1, "Host: a\r\nOrigin: http://b\r\n", true},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        char request[400];
+        world_open(&hg_http_adapter);
+        world.conn.listener.origins = table[i].origins;
+        world.conn.listener.origins_n = table[i].origins_n;
+        snprintf(request, sizeof(request), "GET /ws HTTP/1.1\r\n%s" SHAKE KEY "\r\n",
+                 table[i].fields);
+        world_send(request);
+        const char *out = world_out();
+        if (table[i].is_welcome) {
+            assert_has(out, "HTTP/1.1 101 ");
+        } else {
+            assert_has(out, "HTTP/1.1 403 Forbidden\r\n");
+            assert_has(out, "Content-Type: application/problem+json\r\n");
+            assert_has(out, "\"code\":\"NOT_ALLOWED\"");
+            assert_null(world.conn.upgraded);
+            assert_false(world.conn.is_ended);
+        }
+        world_close();
+    }
+}
+
+static void websockets_open_on_the_configured_paths(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"/", "/live/stomp", "/live/mqtt"};
+    static const struct {
+        const char *request, *line;
+    } table[] = {
+        {"GET / HTTP/1.1\r\n" H SHAKE KEY, "101 "},
+        {"GET / HTTP/1.1\r\n" H, "404 "}, /* no page is there, but could be */
+        {"GET /live/stomp?a=b HTTP/1.1\r\n" H SHAKE KEY, "101 "},
+        {"GET /live/stomp HTTP/1.1\r\n" H, "426 "},
+        {"GET /live/mqtt HTTP/1.1\r\n" H SHAKE KEY, "400 "},
+        {"GET /live/mqtt HTTP/1.1\r\n" H SHAKE KEY "Sec-WebSocket-Protocol: mqtt\r\n", "101 "},
+        {"GET /live/stom HTTP/1.1\r\n" H SHAKE KEY, "404 "},
+        {"GET /ws HTTP/1.1\r\n" H SHAKE KEY, "404 "},
+        {"GET /mqtt HTTP/1.1\r\n" H SHAKE KEY "Sec-WebSocket-Protocol: mqtt\r\n", "404 "},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        world_open(&hg_http_adapter);
+        world.conn.listener.websocket_paths = paths;
+        world.conn.listener.websocket_paths_n = 3;
+        world_send(table[i].request);
+        world_send("\r\n");
+        assert_has(world_out(), table[i].line);
         world_close();
     }
 }
@@ -281,6 +393,9 @@ int main(void)
         cmocka_unit_test(a_handshake_is_answered_as_the_rfc_says),
         cmocka_unit_test(the_sub_protocol_chooses_or_else_the_path),
         cmocka_unit_test(a_handshake_that_is_wrong_is_refused),
+        cmocka_unit_test(no_extension_is_agreed_to),
+        cmocka_unit_test(pages_of_other_origins_are_refused),
+        cmocka_unit_test(websockets_open_on_the_configured_paths),
         cmocka_unit_test(an_upgrade_waits_for_the_answers_before_it),
         cmocka_unit_test_setup_teardown(files_of_the_folder_are_served_and_no_others, make_folder,
                                         remove_folder),

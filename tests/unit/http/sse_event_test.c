@@ -13,7 +13,8 @@ static const char *event(enum hg_sse_mode mode, const struct hg_message_parts *p
 {
     struct hg_message *m = hg_message_new(parts);
     hg_writer_reset(&w);
-    hg_sse_write_event(&w, mode, m, HG_BYTES("a/b"), is_retained);
+    hg_sse_write_event(&w, mode, m, hg_message_properties(m)->message_id, HG_BYTES("a/b"),
+                       is_retained);
     hg_writer_u8(&w, 0);
     hg_message_unref(m);
     return (const char *)hg_writer_view(&w).p;

@@ -202,6 +202,38 @@ void hg_upload_forget(struct hg_upload *up)
     up->is_forgotten = true;
 }
 
+enum hg_status hg_call_begin(struct hg_session *s, const struct hg_publish_args *args,
+                             hg_call_done_fn *done, void *ctx, struct hg_call **call_out,
+                             const char **why_out)
+{
+    struct world_call *c = &world.calls[world.calls_n];
+    *why_out = world.publish_status == HG_OK ? NULL : "told to";
+    if (world.publish_status == HG_HELD) {
+        hg_conn_hold(s->conn, HG_HOLD_UPSTREAM);
+    }
+    if (world.publish_status != HG_OK) {
+        return world.publish_status;
+    }
+    assert_true(world.calls_n++ < WORLD_CALLS);
+    c->done = done;
+    c->ctx = ctx;
+    c->timeout_ms = args->timeout_ms;
+    c->delivery_mode = args->properties.delivery_mode;
+    copy(c->address, sizeof(c->address), args->address);
+    copy(c->body, sizeof(c->body), args->body);
+    copy(c->correlation_id, sizeof(c->correlation_id), args->properties.correlation_id);
+    copy(c->expiration, sizeof(c->expiration), args->properties.expiration);
+    *call_out = (struct hg_call *)c;
+    return HG_OK;
+}
+
+void hg_call_forget(struct hg_call *call)
+{
+    if (call != NULL) {
+        ((struct world_call *)call)->done = NULL;
+    }
+}
+
 enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter,
                                    const char **why_out)
 {
@@ -221,6 +253,48 @@ enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, str
     assert_true(hg_trie_add(world.trie, filter, &sub->entry));
     world.live_n++;
     return HG_OK;
+}
+
+enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, struct hg_trie *index,
+                                  struct hg_bytes filter, const char **why_out)
+{
+    assert_null(index);
+    seam_spare(true);
+    enum hg_status status = hg_subscribe_filter(s, sub, filter, why_out);
+    seam_spare(false);
+    return status;
+}
+
+struct hg_bytes hg_replay_of_filter(const struct hg_session *s, struct hg_bytes filter)
+{
+    (void)s;
+    (void)filter;
+    return hg_bytes_str(world.replay == NULL ? "" : world.replay);
+}
+
+struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_options *options,
+                               const struct hg_queue_ops *ops, void *ctx)
+{
+    struct world_queue *q = &world.queue;
+    assert_true(options->must_exist && options->is_auto && options->prefetch > 0);
+    assert_int_equal(options->consumer_arguments_n, 1);
+    *q = (struct world_queue){.ops = ops,
+                              .ctx = ctx,
+                              .session = s,
+                              .sub = options->sub,
+                              .offset = options->consumer_arguments[0].value,
+                              .is_open = true};
+    copy(q->name, sizeof(q->name), options->name);
+    copy(q->filter, sizeof(q->filter), options->filter);
+    return (struct hg_queue *)q;
+}
+
+void hg_queue_close(struct hg_queue *q, enum hg_queue_end how)
+{
+    assert_int_equal(how, HG_QUEUE_KEEP);
+    if (q != NULL) {
+        ((struct world_queue *)q)->is_open = false;
+    }
 }
 
 void hg_unsubscribe(struct hg_sub *sub)
@@ -352,7 +426,7 @@ const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c)
 }
 
 bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_adapter *adapter,
-                     const char *subprotocol, size_t max_message_bytes)
+                     const char *subprotocol, uint32_t max_message_bytes)
 {
     struct hg_session *s = c->session;
     assert_true(max_message_bytes > 0);
@@ -441,7 +515,7 @@ void hg_state_stats(const struct hg_gateway *gateway, struct hg_state_stats *out
 static const char *const stomp_protocols[] = {"v12.stomp", "v11.stomp", NULL};
 static const char *const mqtt_protocols[] = {"mqtt", "mqttv3.1", NULL};
 static const struct hg_adapter stomp = {
-    .name = "stomp", .subprotocols = stomp_protocols, .default_ws_path = "/ws"};
+    .name = "stomp", .subprotocols = stomp_protocols, .is_websocket_default = true};
 static const struct hg_adapter mqtt = {.name = "mqtt", .subprotocols = mqtt_protocols};
 static const struct hg_adapter plain = {.name = "plain"};
 static const struct hg_adapter *const adapters[] = {&plain, &stomp, &mqtt, NULL};
@@ -494,6 +568,9 @@ void world_open(const struct hg_adapter *adapter)
     static hg_counter counters[sizeof(specs) / sizeof(specs[0])];
     world.worker.metrics.rule_in = counters;
     world.worker.metrics.rule_out = counters;
+    static const char *const websocket_paths[] = {"/ws", "/mqtt"};
+    world.conn.listener.websocket_paths = websocket_paths;
+    world.conn.listener.websocket_paths_n = 2;
     hg_list_init(&world.worker.leavers);
     hg_wheel_open(&world.worker.wheel, hg_clock_ms());
     world.conn.session = adapter->open(&world.worker, &world.conn, &world.conn.listener, NULL);
@@ -606,4 +683,42 @@ void world_gather(void)
     world.gather_ask = NULL;
     world.gather_done(world.gather_ctx, hg_writer_view(&w));
     hg_writer_close(&w);
+}
+
+void world_reply(size_t i, enum hg_status outcome, const struct hg_message_parts *parts)
+{
+    struct world_call *c = &world.calls[i];
+    hg_call_done_fn *done = c->done;
+    struct hg_message *m = parts == NULL ? NULL : hg_message_new(parts);
+    assert_non_null(done);
+    c->done = NULL;
+    done(c->ctx, outcome, HG_BYTES("RabbitMQ's reason"), m);
+    hg_message_unref(m);
+    feed();
+}
+
+void world_queue_state(enum hg_status status)
+{
+    world.queue.is_open = status == HG_OK;
+    world.queue.ops->on_state(world.queue.ctx, status, true, HG_BYTES("RabbitMQ's reason"));
+    feed();
+}
+
+void world_queue_deliver(int64_t offset, const char *body)
+{
+    const struct hg_header header = {HG_BYTES("x-stream-offset"),
+                                     {.kind = HG_VALUE_INT, .u.i = offset}};
+    const struct hg_message_parts parts = {
+        .properties = {.message_id = HG_BYTES("theirs"), .headers = &header, .headers_n = 1},
+        .body = hg_bytes_str(body)};
+    struct hg_delivery d = {.message = hg_message_new(&parts),
+                            .address = HG_BYTES("a"),
+                            .must_keep = true,
+                            .queue = (struct hg_queue *)&world.queue};
+    assert_true(world.queue.is_open);
+    world.queue.session->ops->deliver(world.queue.session, &d, world.queue.sub);
+    for (size_t slot = 0; slot < HG_DELIVERY_CACHES; slot++) {
+        hg_buf_unref(d.cache[slot]);
+    }
+    hg_message_unref(d.message);
 }

@@ -4,13 +4,15 @@
 #ifndef HG_TEST_HTTP_WORLD_H
 #define HG_TEST_HTTP_WORLD_H
 
+#include "core/call.h"
 #include "core/conn.h"
+#include "core/queue.h"
 #include "core/retain.h"
 #include "core/state.h"
 #include "core/upload.h"
 #include "core/worker.h"
 
-enum { WORLD_PUBLISHES = 64, WORLD_SUBS = 8 };
+enum { WORLD_PUBLISHES = 64, WORLD_SUBS = 8, WORLD_CALLS = 8 };
 
 #define assert_has(text, what)                               \
     do {                                                     \
@@ -49,6 +51,26 @@ struct world_sub {
     bool is_served; /* with what is retained */
 };
 
+/* What hg_queue_open was called with. */
+struct world_queue {
+    const struct hg_queue_ops *ops;
+    void *ctx;
+    struct hg_session *session;
+    struct hg_sub *sub;
+    char name[64], filter[128];
+    struct hg_value offset; /* x-stream-offset */
+    bool is_open;
+};
+
+/* What hg_call_begin was called with, and accepted. */
+struct world_call {
+    hg_call_done_fn *done; /* NULL: it has ended, or was forgotten */
+    void *ctx;
+    char address[128], body[128], correlation_id[64], expiration[24];
+    uint64_t timeout_ms;
+    uint8_t delivery_mode;
+};
+
 struct hg_conn {
     struct hg_session *session; /* NULL: closed */
     struct hg_listener_spec listener;
@@ -71,8 +93,13 @@ struct world {
     struct hg_conn conn;
     struct world_publish publishes[WORLD_PUBLISHES];
     size_t publishes_n;
-    struct hg_upload upload;       /* of the last publish that has one */
-    enum hg_status publish_status; /* what hg_publish returns; HELD holds the connection */
+    struct hg_upload upload;  /* of the last publish that has one */
+    struct world_queue queue; /* the last one */
+    const char *replay;       /* what hg_replay_of_filter says; NULL: there is none */
+    struct world_call calls[WORLD_CALLS];
+    size_t calls_n;
+    enum hg_status
+        publish_status; /* what hg_publish and hg_call_begin return; HELD holds the connection */
     struct world_sub subs[WORLD_SUBS];
     size_t subs_n, live_n;           /* ever, and not unsubscribed */
     enum hg_status subscribe_status; /* what hg_subscribe_filter and hg_rules_subscribe return */
@@ -102,11 +129,16 @@ const char *world_out(void);
 void world_settle(size_t i, enum hg_status outcome, const char *reason);
 /* The i-th publish, an upload, may go on. */
 void world_room(size_t i);
+/* The outcome of the i-th call; parts: of the reply, NULL: there is none. */
+void world_reply(size_t i, enum hg_status outcome, const struct hg_message_parts *parts);
 /* RabbitMQ answers the i-th subscription. */
 void world_subscribed(size_t i, enum hg_status outcome, const char *reason);
 /* A message comes for the i-th subscription. */
 void world_deliver(size_t i, const struct hg_message_parts *parts, const char *address,
                    bool is_retained);
+/* The state of the queue, as hg_queue_ops.on_state; and a message out of it at this offset. */
+void world_queue_state(enum hg_status status);
+void world_queue_deliver(int64_t offset, const char *body);
 /* Lets go of a hold; what is kept is fed again. */
 void world_release(enum hg_hold bit);
 /* Time passes. */

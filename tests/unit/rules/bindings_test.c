@@ -284,6 +284,33 @@ static void a_subscription_without_memory_says_so(void **state)
     hg_rules_free(r);
 }
 
+static void a_filter_belongs_to_the_rule_that_takes_all_of_it_first(void **state)
+{
+    (void)state;
+    static const struct hg_rule_spec specs[] = {
+        {.name = "0", .pattern = ALL("a/{x}"), .exchange = "events", .key = "a.{x}"},
+        {.name = "1", .pattern = ALL("b/{r...}"), .exchange = "events", .key = "b.{r...}"},
+        {.name = "2", .pattern = ALL("b/c"), .exchange = "telemetry", .key = "c"},
+        BUILTIN,
+    };
+    static const struct {
+        const char *filter;
+        int rule; /* -1: none */
+    } table[] = {
+        {"a/1", 0}, {"a/+", 0},  {"a/#", -1}, {"a", 3},   {"b", 1}, {"b/c", 1},
+        {"b/#", 1}, {"+/c", -1}, {"#", -1},   {"z/y", 3}, {"", -1}, {"a/#/b", -1},
+    };
+    struct hg_rules *r = fixture_new(specs, sizeof(specs) / sizeof(specs[0]));
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        size_t rule = 99;
+        bool is_owned = hg_rules_owner(r, HG_PROTO_HTTP, hg_bytes_str(table[i].filter), &rule);
+        if (is_owned != (table[i].rule >= 0) || (is_owned && (int)rule != table[i].rule)) {
+            fail_msg("%s: %d %zu", table[i].filter, is_owned, rule);
+        }
+    }
+    hg_rules_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +319,7 @@ int main(void)
         cmocka_unit_test(a_wildcard_is_refused_only_up_to_the_rule_that_takes_all_of_it),
         cmocka_unit_test(bindings_are_widened_where_that_is_allowed_and_bounded),
         cmocka_unit_test(hashed_keys_are_bound_as_well),
+        cmocka_unit_test(a_filter_belongs_to_the_rule_that_takes_all_of_it_first),
         cmocka_unit_test(a_subscription_without_memory_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -65,6 +65,11 @@ static const struct wire_case wire_cases[] = {
      "MALFORMED 7: a header has an escape that is not defined\n"},
     {"1.1 unescapes the other three", V11, WIRE("SEND\n" "a:\\n\\c\\\\\n" "\n" "\0"), "SEND a=\\n:\\ []\n"},
     {"1.0 has no escapes", V10, WIRE("SEND\n" "a:\\n\\t\n" "\n" "\0"), "SEND a=\\n\\t []\n"},
+    {"1.0 leaves out blanks before a value", V10, WIRE("SEND\n" "a:  x y \n" "content-length: 1\n" "\n" "\0" "\0"),
+     "SEND a=x y  content-length=1 [\\0]\n"},
+    {"also in CONNECT", V10, WIRE("CONNECT\n" "login: a\n" "\n" "\0"), "CONNECT login=a []\n"},
+    {"unless that may be of a later version", V10, WIRE("CONNECT\n" "login: a\n" "accept-version:1.1\n" "\n" "\0"),
+     "CONNECT login= a accept-version=1.1 []\n"},
     {"CONNECT is not unescaped", V12, WIRE("CONNECT\n" "passcode:a\\b:c\n" "\n" "\0"), "CONNECT passcode=a\\b:c []\n"},
     {"STOMP neither", V12, WIRE("STOMP\n" "passcode:\\t\n" "\n" "\0"), "STOMP passcode=\\t []\n"},
     {"headers are UTF-8", V12, WIRE("SEND\n" "a:\xc3\xa9\n" "\n" "\xff\0"), "SEND a=\xc3\xa9 [\xff]\n"},
@@ -297,6 +302,8 @@ static void headers_are_written_as_the_version_can(void **state)
         {V10, "a", "b:c\\d", "a:b:c\\d\n"},
         {V10, "a", "b\nc", "a:b\\nc\n"}, /* never as a line of its own */
         {V12, "", "x", ""},
+        {V12, "a", "\xff", ""}, /* headers are UTF-8 */
+        {V10, "\xc3", "a", ""},
         {V12, "plain", "", "plain:\n"},
     };
     (void)state;

@@ -43,6 +43,18 @@ static void no_own_destinations(struct core_fake *f)
     f->config.stomp_rabbitmq_destinations = false;
 }
 
+static void idle_for_a_minute(struct core_fake *f)
+{
+    by_hand(f);
+    f->config.stomp_idle_timeout_ms = 60000;
+}
+
+static void fast_heart_beats(struct core_fake *f)
+{
+    by_hand(f);
+    f->config.stomp_heartbeat_ms = 1000;
+}
+
 static void no_heart_beats(struct core_fake *f)
 {
     by_hand(f);
@@ -56,7 +68,7 @@ static const struct core_script scripts[] = {
         {SEND_TEXT, "STOMP\naccept-version:1.0,2.0,1.1\nhost:anything\nlogin:me:you\npasscode:x\n\n^@"},
         {EXPECT_TEXT, CONNECTED_BY("1.1", "user-name:me:you\n")}}},
     {"connect without accept-version is 1.0", by_hand, {
-        {SEND_TEXT, "CONNECT\n\n^@"}, {EXPECT_TEXT, CONNECTED_BY("1.0", "")}}},
+        {SEND_TEXT, "CONNECT\n\n^@"}, {EXPECT_TEXT, CONNECTED_10("")}}},
     {"an unknown version is told the known ones", by_hand, {
         {SEND_TEXT, "CONNECT\naccept-version:2.0\nhost:/\n\n^@"},
         {EXPECT_TEXT, "ERROR\nmessage:accept-version names no version from 1.0 to 1.2\nversion:1.0,1.1,1.2\n"
@@ -74,9 +86,14 @@ static const struct core_script scripts[] = {
     {"connect has to come in time", by_hand, {
         {SEND_TEXT, "CONN"}, {WAIT, "9900"}, {OPEN, ""}, {WAIT, "200"},
         ERROR_END("no CONNECT frame came in time", "KEEP_ALIVE")}},
+    {"a blank behind the colon is 1.0's way, and part of the value later", by_hand, {
+        {SEND_TEXT, "CONNECT\nlogin: me\n\n^@SEND\ndestination: /a\ncontent-length: 2\n\n^@^@^@"},
+        {EXPECT_TEXT, CONNECTED_10("user-name:me\n")}, {CALLS, "publish a user=me [\\x00\\x00]"}, {ON, "2"},
+        {SEND_TEXT, "CONNECT\naccept-version:1.1\nlogin: me\n\n^@SEND\ndestination:/a\n\n^@"},
+        {EXPECT_LIKE, "CONNECTED\n…\nuser-name: me\n\n^@"}, {CALLS, "publish a user= me []"}}},
     {"the user is told to the rules", by_hand, {
         {SEND_TEXT, "CONNECT\nlogin:me\n\n^@SEND\ndestination:/a\n\n^@"},
-        {EXPECT_TEXT, CONNECTED_BY("1.0", "user-name:me\n")}, {CALLS, "publish a user=me []"}}},
+        {EXPECT_TEXT, CONNECTED_10("user-name:me\n")}, {CALLS, "publish a user=me []"}}},
 
     /* ---- SEND ---- */
     {"a receipt waits for the confirm", by_hand, {
@@ -219,7 +236,7 @@ static const struct core_script scripts[] = {
         {EXPECT_LIKE, "ERROR\n…/reply-queue is for sending answers, not for subscribing\n…^@"}, {CLOSED, "BAD_ADDRESS"}}},
     {"stomp 1.0 needs no subscription id", by_hand, {
         {SEND_TEXT, "CONNECT\n\n^@SUBSCRIBE\ndestination:/a\n\n^@"}, {CALLS, "subscribe a"},
-        {EXPECT_TEXT, CONNECTED_BY("1.0", "")},
+        {EXPECT_TEXT, CONNECTED_10("")},
         {DELIVER, "address=a exchange=x key=a body=b"},
         {EXPECT_TEXT, "MESSAGE\nmessage-id:1-1\ndestination:/a\ncontent-length:1\n\nb^@"},
         {SEND_TEXT, "UNSUBSCRIBE\ndestination:/a\n\n^@"}, {CALLS, "unsubscribe a"}}},
@@ -370,8 +387,26 @@ static const struct core_script scripts[] = {
         {PUBLISH_IS, "HELD"}, {SEND_TEXT, "SEND\ndestination:/a\n\n^@"}, {WAIT, "90000"}, {OPEN, ""}, {PUBLISH_IS, "OK"},
         {CALLS, "publish a []"}, {WAIT, "19900"}, {OPEN, ""}, {WAIT, "200"},
         ERROR_END("no heart-beat came in time", "KEEP_ALIVE")}},
-    {"without heart-beats silence is fine", by_hand, {
+    {"without heart-beats silence is fine for an hour", by_hand, {
         OPENED, {WAIT, "1000000"}, {OPEN, ""}}},
+    {"and then no more", idle_for_a_minute, {
+        OPENED, {WAIT, "59900"}, {OPEN, ""}, {WAIT, "200"},
+        ERROR_END("idle for too long, without heart-beats", "KEEP_ALIVE")}},
+    {"who is sent messages is not idle, nor who says something", idle_for_a_minute, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@"}, {WAIT, "50000"},
+        {DELIVER, "address=a exchange=x key=a body=b"}, {WAIT, "50000"}, {SEND_TEXT, "\n"}, {WAIT, "50000"}, {OPEN, ""},
+        {FORGET, ""}, {WAIT, "10100"}, ERROR_END("idle for too long, without heart-beats", "KEEP_ALIVE")}},
+    {"a held client is not idle", idle_for_a_minute, {
+        OPENED, {PUBLISH_IS, "HELD"}, {SEND_TEXT, "SEND\ndestination:/a\n\n^@"}, {WAIT, "90000"}, {OPEN, ""}}},
+    {"heart-beats one way are enough", idle_for_a_minute, {
+        {SEND_TEXT, "CONNECT\naccept-version:1.2\nheart-beat:0,20000\n\n^@"}, {WAIT, "90000"}, {OPEN, ""}, {FORGET, ""}}},
+    {"1.0 has no heart-beats", idle_for_a_minute, {
+        {SEND_TEXT, "CONNECT\nheart-beat:1000,what\n\n^@"}, {EXPECT_TEXT, CONNECTED_10("")}, {WAIT, "50000"},
+        {SILENCE, ""}, {OPEN, ""}, {WAIT, "10100"}, ERROR_END("idle for too long, without heart-beats", "KEEP_ALIVE")}},
+    {"the interval begins with connect", fast_heart_beats, {
+        {WAIT, "9000"}, {SEND_TEXT, "CONNECT\naccept-version:1.2\nheart-beat:1000,0\n\n^@"},
+        {EXPECT_LIKE, "CONNECTED\n…^@"}, {WAIT, "1900"}, {OPEN, ""}, {WAIT, "200"},
+        ERROR_END("no heart-beat came in time", "KEEP_ALIVE")}},
     {"a server without heart-beats says so", no_heart_beats, {
         {SEND_TEXT, "CONNECT\naccept-version:1.2\nheart-beat:1000,1000\n\n^@"}, {EXPECT_LIKE, "CONNECTED\n…\nheart-beat:0,0\n\n^@"},
         {WAIT, "60000"}, {SILENCE, ""}, {OPEN, ""}}},
@@ -410,6 +445,8 @@ static const struct core_script scripts[] = {
 static const struct core_script websocket_scripts[] = {
     {"a websocket is told of a shutdown by its close code", by_hand, {
         OPENED, {DRAIN, ""}, {SILENCE, ""}, {CLOSED, "SHUTTING_DOWN"}}},
+    {"a websocket is pinged and may be idle", idle_for_a_minute, {
+        OPENED, {WAIT, "90000"}, {SILENCE, ""}, {OPEN, ""}}},
     {"a stranger too", by_hand, {
         {DRAIN, ""}, {SILENCE, ""}, {CLOSED, "SHUTTING_DOWN"}}},
 };

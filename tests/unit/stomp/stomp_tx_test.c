@@ -68,7 +68,7 @@ static const struct core_script scripts[] = {
         {CONFIRM, ""}, {EXPECT_TEXT, RECEIPT("c")}}},
     {"transactions are the same in 1.0", by_hand, {
         {SEND_TEXT, "CONNECT\n\n^@" BEGIN("t:1\\c") SEND_IN("t:1\\c", "/a", "1") COMMIT("t:1\\c", "c")},
-        {EXPECT_TEXT, CONNECTED_BY("1.0", "")}, {CALLS, "publish a [1]"}, {CONFIRM, ""}, {EXPECT_TEXT, RECEIPT("c")}}},
+        {EXPECT_TEXT, CONNECTED_10("")}, {CALLS, "publish a [1]"}, {CONFIRM, ""}, {EXPECT_TEXT, RECEIPT("c")}}},
 
     /* ---- What goes wrong ---- */
     {"one rejected message makes the commit an error, never a receipt", by_hand, {

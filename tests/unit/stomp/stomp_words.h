@@ -6,10 +6,12 @@
 #include "seam/core_fake.h"
 
 #define CONNECT "CONNECT\naccept-version:1.2\nhost:/\n\n^@"
-#define CONNECTED_BY(version, user)                               \
+#define CONNECTED_AS(version, heart_beat, user)                   \
     "CONNECTED\nversion:" version "\nserver:Headgate/" HG_VERSION \
-    "\nsession:session-1\nheart-beat:10000,10000\n" user "\n^@"
-#define CONNECTED CONNECTED_BY("1.2", "")
+    "\nsession:session-1\nheart-beat:" heart_beat "\n" user "\n^@"
+#define CONNECTED_BY(version, user) CONNECTED_AS(version, "10000,10000", user)
+#define CONNECTED_10(user)          CONNECTED_AS("1.0", "0,0", user)
+#define CONNECTED                   CONNECTED_BY("1.2", "")
 #define OPENED                 \
     {SEND_TEXT, CONNECT},      \
     {                          \

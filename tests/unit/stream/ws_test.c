@@ -1,150 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* WebSocket frames (RFC 6455) by hand, at every split point, over a stream without a socket. */
-#include "stream/ws.h"
-
-#include "fake_stream.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
-#include "stream/net.h"
+#include "ws_bench.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_MESSAGE = 70000 };
-
-/* ---- A WebSocket on a fake stream, and what its user saw ---- */
-
-struct bench {
-    uv_loop_t loop;
-    uv_async_t alive; /* a loop without handles does not turn */
-    struct hg_wheel wheel;
-    struct hg_net net;
-    struct fake_stream lower;
-    struct hg_stream *ws;
-    struct hg_writer seen; /* payload */
-    unsigned closed_n, drained_n;
-    enum hg_status why;
-    bool stops_after_read, finishes_after_read;
-    const char *broken_rule; /* NULL: not told */
-};
-
-static void on_read(void *ctx, struct hg_bytes in)
-{
-    struct bench *b = ctx;
-    hg_writer_bytes(&b->seen, in);
-    if (b->stops_after_read) {
-        b->ws->ops->read_stop(b->ws);
-    }
-    if (b->finishes_after_read) {
-        b->ws->ops->finish(b->ws, HG_CLOSED);
-    }
-}
-
-static void on_open(void *ctx)
-{
-    (void)ctx;
-    fail_msg("a WebSocket is open from the start");
-}
-
-static void on_drained(void *ctx)
-{
-    ((struct bench *)ctx)->drained_n++;
-}
-
-static void on_closed(void *ctx, enum hg_status why)
-{
-    struct bench *b = ctx;
-    b->closed_n++;
-    b->why = why;
-}
-
-static void on_broken(void *ctx, enum hg_status why, const char *rule)
-{
-    struct bench *b = ctx;
-    assert_null(b->broken_rule);
-    assert_int_equal(b->closed_n, 0);
-    b->why = why;
-    b->broken_rule = rule;
-}
-
-static const struct hg_stream_user user = {on_read, on_open, on_drained, on_closed, on_broken};
-
-static void bench_open_with(struct bench *b, struct hg_bytes early,
-                            const struct hg_ws_limits *limits)
-{
-    memset(b, 0, sizeof(*b));
-    uv_loop_init(&b->loop);
-    uv_async_init(&b->loop, &b->alive, NULL);
-    hg_wheel_open(&b->wheel, seam_now_ms);
-    assert_true(hg_net_open(&b->net, &b->loop, &b->wheel, NULL));
-    fake_stream_open(&b->lower);
-    b->ws = hg_ws_accept(&b->net, &b->lower.stream, early, limits, &user, b);
-    assert_non_null(b->ws);
-    b->ws->ops->read_start(b->ws);
-}
-
-static void bench_open(struct bench *b, struct hg_bytes early, size_t max_message)
-{
-    bench_open_with(b, early, &(struct hg_ws_limits){.max_message_bytes = max_message});
-}
-
-static void turn(struct bench *b)
-{
-    uv_run(&b->loop, UV_RUN_NOWAIT);
-}
-
-static void bench_close(struct bench *b)
-{
-    if (b->closed_n == 0 && !b->lower.is_finished && !b->lower.is_closed) {
-        b->ws->ops->close(b->ws, HG_CLOSED);
-    }
-    fake_stream_run(&b->lower);
-    assert_int_equal(b->closed_n, 1);
-    uv_close((uv_handle_t *)&b->alive, NULL);
-    hg_net_close(&b->net);
-    uv_run(&b->loop, UV_RUN_DEFAULT);
-    hg_net_free(&b->net);
-    assert_int_equal(uv_loop_close(&b->loop), 0);
-    fake_stream_close(&b->lower);
-    hg_writer_close(&b->seen);
-    assert_int_equal(seam_live(), 0);
-}
-
-/* ---- Annotated hex: bytes, blanks, and the client's masked frames as [flags+opcode, text] ---- */
-
-static const uint8_t mask[4] = {0x11, 0x22, 0x33, 0x44};
-
-static void put_frame(struct hg_writer *w, uint8_t first, const void *payload, size_t n)
-{
-    hg_writer_u8(w, first);
-    if (n < 126) {
-        hg_writer_u8(w, (uint8_t)(0x80 | n));
-    } else if (n <= UINT16_MAX) {
-        hg_writer_u8(w, 0x80 | 126);
-        hg_writer_u16(w, (uint16_t)n);
-    } else {
-        hg_writer_u8(w, 0x80 | 127);
-        hg_writer_u64(w, n);
-    }
-    hg_writer_bytes(w, hg_bytes(mask, 4));
-    for (size_t i = 0; i < n; i++) {
-        hg_writer_u8(w, (uint8_t)(((const uint8_t *)payload)[i] ^ mask[i % 4]));
-    }
-}
-
-static void put_hex(struct hg_writer *w, const char *hex)
-{
-    for (const char *p = hex; *p != '\0';) {
-        if (*p == ' ') {
-            p++;
-            continue;
-        }
-        char pair[3] = {p[0], p[1], '\0'};
-        hg_writer_u8(w, (uint8_t)strtoul(pair, NULL, 16));
-        p += 2;
-    }
-}
 
 struct wire {
     const char *name;
@@ -184,6 +45,17 @@ static const struct wire wires[] = {
     {"fragmented ping", "09 81 00000000 61", "", "88 * 03ea", HG_PROTOCOL_ERROR},
     {"ping over 125 bytes", "89 fe 007e 00000000", "", "88 * 03ea", HG_PROTOCOL_ERROR},
     {"length in more bytes than needed", "82 fe 0001 00000000 61", "", "88 * 03ea", HG_PROTOCOL_ERROR},
+    {"length in eight bytes where two do", "82 ff 000000000000ffff 00000000 61", "", "88 * 03ea", HG_PROTOCOL_ERROR},
+    {"length with the first bit", "82 ff 8000000000000000 00000000 61", "", "88 * 03ea", HG_PROTOCOL_ERROR},
+    {"the largest length", "82 ff 7fffffffffffffff 00000000 61", "", "88 * 03f1", HG_TOO_LARGE},
+    {"ping without payload", "89 80 00000000", "", "8a 00", -1},
+    {"three pings at once", "89 80 00000000 89 81 00000000 61 89 80 00000000", "", "8a 00 8a 01 61 8a 00", -1},
+    {"pong inside a letter", "01 81 00000000 c3  8a 81 00000000 ff  80 81 00000000 a4", "\xc3\xa4", NULL, -1},
+    {"close between fragments", "01 81 00000000 61  88 82 00000000 03e8", "a", "88 02 03e8", HG_CLOSED},
+    {"unmasked ping", "89 00", "", "88 * 03ea", HG_PROTOCOL_ERROR},
+    {"unmasked close", "88 00", "", "88 * 03ea", HG_PROTOCOL_ERROR},
+    {"continuation behind a message", "01 81 00000000 61 80 80 00000000 80 80 00000000", "a", "88 * 03ea", HG_PROTOCOL_ERROR},
+    {"nothing after a mistake", "83 80 00000000 81 81 00000000 61 88 80 00000000", "", "88 * 03ea", HG_PROTOCOL_ERROR},
     {"text that is not UTF-8", "81 82 00000000 61ff", NULL, "88 * 03ef", HG_MALFORMED},
     {"text that ends inside a letter", "81 81 00000000 c3", NULL, "88 * 03ef", HG_MALFORMED},
     {"fragments that break a letter", "01 81 00000000 c3  80 81 00000000 41", NULL, "88 * 03ef", HG_MALFORMED},
@@ -400,6 +272,8 @@ static void finish_tells_the_reason_by_its_code(void **state)
         {HG_OK, 1000},        {HG_CLOSED, 1000},         {HG_SHUTTING_DOWN, 1001},
         {HG_MALFORMED, 1002}, {HG_PROTOCOL_ERROR, 1002}, {HG_TOO_LARGE, 1009},
         {HG_BAD_LOGIN, 1008}, {HG_NOT_ALLOWED, 1008},    {HG_NO_MEMORY, 1011},
+        {HG_NO_RULE, 1008},   {HG_KEEP_ALIVE, 1008},     {HG_SERVER_ERROR, 1011},
+        {HG_BUSY, 1013},      {HG_BROKER_AWAY, 1013},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct bench b;

@@ -177,6 +177,84 @@ static void a_missing_exchange_refuses_its_own_publishes_only(void **state)
 
 /* ---- Lost links ---- */
 
+static enum hg_status publish_once(struct bench *t, uint64_t id, const char *body)
+{
+    const struct hg_message_parts parts = {.exchange = HG_BYTES("amq.topic"),
+                                           .routing_key = HG_BYTES("k"),
+                                           .body = hg_bytes_str(body)};
+    struct hg_message *m = hg_message_new(&parts);
+    const struct hg_publish_order order = {
+        .message_own = &m, .owner = t, .owners = &t->owners, .id = id, .is_once = true};
+    return hg_publisher_publish(&t->publisher, &order);
+}
+
+static void what_is_sent_once_is_not_sent_again(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    assert_int_equal(publish_once(t, 0, "once"), HG_OK);
+    assert_int_equal(publish(t, 1, "amq.topic", "again"), HG_OK);
+    seam_net_run(&t->sn);
+    broker_block(rig_broker(&t->sn), "memory");
+    seam_net_run(&t->sn);
+    assert_int_equal(publish_once(t, 2, "unwritten"), HG_OK);
+    seam_net_run(&t->sn);
+    seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    seam_net_pass(&t->sn, 2000);
+    char text[64];
+    assert_string_equal(bodies(rig_broker(&t->sn), text, sizeof(text)), "again");
+    broker_ack(rig_broker(&t->sn), 1, 1, false);
+    seam_net_run(&t->sn);
+    expect_outcomes(t, 3, (enum hg_status[]){HG_TIMED_OUT, HG_OK, HG_BROKER_AWAY});
+    close_bench(t);
+}
+
+static void what_is_sent_once_hears_why_its_channel_was_closed(void **state)
+{
+    (void)state;
+    for (unsigned others_n = 0; others_n < 2; others_n++) {
+        struct bench *t = open_bench(NULL);
+        assert_int_equal(publish_once(t, 0, "once"), HG_OK);
+        if (others_n == 1) {
+            assert_int_equal(publish(t, 1, "amq.topic", "other"), HG_OK);
+        }
+        seam_net_run(&t->sn);
+        broker_close_channel(rig_broker(&t->sn), 1, 406, "PRECONDITION_FAILED", 0);
+        seam_net_run(&t->sn);
+        assert_int_equal(t->outcomes[0], others_n == 0 ? HG_REFUSED : HG_TIMED_OUT);
+        if (others_n == 1) {
+            broker_ack(rig_broker(&t->sn), 1, 1, false);
+            seam_net_run(&t->sn);
+            assert_int_equal(t->outcomes[1], HG_OK);
+        }
+        assert_int_equal(t->publisher.held_n, 0);
+        close_bench(t);
+    }
+}
+
+static void what_is_withdrawn_in_time_is_not_sent(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    publish_all(t, "amq.topic", 1);
+    assert_false(hg_publisher_withdraw(&t->owners)); /* it is too late for that one */
+    broker_block(rig_broker(&t->sn), "memory");
+    seam_net_run(&t->sn);
+    assert_int_equal(publish(t, 1, "amq.topic", "1"), HG_OK);
+    seam_net_run(&t->sn);
+    assert_true(hg_publisher_withdraw(&t->owners));
+    assert_int_equal(publish(t, 2, "amq.topic", "2"), HG_OK);
+    broker_block(rig_broker(&t->sn), NULL);
+    seam_net_run(&t->sn);
+    broker_ack(rig_broker(&t->sn), 1, 2, true);
+    seam_net_run(&t->sn);
+    char text[64];
+    assert_string_equal(bodies(rig_broker(&t->sn), text, sizeof(text)), "0 2");
+    expect_outcomes(t, 3, (enum hg_status[]){HG_STATUS_N, HG_STATUS_N, HG_OK});
+    assert_int_equal(t->publisher.held_n, 0);
+    close_bench(t);
+}
+
 static void the_unconfirmed_go_out_again_in_order_after_a_cut(void **state)
 {
     (void)state;
@@ -423,6 +501,9 @@ int main(void)
         cmocka_unit_test(a_return_belongs_to_the_oldest_equal_publish),
         cmocka_unit_test(a_missing_exchange_refuses_its_own_publishes_only),
         cmocka_unit_test(the_unconfirmed_go_out_again_in_order_after_a_cut),
+        cmocka_unit_test(what_is_sent_once_is_not_sent_again),
+        cmocka_unit_test(what_is_sent_once_hears_why_its_channel_was_closed),
+        cmocka_unit_test(what_is_withdrawn_in_time_is_not_sent),
         cmocka_unit_test(every_split_of_what_rabbitmq_says_gives_the_same),
         cmocka_unit_test(silence_ends_as_timed_out_and_is_not_sent_again),
         cmocka_unit_test(what_was_never_written_ends_as_away),
