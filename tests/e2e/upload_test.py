@@ -5,7 +5,8 @@ import json
 import random
 import threading
 
-from harness import Consumer, E2E, Proxy, eventually, http, raw, wire
+from harness import Consumer, E2E, Gateway, Proxy, eventually, http, raw, wire
+from harness.gateway import config_text
 
 MIB = 1 << 20
 RULE = """
@@ -42,18 +43,10 @@ class Uploads(E2E):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.case = cls("setUp")
-        cls.gw = cls.case.gateway(RULE, workers=1, serves=("web", "admin"), env={
-            # what is freed shall be free, or memory could not be measured
-            "ASAN_OPTIONS": "detect_leaks=1:exitcode=86:quarantine_size_mb=1:thread_local_quarantine_size_kb=64"})
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.case.doCleanups()
-        super().tearDownClass()
-
-    def setUp(self):
-        self.web = getattr(getattr(self, "gw", None), "addresses", {}).get("web")
+        cls.gw = Gateway(config_text(cls.amqp, RULE, workers=1, serves=("web", "admin")))
+        cls.addClassCleanup(cls.gw.stop)
+        cls.gw.start()
+        cls.web = cls.gw.addresses["web"]
 
     def consumer(self, exchange, key):
         consumer = self.open(Consumer(self.amqp))
@@ -137,6 +130,7 @@ class Window(E2E):
         proxy = Proxy(("127.0.0.1", self.broker.port))
         self.addCleanup(proxy.stop)
         gw = self.gateway(workers=1, serves=("web", "admin"), amqp=self.amqp_by(proxy), env={
+            # what is freed shall be free, or memory could not be measured
             "ASAN_OPTIONS": "detect_leaks=1:exitcode=86:quarantine_size_mb=1:thread_local_quarantine_size_kb=64"})
         consumer = self.open(Consumer(self.amqp))
         consumer.bind("amq.topic", "window.#")

@@ -39,11 +39,13 @@ static void log_down(struct hg_link *link, const struct hg_amqp_close *why)
     const struct hg_endpoint *e = &link->config.endpoints[link->endpoint];
     bool is_ours = link->is_stopping || why->status == HG_CLOSED;
     enum hg_log_level level = is_ours ? HG_LOG_DEBUG : HG_LOG_WARN;
-    HG_LOG_LIMITED(link->net->log, level, link->is_up ? "rabbitmq.lost" : "rabbitmq.unreachable",
-                   hg_bytes_str(link->name), HG_F_STR("link", link->name),
-                   HG_F_STR("host", e->host), HG_F_UINT("port", e->port),
-                   HG_F_STR("status", hg_status_text(why->status)), HG_F_UINT("code", why->code),
-                   HG_F_BYTES("reason", why->text));
+    const char *event = is_ours       ? "rabbitmq.closed"
+                        : link->is_up ? "rabbitmq.lost"
+                                      : "rabbitmq.unreachable";
+    HG_LOG_LIMITED(link->net->log, level, event, hg_bytes_str(link->name),
+                   HG_F_STR("link", link->name), HG_F_STR("host", e->host),
+                   HG_F_UINT("port", e->port), HG_F_STR("status", hg_status_text(why->status)),
+                   HG_F_UINT("code", why->code), HG_F_BYTES("reason", why->text));
 }
 
 /* ---- Events of the AMQP connection ---- */
