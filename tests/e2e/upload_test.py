@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import socket
 import threading
 
 from harness import Consumer, E2E, Gateway, Proxy, eventually, http, raw, wire
@@ -129,6 +130,7 @@ class Window(E2E):
     def test_ten_that_rabbitmq_does_not_read_cost_a_window_each(self):
         proxy = Proxy(("127.0.0.1", self.broker.port))
         self.addCleanup(proxy.stop)
+        proxy.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)  # the kernel shall not take it all
         gw = self.gateway(workers=1, serves=("web", "admin"), amqp=self.amqp_by(proxy), env={
             # what is freed shall be free, or memory could not be measured
             "ASAN_OPTIONS": "detect_leaks=1:exitcode=86:quarantine_size_mb=1:thread_local_quarantine_size_kb=64"})
