@@ -135,3 +135,25 @@ bool hg_http_fields_write(const struct hg_message *m, hg_http_field_fn *field, v
     }
     return true;
 }
+
+struct lines {
+    struct hg_writer *out;
+    struct hg_bytes except;
+};
+
+static void write_line(void *ctx, struct hg_bytes name, struct hg_bytes value)
+{
+    const struct lines *lines = ctx;
+    if (!hg_bytes_eq(name, lines->except)) {
+        hg_writer_bytes(lines->out, name);
+        hg_writer_str(lines->out, ": ");
+        hg_writer_bytes(lines->out, value);
+        hg_writer_str(lines->out, "\r\n");
+    }
+}
+
+void hg_http_fields_lines(const struct hg_message *m, struct hg_bytes except, struct hg_writer *out)
+{
+    struct lines lines = {out, except};
+    out->failed = !hg_http_fields_write(m, write_line, &lines) || out->failed;
+}

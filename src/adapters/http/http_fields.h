@@ -13,5 +13,8 @@ typedef void hg_http_field_fn(void *ctx, struct hg_bytes name, struct hg_bytes v
 /* Content-Type is always among them. Left out are reserved headers, and what no header field can
  * say: names that are no tokens, values with control characters. False when there is no memory. */
 bool hg_http_fields_write(const struct hg_message *m, hg_http_field_fn *field, void *ctx);
+/* The same as lines of an answer's head, without the field `except` (empty: with all). */
+void hg_http_fields_lines(const struct hg_message *m, struct hg_bytes except,
+                          struct hg_writer *out);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One table of the names, each with its reader and what it wants. */
+/* Names, each with its reader and what it wants. */
 #include "adapters/http/http_json.h"
 
+#include "adapters/http/http_message.h"
 #include "base/mem.h"
 
 #include <stdio.h>
@@ -36,7 +37,7 @@ struct hg_bytes hg_http_json_text(const json_t *value)
 
 /* ---- Properties ---- */
 
-typedef bool read_fn(struct hg_http_json_props *props, const json_t *value, size_t offset);
+typedef bool read_fn(struct hg_http_json_props *props, const json_t *value);
 
 static bool read_text(struct hg_http_json_props *props, const json_t *value, size_t offset)
 {
@@ -45,36 +46,32 @@ static bool read_text(struct hg_http_json_props *props, const json_t *value, siz
     return json_is_string(value) && text.n <= SHORT_MAX;
 }
 
-static bool read_delivery_mode(struct hg_http_json_props *props, const json_t *value, size_t offset)
+static bool read_delivery_mode(struct hg_http_json_props *props, const json_t *value)
 {
     json_int_t n = json_integer_value(value);
-    (void)offset;
     props->properties.delivery_mode = n == 2 ? 2 : 1;
     return n == 1 || n == 2;
 }
 
-static bool read_priority(struct hg_http_json_props *props, const json_t *value, size_t offset)
+static bool read_priority(struct hg_http_json_props *props, const json_t *value)
 {
     json_int_t n = json_integer_value(value);
-    (void)offset;
     props->properties.has_priority = true;
     props->properties.priority = (uint8_t)n;
     return json_is_integer(value) && n >= 0 && n <= UINT8_MAX;
 }
 
-static bool read_timestamp(struct hg_http_json_props *props, const json_t *value, size_t offset)
+static bool read_timestamp(struct hg_http_json_props *props, const json_t *value)
 {
-    (void)offset;
     props->properties.has_timestamp = true;
     props->properties.timestamp_s = (uint64_t)json_integer_value(value);
     return json_is_integer(value) && json_integer_value(value) >= 0;
 }
 
-static bool read_expiration(struct hg_http_json_props *props, const json_t *value, size_t offset)
+static bool read_expiration(struct hg_http_json_props *props, const json_t *value)
 {
     struct hg_bytes text = hg_http_json_text(value);
     uint64_t ms;
-    (void)offset;
     if (json_is_integer(value) && json_integer_value(value) >= 0) {
         int n = snprintf(props->expiration, sizeof(props->expiration), "%lld",
                          (long long)json_integer_value(value));
@@ -84,27 +81,17 @@ static bool read_expiration(struct hg_http_json_props *props, const json_t *valu
     return hg_bytes_to_u64(text, UINT64_MAX, &ms);
 }
 
-#define AT(member) offsetof(struct hg_properties, member)
 #define SHORT_TEXT "must be a string of at most 255 bytes"
 /* clang-format off */
 static const struct prop {
     const char *name;
     read_fn *read;
-    size_t offset;
     const char *wants;
 } props_table[] = {
-    {"content_type",     read_text,          AT(content_type),     SHORT_TEXT},
-    {"content_encoding", read_text,          AT(content_encoding), SHORT_TEXT},
-    {"correlation_id",   read_text,          AT(correlation_id),   SHORT_TEXT},
-    {"reply_to",         read_text,          AT(reply_to),         SHORT_TEXT},
-    {"message_id",       read_text,          AT(message_id),       SHORT_TEXT},
-    {"type",             read_text,          AT(type),             SHORT_TEXT},
-    {"app_id",           read_text,          AT(app_id),           SHORT_TEXT},
-    {"user_id",          read_text,          AT(user_id),          SHORT_TEXT}, /* the gateway decides whether it is kept */
-    {"delivery_mode",    read_delivery_mode, 0,                    "must be 1 (transient) or 2 (persistent)"},
-    {"priority",         read_priority,      0,                    "must be a number from 0 to 255"},
-    {"timestamp",        read_timestamp,     0,                    "must be a number of seconds since 1970"},
-    {"expiration",       read_expiration,    0,                    "must be a number of milliseconds"},
+    {"delivery_mode",    read_delivery_mode, "must be 1 (transient) or 2 (persistent)"},
+    {"priority",         read_priority, "must be a number from 0 to 255"},
+    {"timestamp",        read_timestamp, "must be a number of seconds since 1970"},
+    {"expiration",       read_expiration, "must be a number of milliseconds"},
 };
 /* clang-format on */
 
@@ -112,6 +99,31 @@ static bool complain(struct hg_writer *why, const char *name, const char *wants)
 {
     hg_writer_printf(why, "%s %s", name, wants);
     return false;
+}
+
+/* One that is text, whose name is its own; false: `why` says what is wrong. The user_id's fate is the
+ * gateway's to decide. */
+static bool read_named_text(struct hg_http_json_props *props, const char *name, const json_t *value,
+                            struct hg_writer *why)
+{
+    for (size_t i = 0; i < HG_HTTP_TEXT_PROPERTIES_N; i++) {
+        if (strcmp(name, hg_http_text_properties[i].name) == 0) {
+            return read_text(props, value, hg_http_text_properties[i].offset) ||
+                   complain(why, name, SHORT_TEXT);
+        }
+    }
+    return complain(why, name, "is not a property");
+}
+
+static bool read_property(struct hg_http_json_props *props, const char *name, const json_t *value,
+                          struct hg_writer *why)
+{
+    for (size_t i = 0; i < sizeof(props_table) / sizeof(props_table[0]); i++) {
+        if (strcmp(name, props_table[i].name) == 0) {
+            return props_table[i].read(props, value) || complain(why, name, props_table[i].wants);
+        }
+    }
+    return read_named_text(props, name, value, why);
 }
 
 bool hg_http_json_properties(struct hg_http_json_props *props, const json_t *object,
@@ -124,22 +136,10 @@ bool hg_http_json_properties(struct hg_http_json_props *props, const json_t *obj
     }
     json_object_foreach((json_t *)object, name, value)
     {
-        size_t i = 0;
-        enum { PROPS_N = sizeof(props_table) / sizeof(props_table[0]) };
-        if (strcmp(name, "headers") == 0) {
-            if (!hg_http_json_headers(props, value, why)) {
-                return false;
-            }
-            continue;
-        }
-        while (i < PROPS_N && strcmp(name, props_table[i].name) != 0) {
-            i++;
-        }
-        if (i == PROPS_N) {
-            return complain(why, name, "is not a property");
-        }
-        if (!props_table[i].read(props, value, props_table[i].offset)) {
-            return complain(why, name, props_table[i].wants);
+        bool is_fine = strcmp(name, "headers") == 0 ? hg_http_json_headers(props, value, why)
+                                                    : read_property(props, name, value, why);
+        if (!is_fine) {
+            return false;
         }
     }
     return true;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One table of the headers that become properties, each with its parser. */
+/* One table of the headers that are properties, each with its parser. */
 #include "adapters/http/http_props.h"
 
+#include "adapters/http/http_encode.h"
 #include "adapters/http/http_event.h"
 #include "base/map.h"
 #include "base/mem.h"

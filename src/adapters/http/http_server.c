@@ -164,9 +164,7 @@ void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *an
     for (size_t i = 0; i < answer->fields_n; i++) {
         hg_http_write_field(w, answer->fields[i].name, answer->fields[i].value);
     }
-    if (answer->more != NULL) {
-        hg_writer_bytes(w, hg_writer_view(answer->more));
-    }
+    hg_writer_bytes(w, answer->lines);
     hg_http_write_cors(req, w);
     size_t body_n = answer->body == NULL ? 0 : hg_writer_n(answer->body);
     if (answer->status != 204 && answer->status != 304 && !answer->is_endless) {

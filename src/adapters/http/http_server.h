@@ -16,7 +16,7 @@ struct hg_idempotency_entry;
 
 /* What GET /v1/openapi.json says of a route. */
 struct hg_http_doc {
-    const char *rest;      /* the path behind a prefix, "{address}"; the first of a path decides */
+    const char *rest;      /* the path behind a prefix, "{address}" */
     const char *operation; /* members of its Operation Object, JSON */
 };
 
@@ -87,7 +87,7 @@ struct hg_http_answer {
     struct hg_writer *body; /* taken over; if it failed, the connection ends */
     const struct hg_http_answer_field *fields;
     size_t fields_n;
-    const struct hg_writer *more; /* fields that are written already; NULL: none */
+    struct hg_bytes lines; /* more of them, each as hg_http_write_field writes it */
 };
 
 /* For hg_publish_args.id, of a request's part-th publish: on_settled is called with it. */

@@ -69,6 +69,13 @@ const char *hg_http_decode_value(uint8_t *p, size_t *n)
     return decode_to(hg_bytes(p, *n), LEVEL, p, n);
 }
 
+struct hg_bytes hg_http_take_level(struct hg_bytes *path)
+{
+    struct hg_bytes level = hg_bytes(path->p, hg_bytes_index(*path, '/'));
+    *path = hg_bytes_skip(*path, level.n < path->n ? level.n + 1 : level.n);
+    return level;
+}
+
 bool hg_http_next_parameter(struct hg_bytes *query, struct hg_writer *name, struct hg_writer *value,
                             const char **why_out)
 {

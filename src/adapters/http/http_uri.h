@@ -14,6 +14,8 @@ const char *hg_http_decode_path(struct hg_bytes path, struct hg_writer *out);
 const char *hg_http_decode_level(struct hg_bytes level, struct hg_writer *out);
 /* The same in place; *n becomes what is left of p's n bytes. */
 const char *hg_http_decode_value(uint8_t *p, size_t *n);
+/* Takes the first level, as it is, off a path, and the slash behind it. */
+struct hg_bytes hg_http_take_level(struct hg_bytes *path);
 
 /* Takes the next name=value off a query, decoded (`+` is a blank) into the two writers, which it
  * resets first. False at the end. *why_out: NULL, or static text that says what is wrong with this

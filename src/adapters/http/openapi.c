@@ -87,6 +87,58 @@ const struct hg_http_doc hg_http_doc_openapi = {
     "", "\"summary\":\"This document\",\"responses\":{\"200\":{\"description\":\"OpenAPI 3.1.\","
         "\"content\":{\"application/json\":{}}}," PROBLEM};
 
+#define LEASES_ANSWERED                                                                       \
+    "\"responses\":{\"200\":{\"description\":\"All of them are done.\",\"content\":{"         \
+    "\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/LeasesAnswered\"}}}}," \
+    "\"207\":{\"description\":\"Some are gone, or nobody knows in time.\",\"content\":{"      \
+    "\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/LeasesAnswered\"}}}}," PROBLEM
+#define LEASES_IN                                                                                   \
+    "\"requestBody\":{\"required\":true,\"content\":{\"application/json\":{\"schema\":{"            \
+    "\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"leases\"],\"properties\":{" \
+    "\"leases\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"string\"}}"
+#define LEASE_TIME                                                                        \
+    "{\"name\":\"lease\",\"in\":\"query\",\"description\":\"For how long, 25m at most\"," \
+    "\"schema\":{\"type\":\"string\",\"default\":\"30s\",\"examples\":[\"30s\"]}}"
+
+const struct hg_http_doc hg_http_doc_pull = {
+    "{queue}/lease",
+    "\"summary\":\"Take messages out of a queue for a while\",\"parameters\":["
+    "{\"name\":\"max\",\"in\":\"query\",\"description\":\"Messages at most\","
+    "\"schema\":{\"type\":\"integer\",\"minimum\":1,\"default\":1}},"
+    "{\"name\":\"wait\",\"in\":\"query\",\"description\":\"How long to wait for the first\","
+    "\"schema\":{\"type\":\"string\",\"default\":\"0s\",\"examples\":[\"20s\"]}}," LEASE_TIME ","
+    "{\"name\":\"ack\",\"in\":\"query\",\"description\":\"auto: acknowledged with the answer\","
+    "\"schema\":{\"enum\":[\"auto\",\"manual\"],\"default\":\"manual\"}}],"
+    "\"responses\":{\"200\":{\"description\":\"The messages; for max=1 and an Accept without JSON the "
+    "message as it is, with its properties and Lease as fields.\",\"content\":{"
+    "\"application/json\":{\"schema\":{\"$ref\":\"#/components/schemas/Leased\"}},\"*/*\":{}}},"
+    "\"204\":{\"description\":\"There was none, where it would have come as it is.\"}," PROBLEM};
+
+const struct hg_http_doc hg_http_doc_pull_ack = {
+    "{queue}/ack",
+    "\"summary\":\"Leased messages are dealt with\"," LEASES_IN "}}}}}," LEASES_ANSWERED};
+
+const struct hg_http_doc hg_http_doc_pull_nack = {
+    "{queue}/nack", "\"summary\":\"Leased messages go back into the queue, or are "
+                    "dead-lettered\"," LEASES_IN
+                    ",\"requeue\":{\"type\":\"boolean\",\"default\":true}}}}}}," LEASES_ANSWERED};
+
+const struct hg_http_doc hg_http_doc_pull_extend = {
+    "{queue}/extend", "\"summary\":\"Leases run anew\",\"parameters\":[" LEASE_TIME "]," LEASES_IN
+                      "}}}}}," LEASES_ANSWERED};
+
+const struct hg_http_doc hg_http_doc_manage_get = {
+    "{vhost}/{queue}/get",
+    "\"summary\":\"Get messages as RabbitMQ's management API does\","
+    "\"requestBody\":{\"required\":true,\"content\":{\"application/json\":{\"schema\":{"
+    "\"type\":\"object\",\"required\":[\"count\",\"ackmode\",\"encoding\"],\"properties\":{"
+    "\"count\":{\"type\":\"integer\",\"minimum\":1},"
+    "\"ackmode\":{\"enum\":[\"ack_requeue_true\",\"ack_requeue_false\",\"reject_requeue_true\","
+    "\"reject_requeue_false\"]},\"encoding\":{\"enum\":[\"auto\",\"base64\"]},"
+    "\"truncate\":{\"type\":\"integer\",\"minimum\":0}}}}}},"
+    "\"responses\":{\"200\":{\"description\":\"The messages.\",\"content\":{\"application/json\":{"
+    "\"schema\":{\"type\":\"array\"}}}}," PROBLEM};
+
 static const struct hg_http_doc no_doc = {"{path}", "\"responses\":{" PROBLEM};
 
 #define TEXT  "{\"type\":\"string\"}"
@@ -111,6 +163,14 @@ static const char components[] =
     "\"LineAnswer\":{\"type\":\"object\",\"required\":[\"status\"],\"properties\":{"
     "\"status\":{\"type\":\"integer\"},\"id\":" TEXT ",\"exchange\":" TEXT ",\"key\":" TEXT
     ",\"title\":" TEXT ",\"detail\":" TEXT ",\"code\":" TEXT "}},"
+    "\"Leased\":{\"type\":\"object\",\"properties\":{\"messages\":{\"type\":\"array\",\"items\":{"
+    "\"type\":\"object\",\"required\":[\"redelivered\",\"properties\",\"headers\"],\"properties\":{"
+    "\"lease\":" TEXT ",\"redelivered\":" FLAG ",\"exchange\":" TEXT ",\"key\":" TEXT
+    ",\"properties\":{\"$ref\":\"#/components/schemas/Properties\"},\"headers\":{\"type\":\"object\"},"
+    "\"body\":" TEXT ",\"base64\":{\"type\":\"string\",\"contentEncoding\":\"base64\"}}}}}},"
+    "\"LeasesAnswered\":{\"type\":\"object\",\"properties\":{\"leases\":{\"type\":\"array\",\"items\":{"
+    "\"type\":\"object\",\"properties\":{\"lease\":" TEXT
+    ",\"status\":{\"enum\":[\"done\",\"gone\",\"unknown\"]}}}}}},"
     "\"Line\":{\"type\":\"object\",\"required\":[\"address\"],\"additionalProperties\":false,"
     "\"properties\":{\"address\":" TEXT ",\"body\":" TEXT
     ",\"base64\":{\"type\":\"string\",\"contentEncoding\":\"base64\"},"
@@ -125,9 +185,19 @@ static const char components[] =
 
 /* ---- Paths ---- */
 
+/* The path behind a prefix. */
+static const char *rest_of(const struct hg_http_route *r)
+{
+    if (!r->is_prefix) {
+        return "";
+    }
+    return r->doc == NULL ? no_doc.rest : r->doc->rest;
+}
+
 static bool is_path_of(const struct hg_http_route *a, const struct hg_http_route *b)
 {
-    return hg_bytes_eq(hg_bytes_str(a->path), hg_bytes_str(b->path));
+    return hg_bytes_eq(hg_bytes_str(a->path), hg_bytes_str(b->path)) &&
+           hg_bytes_eq(hg_bytes_str(rest_of(a)), hg_bytes_str(rest_of(b)));
 }
 
 /* {"name":…} for each {name} of the rest: one level of the path, or more where it is an address. */
@@ -154,10 +224,7 @@ static void write_path(struct hg_writer *w, const struct hg_http_site *site,
         [HG_HTTP_GET] = "get",       [HG_HTTP_POST] = "post",   [HG_HTTP_PUT] = "put",
         [HG_HTTP_DELETE] = "delete", [HG_HTTP_PATCH] = "patch",
     };
-    const char *rest = "";
-    if (first->is_prefix) {
-        rest = first->doc == NULL ? no_doc.rest : first->doc->rest;
-    }
+    const char *rest = rest_of(first);
     hg_writer_printf(w, "\"%s%s\":{", first->path, rest);
     write_parameters(w, rest);
     unsigned seen = 0;

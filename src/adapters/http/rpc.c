@@ -28,29 +28,18 @@ const struct hg_http_doc hg_http_doc_rpc = {
 
 /* ---- The reply ---- */
 
-static void write_field(void *ctx, struct hg_bytes name, struct hg_bytes value)
-{
-    struct hg_writer *w = ctx;
-    if (!hg_bytes_eq(name, CORRELATION_ID)) { /* which is the gateway's own */
-        hg_writer_bytes(w, name);
-        hg_writer_str(w, ": ");
-        hg_writer_bytes(w, value);
-        hg_writer_str(w, "\r\n");
-    }
-}
-
 static void answer(struct hg_http_request *req, const struct hg_message *reply)
 {
     struct hg_bytes correlation_id = hg_http_field(&req->in.head, CORRELATION_ID);
     struct hg_writer fields = {0};
-    bool is_whole = hg_http_fields_write(reply, write_field, &fields);
-    if (correlation_id.n > 0) { /* the client's */
+    hg_http_fields_lines(reply, CORRELATION_ID, &fields); /* which is the gateway's own */
+    if (correlation_id.n > 0) {                           /* the client's */
         hg_http_write_field(&fields, "Correlation-Id", correlation_id);
     }
     hg_writer_bytes(&req->note, hg_message_body(reply));
-    req->note.failed = req->note.failed || fields.failed || !is_whole;
-    hg_http_answer(req,
-                   &(struct hg_http_answer){.status = 200, .more = &fields, .body = &req->note});
+    req->note.failed = req->note.failed || fields.failed;
+    hg_http_answer(req, &(struct hg_http_answer){
+                            .status = 200, .lines = hg_writer_view(&fields), .body = &req->note});
     hg_writer_close(&fields);
 }
 

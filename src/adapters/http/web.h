@@ -30,6 +30,22 @@ bool hg_http_rpc(struct hg_http_request *req);
 bool hg_http_manage_publish_takes(const struct hg_http_request *req);
 bool hg_http_manage_publish(struct hg_http_request *req);
 
+/* manage.c: POST /api/queues/{vhost}/{queue}/get */
+bool hg_http_manage_get_takes(const struct hg_http_request *req);
+bool hg_http_manage_get(struct hg_http_request *req);
+
+/* pull.c: POST /v1/queues/{queue}/lease; pull_answer.c: …/ack, …/nack, …/extend. */
+bool hg_http_pull_takes(const struct hg_http_request *req);
+bool hg_http_pull(struct hg_http_request *req);
+bool hg_http_pull_ack_takes(const struct hg_http_request *req);
+bool hg_http_pull_ack(struct hg_http_request *req);
+bool hg_http_pull_nack_takes(const struct hg_http_request *req);
+bool hg_http_pull_nack(struct hg_http_request *req);
+bool hg_http_pull_extend_takes(const struct hg_http_request *req);
+bool hg_http_pull_extend(struct hg_http_request *req);
+extern const struct hg_http_doc hg_http_doc_manage_get, hg_http_doc_pull, hg_http_doc_pull_ack,
+    hg_http_doc_pull_nack, hg_http_doc_pull_extend;
+
 /* openapi.c: GET /v1/openapi.json, and what it says of each route. */
 bool hg_http_openapi(struct hg_http_request *req);
 extern const struct hg_http_doc hg_http_doc_topic, hg_http_doc_rule, hg_http_doc_batch,

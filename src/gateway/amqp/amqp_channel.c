@@ -159,21 +159,32 @@ enum hg_status hg_amqp_channel_request(struct hg_amqp_channel *ch, uint64_t cook
     return status;
 }
 
-/* The cookie of the oldest request; false after having ended the connection, where something else
- * was asked for. */
+static struct hg_amqp_request *request_at(const struct hg_amqp_channel *ch, uint32_t i)
+{
+    return &ch->requests[(ch->requests_head + i) & (ch->requests_cap - 1)];
+}
+
+/* The cookie of the oldest request that this answers; false after having ended the connection, where
+ * there is none. It need not be the oldest of all: cancel-ok and consume-ok come from the queue, and
+ * what the channel itself answers may overtake them. */
 static bool take_request(struct hg_amqp_channel *ch, amqp_method_number_t reply,
                          uint64_t *cookie_out)
 {
-    const struct hg_amqp_request *oldest =
-        ch->requests_n == 0 ? NULL : &ch->requests[ch->requests_head];
-    if (oldest == NULL || oldest->reply != reply) {
+    uint32_t i = 0;
+    while (i < ch->requests_n && request_at(ch, i)->reply != reply) {
+        i++;
+    }
+    if (i == ch->requests_n) {
         hg_amqp_conn_fail(
             ch->conn, AMQP_COMMAND_INVALID,
             "RabbitMQ answered on channel %u with method 0x%08x, which was not asked for",
             ch->number, (unsigned)reply);
         return false;
     }
-    *cookie_out = oldest->cookie;
+    *cookie_out = request_at(ch, i)->cookie;
+    for (; i > 0; i--) {
+        *request_at(ch, i) = *request_at(ch, i - 1);
+    }
     ch->requests_head = (ch->requests_head + 1) & (ch->requests_cap - 1);
     ch->requests_n--;
     return true;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Channels of an AMQP connection: requests with replies, publishing, consuming (AMQP 0-9-1 with
  * RabbitMQ's publisher confirms, basic.nack, consumer cancel notification). Requests may be sent
- * one after another without waiting; replies come in order. */
+ * one after another without waiting; replies come in order, but for those of consume and cancel, which
+ * others may overtake. */
 #ifndef HG_AMQP_AMQP_CHANNEL_H
 #define HG_AMQP_AMQP_CHANNEL_H
 

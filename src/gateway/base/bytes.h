@@ -70,6 +70,32 @@ static inline size_t hg_bytes_index(struct hg_bytes b, uint8_t c)
     return hit == NULL ? b.n : (size_t)(hit - b.p);
 }
 
+/* Takes the first n bytes off *in; false, and *in empty, if there are fewer. */
+static inline bool hg_bytes_take(struct hg_bytes *in, size_t n, struct hg_bytes *out)
+{
+    if (in->n < n) {
+        *in = (struct hg_bytes){0};
+        return false;
+    }
+    *out = hg_bytes(in->p, n);
+    *in = hg_bytes_skip(*in, n);
+    return true;
+}
+
+/* The same as a number of n bytes (at most 8), big-endian. */
+static inline bool hg_bytes_take_number(struct hg_bytes *in, size_t n, uint64_t *out)
+{
+    struct hg_bytes b;
+    if (!hg_bytes_take(in, n, &b)) {
+        return false;
+    }
+    *out = 0;
+    for (size_t i = 0; i < n; i++) {
+        *out = *out << 8 | b.p[i];
+    }
+    return true;
+}
+
 /* Decimal digits only, no sign, no blank; false if empty, malformed or over max. */
 static inline bool hg_bytes_to_u64(struct hg_bytes b, uint64_t max, uint64_t *out)
 {

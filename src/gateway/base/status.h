@@ -43,6 +43,7 @@
     X(REJECTED,        0x97, 0x97, 0,    0x97, 429, "RabbitMQ rejected the message")                \
     X(NO_EXCHANGE,     0x83, 0x83, 0x83, 0x83, 404, "no such exchange")                             \
     X(NO_QUEUE,        0x83, 0x83, 0x83, 0x83, 404, "no such queue")                                \
+    X(UNFIT_QUEUE,     0,    0,    0,    0,    409, "messages cannot be taken out of this queue")   \
     X(REFUSED,         0x83, 0x83, 0x83, 0x83, 400, "RabbitMQ refused the request")                 \
     X(BAD_PROPERTY,    0x83, 0x83, 0x83, 0x83, 400, "a property has a value RabbitMQ cannot take")  \
     X(TIMED_OUT,       0x83, 0x83, 0x83, 0x83, 503, "no answer in time, outcome unknown")           \

@@ -117,7 +117,10 @@ struct hg_config {
     uint32_t http_rpc_max;                                 /* calls under way per worker */
     uint64_t http_rpc_timeout_ms, http_rpc_max_timeout_ms; /* where a call says nothing; at most */
     uint64_t http_rpc_max_reply_bytes;
-    uint32_t http_max_batch;     /* lines of one POST /v1/topics */
+    uint32_t http_max_batch; /* lines of one POST /v1/topics */
+    uint32_t lease_max;      /* messages of one poll; 0: none can be leased */
+    uint64_t lease_wait_ms, lease_time_ms, lease_bytes;
+    uint32_t leases_per_queue, leases_per_worker;
     bool http_management_paths;  /* the management API's publish is served */
     const char *http_static_dir; /* served at / by web listeners; NULL: nothing */
     /* [[listener]] [[exchange]] [[queue]] [[rule]] (the built-in rule last) */

@@ -91,6 +91,7 @@ static uint64_t sum(const struct hg_gateway *g, size_t at)
 #define AT_PROTO(field)    (offsetof(struct hg_proto_metrics, field))
 #define AT_UPSTREAM(field) (offsetof(struct hg_worker, metrics.upstream.field))
 #define AT_STATE(field)    (offsetof(struct hg_worker, metrics.state.field))
+#define AT_LEASE(field)    (offsetof(struct hg_worker, metrics.lease.field))
 #define AT_STOMP(field)    (offsetof(struct hg_worker, metrics.stomp.field))
 #define AT_CALL(field)     (offsetof(struct hg_worker, metrics.call.field))
 #define AT_NET(field)      (offsetof(struct hg_worker, net.counters.field))
@@ -108,11 +109,14 @@ static const struct metric worker_metrics[] = {
 #define X(name, type, help) {#name, #type, help, AT_STATE(name)},
         HG_STATE_METRICS(X)
 #undef X
+#define X(name, type, help) {#name, #type, help, AT_LEASE(name)},
+            HG_LEASE_METRICS(X)
+#undef X
 #define X(name, type, help) {#name, #type, help, AT_STOMP(name)},
-            HG_STOMP_METRICS(X)
+                HG_STOMP_METRICS(X)
 #undef X
 #define X(name, type, help) {#name, #type, help, AT_CALL(name)},
-                HG_CALL_METRICS(X)
+                    HG_CALL_METRICS(X)
 #undef X
     /* clang-format off */
     {"net_bytes_in",      "counter", "Bytes read from all sockets",                       AT_NET(bytes_in)},

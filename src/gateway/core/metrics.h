@@ -38,6 +38,16 @@
     X(state_wills,        counter, "Wills published for sessions without a connection") \
     X(retained_refused,   counter, "Retained messages refused: the quota is used up")
 
+/* A worker's leases (core/lease.h). */
+#define HG_LEASE_METRICS(X) \
+    X(lease_polls,         gauge,   "Requests for messages of a queue under way") \
+    X(lease_polls_refused, counter, "Requests for messages of a queue refused: a limit is reached, or not permitted") \
+    X(leases,              gauge,   "Messages that are leased now") \
+    X(leases_taken,        counter, "Messages that were leased") \
+    X(leases_expired,      counter, "Leases that ran out: the message went back") \
+    X(leases_lost,         counter, "Leases lost with their link to RabbitMQ") \
+    X(leases_forwarded,    counter, "Answers passed on to another worker or instance")
+
 /* Of a worker's STOMP sessions. */
 #define HG_STOMP_METRICS(X) \
     X(stomp_transactions,       gauge,   "Transactions begun and not ended") \
@@ -110,6 +120,12 @@ struct hg_state_metrics {
 #undef X
 };
 
+struct hg_lease_metrics {
+#define X(name, type, help) hg_counter name;
+    HG_LEASE_METRICS(X)
+#undef X
+};
+
 struct hg_stomp_metrics {
 #define X(name, type, help) hg_counter name;
     HG_STOMP_METRICS(X)
@@ -132,6 +148,7 @@ struct hg_metrics {
     struct hg_proto_metrics proto[HG_PROTO_N];
     struct hg_upstream_metrics upstream;
     struct hg_state_metrics state;
+    struct hg_lease_metrics lease;
     struct hg_stomp_metrics stomp;
     struct hg_call_metrics call;
     hg_counter *rule_in;  /* by rule index: publishes that the rule took */

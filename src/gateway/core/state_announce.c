@@ -64,35 +64,10 @@ void hg_state_send_announcement(struct hg_state_port *port)
 
 /* ---- Reading one ---- */
 
-/* The next n bytes; false, and *in empty, if there are fewer. */
-static bool take(struct hg_bytes *in, size_t n, struct hg_bytes *out)
-{
-    if (in->n < n) {
-        *in = HG_BYTES("");
-        return false;
-    }
-    *out = hg_bytes(in->p, n);
-    *in = hg_bytes_skip(*in, n);
-    return true;
-}
-
-static bool take_number(struct hg_bytes *in, size_t n, uint64_t *out)
-{
-    struct hg_bytes b;
-    if (!take(in, n, &b)) {
-        return false;
-    }
-    *out = 0;
-    for (size_t i = 0; i < n; i++) {
-        *out = *out << 8 | b.p[i];
-    }
-    return true;
-}
-
 static bool take_text(struct hg_bytes *in, struct hg_bytes *out)
 {
     uint64_t n;
-    return take_number(in, 2, &n) && take(in, (size_t)n, out);
+    return hg_bytes_take_number(in, 2, &n) && hg_bytes_take(in, (size_t)n, out);
 }
 
 /* Which of two processes gives way to the other where their clients came in the same millisecond:
@@ -113,12 +88,13 @@ void hg_state_on_broadcast(struct hg_state *state, struct hg_bytes body)
     const struct hg_gateway *g = state->gateway;
     uint64_t version, boot_id, wall_ms;
     struct hg_bytes name, client_id;
-    if (!take_number(&body, 1, &version) || version != VERSION ||
-        !take_number(&body, 8, &boot_id) || boot_id == g->boot_id || !take_text(&body, &name)) {
+    if (!hg_bytes_take_number(&body, 1, &version) || version != VERSION ||
+        !hg_bytes_take_number(&body, 8, &boot_id) || boot_id == g->boot_id ||
+        !take_text(&body, &name)) {
         return;
     }
     bool gives_way = is_ours_first(g, name, boot_id);
-    while (take_number(&body, 8, &wall_ms) && take_text(&body, &client_id)) {
+    while (hg_bytes_take_number(&body, 8, &wall_ms) && take_text(&body, &client_id)) {
         hg_directory_evict_older(g->directory, client_id, wall_ms, gives_way);
     }
 }

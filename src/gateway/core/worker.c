@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/lease.h"
 #include "core/routing.h"
 #include "core/service.h"
 #include "core/state.h"
@@ -172,6 +173,8 @@ static void on_mail(void *ctx, struct hg_mail *mail)
     case HG_MAIL_GATHER_DONE: hg_gather_on_done(mail); break;
     case HG_MAIL_STATE_ASK:
     case HG_MAIL_STATE_DONE: hg_state_on_mail(w, mail); break;
+    case HG_MAIL_LEASE_ASK:
+    case HG_MAIL_LEASE_DONE: hg_lease_on_mail(w, mail); break;
     case HG_MAIL_LISTEN:
         if (is_running) {
             open_listeners(w);
@@ -219,7 +222,7 @@ static void stop(struct hg_worker *w)
 static void run(void *arg)
 {
     struct hg_worker *w = arg;
-    if (!hg_routing_open(w) || !hg_state_open(w)) {
+    if (!hg_routing_open(w) || !hg_leases_open(w) || !hg_state_open(w)) {
         HG_LOG(w->log, HG_LOG_ERROR, "worker.failed", HG_F_UINT("worker", w->index),
                HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
         hg_worker_report(w, HG_WORKER_FAILED);

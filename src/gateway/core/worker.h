@@ -14,6 +14,7 @@
 #include <uv.h>
 
 struct hg_idempotency;
+struct hg_leases;
 struct hg_routing;
 struct hg_state;
 struct hg_state_port;
@@ -80,6 +81,7 @@ struct hg_worker {
     struct hg_mailbox *mailbox;
     struct hg_routing *routing;       /* subscription indexes and deliveries, core/session.c */
     struct hg_state_port *state_port; /* NULL: no state */
+    struct hg_leases *leases;         /* NULL: not open; core/lease.h */
     struct hg_acceptor *acceptors;    /* one per [[listener]], in its order */
     struct hg_list services;          /* struct hg_service */
     struct hg_list conns;

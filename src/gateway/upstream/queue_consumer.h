@@ -27,13 +27,14 @@ struct hg_queue_consumer_spec { /* copied */
     const struct hg_header *arguments;
     size_t arguments_n;
     bool is_transient, is_auto_delete; /* likewise; else durable, and kept */
-    bool is_private;      /* likewise: nobody else may use it, and it goes with the connection */
-    bool must_match;      /* one that is there and differs is not taken: REFUSED */
-    uint16_t prefetch;    /* deliveries without an answer at most; 0: no limit */
-    bool is_fresh;        /* one that is there is deleted first */
-    bool is_exclusive;    /* nobody else may consume it meanwhile */
-    bool must_exist;      /* it is never declared: NO_QUEUE */
-    uint64_t patience_ms; /* with is_exclusive: how long somebody else may still have it */
+    bool is_private;   /* likewise: nobody else may use it, and it goes with the connection */
+    bool must_match;   /* one that is there and differs is not taken: REFUSED */
+    uint16_t prefetch; /* deliveries without an answer at most; 0: no limit */
+    bool is_fresh;     /* one that is there is deleted first */
+    bool is_exclusive; /* nobody else may consume it meanwhile */
+    bool must_exist;   /* it is never declared: NO_QUEUE */
+    /* with is_exclusive, or is_private and must_match: how long somebody else may still have it */
+    uint64_t patience_ms;
     /* Of the consumer. With x-stream-offset, which only a stream takes, it goes on after a lost link
      * with the oldest message that has no answer. */
     const struct hg_header *consumer_arguments;

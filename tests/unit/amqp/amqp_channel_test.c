@@ -73,6 +73,58 @@ static void replies_come_in_the_order_of_the_requests(void **state)
     rig_scenario_survives_failed_allocations(&all_requests);
 }
 
+static bool keep_cancel(void *ctx, struct broker *b, const struct broker_method *m)
+{
+    (void)ctx;
+    (void)b;
+    return m->id == AMQP_BASIC_CANCEL_METHOD;
+}
+
+static void keep_cancels(struct broker *b)
+{
+    b->on_method = keep_cancel;
+}
+
+static void cancel_two_and_ask(struct rig *r)
+{
+    if (r->ch[0] != NULL) {
+        (void)hg_amqp_basic_qos(r->ch[0], 1, 5);
+        (void)hg_amqp_basic_cancel(r->ch[0], 2, HG_BYTES("a"));
+        (void)hg_amqp_basic_cancel(r->ch[0], 3, HG_BYTES("b"));
+        (void)hg_amqp_basic_qos(r->ch[0], 4, 6);
+        (void)hg_amqp_basic_get(r->ch[0], 5, HG_BYTES("q"), true);
+    }
+}
+
+static void cancel_late(struct broker *b)
+{
+    amqp_basic_cancel_ok_t ok = {.consumer_tag = amqp_cstring_bytes("a")};
+    broker_send(b, 1, AMQP_BASIC_CANCEL_OK_METHOD, &ok);
+    ok.consumer_tag = amqp_cstring_bytes("b");
+    broker_send(b, 1, AMQP_BASIC_CANCEL_OK_METHOD, &ok);
+}
+
+/* RabbitMQ's queues answer these, and the channel does not wait for them. */
+static void cancel_ok_may_be_overtaken(void **state)
+{
+    (void)state;
+    const struct rig_scenario scenario = {
+        (const struct rig_step[]){{open_two, keep_cancels},
+                                  {cancel_two_and_ask, NULL},
+                                  {NULL, cancel_late},
+                                  {NULL, NULL}},
+        "open\n"
+        "reply 100 channel.open-ok  0 0\n"
+        "reply 101 channel.open-ok  0 0\n"
+        "reply 1 qos-ok  0 0\n"
+        "reply 4 qos-ok  0 0\n"
+        "reply 5 get-empty  0 0\n"
+        "reply 2 cancel-ok a 0 0\n"
+        "reply 3 cancel-ok b 0 0\n",
+    };
+    rig_scenario_is_split_anywhere(&scenario);
+}
+
 static void publish_three(struct rig *r)
 {
     for (int i = 0; r->ch[0] != NULL && i < 3; i++) {
@@ -647,6 +699,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(replies_come_in_the_order_of_the_requests),
+        cmocka_unit_test(cancel_ok_may_be_overtaken),
         cmocka_unit_test(messages_are_put_together_from_their_frames),
         cmocka_unit_test(channels_end_from_both_sides),
         cmocka_unit_test(a_publish_arrives_as_it_was),

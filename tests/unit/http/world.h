@@ -6,6 +6,7 @@
 
 #include "core/call.h"
 #include "core/conn.h"
+#include "core/lease.h"
 #include "core/queue.h"
 #include "core/retain.h"
 #include "core/state.h"
@@ -71,6 +72,18 @@ struct world_call {
     uint8_t delivery_mode;
 };
 
+/* The poll or the call about leases that there is. */
+struct world_lease {
+    enum hg_status status; /* what hg_lease_take returns */
+    struct hg_lease_spec spec;
+    struct hg_lease_order order;
+    char queue[64], ids[256]; /* of either; ids with a blank behind each */
+    hg_lease_answered_fn *answered;
+    void *ctx;
+    bool is_polling, is_calling;
+    bool is_here; /* calls are answered at once: done */
+};
+
 struct hg_conn {
     struct hg_session *session; /* NULL: closed */
     struct hg_listener_spec listener;
@@ -105,8 +118,9 @@ struct world {
     enum hg_status subscribe_status; /* what hg_subscribe_filter and hg_rules_subscribe return */
     unsigned resumes;                /* calls of hg_retained_resume */
     struct hg_trie *trie;            /* of the subscriptions; NULL while there is none */
-    struct hg_state_stats state;     /* what hg_state_stats and its like say */
-    hg_gather_ask_fn *gather_ask;    /* NULL: none under way */
+    struct world_lease lease;
+    struct hg_state_stats state;  /* what hg_state_stats and its like say */
+    hg_gather_ask_fn *gather_ask; /* NULL: none under way */
     hg_gather_done_fn *gather_done;
     void *gather_ctx;
 };
@@ -139,6 +153,9 @@ void world_deliver(size_t i, const struct hg_message_parts *parts, const char *a
 /* The state of the queue, as hg_queue_ops.on_state; and a message out of it at this offset. */
 void world_queue_state(enum hg_status status);
 void world_queue_deliver(int64_t offset, const char *body);
+/* The poll has its result, or the call its answers, "dgu", a letter each. */
+void world_leased(const struct hg_lease_result *result);
+void world_answered(const char *letters);
 /* Lets go of a hold; what is kept is fed again. */
 void world_release(enum hg_hold bit);
 /* Time passes. */
