@@ -89,7 +89,7 @@ static void look_at(const struct hg_stomp_frame *frame)
         hg_message_unref(m);
     }
     hg_stomp_properties_close(&p);
-    if (hg_stomp_dest_parse(hg_stomp_get(frame, "destination"), true, &dest, &why) == HG_OK &&
+    if (hg_stomp_dest_parse(hg_stomp_get(frame, "destination"), "amq.topic", &dest, &why) == HG_OK &&
         dest.kind != HG_STOMP_DEST_ADDRESS) {
         uint8_t room[HG_STOMP_DEST_MAX_BYTES];
         (void)hg_stomp_dest_of(dest.exchange, dest.key, room);
