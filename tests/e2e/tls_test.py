@@ -12,7 +12,7 @@ from unittest import mock
 
 import stomp
 
-from harness import Consumer, E2E, MosquittoSub, Mqtt, browser, eventually, headgate, mosquitto_pub
+from harness import Consumer, E2E, MosquittoSub, Mqtt, browser, eventually, headgate, http, mosquitto_pub
 from harness.certificates import Authority
 from harness.wait import LIMIT_S
 from private_rabbitmq import free_ports
@@ -223,6 +223,10 @@ class Tls(E2E):
         client.publish("a/b", body)
         self.assertEqual(consumer.take()[2], body)
         self.assertEqual(bytes(client.messages.take().payload), body)
+        consumer.channel.queue_bind(consumer.queue, "amq.topic", "large")
+        large = os.urandom(8 << 20)
+        self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/large", large)[0], 202)
+        self.assertTrue(consumer.take()[2] == large)
 
     def test_rabbitmqs_certificate_is_checked(self):
         stranger = self.open(Authority("stranger"))

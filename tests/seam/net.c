@@ -31,7 +31,11 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
     (void)kind;
     for (size_t i = 0; i < parts_n && !link->is_closed; i++) {
         seam_spare(true);
-        broker_feed(&link->broker, parts[i].bytes);
+        if (link->is_stalled) {
+            hg_writer_bytes(&link->pending, parts[i].bytes);
+        } else {
+            broker_feed(&link->broker, parts[i].bytes);
+        }
         seam_spare(false);
     }
     return link->is_closed ? HG_CLOSED : HG_OK;
@@ -39,8 +43,12 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
 
 static size_t pending(const struct hg_stream *s)
 {
-    (void)s;
-    return 0;
+    return hg_writer_n(&HG_CONTAINER_OF(s, const struct seam_link, stream)->pending);
+}
+
+static void await_drained(struct hg_stream *s)
+{
+    link_of(s)->is_awaited = true;
 }
 
 static void close_link(struct hg_stream *s, enum hg_status why)
@@ -66,6 +74,7 @@ static const struct hg_stream_ops stream_ops = {
     .finish = close_link,
     .close = close_link,
     .peer = peer,
+    .await_drained = await_drained,
 };
 
 struct hg_stream *hg_tcp_connect(struct hg_net *net, const char *host, uint16_t port,
@@ -152,6 +161,7 @@ void seam_net_close(struct seam_net *sn)
     seam_net_run(sn);
     for (size_t i = 0; i < sn->links_n; i++) {
         broker_close(&sn->links[i]->broker);
+        hg_writer_close(&sn->links[i]->pending);
         free(sn->links[i]);
     }
 }
@@ -191,6 +201,11 @@ static bool turn_link(struct seam_net *sn, struct seam_link *link)
     if (!link->is_open) {
         link->is_open = true;
         link->stream.user->on_open(link->stream.user_ctx);
+        return true;
+    }
+    if (link->is_awaited && !link->is_stalled) {
+        link->is_awaited = false;
+        link->stream.user->on_drained(link->stream.user_ctx);
         return true;
     }
     seam_spare(true);
@@ -238,6 +253,18 @@ struct seam_link *seam_net_last(struct seam_net *sn)
         }
     }
     return NULL;
+}
+
+void seam_net_stall(struct seam_net *sn, struct seam_link *link, bool is_stalled)
+{
+    seam_spare(true);
+    link->is_stalled = is_stalled;
+    if (!is_stalled) {
+        broker_feed(&link->broker, hg_writer_view(&link->pending));
+        hg_writer_reset(&link->pending);
+    }
+    seam_spare(false);
+    seam_net_run(sn);
 }
 
 void seam_net_cut(struct seam_net *sn, struct seam_link *link)

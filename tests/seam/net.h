@@ -15,6 +15,9 @@ struct seam_link {
     struct broker broker;
     bool is_open, is_reading, is_closed; /* is_closed: on_closed has been or will be called */
     bool is_told;                        /* on_closed has been called */
+    bool is_awaited;                     /* on_drained is due */
+    bool is_stalled;                     /* the broker does not read; set by seam_net_stall */
+    struct hg_writer pending;            /* what it has not read */
     enum hg_status why;
 };
 
@@ -41,6 +44,8 @@ void seam_net_run(struct seam_net *sn);
 void seam_net_pass(struct seam_net *sn, uint64_t ms);
 /* The newest link that is open; NULL if none is. */
 struct seam_link *seam_net_last(struct seam_net *sn);
+/* The broker stops reading, or goes on with what waits. */
+void seam_net_stall(struct seam_net *sn, struct seam_link *link, bool is_stalled);
 /* Breaks the connection. */
 void seam_net_cut(struct seam_net *sn, struct seam_link *link);
 

@@ -12,10 +12,14 @@
 #define MAGIC     0x48545450u /* "HTTP" */
 #define PART_MASK (((uint64_t)1 << HG_HTTP_PART_BITS) - 1)
 
+/* Of a body that is taken as it comes, so much has to arrive within the request's time limit. */
+enum { PART_BYTES = 1 << 20 };
+
 /* What the one timer waits for. */
 enum phase {
     PHASE_IDLE,      /* a request */
     PHASE_READING,   /* the rest of a request */
+    PHASE_PAUSED,    /* its handler to take more of the body; that has a time limit of its own */
     PHASE_HELD,      /* room towards RabbitMQ */
     PHASE_ANSWERING, /* answers under way; they have time limits of their own */
     PHASE_ENDED      /* nothing: the connection closes */
@@ -34,7 +38,8 @@ struct hg_http_session {
     struct hg_bytes rest;  /* during feed: input behind the request that is handled */
     struct hg_timer timer; /* set lazily: may fire before deadline_ms, never after */
     uint64_t deadline_ms;
-    uint64_t phase_request; /* id of the request that the phase is about */
+    uint64_t phase_request; /* id of the request that the phase is about, */
+    uint64_t phase_part;    /* and how far it has got */
     size_t pending_bytes;   /* of output, when the idle time was last up */
     uint8_t phase;          /* enum phase */
     struct hg_http_known known;
@@ -135,6 +140,11 @@ void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *an
     struct hg_writer *w = &req->out;
     HG_CHECK(!req->is_answered);
     req->is_answered = true;
+    /* what is left of a body that nobody takes is not waited for */
+    bool has_begun = req->route != NULL && req->route->begin != NULL && !req->is_begin_due;
+    req->closes = req->closes || (has_begun && req->in.state < HG_HTTP_STATE_DONE);
+    req->in.is_body_unwanted = true;
+    req->is_paused = false;
     if (req->on_answer != NULL) {
         req->on_answer(req, answer);
     }
@@ -234,7 +244,8 @@ static void flush(struct hg_http_session *s)
         if (req == NULL) {
             return;
         }
-        if (req->is_continue_due && req->in.state == HG_HTTP_STATE_BODY) {
+        if (req->is_continue_due && req->in.state == HG_HTTP_STATE_BODY && !req->is_paused &&
+            !req->is_answered) {
             req->is_continue_due = false; /* now that nothing is before it any more */
             hg_conn_send_bytes(s->base.conn, HG_BYTES("HTTP/1.1 100 Continue\r\n\r\n"));
         }
@@ -328,6 +339,14 @@ static void answer_methods(struct hg_http_request *req, unsigned methods)
     hg_writer_close(&allow);
 }
 
+/* The server answers in the place of who takes the body. */
+static void give_up(struct hg_http_request *req)
+{
+    if (req->on_body != NULL && req->on_gone != NULL) {
+        req->on_gone(req);
+    }
+}
+
 /* ---- Reading ------------------------------------------------------------------------------- */
 
 /* The head is there: finds who takes the request, or answers it already. */
@@ -342,6 +361,7 @@ static void on_head(struct hg_http_session *s, struct hg_http_request *req, bool
         req->awaits_continue = awaits_continue;
         req->is_login_due = req->route->login != HG_HTTP_NO_LOGIN;
         req->is_continue_due = awaits_continue && !req->is_login_due;
+        req->is_begin_due = req->route->begin != NULL && h->body_bytes > 0;
         return;
     }
     req->in.is_body_unwanted = true;
@@ -368,6 +388,7 @@ static void refuse_input(struct hg_http_session *s, struct hg_http_request *req,
     s->is_last_read = true;
     req->closes = true;
     if (!req->is_answered) {
+        give_up(req);
         hg_http_refuse(req, &(struct hg_http_answer){.status = req->in.refusal},
                        hg_bytes_str(err->rule), hg_status_info(err->status)->name);
     }
@@ -376,7 +397,7 @@ static void refuse_input(struct hg_http_session *s, struct hg_http_request *req,
 /* Calls the handler of a complete request; false: it waits for its turn, or for room. */
 static bool handle(struct hg_http_session *s, struct hg_http_request *req, struct hg_bytes rest)
 {
-    if (req->is_answered) {
+    if (req->is_answered || req->on_body != NULL) {
         return true;
     }
     s->waiting = req;
@@ -419,6 +440,10 @@ static bool proceed(struct hg_http_session *s, struct hg_http_request *req, stru
     if (!log_in(s, req)) {
         return false;
     }
+    if (req->is_begin_due && !req->is_answered) {
+        req->is_begin_due = false;
+        req->route->begin(req);
+    }
     if (req->in.state != HG_HTTP_STATE_DONE) {
         return true;
     }
@@ -451,20 +476,27 @@ static size_t read_some(struct hg_http_session *s, struct hg_bytes in)
     size_t used = (size_t)n;
     if (before == HG_HTTP_STATE_HEAD && req->in.state != before) {
         on_head(s, req, used < in.n);
+    } else if (req->on_body != NULL && !req->is_answered) {
+        struct hg_bytes piece = hg_http_body(&req->in);
+        if (piece.n > 0) {
+            req->on_body(req, piece);
+        }
+        hg_writer_reset(&req->in.body);
     }
     /* Where it waits, the last byte stays, so that feed is called again for this request. */
     return proceed(s, req, hg_bytes_skip(in, used)) ? used : used - 1;
 }
 
-/* Stops the input between two requests while there are enough of them. */
+/* Stops the input between two requests while there are enough of them, and within one that asks for
+ * it. */
 static void update_hold(struct hg_http_session *s)
 {
     struct hg_conn *conn = s->base.conn;
     bool must_wait =
         s->waiting != NULL && first_of(s) != s->waiting && s->waiting->route->runs_alone;
-    bool is_held = !s->is_finished && s->current == NULL &&
-                   (must_wait || s->complete_n >= config_of(s)->http_max_pipelined ||
-                    hg_conn_is_full(conn, 0));
+    bool is_enough =
+        must_wait || s->complete_n >= config_of(s)->http_max_pipelined || hg_conn_is_full(conn, 0);
+    bool is_held = !s->is_finished && (s->current == NULL ? is_enough : s->current->is_paused);
     if (is_held != s->is_held) {
         s->is_held = is_held;
         (is_held ? hg_conn_hold : hg_conn_release)(conn, HG_HOLD_SESSION);
@@ -512,6 +544,7 @@ static void plan(struct hg_http_session *s)
     const struct hg_config *config = config_of(s);
     enum phase phase = PHASE_ANSWERING;
     uint64_t request = 0;
+    uint64_t part = 0;
     uint64_t limit_ms = 0;
     if (s->is_finished) {
         phase = PHASE_ENDED;
@@ -521,8 +554,11 @@ static void plan(struct hg_http_session *s)
         phase = PHASE_HELD;
         request = s->waiting->id;
         limit_ms = config->http_publish_timeout_ms;
+    } else if (s->current != NULL && s->current->is_paused) {
+        phase = PHASE_PAUSED;
     } else if (s->current != NULL) {
         phase = PHASE_READING;
+        part = s->current->on_body == NULL ? 0 : s->current->in.body_n / PART_BYTES;
         request = s->current->id;
         limit_ms = config->http_request_timeout_ms;
     } else if (hg_list_is_empty(&s->requests)) {
@@ -530,7 +566,9 @@ static void plan(struct hg_http_session *s)
         limit_ms = config->http_idle_timeout_ms;
         s->pending_bytes = SIZE_MAX;
     }
-    if (phase != s->phase || request != s->phase_request || phase == PHASE_IDLE) {
+    if (phase != s->phase || request != s->phase_request || part != s->phase_part ||
+        phase == PHASE_IDLE) {
+        s->phase_part = part;
         s->phase = (uint8_t)phase;
         s->phase_request = request;
         s->deadline_ms = limit_ms == 0 ? 0 : hg_clock_ms() + limit_ms;
@@ -576,6 +614,7 @@ static void on_timer(struct hg_timer *timer)
         s->is_last_read = true;
         s->current->closes = true;
         if (!s->current->is_answered) {
+            give_up(s->current);
             hg_http_refuse(s->current, &(struct hg_http_answer){.status = 408, .closes = true},
                            HG_BYTES("the request took too long to arrive"), "KEEP_ALIVE");
         }
@@ -591,6 +630,7 @@ static void on_timer(struct hg_timer *timer)
                        HG_BYTES("RabbitMQ cannot be reached or has no room; nothing was published"),
                        "BROKER_AWAY");
         break;
+    case PHASE_PAUSED:
     case PHASE_ANSWERING:
     case PHASE_ENDED: break;
     }
@@ -598,17 +638,33 @@ static void on_timer(struct hg_timer *timer)
 
 /* ---- The session --------------------------------------------------------------------------- */
 
+/* The request that a part belongs to; NULL: it is answered. */
+static struct hg_http_request *find_part(struct hg_http_session *s, uint64_t part)
+{
+    HG_LIST_FOREACH (it, &s->requests) {
+        struct hg_http_request *req = HG_LIST_ENTRY(it, struct hg_http_request, link);
+        if (hg_http_part(req, 0) == (part & ~PART_MASK) && !req->is_answered) {
+            return req;
+        }
+    }
+    return NULL;
+}
+
 static void on_settled(struct hg_session *base, uint64_t id, enum hg_status outcome,
                        struct hg_bytes reason)
 {
-    struct hg_http_session *s = session_of(base);
-    HG_LIST_FOREACH (it, &s->requests) {
-        struct hg_http_request *req = HG_LIST_ENTRY(it, struct hg_http_request, link);
-        if (hg_http_part(req, 0) == (id & ~PART_MASK) && req->on_settled != NULL &&
-            !req->is_answered) {
-            req->on_settled(req, (uint32_t)(id & PART_MASK), outcome, reason);
-            return;
-        }
+    struct hg_http_request *req = find_part(session_of(base), id);
+    if (req != NULL && req->on_settled != NULL) {
+        req->on_settled(req, (uint32_t)(id & PART_MASK), outcome, reason);
+    }
+}
+
+void hg_http_resume(struct hg_session *s, uint64_t part)
+{
+    struct hg_http_request *req = find_part(session_of(s), part);
+    if (req != NULL) {
+        req->is_paused = false;
+        go_on(session_of(s));
     }
 }
 

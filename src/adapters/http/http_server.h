@@ -38,6 +38,10 @@ struct hg_http_route {
      * HELD; the same request comes again when the connection is released, or is answered 503 after
      * the configured time. */
     bool (*handle)(struct hg_http_request *req);
+    /* The head of a request with a body of known size is there: it may be answered already (and the
+     * connection ends with that), or take the body piece by piece by setting on_body; else `handle`
+     * gets it whole. NULL: always that. */
+    void (*begin)(struct hg_http_request *req);
     const struct hg_http_doc *doc; /* NULL: only that it exists */
 };
 
@@ -64,13 +68,16 @@ struct hg_http_request {
     /* Is shown the answer. With publishes under way (on_settled is set) such a request outlives its
      * connection: it is answered, to nobody, once it is done. */
     void (*on_answer)(struct hg_http_request *req, const struct hg_http_answer *answer);
+    /* The next piece of the body, instead of `handle`. */
+    void (*on_body)(struct hg_http_request *req, struct hg_bytes piece);
+    bool is_paused;                     /* no further piece is read, until hg_http_resume */
     struct hg_idempotency_entry *entry; /* repeat.c: of its Idempotency-Key, while under way */
     /* The server's. */
     struct hg_writer out;    /* status line and fields of the answer */
     struct hg_buf *out_body; /* NULL: none */
     bool is_answered;
     bool is_login_due, is_logging_in; /* who makes it is to be found out, or being found out */
-    bool awaits_continue;
+    bool awaits_continue, is_begin_due;
     bool is_continue_due; /* 100 Continue is still to be sent */
     bool closes;          /* the connection ends with the answer */
 };
@@ -107,6 +114,8 @@ void hg_http_refuse(struct hg_http_request *req, const struct hg_http_answer *an
                     struct hg_bytes detail, const char *code);
 /* Appends the fields that let a page of another origin read the answer, where the listener does. */
 void hg_http_write_cors(const struct hg_http_request *req, struct hg_writer *w);
+/* Goes on reading the body of the request that the part belongs to, if it is still there. */
+void hg_http_resume(struct hg_session *s, uint64_t part);
 /* Input behind the request, for its handler to pass on when it takes the connection over. */
 struct hg_bytes hg_http_rest(const struct hg_http_request *req);
 

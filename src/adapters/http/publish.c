@@ -8,6 +8,7 @@
 #include "adapters/http/web.h"
 #include "core/config.h"
 #include "core/identity.h"
+#include "core/upload.h"
 #include "core/worker.h"
 #include "message/topic.h"
 
@@ -228,6 +229,49 @@ static bool knows_all(const void *ctx, struct hg_bytes name)
     return true;
 }
 
+/* ---- Bodies that go on while they arrive ---- */
+
+/* What is sent again is known by its body, so that is gathered, as is what will be retained. */
+static bool may_stream(const struct hg_http_request *req)
+{
+    return req->in.head.body_bytes > req->session->worker->config->http_stream_from_bytes &&
+           !hg_http_repeat_applies(req);
+}
+
+static void on_room(void *session, uint64_t part)
+{
+    hg_http_resume(session, part);
+}
+
+static void forget_upload(struct hg_http_request *req)
+{
+    if (req->data != NULL) {
+        hg_upload_forget(req->data);
+        req->data = NULL;
+    }
+}
+
+static void on_upload_settled(struct hg_http_request *req, uint32_t part, enum hg_status outcome,
+                              struct hg_bytes reason)
+{
+    req->data = NULL;
+    on_settled(req, part, outcome, reason);
+}
+
+static void on_body(struct hg_http_request *req, struct hg_bytes piece)
+{
+    req->is_paused = !hg_upload_write(req->data, piece) && !req->is_answered;
+}
+
+static void take_body(struct hg_http_request *req, struct hg_upload *upload)
+{
+    req->data = upload;
+    req->is_paused = true;
+    req->on_body = on_body;
+    req->on_gone = forget_upload;
+    req->on_settled = on_upload_settled;
+}
+
 /* ---- Publishing ---- */
 
 /* False: held. */
@@ -239,8 +283,11 @@ static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
     const char *why = NULL;
     struct values values = {.req = req};
     const struct hg_request_source source = {find_value, &values};
+    struct hg_upload_ask ask = {.body_bytes = req->in.head.body_bytes, .on_room = on_room};
+    bool is_upload = req->in.state < HG_HTTP_STATE_DONE;
     struct hg_publish_args args = {
         .address = address,
+        .upload = is_upload ? &ask : NULL,
         .request = &source,
         .properties = *properties,
         .body = hg_http_body(&req->in),
@@ -257,6 +304,9 @@ static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
         hg_writer_str(&req->note, "{");
         hg_http_publish_note(&req->note, properties->message_id, &published);
         req->on_settled = on_settled;
+        if (is_upload) {
+            take_body(req, ask.upload);
+        }
     } else if (status == HG_NO_VALUE) {
         refuse_value(req, &values);
     } else if (status != HG_HELD) {
@@ -273,6 +323,7 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_k
     struct hg_writer bad_header = {0};
     struct hg_http_props props = {0};
     struct hg_http_publish_options options = {.is_mandatory = false};
+    bool is_early = req->in.state < HG_HTTP_STATE_DONE;
     bool is_done = true;
     const struct hg_http_answer bad_request = {.status = 400};
     const char *why = hg_http_decode_path(path, &address);
@@ -288,6 +339,8 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_k
                        NULL);
     } else if (!hg_http_props_open(&props, &req->in.head, &bad_header)) {
         hg_http_refuse(req, &bad_request, hg_writer_view(&bad_header), "BAD_PROPERTY");
+    } else if (is_early && (options.is_retained || props.is_retained)) {
+        is_done = true; /* it comes again with its body */
     } else if (hg_http_repeat_begin(req)) {
         req->on_gone = hg_http_repeat_forget;
         options.is_retained = options.is_retained || props.is_retained;
@@ -297,6 +350,13 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_k
     hg_writer_close(&bad_header);
     hg_writer_close(&address);
     return is_done;
+}
+
+void hg_http_publish_topic_begin(struct hg_http_request *req)
+{
+    if (may_stream(req)) {
+        (void)hg_http_publish_topic(req); /* an upload is never held */
+    }
 }
 
 bool hg_http_publish_topic(struct hg_http_request *req)
@@ -319,6 +379,13 @@ bool hg_http_publish_rule_takes(const struct hg_http_request *req)
     }
     hg_writer_close(&address);
     return takes;
+}
+
+void hg_http_publish_rule_begin(struct hg_http_request *req)
+{
+    if (may_stream(req)) {
+        (void)hg_http_publish_rule(req); /* an upload is never held */
+    }
 }
 
 bool hg_http_publish_rule(struct hg_http_request *req)

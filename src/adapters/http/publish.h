@@ -31,6 +31,8 @@ bool hg_http_publish_takes_encoding(struct hg_http_request *req);
  * false if it has been answered: as the first with this key was, or refused. Again for the same
  * request: true. */
 bool hg_http_repeat_begin(struct hg_http_request *req);
+/* Whether a repeat of this request would be known, by its body. */
+bool hg_http_repeat_applies(const struct hg_http_request *req);
 /* It came to nothing: the key is free again. Fine without one. For on_gone. */
 void hg_http_repeat_forget(struct hg_http_request *req);
 

@@ -73,6 +73,11 @@ static void refuse(struct hg_http_request *req, unsigned status, const char *why
                    hg_bytes_str(why), NULL);
 }
 
+bool hg_http_repeat_applies(const struct hg_http_request *req)
+{
+    return table_of(req) != NULL && hg_http_field(&req->in.head, HG_BYTES("Idempotency-Key")).n > 0;
+}
+
 /* Path and query, with what lies between them. */
 static struct hg_bytes target_of(const struct hg_http_head *h)
 {

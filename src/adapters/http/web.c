@@ -9,8 +9,8 @@ enum { READS = 1 << HG_HTTP_GET, WRITES = 1 << HG_HTTP_POST | 1 << HG_HTTP_PUT }
 
 /* clang-format off */
 static const struct hg_http_route routes[] = {
-    {.path = "/v1/topics/", .is_prefix = true, .methods = WRITES, .login = MUST, .handle = hg_http_publish_topic,
-     .doc = &hg_http_doc_topic},
+    {.path = "/v1/topics/", .is_prefix = true, .methods = WRITES, .login = MUST,
+     .begin = hg_http_publish_topic_begin, .handle = hg_http_publish_topic, .doc = &hg_http_doc_topic},
     {.path = "/v1/topics/", .is_prefix = true, .runs_alone = true, .methods = READS,
      .login = MUST, .handle = hg_http_subscribe, .doc = &hg_http_doc_subscribe},
     {.path = "/v1/topics", .methods = 1 << HG_HTTP_POST, .login = MUST, .handle = hg_http_publish_batch,
@@ -46,8 +46,8 @@ static const struct hg_http_route routes[] = {
      .takes = hg_http_upgrade_takes, .login = HG_HTTP_MAY_LOGIN, .handle = hg_http_upgrade,
      .doc = &hg_http_doc_static},
     {.path = "/", .is_prefix = true, .methods = WRITES,
-     .takes = hg_http_publish_rule_takes, .login = MUST, .handle = hg_http_publish_rule,
-     .doc = &hg_http_doc_rule},
+     .takes = hg_http_publish_rule_takes, .login = MUST,
+     .begin = hg_http_publish_rule_begin, .handle = hg_http_publish_rule, .doc = &hg_http_doc_rule},
     {.path = "/", .is_prefix = true, .methods = READS,
      .takes = hg_http_static_takes, .handle = hg_http_static,
      .doc = &hg_http_doc_static},

@@ -14,8 +14,10 @@ extern const struct hg_http_site hg_http_site;
 bool hg_http_path_is_reserved(struct hg_bytes path);
 
 /* publish.c: POST|PUT /v1/topics/{address}, and at the root the paths that rules take. */
+void hg_http_publish_topic_begin(struct hg_http_request *req);
 bool hg_http_publish_topic(struct hg_http_request *req);
 bool hg_http_publish_rule_takes(const struct hg_http_request *req);
+void hg_http_publish_rule_begin(struct hg_http_request *req);
 bool hg_http_publish_rule(struct hg_http_request *req);
 
 /* batch.c: POST /v1/topics, a message a line. */

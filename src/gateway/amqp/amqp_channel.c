@@ -109,6 +109,11 @@ void hg_amqp_channel_close(struct hg_amqp_channel *ch)
     hg_amqp_conn_must_send(ch->conn, ch->number, AMQP_CHANNEL_CLOSE_METHOD, &close);
 }
 
+void hg_amqp_channel_drop_bodies(struct hg_amqp_channel *ch)
+{
+    ch->drops_bodies = true;
+}
+
 uint16_t hg_amqp_channel_number(const struct hg_amqp_channel *ch)
 {
     return ch->number;
@@ -460,7 +465,7 @@ static void on_header(struct hg_amqp_channel *ch, struct hg_bytes payload)
         hg_amqp_conn_fail(c, AMQP_FRAME_ERROR, "RabbitMQ sent content of an unknown class");
         return;
     }
-    if (body_n > c->max_body_bytes) {
+    if (body_n > c->max_body_bytes && !ch->drops_bodies) {
         hg_amqp_conn_fail(c, AMQP_CONTENT_TOO_LARGE,
                           "RabbitMQ sent a body of %llu bytes, over the limit of %zu",
                           (unsigned long long)body_n, c->max_body_bytes);
@@ -468,10 +473,12 @@ static void on_header(struct hg_amqp_channel *ch, struct hg_bytes payload)
     }
     hg_writer_bytes(&ch->content.meta, payload);
     ch->content.wait = HG_AMQP_CONTENT_BODY;
-    if (body_n > 0) {
+    ch->content.left = body_n;
+    bool is_kept = body_n > 0 && !ch->drops_bodies;
+    if (is_kept) {
         ch->content.body = hg_buf_new((size_t)body_n);
     }
-    if (ch->content.meta.failed || (body_n > 0 && ch->content.body == NULL)) {
+    if (ch->content.meta.failed || (is_kept && ch->content.body == NULL)) {
         hg_amqp_conn_end_no_memory(c);
     } else if (body_n == 0) {
         end_message(ch);
@@ -481,15 +488,16 @@ static void on_header(struct hg_amqp_channel *ch, struct hg_bytes payload)
 static void on_body(struct hg_amqp_channel *ch, const struct hg_amqp_frame *frame)
 {
     struct hg_buf *body = ch->content.body;
-    if (frame->payload.n > body->cap - body->n) {
+    if (frame->payload.n > ch->content.left) {
         hg_amqp_conn_fail(ch->conn, AMQP_FRAME_ERROR, "RabbitMQ sent more body than it announced");
         return;
     }
-    if (frame->payload.n > 0) {
+    ch->content.left -= frame->payload.n;
+    if (frame->payload.n > 0 && body != NULL) {
         memcpy(body->data + body->n, frame->payload.p, frame->payload.n);
         body->n += (uint32_t)frame->payload.n;
     }
-    if (frame->is_end && body->n == body->cap) {
+    if (frame->is_end && ch->content.left == 0) {
         end_message(ch);
     }
 }

@@ -126,6 +126,14 @@ enum hg_status hg_amqp_basic_nack(struct hg_amqp_channel *ch, uint64_t delivery_
 /* Sends method, header and as many body frames as frame_max asks for. After confirm_select the n-th
  * publish of the channel has delivery tag n, from 1. */
 enum hg_status hg_amqp_basic_publish(struct hg_amqp_channel *ch, const struct hg_message *m);
+/* The same in pieces: method and header of a message without a body, then body_bytes in as many
+ * calls as one likes. Until then nothing else may be sent on the channel, not even its end: RabbitMQ
+ * closes the connection over it (505), so who gives up half-way closes that. */
+enum hg_status hg_amqp_publish_begin(struct hg_amqp_channel *ch, const struct hg_message *m,
+                                     uint64_t body_bytes);
+enum hg_status hg_amqp_publish_piece(struct hg_amqp_channel *ch, struct hg_bytes piece);
+/* Messages that come on this channel are shown without their bodies, which are not kept. */
+void hg_amqp_channel_drop_bodies(struct hg_amqp_channel *ch);
 
 /* NULL if RabbitMQ will take this publish, else static text: what would make it close the channel
  * or the connection (expiration not digits or past 2^32 - 1 ms, names over 255 bytes, a property

@@ -344,7 +344,7 @@ static enum hg_status make_properties(const struct hg_properties *from, amqp_poo
 }
 
 static enum hg_status write_header(struct hg_writer *w, uint16_t channel,
-                                   const struct hg_message *m, uint32_t frame_max,
+                                   const struct hg_message *m, uint64_t body_n, uint32_t frame_max,
                                    amqp_pool_t *pool)
 {
     amqp_basic_properties_t properties = {0};
@@ -352,7 +352,6 @@ static enum hg_status write_header(struct hg_writer *w, uint16_t channel,
     if (status != HG_OK) {
         return status;
     }
-    uint64_t body_n = hg_message_body(m).n;
     struct payload payload = {.type = AMQP_FRAME_HEADER,
                               .prefix_n = 12,
                               .prefix = {0, AMQP_BASIC_CLASS}, /* weight 0 */
@@ -363,8 +362,8 @@ static enum hg_status write_header(struct hg_writer *w, uint16_t channel,
     return write_frame(w, channel, &payload, frame_max);
 }
 
-static void write_body(struct hg_writer *w, uint16_t channel, struct hg_bytes body,
-                       uint32_t frame_max)
+void hg_amqp_encode_body(struct hg_writer *w, uint16_t channel, struct hg_bytes body,
+                         uint32_t frame_max)
 {
     size_t most = frame_max - FRAME_BYTES;
     (void)hg_writer_reserve(w, body.n + (body.n / most + 1) * FRAME_BYTES); /* grows once */
@@ -380,26 +379,40 @@ enum hg_status hg_amqp_encode_content(struct hg_writer *w, uint16_t channel,
                                       const struct hg_message *m, uint32_t frame_max,
                                       amqp_pool_t *pool)
 {
-    enum hg_status status = write_header(w, channel, m, frame_max, pool);
+    struct hg_bytes body = hg_message_body(m);
+    enum hg_status status = write_header(w, channel, m, body.n, frame_max, pool);
     if (status == HG_OK) {
-        write_body(w, channel, hg_message_body(m), frame_max);
+        hg_amqp_encode_body(w, channel, body, frame_max);
         status = w->failed ? HG_NO_MEMORY : HG_OK;
     }
     return status;
 }
 
-enum hg_status hg_amqp_encode_publish(struct hg_writer *w, uint16_t channel,
-                                      const struct hg_message *m, uint32_t frame_max,
-                                      amqp_pool_t *pool)
+static enum hg_status write_publish(struct hg_writer *w, uint16_t channel,
+                                    const struct hg_message *m, uint32_t frame_max)
 {
     amqp_basic_publish_t publish = {
         .exchange = hg_amqp_bytes(hg_message_exchange(m)),
         .routing_key = hg_amqp_bytes(hg_message_routing_key(m)),
         .mandatory = hg_message_is_mandatory(m),
     };
-    enum hg_status status =
-        hg_amqp_encode_method(w, channel, AMQP_BASIC_PUBLISH_METHOD, &publish, frame_max);
+    return hg_amqp_encode_method(w, channel, AMQP_BASIC_PUBLISH_METHOD, &publish, frame_max);
+}
+
+enum hg_status hg_amqp_encode_publish(struct hg_writer *w, uint16_t channel,
+                                      const struct hg_message *m, uint32_t frame_max,
+                                      amqp_pool_t *pool)
+{
+    enum hg_status status = write_publish(w, channel, m, frame_max);
     return status == HG_OK ? hg_amqp_encode_content(w, channel, m, frame_max, pool) : status;
+}
+
+enum hg_status hg_amqp_encode_begin(struct hg_writer *w, uint16_t channel,
+                                    const struct hg_message *m, uint64_t body_bytes,
+                                    uint32_t frame_max, amqp_pool_t *pool)
+{
+    enum hg_status status = write_publish(w, channel, m, frame_max);
+    return status == HG_OK ? write_header(w, channel, m, body_bytes, frame_max, pool) : status;
 }
 
 void hg_amqp_encode_heartbeat(struct hg_writer *w)

@@ -58,6 +58,13 @@ enum hg_status hg_amqp_encode_content(struct hg_writer *w, uint16_t channel,
 enum hg_status hg_amqp_encode_publish(struct hg_writer *w, uint16_t channel,
                                       const struct hg_message *m, uint32_t frame_max,
                                       amqp_pool_t *pool);
+/* basic.publish and a header that announces body_bytes; the body follows in pieces. */
+enum hg_status hg_amqp_encode_begin(struct hg_writer *w, uint16_t channel,
+                                    const struct hg_message *m, uint64_t body_bytes,
+                                    uint32_t frame_max, amqp_pool_t *pool);
+/* Body frames; w->failed says whether there was memory. */
+void hg_amqp_encode_body(struct hg_writer *w, uint16_t channel, struct hg_bytes body,
+                         uint32_t frame_max);
 void hg_amqp_encode_heartbeat(struct hg_writer *w);
 
 /* w as it was when it held n bytes, failed or not. */

@@ -90,7 +90,8 @@ struct hg_amqp_content { /* a message under way: method, header and body frames 
     enum { HG_AMQP_CONTENT_NONE, HG_AMQP_CONTENT_HEADER, HG_AMQP_CONTENT_BODY } wait;
     struct hg_writer meta; /* the method's payload, then the header's */
     size_t method_n;       /* bytes of the former */
-    struct hg_buf *body;   /* NULL if empty; complete when n reaches cap */
+    struct hg_buf *body;   /* NULL if empty, or not kept */
+    uint64_t left;         /* bytes of it to come */
 };
 
 struct hg_amqp_channel {
@@ -100,6 +101,7 @@ struct hg_amqp_channel {
     uint16_t number;
     bool is_closing; /* by us: no events any more, freed by close-ok */
     bool is_closed;  /* by RabbitMQ: on_close is under way */
+    bool drops_bodies;
 
     struct hg_amqp_request *requests; /* ring, oldest at requests_head */
     uint32_t requests_cap;            /* 0 or a power of two */

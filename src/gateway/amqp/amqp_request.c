@@ -160,3 +160,26 @@ enum hg_status hg_amqp_basic_publish(struct hg_amqp_channel *ch, const struct hg
     return hg_amqp_conn_sent(
         c, n, hg_amqp_encode_publish(&c->out, ch->number, m, c->frame_max, &c->out_pool));
 }
+
+enum hg_status hg_amqp_publish_begin(struct hg_amqp_channel *ch, const struct hg_message *m,
+                                     uint64_t body_bytes)
+{
+    struct hg_amqp_conn *c = ch->conn;
+    if (!hg_amqp_channel_is_usable(ch)) {
+        return HG_BROKER_AWAY;
+    }
+    size_t n = hg_writer_n(&c->out);
+    return hg_amqp_conn_sent(
+        c, n, hg_amqp_encode_begin(&c->out, ch->number, m, body_bytes, c->frame_max, &c->out_pool));
+}
+
+enum hg_status hg_amqp_publish_piece(struct hg_amqp_channel *ch, struct hg_bytes piece)
+{
+    struct hg_amqp_conn *c = ch->conn;
+    if (!hg_amqp_channel_is_usable(ch)) {
+        return HG_BROKER_AWAY;
+    }
+    size_t n = hg_writer_n(&c->out);
+    hg_amqp_encode_body(&c->out, ch->number, piece, c->frame_max);
+    return hg_amqp_conn_sent(c, n, c->out.failed ? HG_NO_MEMORY : HG_OK);
+}

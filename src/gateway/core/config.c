@@ -281,6 +281,8 @@ static const struct hg_config_field stomp_fields[] = {
 static const struct hg_config_field http_fields[] = {
     {.key = "static",          .kind = HG_READ_OTHER,    .read = read_static},
     {.key = "max_body",        .kind = HG_READ_SIZE,     CONFIG(http_max_body_bytes), .preset = "16MiB", .max = MAX_MESSAGE_BYTES},
+    {.key = "stream_from",     .kind = HG_READ_SIZE,     CONFIG(http_stream_from_bytes), .preset = "1MiB", .min = KIB, .max = MAX_MESSAGE_BYTES},
+    {.key = "uploads",         .kind = HG_READ_NUMBER,   CONFIG(http_uploads), .preset = "16", .min = 1, .max = 1000},
     {.key = "max_header",      .kind = HG_READ_SIZE,     CONFIG(http_max_header_bytes), .preset = "16KiB", .min = KIB, .max = MIB},
     {.key = "max_url",         .kind = HG_READ_SIZE,     CONFIG(http_max_url_bytes), .preset = "8KiB", .min = 128, .max = MIB},
     {.key = "max_pipelined",   .kind = HG_READ_NUMBER,   CONFIG(http_max_pipelined), .preset = "16", .min = 1, .max = 1000},

@@ -108,6 +108,8 @@ struct hg_config {
     uint32_t stomp_max_temp_queues; /* per connection */
     /* [http] */
     uint64_t http_max_body_bytes, http_max_header_bytes, http_max_url_bytes;
+    uint64_t http_stream_from_bytes; /* larger bodies go to RabbitMQ while they arrive, */
+    uint32_t http_uploads;           /* so many at once, a worker */
     uint64_t http_idle_timeout_ms, http_request_timeout_ms, http_publish_timeout_ms;
     uint64_t http_sse_heartbeat_ms;  /* of silence before a comment is sent */
     uint64_t http_websocket_ping_ms; /* of silence before a ping; 0: none is sent */

@@ -8,6 +8,7 @@
 #include "rules/rules.h"
 
 struct hg_session;
+struct hg_upload_ask;
 
 struct hg_publish_args {
     struct hg_bytes address;       /* through the rules; or, if is_direct: */
@@ -23,6 +24,7 @@ struct hg_publish_args {
     const struct hg_header *marks; /* further headers, of the gateway's own: reserved names stay */
     size_t marks_n;
     const struct hg_request_source *request; /* for rules that name its values; may be NULL */
+    struct hg_upload_ask *upload;            /* not NULL: the body follows, core/upload.h */
     bool is_direct, is_exactly_once; /* the latter: MQTT's QoS 2, which a header then says */
     /* kept as the last value of its exchange and key as well (an empty body clears it); settled()
      * then waits until this process has it */

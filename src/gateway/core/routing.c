@@ -254,7 +254,8 @@ struct hg_link_config hg_routing_link(struct hg_routing *r)
     return link;
 }
 
-static void open_upstream(struct hg_routing *r)
+/* False when there is no memory. */
+static bool open_upstream(struct hg_routing *r)
 {
     struct hg_worker *w = r->worker;
     const struct hg_config *config = w->config;
@@ -297,6 +298,14 @@ static void open_upstream(struct hg_routing *r)
         .max_bytes = config->feed_max_bytes,
     };
     hg_consumers_open(&r->consumers, &w->net, &consumers);
+    const struct hg_uploads_config uploads = {
+        .link = hg_routing_link(r),
+        .instance = config->name,
+        .worker = w->index,
+        .most_n = config->http_uploads,
+        .metrics = metrics,
+    };
+    return hg_uploads_open(&r->uploads, &w->net, &uploads);
 }
 
 static void free_routing(struct hg_routing *r)
@@ -319,7 +328,7 @@ static void fire_drain(struct hg_timer *timer)
 {
     struct hg_routing *r = HG_CONTAINER_OF(timer, struct hg_routing, drain_timer);
     if (hg_link_is_stopped(&r->publisher.link) && hg_link_is_stopped(&r->feed.link) &&
-        hg_seats_are_stopped(&r->consumers.seats)) {
+        hg_seats_are_stopped(&r->consumers.seats) && hg_uploads_are_stopped(&r->uploads)) {
         r->drained(r->worker);
     } else {
         hg_worker_timer(r->worker, timer, DRAIN_EVERY_MS);
@@ -349,13 +358,17 @@ bool hg_routing_open(struct hg_worker *w)
         return false;
     }
     w->routing = r;
-    open_upstream(r);
+    if (!open_upstream(r)) {
+        hg_routing_close(w);
+        return false;
+    }
     return true;
 }
 
 bool hg_routing_is_idle(const struct hg_worker *w)
 {
-    return w->routing == NULL || w->routing->publisher.held_n == 0;
+    return w->routing == NULL ||
+           (w->routing->publisher.held_n == 0 && w->routing->uploads.busy_n == 0);
 }
 
 void hg_routing_drain(struct hg_worker *w, void (*done)(struct hg_worker *w))
@@ -365,6 +378,7 @@ void hg_routing_drain(struct hg_worker *w, void (*done)(struct hg_worker *w))
     hg_link_stop(&r->publisher.link);
     hg_feed_stop(&r->feed);
     hg_seats_stop(&r->consumers.seats);
+    hg_uploads_stop(&r->uploads);
     hg_worker_timer(w, &r->drain_timer, 1);
 }
 
@@ -381,6 +395,7 @@ void hg_routing_close(struct hg_worker *w)
     hg_feed_close(&r->feed);
     hg_calls_close(r);
     hg_publisher_close(&r->publisher);
+    hg_uploads_close(&r->uploads);
     hg_retain_close(r);
     free_routing(r);
 }

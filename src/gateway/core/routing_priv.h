@@ -7,8 +7,8 @@
 #include "core/routing.h"
 #include "upstream/consumers.h"
 #include "upstream/feed.h"
-#include "upstream/publisher.h"
 #include "upstream/replies.h"
+#include "upstream/upload.h"
 
 struct rule_bindings { /* of one rule on the feed */
     uint32_t exact_n;
@@ -40,6 +40,7 @@ struct hg_routing {
     struct hg_calls calls;
     struct hg_feed feed;
     struct hg_consumers consumers;
+    struct hg_uploads uploads;
     struct hg_topology_spec topology;
     struct hg_trie *by_address[HG_PROTO_N];
     struct hg_map by_exchange; /* exchange -> struct source_index */

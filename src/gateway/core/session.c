@@ -9,6 +9,7 @@
 #include "core/login.h"
 #include "core/retain_priv.h"
 #include "core/routing_priv.h"
+#include "core/upload.h"
 #include "message/topic.h"
 
 enum { FRAME_MAX = 131072 }; /* RabbitMQ's default, until the link has negotiated its own */
@@ -303,11 +304,16 @@ static bool build_properties(struct hg_session *s, const struct hg_publish_args 
     return !r->text.failed && !marks->text.failed;
 }
 
+static uint64_t bytes_of(const struct hg_publish_args *args)
+{
+    return args->upload != NULL ? args->upload->body_bytes : args->body.n;
+}
+
 static enum hg_status check(struct hg_session *s, const struct hg_message_parts *parts,
-                            const char **why)
+                            uint64_t body_bytes, const char **why)
 {
     const struct hg_routing *r = s->worker->routing;
-    if (parts->body.n > s->worker->config->max_message_bytes) {
+    if (body_bytes > s->worker->config->max_message_bytes) {
         *why = "the body is larger than max_message_size";
         return HG_TOO_LARGE;
     }
@@ -316,6 +322,27 @@ static enum hg_status check(struct hg_session *s, const struct hg_message_parts 
     *why =
         hg_amqp_check_publish(parts, HG_BYTES(""), frame_max, s->worker->config->max_message_bytes);
     return *why == NULL ? HG_OK : HG_BAD_PROPERTY;
+}
+
+/* A message whose body is to come. */
+static enum hg_status order_upload(struct hg_session *s, const struct hg_publish_args *args,
+                                   const struct hg_message_parts *parts)
+{
+    struct hg_message *message = hg_message_new(parts);
+    if (message == NULL) {
+        return HG_NO_MEMORY;
+    }
+    const struct hg_upload_order order = {
+        .message_own = &message,
+        .body_bytes = args->upload->body_bytes,
+        .owner = s,
+        .id = args->id,
+        .on_room = args->upload->on_room,
+        .on_settled = hg_session_settle,
+        .timeout_ms =
+            args->timeout_ms != 0 ? args->timeout_ms : s->worker->config->publish_timeout_ms,
+    };
+    return hg_upload_begin(&s->worker->routing->uploads, &order, &args->upload->upload);
 }
 
 /* The quotas of what is retained, room towards RabbitMQ, and then it is on its way. */
@@ -368,10 +395,12 @@ static enum hg_status make(struct hg_session *s, const struct hg_publish_args *a
     mark(s, args, pub, &marks);
     enum hg_status status = HG_NO_MEMORY;
     if (build_properties(s, args, pub, &marks, &parts.properties)) {
-        status = check(s, &parts, why_out);
+        status = check(s, &parts, bytes_of(args), why_out);
     }
     if (status == HG_OK && asked != NULL) {
-        status = order(s, args, pub, &parts, marks.takes_two, asked, why_out);
+        status = args->upload != NULL
+                     ? order_upload(s, args, &parts)
+                     : order(s, args, pub, &parts, marks.takes_two, asked, why_out);
     } else if (status == HG_OK && args->is_retained) {
         status = hg_retain_check(s, pub, 0, why_out);
     }
@@ -419,7 +448,7 @@ enum hg_status hg_session_publish(struct hg_session *s, const struct hg_publish_
         return status;
     }
     hg_count(&metrics->messages_in, 1);
-    hg_count(&metrics->bytes_in, args->body.n);
+    hg_count(&metrics->bytes_in, bytes_of(args));
     if (!args->is_direct) {
         hg_count(&w->metrics.rule_in[pub->route.rule], 1);
     }

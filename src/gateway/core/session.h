@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a protocol adapter implements, and what the gateway does for it. A session is one client's
- * protocol state; it knows neither sockets nor AMQP frames. Everything is called on the session's
- * own worker. */
+ * protocol state; it knows neither sockets nor AMQP frames. All calls come on its own worker. */
 #ifndef HG_CORE_SESSION_H
 #define HG_CORE_SESSION_H
 
@@ -24,7 +23,6 @@ struct hg_queue;
 struct hg_worker;
 struct hg_session;
 struct hg_sub;
-struct hg_listener_spec;
 
 /* One message on its way to many subscribers. */
 enum { HG_DELIVERY_CACHES = 8 };

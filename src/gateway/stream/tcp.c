@@ -310,6 +310,13 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
     return HG_OK;
 }
 
+static void await_drained(struct hg_stream *s)
+{
+    struct hg_tcp *t = of_stream(s);
+    t->is_over_high = true;
+    mark_dirty(t);
+}
+
 /* ---- Reading ---- */
 
 static void on_end_of_input(struct hg_tcp *t)
@@ -440,6 +447,7 @@ static const struct hg_stream_ops tcp_ops = {
     .finish = finish,
     .close = close_now,
     .peer = peer,
+    .await_drained = await_drained,
 };
 
 static struct hg_tcp *tcp_new(struct hg_net *net, enum tcp_state state)

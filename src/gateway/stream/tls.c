@@ -40,7 +40,7 @@ struct hg_tls {
     struct hg_stream stream;
     uint32_t magic;
     uint8_t state; /* enum tls_state */
-    bool is_client, is_over_high;
+    bool is_client, is_over_high, is_awaited;
     struct hg_net *net;
     struct hg_stream *lower;
     SSL *ssl;
@@ -315,9 +315,12 @@ static void on_lower_drained(void *ctx)
     }
     if (t->is_over_high && t->stream.ops->pending(&t->stream) <= t->net->limits.low_bytes) {
         t->is_over_high = false;
+        t->is_awaited = false;
         if (t->stream.user->on_drained != NULL) {
             t->stream.user->on_drained(t->stream.user_ctx);
         }
+    } else if (t->is_awaited) {
+        t->lower->ops->await_drained(t->lower);
     }
 }
 
@@ -382,6 +385,13 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
     return HG_OK;
 }
 
+static void await_drained(struct hg_stream *s)
+{
+    struct hg_tls *t = of_stream(s);
+    t->is_over_high = t->is_awaited = true;
+    t->lower->ops->await_drained(t->lower);
+}
+
 static void finish(struct hg_stream *s, enum hg_status why)
 {
     struct hg_tls *t = of_stream(s);
@@ -416,6 +426,7 @@ static const struct hg_stream_ops tls_ops = {
     .close = close_now,
     .peer = peer,
     .certificate = certificate,
+    .await_drained = await_drained,
 };
 
 /* ---- The beginning ---- */

@@ -37,13 +37,15 @@ static void attempt_later(struct hg_link *link)
 static void log_down(struct hg_link *link, const struct hg_amqp_close *why)
 {
     const struct hg_endpoint *e = &link->config.endpoints[link->endpoint];
-    enum hg_log_level level =
-        link->is_stopping || link->config.is_quiet ? HG_LOG_DEBUG : HG_LOG_WARN;
-    HG_LOG_LIMITED(link->net->log, level, link->is_up ? "rabbitmq.lost" : "rabbitmq.unreachable",
-                   hg_bytes_str(link->name), HG_F_STR("link", link->name),
-                   HG_F_STR("host", e->host), HG_F_UINT("port", e->port),
-                   HG_F_STR("status", hg_status_text(why->status)), HG_F_UINT("code", why->code),
-                   HG_F_BYTES("reason", why->text));
+    bool is_ours = link->is_stopping || why->status == HG_CLOSED;
+    enum hg_log_level level = is_ours || link->config.is_quiet ? HG_LOG_DEBUG : HG_LOG_WARN;
+    const char *event = is_ours       ? "rabbitmq.closed"
+                        : link->is_up ? "rabbitmq.lost"
+                                      : "rabbitmq.unreachable";
+    HG_LOG_LIMITED(link->net->log, level, event, hg_bytes_str(link->name),
+                   HG_F_STR("link", link->name), HG_F_STR("host", e->host),
+                   HG_F_UINT("port", e->port), HG_F_STR("status", hg_status_text(why->status)),
+                   HG_F_UINT("code", why->code), HG_F_BYTES("reason", why->text));
 }
 
 /* ---- Events of the AMQP connection ---- */
@@ -136,6 +138,9 @@ static void run_flush(struct hg_defer *defer)
     struct hg_link *link = HG_CONTAINER_OF(defer, struct hg_link, flush);
     if (link->conn == NULL || link->stream == NULL) {
         return;
+    }
+    if (link->wants_room) {
+        link->stream->ops->await_drained(link->stream);
     }
     struct hg_buf *out = hg_amqp_conn_take_output(link->conn);
     if (out == NULL) {
@@ -235,6 +240,17 @@ static void on_stream_closed(void *ctx, enum hg_status why)
     }
 }
 
+static void on_stream_drained(void *ctx)
+{
+    struct hg_link *link = ctx;
+    if (link->wants_room && link->is_up) {
+        link->wants_room = false;
+        if (link->ops->on_room != NULL) {
+            link->ops->on_room(link->ctx);
+        }
+    }
+}
+
 /* Why TLS failed is told here, and only here. */
 static void on_stream_broken(void *ctx, enum hg_status why, const char *rule)
 {
@@ -246,6 +262,7 @@ static void on_stream_broken(void *ctx, enum hg_status why, const char *rule)
 static const struct hg_stream_user stream_user = {
     .on_read = on_stream_read,
     .on_open = on_stream_open,
+    .on_drained = on_stream_drained,
     .on_closed = on_stream_closed,
     .on_broken = on_stream_broken,
 };
@@ -278,7 +295,7 @@ static const struct hg_stream_user nobody = {
 static void attempt(struct hg_link *link)
 {
     const struct hg_endpoint *e = &link->config.endpoints[link->endpoint];
-    link->was_open = false;
+    link->was_open = link->wants_room = false;
     uint64_t timeout_ms = link->config.connect_timeout_ms;
     link->stream =
         e->is_tls ? hg_tls_connect(link->net, link->config.tls, e->host, e->port, timeout_ms,
@@ -321,6 +338,30 @@ void hg_link_reset(struct hg_link *link, const char *why)
 {
     if (link->conn != NULL && !link->is_closed) {
         hg_amqp_conn_lost(link->conn, why);
+    }
+}
+
+bool hg_link_has_room(struct hg_link *link)
+{
+    if (link->conn == NULL || link->stream == NULL) {
+        return false;
+    }
+    size_t waiting = hg_amqp_conn_output_n(link->conn) + link->stream->ops->pending(link->stream);
+    link->wants_room = waiting > link->net->limits.low_bytes;
+    if (link->wants_room) {
+        hg_net_defer(link->net, &link->flush);
+    }
+    return !link->wants_room;
+}
+
+void hg_link_renew(struct hg_link *link)
+{
+    if (link->conn != NULL && !link->is_closed) {
+        link->is_up = false;
+        hg_amqp_conn_close(link->conn, hg_clock_ms());
+        if (!link->is_closed) {
+            tick(link);
+        }
     }
 }
 

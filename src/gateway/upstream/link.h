@@ -39,6 +39,7 @@ struct hg_link_ops {
                     const struct hg_amqp_close
                         *why); /* every channel is gone; also after an attempt that failed */
     void (*on_blocked)(void *ctx, bool is_blocked); /* may be NULL */
+    void (*on_room)(void *ctx); /* after hg_link_has_room said no; may be NULL */
 };
 
 struct hg_link {
@@ -59,6 +60,7 @@ struct hg_link {
     bool was_open;  /* the present attempt's stream got connected */
     bool is_closed; /* the connection has ended and waits for the reaper */
     bool is_polite; /* what is queued still goes out before the stream closes */
+    bool wants_room;
 };
 
 /* Opens in place and makes the first attempt at once. `what`: "publish", "feed", … for the
@@ -70,6 +72,11 @@ void hg_link_open(struct hg_link *link, struct hg_net *net, const struct hg_link
 struct hg_amqp_conn *hg_link_conn(const struct hg_link *link);
 /* Ends the present connection as if it had broken: on_down, then a new attempt. */
 void hg_link_reset(struct hg_link *link, const char *why);
+/* Whether output that waits is at most the low watermark. After a `no`, on_room comes when it is. */
+bool hg_link_has_room(struct hg_link *link);
+/* Ends the present connection politely, whatever is half sent on its channels, and makes another:
+ * on_down follows, from inside or later. It counts as down at once. */
+void hg_link_renew(struct hg_link *link);
 /* Closes politely and makes no further attempt; on_down follows if it was up. */
 void hg_link_stop(struct hg_link *link);
 /* True once a stopped link has no stream any more. */

@@ -271,15 +271,14 @@ static void on_return(void *ctx, const struct hg_amqp_return *ret)
     }
 }
 
-/* What RabbitMQ's refusal of one publish means for who sent it. */
-static enum hg_status refusal(const struct hg_amqp_close *why)
+enum hg_status hg_publisher_refusal(const struct hg_amqp_close *why)
 {
     static const char too_large[] = "larger than";
     if (why->code == 406 &&
         memmem(why->text.p, why->text.n, too_large, sizeof(too_large) - 1) != NULL) {
         return HG_TOO_LARGE;
     }
-    return why->code == 403 ? HG_NOT_ALLOWED : HG_REFUSED;
+    return why->code == 404 ? HG_NO_EXCHANGE : why->code == 403 ? HG_NOT_ALLOWED : HG_REFUSED;
 }
 
 /* The only refusal of a publish that is one of every publish to the exchange. */
@@ -311,10 +310,7 @@ static void on_channel_close(void *ctx, const struct hg_amqp_close *why)
                    HG_F_BYTES("exchange", name_of(x)), HG_F_UINT("code", why->code),
                    HG_F_BYTES("reason", why->text));
     if (!was_ready) { /* the passive declare failed: nothing on this exchange can succeed */
-        enum hg_status status = why->code == 404   ? HG_NO_EXCHANGE
-                                : why->code == 403 ? HG_NOT_ALLOWED
-                                                   : HG_REFUSED;
-        refuse(x, status, why->text);
+        refuse(x, hg_publisher_refusal(why), why->text);
         return;
     }
     struct hg_list once;
@@ -328,7 +324,8 @@ static void on_channel_close(void *ctx, const struct hg_amqp_close *why)
     bool is_about_once = !hg_list_is_empty(&once);
     if (was_alone && (is_about_once || unconfirmed_n == 1) && why->code != 404) {
         struct hg_list *at = is_about_once ? &once : &x->pending;
-        settle(p, HG_LIST_ENTRY(at->next, struct outgoing, link), refusal(why), why->text);
+        settle(p, HG_LIST_ENTRY(at->next, struct outgoing, link), hg_publisher_refusal(why),
+               why->text);
         unconfirmed_n = 0;
     }
     x->is_replaying = false;

@@ -83,6 +83,8 @@ bool hg_publisher_is_available(const struct hg_publisher *p); /* link up and not
 /* OK: on_settled follows, from the loop. Else refused: NO_EXCHANGE, NOT_ALLOWED, REFUSED (RabbitMQ
  * said so of this exchange a moment ago), NO_MEMORY, BUSY (too many exchanges in use). */
 enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publish_order *order);
+/* What RabbitMQ's closing of a channel means for the one publish that it is about. */
+enum hg_status hg_publisher_refusal(const struct hg_amqp_close *why);
 /* The owner of these publishes is gone: they go on, nobody is told. */
 void hg_publisher_forget(struct hg_chain *owners);
 /* The same, and what has not been written is not sent. True if there was such a one. */

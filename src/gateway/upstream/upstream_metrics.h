@@ -20,6 +20,9 @@
     X(publish_timeouts,       counter, "Publishes whose outcome stayed unknown")                 \
     X(window_messages,        gauge,   "Unconfirmed publishes")                                  \
     X(window_bytes,           gauge,   "Bytes of unconfirmed publishes")                         \
+    X(uploads,                gauge,   "Bodies that go to RabbitMQ while they arrive, and their confirms") \
+    X(upload_bytes,           counter, "Body bytes written to RabbitMQ as they arrived")         \
+    X(uploads_refused,        counter, "Uploads that ended in anything but a confirm, or found no place") \
     X(deliveries,             counter, "Deliveries received from RabbitMQ")                      \
     X(unmapped,               counter, "Deliveries that no rule maps to an address")             \
     X(unwanted,               counter, "Deliveries that no subscription here matched")           \

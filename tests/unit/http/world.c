@@ -207,7 +207,7 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
 {
     struct world_publish *p = &world.publishes[world.publishes_n];
     *why_out = world.publish_status == HG_OK ? NULL : "told to";
-    if (world.publish_status == HG_HELD && args->never_held) {
+    if (world.publish_status == HG_HELD && (args->never_held || args->upload != NULL)) {
         return HG_BUSY;
     }
     if (world.publish_status == HG_HELD) {
@@ -245,8 +245,29 @@ enum hg_status hg_publish(struct hg_session *s, const struct hg_publish_args *ar
     }
     p->is_mandatory = args->is_mandatory;
     p->is_retained = args->is_retained;
+    if (args->upload != NULL) {
+        assert_int_equal(args->body.n, 0);
+        hg_writer_close(&world.upload.body);
+        world.upload = (struct hg_upload){.body_bytes = args->upload->body_bytes,
+                                          .on_room = args->upload->on_room,
+                                          .has_room = true};
+        args->upload->upload = &world.upload;
+    }
     p->is_open = true;
     return HG_OK;
+}
+
+bool hg_upload_write(struct hg_upload *up, struct hg_bytes piece)
+{
+    assert_true(!up->is_forgotten && hg_writer_n(&up->body) + piece.n <= up->body_bytes);
+    hg_writer_bytes(&up->body, piece);
+    return up->has_room;
+}
+
+void hg_upload_forget(struct hg_upload *up)
+{
+    assert_false(up->is_forgotten);
+    up->is_forgotten = true;
 }
 
 enum hg_status hg_call_begin(struct hg_session *s, const struct hg_publish_args *args,
@@ -656,6 +677,7 @@ void world_open(const struct hg_adapter *adapter)
                    .outbound_high_bytes = 1000,
                    .mqtt_max_packet_bytes = 1000,
                    .http_max_body_bytes = 100,
+                   .http_stream_from_bytes = SIZE_MAX,
                    .http_max_header_bytes = 2000,
                    .http_max_url_bytes = 200,
                    .http_idle_timeout_ms = 60000,
@@ -709,6 +731,7 @@ void world_close(void)
 {
     world_hang_up();
     hg_writer_close(&world.conn.in);
+    hg_writer_close(&world.upload.body);
     hg_writer_close(&world.conn.out);
     assert_int_equal(seam_live(), 0);
 }
@@ -747,6 +770,13 @@ void world_settle(size_t i, enum hg_status outcome, const char *reason)
         p->session->ops->settled(p->session, p->id, outcome, hg_bytes_str(reason));
         feed();
     }
+}
+
+void world_room(size_t i)
+{
+    struct world_publish *p = &world.publishes[i];
+    world.upload.on_room(p->session, p->id);
+    feed();
 }
 
 void world_subscribed(size_t i, enum hg_status outcome, const char *reason)

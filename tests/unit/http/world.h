@@ -10,6 +10,7 @@
 #include "core/queue.h"
 #include "core/retain.h"
 #include "core/state.h"
+#include "core/upload.h"
 #include "core/worker.h"
 
 enum { WORLD_PUBLISHES = 64, WORLD_SUBS = 8, WORLD_CALLS = 8 };
@@ -33,6 +34,15 @@ struct world_publish {
     uint8_t delivery_mode;
     size_t headers_n;
     bool is_mandatory, is_retained, is_open; /* open: not settled yet */
+};
+
+/* The body of a publish that was begun before it. */
+struct hg_upload {
+    uint64_t body_bytes;
+    struct hg_writer body;
+    void (*on_room)(void *owner, uint64_t id);
+    bool has_room; /* what hg_upload_write returns */
+    bool is_forgotten;
 };
 
 /* What hg_subscribe_filter was called with, and accepted. */
@@ -96,6 +106,7 @@ struct world {
     struct hg_conn conn;
     struct world_publish publishes[WORLD_PUBLISHES];
     size_t publishes_n;
+    struct hg_upload upload;  /* of the last publish that has one */
     struct world_queue queue; /* the last one */
     const char *replay;       /* what hg_replay_of_filter says; NULL: there is none */
     struct world_call calls[WORLD_CALLS];
@@ -132,6 +143,8 @@ void world_send(const char *text);
 const char *world_out(void);
 /* The outcome of the i-th publish. */
 void world_settle(size_t i, enum hg_status outcome, const char *reason);
+/* The i-th publish, an upload, may go on. */
+void world_room(size_t i);
 /* The outcome of the i-th call; parts: of the reply, NULL: there is none. */
 void world_reply(size_t i, enum hg_status outcome, const struct hg_message_parts *parts);
 /* RabbitMQ answers the i-th subscription. */

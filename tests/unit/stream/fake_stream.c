@@ -65,6 +65,11 @@ static const char *peer(struct hg_stream *s)
     return "192.0.2.7:4711";
 }
 
+static void await_drained(struct hg_stream *s)
+{
+    fake(s)->awaits_n++;
+}
+
 static const struct hg_stream_ops ops = {
     .read_start = read_start,
     .read_stop = read_stop,
@@ -73,6 +78,7 @@ static const struct hg_stream_ops ops = {
     .finish = finish,
     .close = close_now,
     .peer = peer,
+    .await_drained = await_drained,
 };
 
 void fake_stream_open(struct fake_stream *f)

@@ -10,7 +10,8 @@ struct fake_stream {
     struct hg_stream stream; /* first member */
     struct hg_writer written;
     unsigned writes_n;
-    size_t pending; /* what pending() says */
+    size_t pending;    /* what pending() says */
+    unsigned awaits_n; /* calls of await_drained */
     bool is_reading;
     bool fails_writes; /* write says NO_MEMORY */
     bool is_finished, is_closed;

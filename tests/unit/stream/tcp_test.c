@@ -270,6 +270,28 @@ static void what_one_turn_writes_is_one_system_call(void **state)
     world_close(&w);
 }
 
+static void who_asks_is_told_that_little_waits(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 0);
+    int fd = plain_connect(&w, 4096);
+    RUN_UNTIL(&w, w.accepted_n == 1);
+    struct side *s = &w.accepted[0];
+    for (unsigned i = 1; i < 3; i++) { /* with and without output, each time once */
+        const struct hg_part part = {NULL, HG_BYTES("x")};
+        assert_int_equal(s->stream->ops->write(s->stream, HG_FRAME_BINARY, &part, i == 1), HG_OK);
+        s->stream->ops->await_drained(s->stream);
+        assert_int_equal(s->drained_n, i - 1);
+        RUN_UNTIL(&w, s->drained_n == i);
+    }
+    run_some(&w);
+    assert_int_equal(s->drained_n, 2);
+    close(fd);
+    RUN_UNTIL(&w, s->closed_n == 1);
+    world_close(&w);
+}
+
 static void a_slow_reader_fills_the_queue_and_drains_it(void **state)
 {
     (void)state;
@@ -814,6 +836,7 @@ int main(void)
         cmocka_unit_test(large_and_small_writes_come_back_in_order),
         cmocka_unit_test(what_one_turn_writes_is_one_system_call),
         cmocka_unit_test(a_slow_reader_fills_the_queue_and_drains_it),
+        cmocka_unit_test(who_asks_is_told_that_little_waits),
         cmocka_unit_test(close_during_a_write_drops_it_and_tells_once),
         cmocka_unit_test(finish_delivers_everything_to_a_peer_that_still_talks),
         cmocka_unit_test(finish_ends_though_the_peer_stays),

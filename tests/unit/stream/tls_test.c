@@ -297,6 +297,30 @@ static void a_slow_peer_holds_back_what_is_not_encrypted(void **state)
     bench_close(&b);
 }
 
+/* Though it was never over the high watermark. */
+static void who_asks_is_told_when_the_lower_stream_has_drained_too(void **state)
+{
+    struct bench b;
+    bench_open(&b, state, TLS1_3_VERSION);
+    b.net.limits = (struct hg_stream_limits){.low_bytes = 100, .high_bytes = 1000};
+    accept_now(&b);
+    pump(&b, 4096);
+    write_text(&b, "some");
+    b.tls->ops->await_drained(b.tls);
+    assert_int_equal(b.lower.awaits_n, 1);
+    turn(&b);
+    b.lower.pending = 101;
+    b.lower.stream.user->on_drained(b.lower.stream.user_ctx);
+    assert_int_equal(b.drained_n, 0);
+    assert_int_equal(b.lower.awaits_n, 2);
+    b.lower.pending = 100;
+    b.lower.stream.user->on_drained(b.lower.stream.user_ctx);
+    assert_int_equal(b.drained_n, 1);
+    b.lower.stream.user->on_drained(b.lower.stream.user_ctx);
+    assert_int_equal(b.drained_n, 1);
+    bench_close(&b);
+}
+
 static void finish_says_close_notify_behind_the_last_bytes(void **state)
 {
     for (size_t v = 0; v < 2; v++) {
@@ -427,6 +451,7 @@ int main(void)
         cmocka_unit_test(one_read_is_handed_up_at_once),
         cmocka_unit_test(what_a_turn_writes_shares_records),
         cmocka_unit_test(a_slow_peer_holds_back_what_is_not_encrypted),
+        cmocka_unit_test(who_asks_is_told_when_the_lower_stream_has_drained_too),
         cmocka_unit_test(finish_says_close_notify_behind_the_last_bytes),
         cmocka_unit_test(close_notify_of_the_peer_ends_it),
         cmocka_unit_test(what_is_no_tls_is_refused),
