@@ -5,6 +5,7 @@ import time
 import unittest
 
 from harness import Consumer, StompConformance, conforms
+from identities_test import line_of
 
 EVERY_MS = 1000  # the least that both take
 
@@ -24,6 +25,10 @@ class Connect(StompConformance):
             self.assertRegex(connected["server"], r"^[A-Za-z]+(/[0-9.]+)?")
             sessions.add(connected["session"])
         self.assertEqual(len(sessions), 3)
+
+    @conforms(plugin="implicit-connect")
+    def test_nothing_is_served_before_connect(self):
+        self.assertTrue(self.peer(first=b"SEND\ndestination:/topic/a\n\nx\0").error()["message"])
 
     @conforms(stomp="connect-2", plugin="connected")
     def test_stomp_is_connect(self):
@@ -95,6 +100,21 @@ class Connect(StompConformance):
         peer.wire.socket.shutdown(socket.SHUT_WR)
         peer.end()
         self.assertEqual([body for _, _, body in beside.take_n(20)], [b"%d" % i for i in range(20)])
+
+
+class Logins(StompConformance):
+    @classmethod
+    def setUpClass(cls):
+        cls.config = f'[[user]]\nname = "guest"\npassword = "{line_of("guest")}"\n'
+        super().setUpClass()
+
+    @conforms(plugin="login")
+    def test_login_and_passcode_are_checked(self):
+        self.assertEqual(self.peer().connected.command, "CONNECTED")
+        for login, passcode in (("guest", "wrong"), ("nobody", "guest"), ("guest", "")):
+            with self.subTest(login=login, passcode=passcode):
+                lines = f"CONNECT\naccept-version:1.2\nhost:{self.vhost}\nlogin:{login}\npasscode:{passcode}\n\n\0"
+                self.assertTrue(self.peer(first=lines.encode()).error()["message"])
 
 
 class HeartBeats(StompConformance):
