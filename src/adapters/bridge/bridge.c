@@ -365,20 +365,8 @@ static void release(void)
     mosquitto_lib_cleanup();
 }
 
-static struct hg_session *open_session(struct hg_worker *worker, struct hg_conn *conn,
-                                       const struct hg_listener_spec *listener,
-                                       const char *subprotocol)
-{
-    (void)worker;
-    (void)conn;
-    (void)listener;
-    (void)subprotocol;
-    return NULL; /* nobody connects to a bridge: it serves no listener */
-}
-
 const struct hg_adapter hg_bridge_adapter = {
     .name = "bridge",
-    .open = open_session,
     .prepare = prepare,
     .release = release,
     .start = start,

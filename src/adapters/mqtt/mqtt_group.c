@@ -2,11 +2,10 @@
 #include "adapters/mqtt/mqtt_group.h"
 
 #include "base/check.h"
+#include "base/hex.h"
 #include "message/topic.h"
 
 #include <openssl/evp.h>
-
-#include <stdio.h>
 
 #define PREFIX "headgate.share."
 
@@ -42,12 +41,7 @@ static size_t put_digest(uint8_t *out, size_t n, struct hg_bytes b)
     uint8_t digest[EVP_MAX_MD_SIZE];
     unsigned digest_n = 0;
     HG_CHECK(EVP_Digest(b.p, b.n, digest, &digest_n, EVP_sha256(), NULL) == 1);
-    for (unsigned i = 0; i < digest_n; i++) {
-        char hex[3];
-        (void)snprintf(hex, sizeof(hex), "%02x", digest[i]);
-        n = put(out, n, hg_bytes(hex, 2));
-    }
-    return n;
+    return n + hg_hex_write(out + n, hg_bytes(digest, digest_n)).n;
 }
 
 struct hg_bytes hg_mqtt_group_queue(const struct hg_mqtt_group *group,

@@ -407,20 +407,8 @@ static bool start(struct hg_worker *worker)
     return true;
 }
 
-static struct hg_session *open_session(struct hg_worker *worker, struct hg_conn *conn,
-                                       const struct hg_listener_spec *listener,
-                                       const char *subprotocol)
-{
-    (void)worker;
-    (void)conn;
-    (void)listener;
-    (void)subprotocol;
-    return NULL; /* nobody connects to a webhook: it serves no listener */
-}
-
 const struct hg_adapter hg_webhook_adapter = {
     .name = "webhook",
-    .open = open_session,
     .prepare = hg_webhook_client_prepare,
     .release = hg_webhook_client_release,
     .start = start,

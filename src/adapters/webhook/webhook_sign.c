@@ -2,12 +2,11 @@
 #include "adapters/webhook/webhook_sign.h"
 
 #include "base/base64.h"
+#include "base/hex.h"
 #include "base/map.h"
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-
-#include <stdio.h>
 
 enum { DIGEST_BYTES = 32, ID_DIGEST_BYTES = 16 };
 
@@ -56,13 +55,6 @@ static bool is_plain(struct hg_bytes id)
     return id.n > 0 && id.n < HG_WEBHOOK_ID_SIZE;
 }
 
-static void write_hex(char *out, struct hg_bytes b)
-{
-    for (size_t i = 0; i < b.n; i++) {
-        snprintf(out + 2 * i, 3, "%02x", b.p[i]);
-    }
-}
-
 bool hg_webhook_id(struct hg_bytes message_id, char out[HG_WEBHOOK_ID_SIZE])
 {
     static const char prefix[] = "msg_";
@@ -80,6 +72,6 @@ bool hg_webhook_id(struct hg_bytes message_id, char out[HG_WEBHOOK_ID_SIZE])
     }
     struct hg_bytes from =
         message_id.n > 0 ? hg_bytes(digest, ID_DIGEST_BYTES) : hg_bytes(random, sizeof(random));
-    write_hex(out + strlen(prefix), from);
+    out[strlen(prefix) + hg_hex_write(out + strlen(prefix), from).n] = '\0';
     return true;
 }

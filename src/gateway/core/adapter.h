@@ -18,7 +18,8 @@ struct hg_adapter {
     /* of what it writes; one that writes binary frames takes no others */
     enum hg_frame_kind ws_frame_kind;
     /* A new session on conn (already established). subprotocol: the one agreed on, NULL on a plain
-     * stream or where none was. NULL when there is no memory. */
+     * stream or where none was. NULL when there is no memory. Absent where it serves nothing and has no
+     * sub-protocol: then nobody connects to it. */
     struct hg_session *(*open)(struct hg_worker *worker, struct hg_conn *conn,
                                const struct hg_listener_spec *listener, const char *subprotocol);
     /* Once per process, before there are workers and after they are gone. False ends the start.

@@ -6,6 +6,7 @@
 
 #include "base/base64.h"
 #include "base/check.h"
+#include "base/hex.h"
 #include "base/mem.h"
 #include "message/topic.h"
 
@@ -13,7 +14,6 @@
 
 #include <inttypes.h>
 #include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- The queue's name ---- */
@@ -25,13 +25,10 @@ struct hg_bytes hg_session_record_queue_name(struct hg_bytes client_id,
     static const char after[] = "qos1";
     uint8_t sum[EVP_MAX_MD_SIZE];
     unsigned sum_n = 0;
-    char hex[2 * EVP_MAX_MD_SIZE + 1];
+    char hex[2 * EVP_MAX_MD_SIZE];
     if (client_id.n > HG_SESSION_QUEUE_NAME_MAX - (sizeof(before) - 1) - (sizeof(after) - 1)) {
         HG_CHECK(EVP_Digest(client_id.p, client_id.n, sum, &sum_n, EVP_sha256(), NULL) == 1);
-        for (unsigned i = 0; i < sum_n; i++) {
-            (void)snprintf(hex + (size_t)2 * i, 3, "%02x", sum[i]);
-        }
-        client_id = hg_bytes(hex, (size_t)2 * sum_n);
+        client_id = hg_hex_write(hex, hg_bytes(sum, sum_n));
     }
     size_t n = sizeof(before) - 1;
     memcpy(out, before, n);
