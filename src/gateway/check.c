@@ -10,8 +10,9 @@ static void write_listeners(const struct hg_config *c, struct hg_writer *out)
     for (size_t i = 0; i < c->listeners_n; i++) {
         const struct hg_listener_spec *l = &c->listeners[i];
         bool is_v6 = strchr(l->host, ':') != NULL;
-        hg_writer_printf(out, "listener %s on %s%s%s:%u\n", serves[l->serve], is_v6 ? "[" : "",
-                         l->host, is_v6 ? "]" : "", l->port);
+        hg_writer_printf(out, "listener %s on %s%s%s:%u%s%s\n", serves[l->serve], is_v6 ? "[" : "",
+                         l->host, is_v6 ? "]" : "", l->port, l->vhost == 0 ? "" : ", virtual host ",
+                         l->vhost == 0 ? "" : c->vhosts[l->vhost - 1].name);
     }
 }
 
@@ -39,7 +40,17 @@ static void write_users(const struct hg_config *c, struct hg_writer *out)
     }
 }
 
-static void write_topology(const struct hg_config *c, struct hg_writer *out)
+/* As it is called, and what clients may call it. */
+static void write_names(const struct hg_vhost_spec *c, struct hg_writer *out)
+{
+    hg_writer_printf(out, "virtual host %s%s", c->name, c->is_default ? " (default)" : "");
+    for (size_t i = 0; i < c->aliases_n; i++) {
+        hg_writer_printf(out, "%s%s", i == 0 ? ", also " : " and ", c->aliases[i]);
+    }
+    hg_writer_str(out, "\n");
+}
+
+static void write_topology(const struct hg_vhost_spec *c, struct hg_writer *out)
 {
     for (size_t i = 0; i < c->endpoints_n; i++) {
         const struct hg_endpoint *e = &c->endpoints[i];
@@ -187,15 +198,23 @@ void hg_check_command(const struct hg_config *c, struct hg_writer *out)
                      c->workers == 1 ? "" : "s");
     write_listeners(c, out);
     write_users(c, out);
-    write_topology(c, out);
-    for (size_t i = 0; i < c->rules_n; i++) {
-        write_rule(&c->rules[i], out);
+    for (size_t v = 0; v < c->vhosts_n; v++) {
+        const struct hg_vhost_spec *vhost = &c->vhosts[v];
+        if (c->has_vhosts) {
+            write_names(vhost, out);
+        }
+        write_topology(vhost, out);
+        for (size_t i = 0; i < vhost->rules_n; i++) {
+            write_rule(&vhost->rules[i], out);
+        }
     }
     write_bridges(c, out);
     write_webhooks(c, out);
     struct hg_writer findings = {0};
-    size_t n = hg_rules_report(c->vhosts[0].table, &findings);
-    n += report_roles(c, &findings);
+    size_t n = report_roles(c, &findings);
+    for (size_t v = 0; v < c->vhosts_n; v++) {
+        n += hg_rules_report(c->vhosts[v].table, &findings);
+    }
     hg_writer_printf(out, "%zu finding%s\n", n, n == 1 ? "" : "s");
     hg_writer_bytes(out, hg_writer_view(&findings));
     out->failed = out->failed || findings.failed;

@@ -20,6 +20,7 @@ struct options {
     const char **sets_own;
     size_t sets_n;
     const char *as_user, *client_id; /* route: who asks; NULL: not said */
+    const char *vhost;               /* route: in which virtual host; NULL: not said */
     const char *roles[HG_ROLES_MAX]; /* likewise, beside the user's */
     size_t roles_n;
     bool is_json, wants_help;
@@ -36,8 +37,8 @@ static const char usage[] =
     "       headgate passwd                                  make a [[user]]'s password line\n"
     "       headgate version\n"
     "PROTO is mqtt, stomp or http. route --as USER, --role ROLE (again for more) and --client-id ID\n"
-    "answer for such a client. Exit codes: 0 fine, 1 a problem with what was given, 2 a\n"
-    "problem while running. config/headgate.toml documents every key.\n";
+    "answer for such a client, --vhost NAME for a virtual host. Exit codes: 0 fine, 1 a problem with\n"
+    "what was given, 2 a problem while running. config/headgate.toml documents every key.\n";
 
 static int complain(const char *what, const char *word)
 {
@@ -126,11 +127,33 @@ static bool find_who(const struct options *o, const struct hg_config *c, struct 
     return true;
 }
 
+/* Where the client would be: the one that is named, its user's, or the default one. NULL:
+ * complained. */
+static const struct hg_vhost_spec *find_vhost(const struct options *o, const struct hg_config *c)
+{
+    size_t at = 0;
+    if (o->vhost != NULL) {
+        const struct hg_vhost_spec *v = hg_vhost_find(c, hg_bytes_str(o->vhost));
+        if (v == NULL) {
+            complain("the configuration names no virtual host", o->vhost);
+        }
+        return v;
+    }
+    for (size_t i = 0; i < c->users.users_n && o->as_user != NULL; i++) {
+        const struct hg_user_spec *user = &c->users.users[i];
+        if (strcmp(user->name, o->as_user) == 0 && user->vhost != 0) {
+            at = user->vhost - 1U;
+        }
+    }
+    return &c->vhosts[at];
+}
+
 static int route(const struct options *o, const struct hg_config *c)
 {
+    const struct hg_vhost_spec *vhost = find_vhost(o, c);
     struct hg_rule_who who;
     bool has_who = o->as_user != NULL || o->client_id != NULL || o->roles_n > 0;
-    if (has_who && !find_who(o, c, &who)) {
+    if (vhost == NULL || (has_who && !find_who(o, c, &who))) {
         return EXIT_GIVEN;
     }
     if (o->words_n < 3 || o->words_n > 4) {
@@ -138,8 +161,8 @@ static int route(const struct options *o, const struct hg_config *c)
                         "route");
     }
     const char *key = o->words_n == 4 ? o->words[3] : NULL;
-    int code = hg_route_command(c, has_who ? &who : NULL, o->is_json, o->words[0], o->words[1],
-                                o->words[2], key, stdout, stderr);
+    int code = hg_route_command(c, vhost, has_who ? &who : NULL, o->is_json, o->words[0],
+                                o->words[1], o->words[2], key, stdout, stderr);
     return fflush(stdout) == 0 ? code : EXIT_RUNNING;
 }
 
@@ -225,6 +248,10 @@ static bool read_options(int argc, char **argv, struct options *o)
             if ((o->as_user = value_of(argc, argv, &i, strlen("--as"))) == NULL) {
                 return false;
             }
+        } else if (is_option(argv[i], "--vhost", true)) {
+            if ((o->vhost = value_of(argc, argv, &i, strlen("--vhost"))) == NULL) {
+                return false;
+            }
         } else if (is_option(argv[i], "--client-id", true)) {
             if ((o->client_id = value_of(argc, argv, &i, strlen("--client-id"))) == NULL) {
                 return false;
@@ -254,8 +281,9 @@ static int run_command(const struct command *command, const struct options *o)
     if (!command->takes_words && o->is_json) {
         return complain("--json means nothing to", command->name);
     }
-    if (!command->takes_words && (o->as_user != NULL || o->client_id != NULL || o->roles_n > 0)) {
-        return complain("--as, --role and --client-id mean nothing to", command->name);
+    if (!command->takes_words &&
+        (o->as_user != NULL || o->client_id != NULL || o->roles_n > 0 || o->vhost != NULL)) {
+        return complain("--as, --role, --client-id and --vhost mean nothing to", command->name);
     }
     if (!command->needs_config) {
         return command->run(o, NULL);

@@ -490,12 +490,12 @@ static int ask(struct query *q, const char *proto, const char *verb, const char 
     return is_publish ? publish(q, subject) : subscribe(q, subject);
 }
 
-int hg_route_command(const struct hg_config *config, const struct hg_rule_who *who, bool is_json,
-                     const char *proto, const char *verb, const char *subject,
-                     const char *key_or_null, FILE *out, FILE *err)
+int hg_route_command(const struct hg_config *config, const struct hg_vhost_spec *vhost,
+                     const struct hg_rule_who *who, bool is_json, const char *proto,
+                     const char *verb, const char *subject, const char *key_or_null, FILE *out,
+                     FILE *err)
 {
-    struct query q = {
-        .config = config, .vhost = &config->vhosts[0], .who = who, .is_json = is_json, .err = err};
+    struct query q = {.config = config, .vhost = vhost, .who = who, .is_json = is_json, .err = err};
     int code = ask(&q, proto, verb, subject, key_or_null);
     struct hg_bytes text = hg_writer_view(&q.out);
     bool is_written = !q.out.failed && (text.n == 0 || fwrite(text.p, 1, text.n, out) == text.n);

@@ -12,6 +12,7 @@
 
 #include <openssl/crypto.h>
 
+#include <stdio.h>
 #include <strings.h>
 
 static const struct hg_gateway *gateway_of(const struct hg_http_request *req)
@@ -119,10 +120,32 @@ static bool get_healthz(struct hg_http_request *req)
     return true;
 }
 
-static void add_reason(struct hg_writer *reasons, unsigned worker, const char *text)
+/* vhost: whose it is; NULL: no matter, or there is only one. */
+static void add_reason(struct hg_writer *reasons, const struct hg_vhost *vhost, const char *text)
 {
-    hg_writer_printf(reasons, "%s\"worker %u: %s\"", hg_writer_n(reasons) == 0 ? "" : ",", worker,
-                     text);
+    hg_writer_str(reasons, hg_writer_n(reasons) == 0 ? "\"" : ",\"");
+    if (vhost != NULL && vhost->gateway->vhosts_n > 1) {
+        hg_writer_str(reasons, "virtual host ");
+        hg_writer_json(reasons, hg_bytes_str(vhost->spec->name));
+        hg_writer_str(reasons, ": ");
+    }
+    hg_writer_str(reasons, text);
+    hg_writer_u8(reasons, '"');
+}
+
+static void add_worker(struct hg_writer *reasons, const struct hg_worker *w)
+{
+    char text[64];
+    if (state_of(w) != HG_WORKER_READY) {
+        snprintf(text, sizeof(text), "worker %u: %s", w->index, state_name(w));
+        add_reason(reasons, NULL, text);
+    }
+    for (unsigned i = 0; i < w->realms_n; i++) {
+        if (!atomic_load_explicit(&w->realms[i]->is_up, memory_order_relaxed)) {
+            snprintf(text, sizeof(text), "worker %u: RabbitMQ is not connected", w->index);
+            add_reason(reasons, w->realms[i]->vhost, text);
+        }
+    }
 }
 
 static bool get_readyz(struct hg_http_request *req)
@@ -131,21 +154,14 @@ static bool get_readyz(struct hg_http_request *req)
     struct hg_writer reasons = {0};
     struct hg_writer body = {0};
     if (is_draining(g)) {
-        hg_writer_str(&reasons, "\"draining\"");
+        add_reason(&reasons, NULL, "draining");
     }
     for (unsigned i = 0; i < g->workers_n; i++) {
-        const struct hg_worker *w = g->workers[i];
-        if (state_of(w) != HG_WORKER_READY) {
-            add_reason(&reasons, i, state_name(w));
-        }
-        if (!is_up(w)) {
-            add_reason(&reasons, i, "RabbitMQ is not connected");
-        }
+        add_worker(&reasons, g->workers[i]);
     }
     for (unsigned i = 0; i < g->vhosts_n; i++) {
         if (hg_state_is_enabled(&g->vhosts[i]) && !hg_state_is_ready(&g->vhosts[i])) {
-            hg_writer_printf(&reasons, "%s\"the state log is not read up to its end\"",
-                             hg_writer_n(&reasons) == 0 ? "" : ",");
+            add_reason(&reasons, &g->vhosts[i], "the state log is not read up to its end");
         }
     }
     bool is_ready = hg_writer_n(&reasons) == 0;
@@ -257,6 +273,17 @@ static void write_state(struct hg_writer *w, const struct hg_vhost *vhost)
         (unsigned long long)hg_state_index_digest(index));
 }
 
+static void write_vhost(struct hg_writer *w, const struct hg_vhost *vhost)
+{
+    hg_writer_str(w, "{\"name\":");
+    write_string(w, vhost->spec->name);
+    hg_writer_printf(w, ",\"default\":%s,\"up\":%s,\"rules\":%zu,\"state\":",
+                     vhost->index == 0 ? "true" : "false", hg_vhost_is_up(vhost) ? "true" : "false",
+                     vhost->spec->rules_n);
+    write_state(w, vhost);
+    hg_writer_str(w, "}");
+}
+
 static bool get_status(struct hg_http_request *req)
 {
     if (!is_let_in(req)) {
@@ -270,8 +297,7 @@ static bool get_status(struct hg_http_request *req)
                      ",\"version\":\"" HG_VERSION "\",\"uptime_s\":%llu,\"draining\":%s,"
                      "\"rules\":%zu,\"workers\":[",
                      (unsigned long long)((hg_clock_wall_ms() - g->started_wall_ms) / 1000),
-                     is_draining(g) ? "true" : "false",
-                     hg_rules_n(hg_realm_of(req->session)->rules));
+                     is_draining(g) ? "true" : "false", g->config->all_rules_n);
     for (unsigned i = 0; i < g->workers_n; i++) {
         hg_writer_str(&body, i == 0 ? "" : ",");
         write_worker(&body, g->workers[i]);
@@ -288,7 +314,12 @@ static bool get_status(struct hg_http_request *req)
     }
     hg_writer_str(&body, "],\"state\":");
     write_state(&body, &g->vhosts[0]);
-    hg_writer_str(&body, "}");
+    hg_writer_str(&body, ",\"vhosts\":[");
+    for (unsigned i = 0; i < g->vhosts_n; i++) {
+        hg_writer_str(&body, i == 0 ? "" : ",");
+        write_vhost(&body, &g->vhosts[i]);
+    }
+    hg_writer_str(&body, "]}");
     answer_json(req, &body);
     return true;
 }
@@ -358,11 +389,16 @@ static void write_roles(struct hg_writer *w, const struct hg_config *c, uint64_t
     hg_writer_str(w, "]");
 }
 
-static void write_rule(struct hg_writer *w, const struct hg_gateway *g,
+static void write_rule(struct hg_writer *w, const struct hg_vhost *vhost,
                        const struct hg_rule_spec *rule, size_t index)
 {
+    const struct hg_gateway *g = vhost->gateway;
     hg_writer_str(w, "{\"name\":");
     write_string(w, rule->name);
+    if (g->vhosts_n > 1) {
+        hg_writer_str(w, ",\"vhost\":");
+        write_string(w, vhost->spec->name);
+    }
     hg_writer_str(w, ",\"patterns\":{");
     for (unsigned p = 0; p < HG_PROTO_N; p++) {
         hg_writer_printf(w, "%s\"%s\":", p == 0 ? "" : ",", hg_protocol_name((enum hg_protocol)p));
@@ -391,12 +427,16 @@ static bool get_rules(struct hg_http_request *req)
     if (!is_let_in(req)) {
         return true;
     }
-    const struct hg_rules *rules = hg_realm_of(req->session)->rules;
+    const struct hg_worker *w = req->session->worker;
     struct hg_writer body = {0};
+    size_t index = 0;
     hg_writer_str(&body, "[");
-    for (size_t i = 0; i < hg_rules_n(rules); i++) {
-        hg_writer_str(&body, i == 0 ? "" : ",");
-        write_rule(&body, gateway_of(req), hg_rules_spec(rules, i), i);
+    for (unsigned v = 0; v < w->realms_n; v++) {
+        const struct hg_rules *rules = w->realms[v]->rules;
+        for (size_t i = 0; i < hg_rules_n(rules); i++, index++) {
+            hg_writer_str(&body, index == 0 ? "" : ",");
+            write_rule(&body, w->realms[v]->vhost, hg_rules_spec(rules, i), index);
+        }
     }
     hg_writer_str(&body, "]");
     answer_json(req, &body);

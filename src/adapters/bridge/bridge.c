@@ -329,6 +329,7 @@ static bool open_bridge(struct hg_worker *worker, size_t index)
     b->later.run = look;
     b->service.ops = &service_ops;
     hg_session_init(&b->session, &session_ops, HG_PROTO_MQTT, NULL, worker);
+    hg_session_enter(&b->session, worker->realms[spec->vhost == 0 ? 0 : spec->vhost - 1]);
     b->session.is_trusted = true;
     hg_bridge_inbox_open(&b->inbox);
     hg_bridge_outbox_open(&b->outbox, spec->window);

@@ -11,8 +11,9 @@ enum { S_PER_MINUTE = 60, RETRY_S = 1 };
 
 struct said {
     struct hg_credentials credentials;
-    struct hg_writer text; /* decoded; the credentials borrow from it */
-    bool is_there;         /* it said something, right or wrong */
+    struct hg_writer text;  /* decoded; the credentials borrow from it, as from the next */
+    struct hg_writer vhost; /* that the path names, if there is one of this name */
+    bool is_there;          /* it said something, right or wrong */
     bool is_malformed;
 };
 
@@ -47,7 +48,8 @@ static void read_basic(struct said *said, struct hg_bytes base64)
 
 static void read_token(struct said *said, struct hg_bytes token)
 {
-    said->credentials = (struct hg_credentials){.secret = token, .is_token = true};
+    said->credentials.secret = token;
+    said->credentials.is_token = true;
 }
 
 static void read_authorization(const struct hg_http_head *h, struct said *said)
@@ -141,8 +143,20 @@ static void read_request(const struct hg_http_request *req, struct said *said)
     }
 }
 
+/* One that is not known here is the handler's to refuse. */
+static void read_vhost(const struct hg_http_request *req, struct said *said)
+{
+    struct hg_bytes path = hg_bytes_skip(req->in.head.path, strlen(req->route->path));
+    if (req->route->has_vhost &&
+        hg_http_decode_level(hg_http_take_level(&path), &said->vhost) == NULL &&
+        hg_vhost_find(req->session->worker->config, hg_writer_view(&said->vhost)) != NULL) {
+        said->credentials.vhost = hg_writer_view(&said->vhost);
+    }
+}
+
 static void forget_said(struct said *said)
 {
+    hg_writer_close(&said->vhost);
     if (said->text.buf != NULL) {
         explicit_bzero(said->text.buf->data, said->text.buf->n);
     }
@@ -184,6 +198,13 @@ static enum hg_status log_in(struct hg_http_request *req, const struct said *sai
     struct hg_session *s = req->session;
     uint8_t mac[HG_LOGIN_MAC_BYTES];
     const char *why = NULL;
+    if (!s->worker->config->has_identities) {
+        enum hg_status status = hg_session_login(s, &said->credentials, &why);
+        if (status != HG_OK) {
+            refuse(req, status, why, false);
+        }
+        return status;
+    }
     if (!said->is_there && req->route->login == HG_HTTP_MAY_LOGIN) {
         known->is_known = false; /* its CONNECT will say */
         hg_session_logout(s);
@@ -214,12 +235,13 @@ static enum hg_status log_in(struct hg_http_request *req, const struct said *sai
 enum hg_status hg_http_login(struct hg_http_request *req, struct hg_http_known *known)
 {
     struct said said = {.is_there = false};
-    if (!req->session->worker->config->has_identities) {
-        return HG_OK;
+    if (req->session->worker->config->has_identities) {
+        read_request(req, &said);
     }
-    read_request(req, &said);
-    enum hg_status status = said.text.failed ? HG_NO_MEMORY : log_in(req, &said, known);
-    if (said.text.failed) {
+    read_vhost(req, &said);
+    bool has_failed = said.text.failed || said.vhost.failed;
+    enum hg_status status = has_failed ? HG_NO_MEMORY : log_in(req, &said, known);
+    if (has_failed) {
         refuse(req, status, NULL, false);
     }
     forget_said(&said);

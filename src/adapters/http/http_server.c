@@ -425,6 +425,7 @@ static bool log_in(struct hg_http_session *s, struct hg_http_request *req)
     }
     s->waiting = NULL;
     req->is_login_due = false;
+    req->realm = hg_realm_of(&s->base);
     if (status == HG_OK) {
         req->is_continue_due = req->awaits_continue;
     } else {

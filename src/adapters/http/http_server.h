@@ -30,6 +30,7 @@ struct hg_http_route {
     const char *path;
     bool is_prefix;
     bool runs_alone;  /* takes the connection over: waits until all before it is answered */
+    bool has_vhost;   /* the level behind the prefix names the virtual host */
     uint8_t login;    /* enum hg_http_login */
     unsigned methods; /* bits 1 << enum hg_http_method; HEAD comes with GET, OPTIONS with all */
     /* Whether there is such a resource; NULL: always. Called once the head is there. */
@@ -58,6 +59,7 @@ struct hg_http_request {
     struct hg_http_limits limits;
     struct hg_http_decoder in; /* in.head, hg_http_body(&in) */
     const struct hg_http_route *route;
+    struct hg_realm *realm; /* once it is known who makes it: the virtual host that it is about */
     /* The handler's, zeroed at first. */
     void *data;
     struct hg_writer note;

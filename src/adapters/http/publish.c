@@ -316,9 +316,19 @@ static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
     return status != HG_HELD;
 }
 
-static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_knows_fn *knows)
+static bool has_rule(const struct hg_rules *rules, struct hg_bytes address)
 {
-    struct place place = {.rules = hg_realm_of(req->session)->rules};
+    struct hg_route route;
+    enum hg_status status = hg_rules_publish(rules, HG_PROTO_HTTP, address, &route);
+    return (status == HG_OK || status == HG_KEY_TOO_LONG || status == HG_NO_VALUE) &&
+           !hg_rules_spec(rules, route.rule)->is_builtin;
+}
+
+/* at_root: by a rule's own path, not below /v1/topics. */
+static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_knows_fn *knows,
+                    bool at_root)
+{
+    struct place place = {.rules = req->realm->rules};
     struct hg_writer address = {0};
     struct hg_writer bad_header = {0};
     struct hg_http_props props = {0};
@@ -330,6 +340,10 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_k
     place.address = hg_writer_view(&address);
     if (why != NULL) {
         hg_http_publish_refuse(req, HG_BAD_ADDRESS, hg_bytes_str(why));
+    } else if (at_root && req->session->worker->realms_n > 1 &&
+               !has_rule(place.rules, place.address)) {
+        hg_http_refuse(req, &(struct hg_http_answer){.status = 404},
+                       HG_BYTES("no rule of this virtual host serves this path"), NULL);
     } else if ((why = hg_http_publish_query(req->in.head.query, knows, &place, &options)) != NULL) {
         hg_http_refuse(req, &bad_request, hg_bytes_str(why), NULL);
     } else if (hg_http_event_is_batch(hg_http_field(&req->in.head, HG_BYTES("Content-Type")))) {
@@ -361,21 +375,21 @@ void hg_http_publish_topic_begin(struct hg_http_request *req)
 
 bool hg_http_publish_topic(struct hg_http_request *req)
 {
-    return publish(req, hg_bytes_skip(req->in.head.path, sizeof(TOPICS) - 1), knows_parameter);
+    return publish(req, hg_bytes_skip(req->in.head.path, sizeof(TOPICS) - 1), knows_parameter,
+                   false);
 }
 
+/* Which virtual host it is for is known only with the login: some one's rules take it. */
 bool hg_http_publish_rule_takes(const struct hg_http_request *req)
 {
-    const struct hg_rules *rules = hg_realm_of(req->session)->rules;
+    const struct hg_worker *w = req->session->worker;
     struct hg_writer address = {0};
-    struct hg_route route;
     bool takes = false;
     if (hg_http_decode_path(hg_bytes_skip(req->in.head.path, 1), &address) == NULL &&
         !hg_http_path_is_reserved(hg_writer_view(&address))) {
-        enum hg_status status =
-            hg_rules_publish(rules, HG_PROTO_HTTP, hg_writer_view(&address), &route);
-        takes = (status == HG_OK || status == HG_KEY_TOO_LONG || status == HG_NO_VALUE) &&
-                !hg_rules_spec(rules, route.rule)->is_builtin;
+        for (unsigned i = 0; i < w->realms_n && !takes; i++) {
+            takes = has_rule(w->realms[i]->rules, hg_writer_view(&address));
+        }
     }
     hg_writer_close(&address);
     return takes;
@@ -390,5 +404,5 @@ void hg_http_publish_rule_begin(struct hg_http_request *req)
 
 bool hg_http_publish_rule(struct hg_http_request *req)
 {
-    return publish(req, hg_bytes_skip(req->in.head.path, 1), knows_all);
+    return publish(req, hg_bytes_skip(req->in.head.path, 1), knows_all, true);
 }

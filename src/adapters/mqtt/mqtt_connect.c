@@ -288,8 +288,10 @@ static enum hg_status check_will(struct hg_mqtt_session *s, const struct hg_mqtt
 /* Who it is, or, where nobody is known, who it says it is. */
 static bool keep_user(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
 {
-    bool is_known = s->base.worker->config->has_identities;
-    struct hg_bytes user = is_known ? hg_identity_user(s->base.identity) : c->user;
+    const struct hg_config *config = s->base.worker->config;
+    struct hg_bytes vhost, user;
+    hg_vhost_split(config, c->user, &vhost, &user);
+    user = config->has_identities ? hg_identity_user(s->base.identity) : user;
     if (user.n == 0) {
         return true;
     }
@@ -323,7 +325,9 @@ static bool open_v5(struct hg_mqtt_session *s, const struct hg_mqtt_properties *
 static enum hg_status log_in(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
                              const struct hg_mqtt_properties *p, const char **why)
 {
-    struct hg_credentials credentials = {.user = c->user, .secret = c->password};
+    const struct hg_config *config = s->base.worker->config;
+    struct hg_credentials credentials = {.secret = c->password};
+    hg_vhost_split(config, c->user, &credentials.vhost, &credentials.user);
     if (!c->is_supported) {
         return HG_BAD_VERSION;
     }
@@ -332,10 +336,11 @@ static enum hg_status log_in(struct hg_mqtt_session *s, const struct hg_mqtt_con
         return HG_NO_MEMORY;
     }
     if (hg_mqtt_property_has(p, HG_MQTT_AUTH_METHOD)) {
-        if (!is_bearer(p) || s->base.worker->config->users.token.keys == NULL) {
+        if (!is_bearer(p) || config->users.token.keys == NULL) {
             return HG_BAD_AUTH_METHOD; /* [MQTT-4.12.0-1] */
         }
-        credentials = (struct hg_credentials){.secret = p->auth_data, .is_token = true};
+        credentials = (struct hg_credentials){
+            .secret = p->auth_data, .is_token = true, .vhost = credentials.vhost};
     }
     return hg_session_login(&s->base, &credentials, why);
 }

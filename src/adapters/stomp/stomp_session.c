@@ -330,7 +330,6 @@ static bool keep_user(struct hg_stomp_session *s, struct hg_bytes login)
     return user.n == 0 || s->user_own != NULL;
 }
 
-/* Any host is the default virtual host. */
 static enum hg_stomp_verdict on_connect(struct hg_stomp_session *s,
                                         const struct hg_stomp_frame *frame,
                                         struct hg_stomp_failure *f)
@@ -338,7 +337,8 @@ static enum hg_stomp_verdict on_connect(struct hg_stomp_session *s,
     const struct hg_bytes *accepts = hg_stomp_find(frame, "accept-version");
     const struct hg_bytes *heart_beat = hg_stomp_find(frame, "heart-beat");
     const struct hg_credentials credentials = {.user = hg_stomp_get(frame, "login"),
-                                               .secret = hg_stomp_get(frame, "passcode")};
+                                               .secret = hg_stomp_get(frame, "passcode"),
+                                               .vhost = hg_stomp_get(frame, "host")};
     const char *why;
     unsigned version = accepts == NULL ? HG_STOMP_V10 : best_version(*accepts);
     if (version == HG_STOMP_VERSION_N) {

@@ -381,6 +381,7 @@ static bool open_webhook(struct hg_worker *worker, size_t index)
     h->later.run = look;
     h->service.ops = &service_ops;
     hg_session_init(&h->session, &session_ops, HG_PROTO_HTTP, NULL, worker);
+    hg_session_enter(&h->session, worker->realms[spec->vhost == 0 ? 0 : spec->vhost - 1]);
     h->session.is_trusted = true;
     hg_webhook_ledger_open(&h->ledger, spec->prefetch);
     hg_timer_init(&h->timer, fire);

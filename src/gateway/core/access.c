@@ -10,6 +10,11 @@ static bool claim_of(const void *claims, struct hg_bytes name, struct hg_bytes *
     return hg_identity_claim(claims, name, value_out);
 }
 
+static unsigned vhost_of(const struct hg_session *s)
+{
+    return hg_realm_of(s)->vhost->index;
+}
+
 static bool is_guarded(const struct hg_session *s)
 {
     return s->worker->config->has_identities && !s->is_trusted;
@@ -65,7 +70,8 @@ enum hg_status hg_access_queue(struct hg_session *s, enum hg_access_action actio
 {
     return !is_guarded(s)
                ? HG_OK
-               : judge(s, action, hg_access_queue_roles(s->worker->config, action, queue), queue,
+               : judge(s, action,
+                       hg_access_queue_roles(s->worker->config, vhost_of(s), action, queue), queue,
                        why_out);
 }
 
@@ -89,8 +95,8 @@ enum hg_status hg_access_exchange(struct hg_session *s, enum hg_access_action ac
     enum hg_exchange_type type = hg_rules_exchange_type(hg_realm_of(s)->rules, exchange, &is_known);
     bool is_exact = action != HG_ACCESS_SUBSCRIBE ||
                     (is_known && type == HG_EXCHANGE_TOPIC && !has_wildcard_word(key));
-    uint64_t roles = is_exact ? hg_access_exchange_roles(c, action, exchange, key)
-                              : hg_access_exchange_roles_for_some_key(c, exchange);
+    uint64_t roles = is_exact ? hg_access_exchange_roles(c, vhost_of(s), action, exchange, key)
+                              : hg_access_exchange_roles_for_some_key(c, vhost_of(s), exchange);
     return judge(s, action, roles, exchange, why_out);
 }
 
@@ -123,7 +129,7 @@ bool hg_access_may_see_source(struct hg_session *s, const struct hg_message *m)
     if (!is_guarded(s)) {
         return true;
     }
-    uint64_t roles = hg_access_exchange_roles(s->worker->config, HG_ACCESS_SUBSCRIBE,
+    uint64_t roles = hg_access_exchange_roles(s->worker->config, vhost_of(s), HG_ACCESS_SUBSCRIBE,
                                               hg_message_exchange(m), hg_message_routing_key(m));
     return count_if_not(s, s->identity != NULL && (roles & hg_identity_roles(s->identity)) != 0);
 }

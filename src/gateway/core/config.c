@@ -29,37 +29,6 @@ struct owned_config {
 
 /* ---- [gateway], [rabbitmq], … ------------------------------------------------------------------------------------------- */
 
-static void read_endpoints(struct hg_config_reader *r, const struct hg_config_node *node,
-                           void *into)
-{
-    static const char *const preset[] = {"amqp://guest:guest@127.0.0.1:5672/%2f"};
-    struct hg_config *c = into;
-    size_t n = 1;
-    const char *const *urls = node == NULL ? preset : hg_config_read_texts(r, node, &n);
-    struct hg_endpoint *endpoints = hg_config_arena_get(&r->arena, (n + 1) * sizeof *endpoints);
-    if (endpoints == NULL || (node != NULL && node->kind != HG_CONFIG_ARRAY)) {
-        return;
-    }
-    if (n == 0) {
-        hg_config_read_error(r, &node->at, "endpoints must not be empty");
-    }
-    const struct hg_config_node *element = node == NULL ? NULL : node->u.first;
-    for (size_t i = 0; i < n; i++, element = element == NULL ? NULL : element->next) {
-        const struct hg_config_at *at = element == NULL ? NULL : &element->at;
-        const char *problem = hg_config_value_endpoint(&r->arena, urls[i], &endpoints[i]);
-        if (problem != NULL) {
-            hg_config_read_error(r, at, "endpoint %zu: %s", i + 1, problem);
-        } else if (strcmp(endpoints[0].vhost, endpoints[i].vhost) != 0) {
-            hg_config_read_error(r, at,
-                                 "endpoint %zu: all endpoints share one virtual host; more of "
-                                 "them are not supported by this version",
-                                 i + 1);
-        }
-    }
-    c->endpoints = endpoints;
-    c->endpoints_n = n;
-}
-
 static void read_name(struct hg_config_reader *r, const struct hg_config_node *node, void *into)
 {
     struct hg_config *c = into;
@@ -153,6 +122,7 @@ static void check_listener(struct hg_config_reader *r, const struct hg_config_no
                   {"cors_origins", HG_SERVE_WEB},
                   {"origins", HG_SERVE_WEB},
                   {"websocket_paths", HG_SERVE_WEB}};
+    const struct hg_config_node *vhost = hg_config_tree_find(element, "vhost");
     struct hg_listener_spec *l = into;
     l->where = hg_config_read_where(r, &element->at);
     hg_config_schema_check_listener_tls(r, element, l);
@@ -162,6 +132,9 @@ static void check_listener(struct hg_config_reader *r, const struct hg_config_no
             hg_config_read_error(r, &node->key_at, "%s belongs to a listener that serves \"%s\"",
                                  owners[i].key, serves[owners[i].serve]);
         }
+    }
+    if (vhost != NULL && l->serve == HG_SERVE_ADMIN) {
+        hg_config_read_error(r, &vhost->key_at, "an admin listener is for all virtual hosts");
     }
     check_origins(r, element, "cors_origins", l->cors_origins, l->cors_origins_n);
     check_origins(r, element, "origins", l->origins, l->origins_n);
@@ -187,6 +160,7 @@ static void read_run_as(struct hg_config_reader *r, const struct hg_config_node 
 static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const queue_types[] = {"classic", "quorum", NULL};
+static const char *const unknown_vhosts[] = {"default", "refuse", NULL};
 static const char *const denials[] = {"acknowledge", "close", NULL};
 
 /* clang-format off */
@@ -203,12 +177,13 @@ static const struct hg_config_field gateway_fields[] = {
     {.key = "workers",       .kind = HG_READ_NUMBER,   CONFIG(workers), .preset = "0", .max = 256},
     {.key = "log",           .kind = HG_READ_TABLE,    .fields = log_fields},
     {.key = "run_as",        .kind = HG_READ_OTHER,    .read = read_run_as},
+    {.key = "unknown_vhost", .kind = HG_READ_WORD,     CONFIG(refuses_unknown_vhosts), .words = unknown_vhosts, .preset = "default"},
     {.key = "drain_timeout", .kind = HG_READ_DURATION, CONFIG(drain_timeout_ms), .preset = "20s", .max = MS_PER_HOUR},
     {.key = NULL},
 };
 
 static const struct hg_config_field rabbitmq_fields[] = {
-    {.key = "endpoints",           .kind = HG_READ_OTHER,    .read = read_endpoints},
+    {.key = "endpoints",           .kind = HG_READ_OTHER,    .read = hg_config_schema_read_endpoints},
     {.key = "tls",                 .kind = HG_READ_TABLE,    .fields = hg_config_schema_rabbitmq_tls},
     {.key = "heartbeat",           .kind = HG_READ_DURATION, CONFIG(heartbeat_ms), .preset = "30s", .min = 1000, .max = MS_PER_HOUR},
     {.key = "connect_timeout",     .kind = HG_READ_DURATION, CONFIG(connect_timeout_ms), .preset = "5s", .min = 100, .max = MS_PER_HOUR},
@@ -312,6 +287,7 @@ static const struct hg_config_field http_fields[] = {
 static const struct hg_config_field listener_fields[] = {
     {.key = "serve",           .kind = HG_READ_WORD,   HG_CONFIG_MEMBER(hg_listener_spec, serve), .words = serves, .is_required = true},
     {.key = "bind",            .kind = HG_READ_OTHER,  .read = read_bind, .is_required = true},
+    {.key = "vhost",           .kind = HG_READ_VHOST,  HG_CONFIG_MEMBER(hg_listener_spec, vhost)},
     {.key = "max_connections", .kind = HG_READ_NUMBER, HG_CONFIG_MEMBER(hg_listener_spec, max_connections), .preset = "100000", .min = 1},
     {.key = "token",           .kind = HG_READ_TEXT,   HG_CONFIG_MEMBER(hg_listener_spec, token), .min = 16},
     {.key = "cors_origins",    .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, cors_origins), .n_offset = offsetof(struct hg_listener_spec, cors_origins_n)},
@@ -336,7 +312,7 @@ const struct hg_config_field hg_config_schema[] = {
     {.key = "queue",    TABLES(queues, hg_queue_decl), .fields = hg_config_schema_queue, .check = hg_config_schema_check_queue},
     {.key = "rule",     TABLES(rules, hg_rule_spec), .fields = hg_config_schema_rule, .check = hg_config_schema_check_rule},
     {.key = "state",    .kind = HG_READ_TABLE, .fields = state_fields},
-    {.key = "vhost",    .kind = HG_READ_LATER},
+    {.key = "vhost",    TABLES(vhosts, hg_vhost_spec), .fields = hg_config_schema_vhost, .check = hg_config_schema_check_vhost},
     {.key = "user",     TABLES(users.users, hg_user_spec), .fields = hg_config_schema_user, .check = hg_config_schema_check_user},
     {.key = "access",   TABLES(users.access, hg_access_spec), .fields = hg_config_schema_access, .check = hg_config_schema_check_access},
     {.key = "users",    .kind = HG_READ_TABLE, .fields = hg_config_schema_users},
@@ -445,9 +421,11 @@ static void expand_all(struct hg_config_reader *r, struct hg_config_node *node, 
 
 /* ---- What holds between sections ---------------------------------------------------------------------------------------- */
 
-/* The value of `key` names each element of the array `section`, and no two alike. */
+enum scope { IN_ALL, IN_ITS_VHOST };
+
+/* The value of `key` names each element of the array `section`, and no two alike in its scope. */
 static void refuse_twice(struct hg_config_reader *r, const struct hg_config_node *root,
-                         const char *section, const char *key)
+                         const char *section, const char *key, enum scope scope)
 {
     struct hg_map seen;
     const struct hg_config_node *array = hg_config_tree_find(root, section);
@@ -461,7 +439,12 @@ static void refuse_twice(struct hg_config_reader *r, const struct hg_config_node
         if (name == NULL || name->kind != HG_CONFIG_STRING) {
             continue;
         }
-        struct hg_bytes text = hg_bytes(name->u.string.p, name->u.string.n);
+        size_t vhost = scope == IN_ITS_VHOST ? hg_config_schema_vhost_of(r, e) : 0;
+        const char *whole = hg_config_arena_printf(&r->arena, "%zu %s", vhost, name->u.string.p);
+        if (whole == NULL) {
+            break;
+        }
+        struct hg_bytes text = hg_bytes_str(whole);
         bool is_any_port = text.n > 2 && memcmp(text.p + text.n - 2, ":0", 2) == 0;
         const struct hg_config_node *first = hg_map_find(&seen, text);
         if (first != NULL && !is_any_port) {
@@ -478,31 +461,20 @@ static void refuse_twice(struct hg_config_reader *r, const struct hg_config_node
 static void check_together(struct hg_config_reader *r, const struct hg_config_node *root,
                            struct hg_config *c)
 {
-    refuse_twice(r, root, "listener", "bind");
-    refuse_twice(r, root, "exchange", "name");
-    refuse_twice(r, root, "queue", "name");
-    refuse_twice(r, root, "rule", "name");
-    refuse_twice(r, root, "bridge", "name");
-    refuse_twice(r, root, "user", "name");
-    refuse_twice(r, root, "webhook", "name");
+    refuse_twice(r, root, "vhost", "name", IN_ALL);
+    refuse_twice(r, root, "listener", "bind", IN_ALL);
+    refuse_twice(r, root, "exchange", "name", IN_ITS_VHOST);
+    refuse_twice(r, root, "queue", "name", IN_ITS_VHOST);
+    refuse_twice(r, root, "rule", "name", IN_ITS_VHOST);
+    refuse_twice(r, root, "bridge", "name", IN_ALL);
+    refuse_twice(r, root, "user", "name", IN_ALL);
+    refuse_twice(r, root, "webhook", "name", IN_ALL);
+    hg_config_schema_check_vhosts(r, root, c);
     hg_config_schema_check_users(r, root, c);
     hg_config_schema_check_rabbitmq_tls(r, root, c);
     if (c->outbound_low_bytes >= c->outbound_high_bytes && r->problems_n == 0) {
         hg_config_read_error(r, &hg_config_tree_find(root, "limits")->at,
                              "outbound_low must be less than outbound_high");
-    }
-}
-
-static void append_builtin_rule(struct hg_config_reader *r, struct hg_config *c)
-{
-    struct hg_rule_spec *rules =
-        hg_config_arena_get(&r->arena, (c->rules_n + 1) * sizeof(struct hg_rule_spec));
-    if (rules != NULL) {
-        if (c->rules_n > 0) {
-            memcpy(rules, c->rules, c->rules_n * sizeof *rules);
-        }
-        rules[c->rules_n++] = hg_config_schema_builtin_rule;
-        c->rules = rules;
     }
 }
 
@@ -520,55 +492,25 @@ static void keep_roles(struct hg_config_reader *r, struct hg_config *c)
 static void check_replays(struct hg_config_reader *r, const struct hg_config_node *root,
                           const struct hg_config *c)
 {
+    const struct hg_config_node *queues = hg_config_tree_find(root, "queue");
+    queues = queues == NULL || queues->kind != HG_CONFIG_ARRAY ? NULL : queues->u.first;
     const struct hg_config_node *rule = hg_config_tree_find(root, "rule");
     rule = rule == NULL || rule->kind != HG_CONFIG_ARRAY ? NULL : rule->u.first;
     for (; rule != NULL; rule = rule->next) {
         const struct hg_config_node *replay =
             rule->kind == HG_CONFIG_TABLE ? hg_config_tree_find(rule, "replay") : NULL;
-        for (size_t i = 0; replay != NULL && replay->kind == HG_CONFIG_STRING && i < c->queues_n;
-             i++) {
-            if (strcmp(c->queues[i].name, replay->u.string.p) == 0 && !c->queues[i].is_passive &&
-                strcmp(c->queues[i].type, "stream") != 0) {
+        bool is_named = replay != NULL && replay->kind == HG_CONFIG_STRING;
+        const struct hg_config_node *queue = queues;
+        for (size_t i = 0; is_named && i < c->queues_n && queue != NULL; i++, queue = queue->next) {
+            const struct hg_queue_decl *q = &c->queues[i];
+            if (hg_config_schema_vhost_of(r, queue) == hg_config_schema_vhost_of(r, rule) &&
+                strcmp(q->name, replay->u.string.p) == 0 && !q->is_passive &&
+                strcmp(q->type, "stream") != 0) {
                 hg_config_read_error(r, &replay->at, "%s is declared, and it is no stream",
-                                     c->queues[i].name);
+                                     q->name);
             }
         }
     }
-}
-
-/* The queue that a rule with on_reject = "park" fills; [[queue]] may declare it otherwise. */
-static void append_park_queue(struct hg_config_reader *r, struct hg_config *c)
-{
-    const struct hg_rule_spec *parking = NULL;
-    for (size_t i = 0; i < c->rules_n && parking == NULL; i++) {
-        parking = c->rules[i].on_reject == HG_REJECT_PARK ? &c->rules[i] : NULL;
-    }
-    for (size_t i = 0; i < c->queues_n && parking != NULL; i++) {
-        if (strcmp(c->queues[i].name, c->mqtt_park_queue) == 0) {
-            return;
-        }
-    }
-    if (parking == NULL) {
-        return;
-    }
-    struct hg_header *type = hg_config_arena_get(&r->arena, sizeof *type);
-    struct hg_queue_decl *queues =
-        hg_config_arena_get(&r->arena, (c->queues_n + 1) * sizeof(struct hg_queue_decl));
-    if (type == NULL || queues == NULL) {
-        return;
-    }
-    *type = (struct hg_header){HG_BYTES("x-queue-type"),
-                               {.kind = HG_VALUE_STRING, .u.bytes = HG_BYTES("classic")}};
-    if (c->queues_n > 0) {
-        memcpy(queues, c->queues, c->queues_n * sizeof *queues);
-    }
-    queues[c->queues_n++] = (struct hg_queue_decl){.where = parking->where,
-                                                   .name = c->mqtt_park_queue,
-                                                   .type = "classic",
-                                                   .is_durable = true,
-                                                   .arguments = type,
-                                                   .arguments_n = 1};
-    c->queues = queues;
 }
 
 static void free_keys(struct hg_config *c)
@@ -591,15 +533,14 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         struct hg_config *c = &owned->config;
         c->file = hg_config_arena_copy(&r.arena, file, strlen(file));
         expand_all(&r, root, 0);
+        hg_config_schema_name_vhosts(&r, root);
         hg_config_read_table(&r, root, &root->at, hg_config_schema, c);
         check_together(&r, root, c);
         check_replays(&r, root, c);
         c->workers = c->workers == 0 ? uv_available_parallelism() : c->workers;
-        append_builtin_rule(&r, c);
         keep_roles(&r, c);
         if (r.problems_n == 0 && !r.arena.is_exhausted) {
-            append_park_queue(&r, c);
-            is_whole = hg_config_schema_make_vhosts(&r, c, errors_out);
+            is_whole = hg_config_schema_make_vhosts(&r, root, c, errors_out);
         }
     }
     if (is_whole) {

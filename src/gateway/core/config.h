@@ -34,6 +34,7 @@ struct hg_listener_spec {
     struct hg_tls_spec tls;
     struct hg_tls_context *tls_context; /* made from it; NULL: plain */
     bool takes_anonymous;               /* clients without credentials are let in */
+    uint8_t vhost;                      /* place of the one that is served here; 0: any */
 };
 
 struct hg_config {
@@ -145,7 +146,9 @@ struct hg_config {
     /* the above, by virtual host; the first is the default one */
     const struct hg_vhost_spec *vhosts;
     size_t vhosts_n;
-    size_t all_rules_n; /* of all virtual hosts together */
+    bool has_vhosts;             /* there are [[vhost]]: clients may name one */
+    bool refuses_unknown_vhosts; /* else who names none of them gets the one for who names none */
+    size_t all_rules_n;          /* of all virtual hosts together */
 };
 
 /* Reads and checks a file; sets: "key=value" overrides with dotted keys and TOML values (bare words

@@ -7,6 +7,7 @@
 
 /* clang-format off */
 const struct hg_config_field hg_config_schema_access[] = {
+    {.key = "vhost",     .kind = HG_READ_VHOST, ACCESS(vhost)},
     {.key = "exchange",  .kind = HG_READ_TEXT,  ACCESS(exchange), .min = 1, .max = 255},
     {.key = "queue",     .kind = HG_READ_TEXT,  ACCESS(queue), .min = 1, .max = 255},
     {.key = "key",       .kind = HG_READ_TEXT,  ACCESS(key), .min = 1, .max = 255},
@@ -35,12 +36,18 @@ void hg_config_schema_check_access(struct hg_config_reader *r, const struct hg_c
 
 /* ---- Who may ---- */
 
-uint64_t hg_access_queue_roles(const struct hg_config *c, enum hg_access_action action,
-                               struct hg_bytes queue)
+static bool is_in(const struct hg_access_spec *a, unsigned vhost)
+{
+    return (a->vhost == 0 ? 0 : a->vhost - 1U) == vhost;
+}
+
+uint64_t hg_access_queue_roles(const struct hg_config *c, unsigned vhost,
+                               enum hg_access_action action, struct hg_bytes queue)
 {
     for (size_t i = 0; i < c->users.access_n; i++) {
         const struct hg_access_spec *a = &c->users.access[i];
-        if (a->queue != NULL && hg_access_name_matches(hg_bytes_str(a->queue), queue)) {
+        if (is_in(a, vhost) && a->queue != NULL &&
+            hg_access_name_matches(hg_bytes_str(a->queue), queue)) {
             return a->roles[action];
         }
     }
@@ -52,26 +59,29 @@ static bool key_matches(const struct hg_access_spec *a, struct hg_bytes key)
     return a->key == NULL || hg_access_key_matches(hg_bytes_str(a->key), key);
 }
 
-uint64_t hg_access_exchange_roles(const struct hg_config *c, enum hg_access_action action,
-                                  struct hg_bytes exchange, struct hg_bytes key)
+uint64_t hg_access_exchange_roles(const struct hg_config *c, unsigned vhost,
+                                  enum hg_access_action action, struct hg_bytes exchange,
+                                  struct hg_bytes key)
 {
     for (size_t i = 0; i < c->users.access_n; i++) {
         const struct hg_access_spec *a = &c->users.access[i];
-        if (a->exchange != NULL && hg_access_name_matches(hg_bytes_str(a->exchange), exchange) &&
-            key_matches(a, key)) {
+        if (is_in(a, vhost) && a->exchange != NULL &&
+            hg_access_name_matches(hg_bytes_str(a->exchange), exchange) && key_matches(a, key)) {
             return a->roles[action];
         }
     }
     return 0;
 }
 
-uint64_t hg_access_exchange_roles_for_some_key(const struct hg_config *c, struct hg_bytes exchange)
+uint64_t hg_access_exchange_roles_for_some_key(const struct hg_config *c, unsigned vhost,
+                                               struct hg_bytes exchange)
 {
     uint64_t roles = 0;
     bool is_last = false;
     for (size_t i = 0; i < c->users.access_n && !is_last; i++) {
         const struct hg_access_spec *a = &c->users.access[i];
-        if (a->exchange != NULL && hg_access_name_matches(hg_bytes_str(a->exchange), exchange)) {
+        if (is_in(a, vhost) && a->exchange != NULL &&
+            hg_access_name_matches(hg_bytes_str(a->exchange), exchange)) {
             roles |= a->roles[HG_ACCESS_SUBSCRIBE];
             is_last = a->key == NULL;
         }

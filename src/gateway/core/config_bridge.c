@@ -55,6 +55,7 @@ static const struct hg_config_field will_fields[] = {
     .kind = HG_READ_TABLES, MEMBER(name), .n_offset = offsetof(struct hg_bridge_spec, name##_n), \
     .element_bytes = sizeof(struct hg_bridge_route), .fields = route_fields
 const struct hg_config_field hg_config_schema_bridge[] = {
+    {.key = "vhost",     .kind = HG_READ_VHOST,    MEMBER(vhost)},
     {.key = "name",      .kind = HG_READ_TEXT,     MEMBER(name), .min = 1, .max = NAME_MAX_BYTES, .is_required = true},
     {.key = "address",   .kind = HG_READ_OTHER,    .read = read_address, .is_required = true},
     {.key = "tls",       .kind = HG_READ_TABLE,    .fields = tls_fields},

@@ -16,6 +16,7 @@ struct hg_bridge_route {
 };
 
 struct hg_bridge_spec {
+    uint8_t vhost; /* place; 0: the default one */
     const char *where, *name;
     const char *host;
     uint16_t port;

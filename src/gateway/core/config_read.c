@@ -378,6 +378,50 @@ static void read_roles(struct hg_config_reader *r, const struct hg_config_field 
     store(f, into, roles);
 }
 
+static const char *next_vhost(const void *ctx, size_t i)
+{
+    const struct hg_config_reader *r = ctx;
+    return i < r->vhosts_n ? r->vhosts[i] : NULL;
+}
+
+unsigned hg_config_read_vhost(struct hg_config_reader *r, const struct hg_config_node *node)
+{
+    if (hg_config_read_kind(r, node, HG_CONFIG_STRING) == NULL) {
+        return 0;
+    }
+    for (size_t i = 0; i < r->vhosts_n; i++) {
+        if (strcmp(r->vhosts[i], node->u.string.p) == 0) {
+            return (unsigned)i + 1;
+        }
+    }
+    const char *near = hg_config_read_nearest(node->u.string.p, next_vhost, r);
+    hg_config_read_error(r, &node->at, "no [[vhost]] is called \"%.200s\"%s%s%s", node->u.string.p,
+                         near == NULL ? "" : ", did you mean \"", near == NULL ? "" : near,
+                         near == NULL ? "" : "\"?");
+    return 0;
+}
+
+static void read_vhosts(struct hg_config_reader *r, const struct hg_config_field *f,
+                        const struct hg_config_node *node, void *into)
+{
+    uint64_t bits = 0;
+    if (hg_config_read_kind(r, node, HG_CONFIG_ARRAY) == NULL) {
+        return;
+    }
+    for (const struct hg_config_node *n = node->u.first; n != NULL; n = n->next) {
+        if (n->kind == HG_CONFIG_STRING && strcmp(n->u.string.p, "*") == 0) {
+            bits = UINT64_MAX;
+            continue;
+        }
+        unsigned place = hg_config_read_vhost(r, n);
+        bits |= place == 0 ? 0 : UINT64_C(1) << (place - 1);
+    }
+    if (node->u.first == NULL) {
+        hg_config_read_error(r, &node->at, "%s must not be empty", f->key);
+    }
+    store(f, into, bits);
+}
+
 static void read_tables(struct hg_config_reader *r, const struct hg_config_field *f,
                         const struct hg_config_node *node, void *into)
 {
@@ -422,6 +466,8 @@ static void read_field(struct hg_config_reader *r, const struct hg_config_field 
         break;
     }
     case HG_READ_ROLES: read_roles(r, f, node, into); break;
+    case HG_READ_VHOST: store(f, into, hg_config_read_vhost(r, node)); break;
+    case HG_READ_VHOSTS: read_vhosts(r, f, node, into); break;
     case HG_READ_WORD: read_word(r, f, node, into); break;
     case HG_READ_TABLE: hg_config_read_table(r, node, table_at, f->fields, into); break;
     case HG_READ_TABLES: read_tables(r, f, node, into); break;

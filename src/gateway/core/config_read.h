@@ -15,6 +15,8 @@ struct hg_config_reader {
     size_t problems_n;
     const char *roles[HG_ROLES_MAX]; /* their bits are their places; the first is "*" */
     size_t roles_n;
+    const char *vhosts[HG_VHOSTS_MAX]; /* their names, the default one first; none: no [[vhost]] */
+    size_t vhosts_n;
 };
 
 /* Notes what is wrong, without the position and without a full stop. */
@@ -32,10 +34,12 @@ enum hg_config_field_kind {
     HG_READ_SIZE,     /* stored in bytes */
     /* const char *; min and max are its length in bytes; `words`, if any, all it may be */
     HG_READ_TEXT,
-    HG_READ_TEXTS, /* const char *const *, and a size_t at n_offset */
-    HG_READ_ROLES, /* names of roles: a uint64_t, the bits of core/identity.h */
-    HG_READ_WORD,  /* index of one of `words` */
-    HG_READ_TABLE, /* a table within, filled into the same struct by `fields` */
+    HG_READ_TEXTS,  /* const char *const *, and a size_t at n_offset */
+    HG_READ_ROLES,  /* names of roles: a uint64_t, the bits of core/identity.h */
+    HG_READ_VHOST,  /* the name of a [[vhost]]: a uint8_t, its place (core/identity.h), or 0 */
+    HG_READ_VHOSTS, /* names of them, "*" for all: a uint64_t, their bits */
+    HG_READ_WORD,   /* index of one of `words` */
+    HG_READ_TABLE,  /* a table within, filled into the same struct by `fields` */
     /* an array of tables: an array of structs of `element_bytes`, each filled by `fields` and then
      * seen by `check` */
     HG_READ_TABLES,
@@ -71,6 +75,8 @@ void hg_config_read_table(struct hg_config_reader *r, const struct hg_config_nod
 const struct hg_config_node *hg_config_read_kind(struct hg_config_reader *r,
                                                  const struct hg_config_node *node,
                                                  enum hg_config_kind kind);
+/* The place of the [[vhost]] that the node names; 0, and a problem noted, where none is called so. */
+unsigned hg_config_read_vhost(struct hg_config_reader *r, const struct hg_config_node *node);
 /* As HG_READ_TEXTS reads it. */
 const char *const *hg_config_read_texts(struct hg_config_reader *r,
                                         const struct hg_config_node *node, size_t *n_out);

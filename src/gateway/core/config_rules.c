@@ -83,6 +83,7 @@ static const struct hg_config_field allow_fields[] = {
 
 const struct hg_config_field hg_config_schema_rule[] = {
     {.key = "name",          .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_rule_spec, name), .min = 1, .max = 255, .is_required = true},
+    {.key = "vhost",         .kind = HG_READ_OTHER,   .read = hg_config_schema_read_vhost},
     {.key = "topic",         .kind = HG_READ_OTHER,   .read = read_topic},
     {.key = "mqtt",          .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_rule_spec, pattern[HG_PROTO_MQTT]), .min = 1},
     {.key = "stomp",         .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_rule_spec, pattern[HG_PROTO_STOMP]), .min = 1},

@@ -10,6 +10,7 @@ extern const struct hg_config_field hg_config_schema[];              /* fills st
 extern const struct hg_config_field hg_config_schema_exchange[];     /* struct hg_exchange_decl */
 extern const struct hg_config_field hg_config_schema_queue[];        /* struct hg_queue_decl */
 extern const struct hg_config_field hg_config_schema_rule[];         /* struct hg_rule_spec */
+extern const struct hg_config_field hg_config_schema_vhost[];        /* struct hg_vhost_spec */
 extern const struct hg_config_field hg_config_schema_bridge[];       /* struct hg_bridge_spec */
 extern const struct hg_config_field hg_config_schema_users[];        /* struct hg_config */
 extern const struct hg_config_field hg_config_schema_user[];         /* struct hg_user_spec */
@@ -55,9 +56,24 @@ void hg_config_schema_check_user(struct hg_config_reader *r, const struct hg_con
 void hg_config_schema_check_users(struct hg_config_reader *r, const struct hg_config_node *root,
                                   struct hg_config *c);
 
-/* Makes c->vhosts of what was read. False: no memory, or the rules are wrong (noted). */
-bool hg_config_schema_make_vhosts(struct hg_config_reader *r, struct hg_config *c,
-                                  struct hg_writer *errors_out);
+/* Fills r->vhosts, before anything is read that names one. */
+void hg_config_schema_name_vhosts(struct hg_config_reader *r, const struct hg_config_node *root);
+/* The index of the virtual host that an element says it belongs to. */
+size_t hg_config_schema_vhost_of(const struct hg_config_reader *r,
+                                 const struct hg_config_node *element);
+/* `vhost` of what is only sorted by it; and `endpoints`, into struct hg_config. */
+void hg_config_schema_read_vhost(struct hg_config_reader *r, const struct hg_config_node *node,
+                                 void *into);
+void hg_config_schema_read_endpoints(struct hg_config_reader *r, const struct hg_config_node *node,
+                                     void *into);
+void hg_config_schema_check_vhost(struct hg_config_reader *r, const struct hg_config_node *element,
+                                  void *into);
+void hg_config_schema_check_vhosts(struct hg_config_reader *r, const struct hg_config_node *root,
+                                   const struct hg_config *c);
+/* Makes of c->vhosts, as read, what they are with all that belongs to them, the default one first.
+ * False: no memory, or the rules are wrong (said in errors_out). */
+bool hg_config_schema_make_vhosts(struct hg_config_reader *r, const struct hg_config_node *root,
+                                  struct hg_config *c, struct hg_writer *errors_out);
 void hg_config_schema_free_vhosts(struct hg_config *c);
 
 /* The last rule of every table: what RabbitMQ's plugins do. */

@@ -98,6 +98,11 @@ void hg_config_schema_check_rabbitmq_tls(struct hg_config_reader *r,
     for (size_t i = 0; i < c->endpoints_n; i++) {
         is_wanted |= c->endpoints[i].is_tls;
     }
+    for (size_t v = 0; v < c->vhosts_n; v++) {
+        for (size_t i = 0; i < c->vhosts[v].endpoints_n; i++) {
+            is_wanted |= c->vhosts[v].endpoints[i].is_tls;
+        }
+    }
     if (!is_wanted) {
         if (tls != NULL) {
             hg_config_read_error(r, &tls->key_at,
@@ -105,7 +110,9 @@ void hg_config_schema_check_rabbitmq_tls(struct hg_config_reader *r,
         }
         return;
     }
-    const struct hg_config_at *at = tls != NULL ? &tls->at : &rabbitmq->at;
+    const struct hg_config_at *at = tls != NULL        ? &tls->at
+                                    : rabbitmq != NULL ? &rabbitmq->at
+                                                       : &root->at;
     if ((c->rabbitmq_certificate.cert == NULL) != (c->rabbitmq_certificate.key == NULL)) {
         hg_config_read_error(r, at, "cert and key go together");
         return;

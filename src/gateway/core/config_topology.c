@@ -137,6 +137,7 @@ static const struct hg_config_field binding_fields[] = {
 };
 
 const struct hg_config_field hg_config_schema_exchange[] = {
+    {.key = "vhost", .kind = HG_READ_OTHER, .read = hg_config_schema_read_vhost},
     {.key = "name",        .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_exchange_decl, spec.name), .min = 1, .max = 255, .is_required = true},
     {.key = "type",        .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_exchange_decl, type), .min = 1, .max = 255, .is_required = true},
     {.key = "durable",     .kind = HG_READ_BOOLEAN, HG_CONFIG_MEMBER(hg_exchange_decl, is_durable), .preset = "true"},
@@ -151,6 +152,7 @@ const struct hg_config_field hg_config_schema_exchange[] = {
 
 static const char *const queue_types[] = {"classic", "quorum", "stream", NULL};
 const struct hg_config_field hg_config_schema_queue[] = {
+    {.key = "vhost", .kind = HG_READ_OTHER, .read = hg_config_schema_read_vhost},
     {.key = "name",        .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_queue_decl, name), .min = 1, .max = 255, .is_required = true},
     {.key = "type",        .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_queue_decl, type), .words = queue_types, .preset = "classic"},
     {.key = "durable",     .kind = HG_READ_BOOLEAN, HG_CONFIG_MEMBER(hg_queue_decl, is_durable), .preset = "true"},

@@ -46,6 +46,7 @@ static const struct hg_config_field token_fields[] = {
 const struct hg_config_field hg_config_schema_users[] = {
     {.key = "anonymous",         .kind = HG_READ_OTHER,    .read = read_anonymous},
     {.key = "anonymous_roles",   .kind = HG_READ_ROLES,    USERS(anonymous_roles)},
+    {.key = "vhosts",            .kind = HG_READ_VHOSTS,   USERS(vhosts)},
     {.key = "token",             .kind = HG_READ_TABLE,    .fields = token_fields},
     {.key = "cookie",            .kind = HG_READ_TEXT,     USERS(cookie), .min = 1, .max = 64},
     {.key = "query",             .kind = HG_READ_TEXT,     USERS(query), .min = 1, .max = 64},
@@ -64,6 +65,8 @@ const struct hg_config_field hg_config_schema_user[] = {
     {.key = "name",     .kind = HG_READ_TEXT,  USER(name), .min = 1, .max = 255, .is_required = true},
     {.key = "password", .kind = HG_READ_TEXT,  USER(password), .min = 1},
     {.key = "roles",    .kind = HG_READ_ROLES, USER(roles)},
+    {.key = "vhost",    .kind = HG_READ_VHOST, USER(vhost)},
+    {.key = "vhosts",   .kind = HG_READ_VHOSTS, USER(vhosts)},
     {.key = NULL},
 };
 /* clang-format on */
@@ -71,7 +74,8 @@ const struct hg_config_field hg_config_schema_user[] = {
 void hg_config_schema_check_user(struct hg_config_reader *r, const struct hg_config_node *element,
                                  void *into)
 {
-    const struct hg_user_spec *user = into;
+    struct hg_user_spec *user = into;
+    user->vhosts |= user->vhost == 0 ? 0 : UINT64_C(1) << (user->vhost - 1);
     if (user->name != NULL && !hg_utf8_is_clean(hg_bytes_str(user->name))) {
         hg_config_read_error(r, &hg_config_tree_find(element, "name")->at,
                              "name holds control characters");
@@ -160,6 +164,7 @@ void hg_config_schema_check_users(struct hg_config_reader *r, const struct hg_co
 {
     const struct hg_config_node *users = hg_config_tree_find(root, "users");
     const struct hg_config_node *listeners = hg_config_tree_find(root, "listener");
+    c->users.vhosts = c->users.vhosts == 0 ? 1 : c->users.vhosts; /* the default one */
     if (users != NULL && users->kind == HG_CONFIG_TABLE) {
         make_keys(r, hg_config_tree_find(users, "token"), c);
     }

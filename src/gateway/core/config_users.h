@@ -11,6 +11,8 @@ struct hg_user_spec {
     const char *name;
     const char *password; /* an argon2id line; NULL: cannot log in with one */
     uint64_t roles;
+    uint8_t vhost;   /* place of the one for who names none; 0: unsaid */
+    uint64_t vhosts; /* bits: all that it may enter; 0: as others */
 };
 
 enum hg_anonymous {
@@ -23,6 +25,7 @@ enum hg_anonymous {
 struct hg_users_config {
     enum hg_anonymous anonymous;
     uint64_t anonymous_roles;
+    uint64_t vhosts; /* bits: which ones those may enter whose [[user]] does not say */
     const struct hg_user_spec *users;
     size_t users_n;
     const struct hg_access_spec *access; /* [[access]] */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A virtual host of RabbitMQ, as configured: how it is reached, and what of the configuration
- * belongs to it. */
+/* A virtual host of RabbitMQ, as configured: how clients and the gateway call it, how it is reached,
+ * and what of the configuration belongs to it. */
 #ifndef HG_CORE_CONFIG_VHOST_H
 #define HG_CORE_CONFIG_VHOST_H
 
@@ -8,9 +8,15 @@
 #include "upstream/link.h"
 #include "upstream/topology.h"
 
+struct hg_config;
+
 struct hg_vhost_spec {
-    const char *name; /* RabbitMQ's */
-    const struct hg_endpoint *endpoints;
+    const char *where;          /* NULL: there is no [[vhost]], and this is the endpoints' */
+    const char *name;           /* RabbitMQ's */
+    const char *const *aliases; /* other names by which clients may call it */
+    size_t aliases_n;
+    bool is_default;
+    const struct hg_endpoint *endpoints; /* its own, or those of [rabbitmq] */
     size_t endpoints_n;
     const struct hg_exchange_decl *exchanges;
     size_t exchanges_n;
@@ -21,5 +27,13 @@ struct hg_vhost_spec {
     size_t first_rule;      /* where they begin among those of all virtual hosts, for metrics */
     struct hg_rules *table; /* made from rules and exchanges */
 };
+
+/* The one that is called so, by name or alias; NULL: none is. */
+const struct hg_vhost_spec *hg_vhost_find(const struct hg_config *c, struct hg_bytes name);
+
+/* "vhost:user", as RabbitMQ's MQTT plugin has it: what is before the last colon, where it names one
+ * of them or where those are refused that name none of them; else all of it is the user. */
+void hg_vhost_split(const struct hg_config *c, struct hg_bytes text, struct hg_bytes *vhost_out,
+                    struct hg_bytes *user_out);
 
 #endif

@@ -224,6 +224,7 @@ static const struct hg_config_field tls_fields[] = {
 const struct hg_config_field hg_config_schema_webhook[] = {
     {.key = "name",             .kind = HG_READ_TEXT,     MEMBER(name), .min = 1, .max = NAME_MAX_BYTES, .is_required = true},
     {.key = "url",              .kind = HG_READ_OTHER,    .read = read_url, .is_required = true},
+    {.key = "vhost",            .kind = HG_READ_VHOST,    MEMBER(vhost)},
     {.key = "queue",            .kind = HG_READ_TEXT,     MEMBER(queue), .min = 1, .max = SHORT_MAX},
     {.key = "filter",           .kind = HG_READ_TEXT,     MEMBER(filter), .min = 1, .max = 65535},
     {.key = "secrets",          .kind = HG_READ_OTHER,    .read = read_secrets},

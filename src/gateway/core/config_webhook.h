@@ -12,6 +12,7 @@
 enum hg_webhook_order { HG_WEBHOOK_UNORDERED, HG_WEBHOOK_BY_ROUTING_KEY, HG_WEBHOOK_BY_HEADER };
 
 struct hg_webhook_spec {
+    uint8_t vhost; /* place; 0: the default one */
     const char *where, *name;
     const char *url, *host, *origin; /* origin: the URL as far as its host and port */
     uint16_t port;

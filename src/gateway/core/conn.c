@@ -570,6 +570,9 @@ static void write_conn(const struct hg_conn *c, struct hg_writer *out)
     write_string(out, "listener", hg_bytes_str(hg_serve_name(c->listener->serve)));
     write_string(out, "client_id", info.client_id);
     write_string(out, "user", info.user);
+    if (c->worker->realms_n > 1) {
+        write_string(out, "vhost", hg_bytes_str(hg_realm_of(s)->vhost->spec->name));
+    }
     hg_writer_printf(out, "\"tls\":%s,\"worker\":%u,\"subscriptions\":%u,\"pending_bytes\":%zu,",
                      c->listener->tls_context != NULL ? "true" : "false", c->worker->index,
                      (unsigned)s->subs_n, hg_conn_pending(c));

@@ -7,6 +7,7 @@ struct hg_identity { /* texts follow the claims, in one block */
     unsigned refs;
     struct hg_bytes user;
     uint64_t roles, expires_wall_ms;
+    struct hg_vhost_limits vhosts;
     size_t claims_n;
     struct hg_token_claim claims[];
 };
@@ -35,6 +36,7 @@ struct hg_identity *hg_identity_new(const struct hg_identity_parts *parts)
     i->refs = 1;
     i->user = keep(&at, parts->user);
     i->roles = parts->roles | HG_ROLE_EVERYBODY;
+    i->vhosts = parts->vhosts;
     i->expires_wall_ms = parts->expires_wall_ms;
     i->claims_n = parts->claims_n;
     for (size_t c = 0; c < parts->claims_n; c++) {
@@ -67,6 +69,11 @@ struct hg_bytes hg_identity_user(const struct hg_identity *i)
 uint64_t hg_identity_roles(const struct hg_identity *i)
 {
     return i == NULL ? UINT64_MAX : i->roles;
+}
+
+struct hg_vhost_limits hg_identity_vhosts(const struct hg_identity *i)
+{
+    return i == NULL ? (struct hg_vhost_limits){.may = UINT64_MAX} : i->vhosts;
 }
 
 uint64_t hg_identity_expires_wall_ms(const struct hg_identity *i)

@@ -15,6 +15,15 @@
 enum { HG_ROLES_MAX = 64 };
 static const uint64_t HG_ROLE_EVERYBODY = 1;
 
+/* Virtual hosts are bits as well, in the order of hg_config.vhosts; "place" is 1 + that, 0: unsaid. */
+enum { HG_VHOSTS_MAX = 64 };
+
+struct hg_vhost_limits { /* which ones a client may enter */
+    uint64_t may;
+    uint8_t first; /* place of the one for who names none */
+    bool is_bound; /* to these, even at a listener for another one */
+};
+
 struct hg_token_claim {
     struct hg_bytes name, value;
 };
@@ -22,8 +31,9 @@ struct hg_token_claim {
 struct hg_identity;
 
 struct hg_identity_parts {
-    struct hg_bytes user;                /* "" for an anonymous client */
-    uint64_t roles;                      /* HG_ROLE_EVERYBODY is added */
+    struct hg_bytes user; /* "" for an anonymous client */
+    uint64_t roles;       /* HG_ROLE_EVERYBODY is added */
+    struct hg_vhost_limits vhosts;
     uint64_t expires_wall_ms;            /* 0: never */
     const struct hg_token_claim *claims; /* text claims, for {claim.NAME} in patterns */
     size_t claims_n;
@@ -34,9 +44,10 @@ struct hg_identity *hg_identity_new(const struct hg_identity_parts *parts);
 struct hg_identity *hg_identity_ref(struct hg_identity *i); /* NULL is fine, as below */
 void hg_identity_unref(struct hg_identity *i);
 
-/* NULL is a client of a gateway without identities: no name, every role. */
+/* NULL is a client of a gateway without identities: no name, every role and virtual host. */
 struct hg_bytes hg_identity_user(const struct hg_identity *i);
 uint64_t hg_identity_roles(const struct hg_identity *i);
+struct hg_vhost_limits hg_identity_vhosts(const struct hg_identity *i);
 uint64_t hg_identity_expires_wall_ms(const struct hg_identity *i);
 /* False if there is no such claim. */
 bool hg_identity_claim(const struct hg_identity *i, struct hg_bytes name,

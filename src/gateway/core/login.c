@@ -79,13 +79,17 @@ static const struct hg_user_spec *find_user(const struct hg_logins *l, struct hg
     return hg_map_find(&l->users, name);
 }
 
-static void mac_of(const struct hg_logins *l, const struct hg_credentials *c,
+/* What RabbitMQ said holds for the virtual host that it was asked about: what chooses that one is a
+ * part of it. */
+static void mac_of(const struct hg_session *s, const struct hg_credentials *c,
                    uint8_t out[HG_LOGIN_MAC_BYTES])
 {
+    const struct hg_logins *l = s->worker->gateway->logins;
     crypto_generichash_state state;
-    uint64_t user_n = c->user.n;
+    const uint64_t sizes[] = {c->user.n, c->vhost.n, hg_conn_listener(s->conn)->vhost};
     crypto_generichash_init(&state, l->key, sizeof(l->key), HG_LOGIN_MAC_BYTES);
-    crypto_generichash_update(&state, (const uint8_t *)&user_n, sizeof(user_n));
+    crypto_generichash_update(&state, (const uint8_t *)sizes, sizeof(sizes));
+    crypto_generichash_update(&state, c->vhost.p, c->vhost.n);
     crypto_generichash_update(&state, (const uint8_t *)&c->is_token, sizeof(c->is_token));
     crypto_generichash_update(&state, c->user.p, c->user.n);
     crypto_generichash_update(&state, c->secret.p, c->secret.n);
@@ -96,7 +100,7 @@ static void mac_of(const struct hg_logins *l, const struct hg_credentials *c,
 void hg_session_mac(const struct hg_session *s, const struct hg_credentials *c,
                     uint8_t out[HG_LOGIN_MAC_BYTES])
 {
-    mac_of(s->worker->gateway->logins, c, out);
+    mac_of(s, c, out);
 }
 
 /* ---- The end of an identity ---- */
@@ -217,12 +221,14 @@ static enum hg_status check_token(struct hg_session *s, struct hg_bytes text,
     }
     struct roles roles = {.config = config};
     hg_token_roles(spec, &token, add_role, &roles);
+    const struct hg_user_spec *user = find_user(s->worker->gateway->logins, token.user);
     while (claims_n < HG_TOKEN_CLAIMS_MAX &&
            hg_token_next_claim(&token, &at, &claims[claims_n].name, &claims[claims_n].value)) {
         claims_n++;
     }
     *out = hg_identity_new(&(struct hg_identity_parts){.user = token.user,
                                                        .roles = roles.bits,
+                                                       .vhosts = hg_login_limits(config, user),
                                                        .expires_wall_ms = token.expires_wall_ms,
                                                        .claims = claims,
                                                        .claims_n = claims_n});
@@ -249,8 +255,8 @@ void hg_login_checked(struct hg_login_check *check, struct hg_bytes user, enum h
     struct hg_worker *w = check->worker;
     struct hg_identity *identity = NULL;
     if (outcome == HG_OK) {
-        identity =
-            hg_identity_new(&(struct hg_identity_parts){.user = user, .roles = check->roles});
+        identity = hg_identity_new(&(struct hg_identity_parts){
+            .user = user, .roles = check->roles, .vhosts = check->vhosts});
         outcome = identity == NULL ? HG_NO_MEMORY : HG_OK;
     }
     if (identity != NULL) {
@@ -338,7 +344,7 @@ static enum hg_status check_password(struct hg_session *s, const struct hg_crede
     if (c->user.n == 0 || c->user.n > USER_MAX_BYTES || c->secret.n > HG_PASSWORD_MAX_BYTES) {
         return HG_BAD_LOGIN;
     }
-    mac_of(shared, c, mac);
+    mac_of(s, c, mac);
     struct hg_identity *known = hg_login_cache_find(&w->logins->cache, mac, hg_clock_ms());
     if (known != NULL) {
         hg_count(&w->metrics.login.logins_cached, 1);
@@ -359,6 +365,16 @@ static enum hg_status check_password(struct hg_session *s, const struct hg_crede
     if (!is_asked && shared->dummy == NULL) {
         return HG_BAD_LOGIN; /* nobody has a password here */
     }
+    struct hg_vhost_limits limits = hg_login_limits(w->config, user);
+    if (is_asked) {
+        limits.may = limits.is_bound ? limits.may : UINT64_MAX; /* as RabbitMQ says */
+        enum hg_status status = hg_login_choose(s, c->vhost, &limits, why);
+        if (status != HG_OK) {
+            return status;
+        }
+        limits = (struct hg_vhost_limits){
+            .may = UINT64_C(1) << s->realm, .first = (uint8_t)(s->realm + 1), .is_bound = true};
+    }
     struct hg_login *login = s->login != NULL ? s->login : login_new(s);
     struct hg_login_check *check = login == NULL ? NULL
                                    : is_asked    ? hg_login_ask(hg_realm_of(s), c)
@@ -369,6 +385,7 @@ static enum hg_status check_password(struct hg_session *s, const struct hg_crede
     if (is_asked && user != NULL) {
         check->roles |= user->roles;
     }
+    check->vhosts = limits;
     memcpy(check->mac, mac, sizeof(mac));
     check->login = login;
     login->check = check;
@@ -387,8 +404,10 @@ static enum hg_status check_certificate(struct hg_session *s, struct hg_bytes na
         return HG_BAD_LOGIN;
     }
     const struct hg_user_spec *user = find_user(s->worker->gateway->logins, name);
-    *out = hg_identity_new(&(struct hg_identity_parts){
-        .user = name, .roles = config->users.certificate_roles | (user == NULL ? 0 : user->roles)});
+    *out = hg_identity_new(&(struct hg_identity_parts){.user = name,
+                                                       .roles = config->users.certificate_roles |
+                                                                (user == NULL ? 0 : user->roles),
+                                                       .vhosts = hg_login_limits(config, user)});
     return *out == NULL ? HG_NO_MEMORY : HG_OK;
 }
 
@@ -410,7 +429,8 @@ static enum hg_status check_silent(struct hg_session *s, const struct hg_credent
     } else if (!hg_conn_listener(s->conn)->takes_anonymous) {
         *why = "this listener does not take anonymous clients";
     } else {
-        *out = hg_identity_new(&(struct hg_identity_parts){.roles = config->users.anonymous_roles});
+        *out = hg_identity_new(&(struct hg_identity_parts){
+            .roles = config->users.anonymous_roles, .vhosts = hg_login_limits(config, NULL)});
         status = *out == NULL ? HG_NO_MEMORY : HG_OK;
     }
     hg_writer_close(&name);
@@ -436,8 +456,8 @@ static enum hg_status check(struct hg_session *s, const struct hg_credentials *c
     return check_password(s, c, out, why);
 }
 
-static void note_refused(struct hg_session *s, struct hg_bytes user, enum hg_status status,
-                         const char *why)
+static void note_refused(struct hg_session *s, const struct hg_credentials *c,
+                         enum hg_status status, const char *why)
 {
     struct hg_worker *w = s->worker;
     const char *peer = hg_conn_peer(s->conn);
@@ -445,7 +465,8 @@ static void note_refused(struct hg_session *s, struct hg_bytes user, enum hg_sta
     hg_count(&w->metrics.login.logins_refused, 1);
     HG_LOG_LIMITED(w->log, HG_LOG_WARN, "login.refused", hg_bytes(peer, host_n),
                    HG_F_STR("protocol", hg_protocol_name((enum hg_protocol)s->proto)),
-                   HG_F_STR("peer", peer), HG_F_BYTES("user", user),
+                   HG_F_STR("peer", peer), HG_F_BYTES("user", c->user),
+                   HG_F_BYTES("vhost", c->vhost),
                    HG_F_STR("reason", why != NULL ? why : hg_status_text(status)));
 }
 
@@ -475,7 +496,11 @@ enum hg_status hg_session_login(struct hg_session *s, const struct hg_credential
     enum hg_status status;
     *why_out = NULL;
     if (!s->worker->config->has_identities) {
-        return HG_OK;
+        status = hg_session_choose(s, c->vhost, why_out);
+        if (status != HG_OK) {
+            note_refused(s, c, status, *why_out);
+        }
+        return status;
     }
     if (s->login != NULL && s->login->check != NULL) {
         return HG_HELD;
@@ -486,10 +511,13 @@ enum hg_status hg_session_login(struct hg_session *s, const struct hg_credential
     if (status == HG_OK && !set_identity(s, identity)) {
         status = HG_NO_MEMORY;
     }
+    if (status == HG_OK && (status = hg_session_choose(s, c->vhost, why_out)) != HG_OK) {
+        hg_session_logout(s);
+    }
     if (status == HG_OK) {
         hg_count(&s->worker->metrics.login.logins, 1);
     } else if (status != HG_HELD) {
-        note_refused(s, c->user, status, *why_out);
+        note_refused(s, c, status, *why_out);
     }
     return status;
 }
@@ -513,7 +541,7 @@ enum hg_status hg_session_renew(struct hg_session *s, struct hg_bytes token, con
         status = HG_NO_MEMORY;
     }
     if (status != HG_OK) {
-        note_refused(s, user, status, *why_out);
+        note_refused(s, &(struct hg_credentials){.user = user}, status, *why_out);
     } else {
         hg_count(&s->worker->metrics.login.login_renewals, 1);
     }

@@ -15,17 +15,23 @@ enum { HG_LOGIN_MAC_BYTES = 32 };
 struct hg_credentials { /* empty: it said nothing */
     struct hg_bytes user;
     struct hg_bytes
-        secret;    /* a password; or, where it looks like one and they are taken, a token */
-    bool is_token; /* the secret must be one */
+        secret;            /* a password; or, where it looks like one and they are taken, a token */
+    bool is_token;         /* the secret must be one */
+    struct hg_bytes vhost; /* the virtual host that it names */
 };
 
 /* Sets s->identity: by the credentials; without a secret by the client's certificate, by what its
  * WebSocket's handshake said, or as an anonymous one. OK; HELD: later, and the connection is held
  * (HG_HOLD_LOGIN): return from feed without using the packet, and call again with the same
  * credentials; else it is refused (BAD_LOGIN, EXPIRED, TOO_MANY, BUSY, BROKER_AWAY, …), counted and
- * logged, and *why_out is static text. OK with identity NULL in a gateway without identities. */
+ * logged, and *why_out is static text. OK with identity NULL in a gateway without identities. With
+ * OK it has entered the virtual host that hg_session_choose chooses. */
 enum hg_status hg_session_login(struct hg_session *s, const struct hg_credentials *c,
                                 const char **why_out);
+/* Enters a virtual host: the listener's, or the one that the client names, or else the user's, or
+ * the default one. OK; NOT_ALLOWED, with static text: the listener is for another one, the user may
+ * not enter it, or nothing is called so and that is to be refused. */
+enum hg_status hg_session_choose(struct hg_session *s, struct hg_bytes named, const char **why_out);
 /* A session whose client has logged in with a token has a newer one, of the same user: its
  * identity and its end are that one's from here on. OK or a refusal, as above. */
 enum hg_status hg_session_renew(struct hg_session *s, struct hg_bytes token, const char **why_out);

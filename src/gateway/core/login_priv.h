@@ -21,11 +21,18 @@ struct hg_login_check {
     struct hg_worker *worker;
     uint8_t mac[HG_LOGIN_MAC_BYTES]; /* of the credentials, for the cache */
     uint64_t roles;
+    struct hg_vhost_limits vhosts;
 };
 
 /* Tells the login its outcome. OK: it is that user, with check->roles. */
 void hg_login_checked(struct hg_login_check *check, struct hg_bytes user, enum hg_status outcome,
                       const char *why);
+
+/* enter.c: as hg_session_choose, for somebody with these limits. */
+enum hg_status hg_login_choose(struct hg_session *s, struct hg_bytes named,
+                               const struct hg_vhost_limits *limits, const char **why_out);
+/* What a [[user]] may enter; NULL: who is none. */
+struct hg_vhost_limits hg_login_limits(const struct hg_config *c, const struct hg_user_spec *user);
 
 /* login_broker.c: tries to log in to the realm's virtual host. The check, NULL without memory; it frees itself. */
 struct hg_login_check *hg_login_ask(struct hg_realm *realm, const struct hg_credentials *c);

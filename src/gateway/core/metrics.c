@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/identity.h"
 #include "core/state.h"
 #include "core/worker.h"
 
@@ -76,6 +77,25 @@ static void write_value(struct hg_writer *out, const struct metric *m, const cha
         hg_writer_str(out, "\"}");
     }
     hg_writer_printf(out, " %llu\n", (unsigned long long)value);
+}
+
+/* The same with the virtual host as a label, where there are several. */
+static void write_of_vhost(struct hg_writer *out, const struct metric *m,
+                           const struct hg_vhost *vhost, const char *label, const char *label_value,
+                           uint64_t value)
+{
+    if (vhost->gateway->vhosts_n == 1) {
+        write_value(out, m, label, label_value, value);
+        return;
+    }
+    write_name(out, m);
+    hg_writer_str(out, "{vhost=\"");
+    write_label(out, vhost->spec->name);
+    if (label != NULL) {
+        hg_writer_printf(out, "\",%s=\"", label);
+        write_label(out, label_value);
+    }
+    hg_writer_printf(out, "\"} %llu\n", (unsigned long long)value);
 }
 
 /* The counter `at` bytes into every worker, added up. */
@@ -154,15 +174,17 @@ static void write_rules(const struct hg_gateway *g, struct hg_writer *out, bool 
     static const struct metric back = {"rule_messages_out", "counter",
                                        "Deliveries that the rule mapped back", 0};
     const struct metric *metric = is_in ? &in : &back;
-    const struct hg_rules *rules = g->config->vhosts[0].table;
     write_head(out, metric);
-    for (size_t r = 0; r < hg_rules_n(rules); r++) {
-        uint64_t n = 0;
-        for (unsigned i = 0; i < g->workers_n; i++) {
-            const struct hg_metrics *m = &g->workers[i]->metrics;
-            n += hg_counted(is_in ? &m->rule_in[r] : &m->rule_out[r]);
+    for (unsigned v = 0; v < g->vhosts_n; v++) {
+        const struct hg_vhost_spec *vhost = g->vhosts[v].spec;
+        for (size_t r = 0; r < vhost->rules_n; r++) {
+            uint64_t n = 0;
+            for (unsigned i = 0; i < g->workers_n; i++) {
+                const struct hg_metrics *m = &g->workers[i]->metrics;
+                n += hg_counted((is_in ? m->rule_in : m->rule_out) + vhost->first_rule + r);
+            }
+            write_of_vhost(out, metric, &g->vhosts[v], "rule", vhost->rules[r].name, n);
         }
-        write_value(out, metric, "rule", hg_rules_spec(rules, r)->name, n);
     }
 }
 
@@ -220,37 +242,70 @@ static void write_process(const struct hg_gateway *g, struct hg_writer *out)
     write_value(out, &uptime, NULL, NULL, (hg_clock_wall_ms() - g->started_wall_ms) / 1000);
 }
 
+/* clang-format off */
+static const struct metric state_metrics[] = {
+    {"state_enabled",    "gauge", "1: there is a state log",                              0},
+    {"state_ready",      "gauge", "1: the state log is read up to its end",               0},
+    {"state_leader",     "gauge", "1: this instance cleans up for all",                   0},
+    {"state_offset",     "gauge", "Offset of the last message read from the state log",   0},
+    {"state_replay_ms",  "gauge", "What reading the state log up to its end took",        0},
+    {"state_bytes",      "gauge", "Bytes of live records in the state log",               0},
+    {"state_tombstones", "gauge", "Cleared or ended keys that are still remembered",      0},
+    {"retained_messages", "gauge", "Retained messages",                                   0},
+    {"retained_bytes",   "gauge", "Bytes of retained messages",                           0},
+    {"sessions",         "gauge", "Kept sessions, on all instances",                      0},
+    {"sessions_connected", "gauge", "Kept sessions that have a connection, on all instances", 0},
+};
+/* clang-format on */
+enum { STATE_N = sizeof(state_metrics) / sizeof(state_metrics[0]) };
+
+/* In the order of the table above. */
+static void read_state(const struct hg_vhost *vhost, uint64_t out[STATE_N])
+{
+    struct hg_state_stats s;
+    hg_state_stats(vhost, &s);
+    const uint64_t values[STATE_N] = {s.is_enabled,
+                                      s.is_ready,
+                                      s.is_leader,
+                                      s.index.last_offset,
+                                      s.replay_ms,
+                                      s.index.live_bytes,
+                                      s.index.tombstones_n,
+                                      s.index.retained_n,
+                                      s.index.retained_bytes,
+                                      s.index.sessions_n,
+                                      s.index.sessions_connected_n};
+    memcpy(out, values, sizeof(values));
+}
+
 static void write_state(const struct hg_gateway *g, struct hg_writer *out)
 {
-    struct hg_state_stats stats;
-    hg_state_stats(&g->vhosts[0], &stats);
-    /* clang-format off */
-    const struct {
-        struct metric metric;
-        uint64_t value;
-    } rows[] = {
-        {{"state_enabled",   "gauge", "1: there is a state log",                                      0}, stats.is_enabled},
-        {{"state_ready",     "gauge", "1: the state log is read up to its end",                       0}, stats.is_ready},
-        {{"state_leader",    "gauge", "1: this instance cleans up for all",                           0}, stats.is_leader},
-        {{"state_offset",    "gauge", "Offset of the last message read from the state log",           0}, stats.index.last_offset},
-        {{"state_replay_ms", "gauge", "What reading the state log up to its end took",                0}, stats.replay_ms},
-        {{"state_bytes",     "gauge", "Bytes of live records in the state log",                       0}, stats.index.live_bytes},
-        {{"state_tombstones", "gauge", "Cleared or ended keys that are still remembered",             0}, stats.index.tombstones_n},
-        {{"retained_messages", "gauge", "Retained messages",                                          0}, stats.index.retained_n},
-        {{"retained_bytes",  "gauge", "Bytes of retained messages",                                   0}, stats.index.retained_bytes},
-        {{"sessions",        "gauge", "Kept sessions, on all instances",                              0}, stats.index.sessions_n},
-        {{"sessions_connected", "gauge", "Kept sessions that have a connection, on all instances",    0}, stats.index.sessions_connected_n},
-    };
-    /* clang-format on */
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        write_head(out, &rows[i].metric);
-        write_value(out, &rows[i].metric, NULL, NULL, rows[i].value);
+    uint64_t values[HG_VHOSTS_MAX][STATE_N];
+    for (unsigned v = 0; v < g->vhosts_n; v++) {
+        read_state(&g->vhosts[v], values[v]);
+    }
+    for (size_t i = 0; i < STATE_N; i++) {
+        write_head(out, &state_metrics[i]);
+        for (unsigned v = 0; v < g->vhosts_n; v++) {
+            write_of_vhost(out, &state_metrics[i], &g->vhosts[v], NULL, NULL, values[v][i]);
+        }
+    }
+}
+
+static void write_vhosts(const struct hg_gateway *g, struct hg_writer *out)
+{
+    static const struct metric up = {"vhost_up", "gauge",
+                                     "1: every worker is connected to the virtual host", 0};
+    write_head(out, &up);
+    for (unsigned v = 0; v < g->vhosts_n; v++) {
+        write_value(out, &up, "vhost", g->vhosts[v].spec->name, hg_vhost_is_up(&g->vhosts[v]));
     }
 }
 
 void hg_metrics_write(const struct hg_gateway *g, struct hg_writer *out)
 {
     write_process(g, out);
+    write_vhosts(g, out);
     write_state(g, out);
     write_protocols(g, out);
     for (size_t i = 0; i < sizeof(worker_metrics) / sizeof(worker_metrics[0]); i++) {

@@ -67,6 +67,17 @@ bool hg_vhosts_are_settled(const struct hg_gateway *gateway)
     return true;
 }
 
+bool hg_vhost_is_up(const struct hg_vhost *vhost)
+{
+    const struct hg_gateway *g = vhost->gateway;
+    bool is_up = true;
+    for (unsigned i = 0; i < g->workers_n; i++) {
+        is_up = is_up && atomic_load_explicit(&g->workers[i]->realms[vhost->index]->is_up,
+                                              memory_order_relaxed);
+    }
+    return is_up;
+}
+
 /* ---- A worker's ---- */
 
 bool hg_realms_new(struct hg_worker *w)

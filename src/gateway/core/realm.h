@@ -46,6 +46,9 @@ int hg_vhosts_declare(const struct hg_config *config, struct hg_log *log);
 /* Each knows whether it has a state log, and if so, has read it once: clients may come. Any thread. */
 bool hg_vhosts_are_settled(const struct hg_gateway *gateway);
 
+/* Every worker has its publishing and feed links to it. Any thread. */
+bool hg_vhost_is_up(const struct hg_vhost *vhost);
+
 /* ---- A worker's, on its thread but for hg_realms_new and _free ---- */
 
 /* Makes w->realms, one for each of the gateway's. False when there is no memory. */

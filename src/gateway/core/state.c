@@ -18,6 +18,8 @@ enum {
     STUCK_MS = 15000 /* without a record although a barrier was confirmed */
 };
 
+#define VHOST(state) HG_F_STR("vhost", (state)->vhost->spec->name)
+
 /* ---- What anybody may ask ---- */
 
 bool hg_state_is_enabled(const struct hg_vhost *vhost)
@@ -316,7 +318,7 @@ static void become_ready(struct hg_state *s)
     atomic_store(&s->replay_ms, hg_clock_ms() - s->started_ms);
     atomic_store(&s->is_ready, true);
     hg_state_stats(s->vhost, &stats);
-    HG_LOG(s->home->log, HG_LOG_INFO, "state.ready", HG_F_UINT("records", s->records_n),
+    HG_LOG(s->home->log, HG_LOG_INFO, "state.ready", VHOST(s), HG_F_UINT("records", s->records_n),
            HG_F_UINT("replay_ms", stats.replay_ms), HG_F_UINT("retained", stats.index.retained_n),
            HG_F_UINT("sessions", stats.index.sessions_n));
     hg_state_index_each_session(atomic_load(&s->index), evict_if_disconnected, s->vhost);
@@ -345,7 +347,7 @@ static void on_down(void *ctx)
     s->started_ms = hg_clock_ms();
     if (atomic_exchange(&s->is_ready, false)) {
         HG_LOG(s->home->log, s->log.link.is_stopping ? HG_LOG_DEBUG : HG_LOG_WARN, "state.lost",
-               HG_F_STR("log", s->gateway->config->state_log));
+               VHOST(s), HG_F_STR("log", s->gateway->config->state_log));
     }
 }
 
@@ -353,7 +355,7 @@ static void on_refused(void *ctx, struct hg_bytes reason)
 {
     struct hg_state *s = ctx;
     bool is_required = s->gateway->config->state_required;
-    HG_LOG(s->home->log, is_required ? HG_LOG_ERROR : HG_LOG_WARN, "state.unavailable",
+    HG_LOG(s->home->log, is_required ? HG_LOG_ERROR : HG_LOG_WARN, "state.unavailable", VHOST(s),
            HG_F_STR("log", s->gateway->config->state_log), HG_F_BYTES("rabbitmq_says", reason),
            HG_F_STR("effect", is_required
                                   ? "state.required is set: the gateway does not start"
@@ -431,7 +433,7 @@ static void on_bound(void *ctx, size_t index, const struct hg_amqp_close *why)
     struct hg_state *s = ctx;
     bool was_bound = atomic_exchange(&s->is_bound[index], why == NULL);
     if (why != NULL && (was_bound || !atomic_load(&s->is_settled))) {
-        HG_LOG(s->home->log, HG_LOG_WARN, "state.bind_refused",
+        HG_LOG(s->home->log, HG_LOG_WARN, "state.bind_refused", VHOST(s),
                HG_F_STR("exchange", s->exchanges[index]), HG_F_UINT("code", why->code),
                HG_F_BYTES("rabbitmq_says", why->text),
                HG_F_STR("effect", "a retained message to it takes two publishes"));
@@ -443,7 +445,7 @@ static void on_leader(void *ctx, bool is_leader)
     struct hg_state *s = ctx;
     atomic_store(&s->is_leader, is_leader);
     HG_LOG(s->home->log, s->log.link.is_stopping ? HG_LOG_DEBUG : HG_LOG_INFO,
-           is_leader ? "state.leader" : "state.leader_lost",
+           is_leader ? "state.leader" : "state.leader_lost", VHOST(s),
            HG_F_STR("instance", s->gateway->config->name));
     hg_janitor_lead(s->janitor, is_leader);
 }
@@ -466,7 +468,7 @@ static void fire_watch(struct hg_timer *timer)
     hg_worker_timer(s->home, timer, WATCH_EVERY_MS);
     if (s->is_up && s->in_flight && s->is_confirmed && now - s->reading_ms >= STUCK_MS) {
         /* As after the stream was deleted and made again: it counts from 0, we wait for more. */
-        HG_LOG(s->home->log, HG_LOG_ERROR, "state.stuck",
+        HG_LOG(s->home->log, HG_LOG_ERROR, "state.stuck", VHOST(s),
                HG_F_UINT("next_offset", s->log.next_offset));
         s->in_flight = false;
         hg_state_log_restart(&s->log);

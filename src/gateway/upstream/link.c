@@ -43,9 +43,10 @@ static void log_down(struct hg_link *link, const struct hg_amqp_close *why)
                         : link->is_up ? "rabbitmq.lost"
                                       : "rabbitmq.unreachable";
     HG_LOG_LIMITED(link->net->log, level, event, hg_bytes_str(link->name),
-                   HG_F_STR("link", link->name), HG_F_STR("host", e->host),
-                   HG_F_UINT("port", e->port), HG_F_STR("status", hg_status_text(why->status)),
-                   HG_F_UINT("code", why->code), HG_F_BYTES("reason", why->text));
+                   HG_F_STR("link", link->name), HG_F_STR("vhost", e->vhost),
+                   HG_F_STR("host", e->host), HG_F_UINT("port", e->port),
+                   HG_F_STR("status", hg_status_text(why->status)), HG_F_UINT("code", why->code),
+                   HG_F_BYTES("reason", why->text));
 }
 
 /* ---- Events of the AMQP connection ---- */
@@ -76,7 +77,8 @@ static void on_amqp_open(void *ctx)
     }
     const struct hg_endpoint *e = &link->config.endpoints[link->endpoint];
     HG_LOG(link->net->log, link->config.is_quiet ? HG_LOG_DEBUG : HG_LOG_INFO, "rabbitmq.connected",
-           HG_F_STR("link", link->name), HG_F_STR("host", e->host), HG_F_UINT("port", e->port),
+           HG_F_STR("link", link->name), HG_F_STR("vhost", e->vhost), HG_F_STR("host", e->host),
+           HG_F_UINT("port", e->port),
            HG_F_BYTES("server", hg_amqp_conn_server_version(link->conn)));
     if (link->config.topology == NULL || !link->was_up) {
         become_up(link);

@@ -147,7 +147,6 @@ static void a_mistake_is_named_with_its_place(void **state)
         {WEB "cors_origins = ['a.example']",
          "4:16: cors_origins: \"a.example\" is not \"https://HOST\", \"https://HOST:PORT\" or \"*\""},
         {WEB "websocket_paths = ['/ws', 'mqtt']", "4:19: websocket_paths: \"mqtt\" is not a path"},
-        {LISTENER "[[vhost]]\nname = '/'", "4:3: vhost is not supported by this version"},
         {LISTENER HOOK_PLAIN, "4:1: a webhook has a queue or a filter, one of them"},
         {LISTENER HOOK_PLAIN "queue='q'\nfilter='a'",
          "4:1: a webhook has a queue or a filter, one of them"},
@@ -351,8 +350,8 @@ static void a_wrong_endpoint_is_refused_without_its_password(void **state)
         assert_errors(toml, NULL, 0, want);
     }
     assert_errors(LISTENER "[rabbitmq]\nendpoints = ['amqp://a/v', 'amqp://b/w']", NULL, 0,
-                  "FILE:5:28: endpoint 2: all endpoints share one virtual host; more of them are "
-                  "not supported by this version\n");
+                  "FILE:5:28: endpoint 2: all endpoints share one virtual host; [[vhost]] configures "
+                  "more of them\n");
     assert_errors(LISTENER "[rabbitmq]\nendpoints = []", NULL, 0,
                   "FILE:5:13: endpoints must not be empty\n");
 }
@@ -433,7 +432,7 @@ static void an_override_beats_the_file(void **state)
     assert_int_equal(c->listeners[0].port, 99);
     assert_int_equal(c->listeners[0].serve, HG_SERVE_MQTT);
     assert_int_equal(c->listeners[1].serve, HG_SERVE_WEB);
-    assert_string_equal(c->rules[0].key, "changed.{x}");
+    assert_string_equal(c->vhosts[0].rules[0].key, "changed.{x}");
     assert_false(c->stomp_rabbitmq_destinations);
     assert_string_equal(c->stomp_topic_exchange, "events");
     hg_config_free(c);
@@ -479,17 +478,17 @@ static void a_rule_that_parks_brings_its_queue(void **state)
     (void)state;
 #define PARKING LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\non_reject='park'\n"
     struct hg_config *c = load_good(PARKING "[[queue]]\nname='q'", NULL, 0);
-    assert_int_equal(c->queues_n, 2);
-    assert_string_equal(c->queues[1].name, "headgate.parked");
-    assert_true(c->queues[1].is_durable);
-    assert_non_null(c->queues[1].where);
+    assert_int_equal(c->vhosts[0].queues_n, 2);
+    assert_string_equal(c->vhosts[0].queues[1].name, "headgate.parked");
+    assert_true(c->vhosts[0].queues[1].is_durable);
+    assert_non_null(c->vhosts[0].queues[1].where);
     hg_config_free(c);
     c = load_good(PARKING "[mqtt]\npark_queue='p'\n[[queue]]\nname='p'\ntype='quorum'", NULL, 0);
-    assert_int_equal(c->queues_n, 1); /* declared as the user wants it */
-    assert_string_equal(c->queues[0].type, "quorum");
+    assert_int_equal(c->vhosts[0].queues_n, 1); /* declared as the user wants it */
+    assert_string_equal(c->vhosts[0].queues[0].type, "quorum");
     hg_config_free(c);
     c = load_good(LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'", NULL, 0);
-    assert_int_equal(c->queues_n, 0);
+    assert_int_equal(c->vhosts[0].queues_n, 0);
     hg_config_free(c);
 }
 
@@ -502,8 +501,8 @@ static void arguments_keep_their_types(void **state)
         "nested={a=[1,'x\"',false], f=0.5}}\nbindings=[{exchange='e', arguments={x-match='any'}}, "
         "{exchange='f', key='k'}]",
         NULL, 0);
-    assert_int_equal(c->queues_n, 1);
-    const struct hg_queue_decl *q = &c->queues[0];
+    assert_int_equal(c->vhosts[0].queues_n, 1);
+    const struct hg_queue_decl *q = &c->vhosts[0].queues[0];
     assert_true(q->is_durable);
     assert_false(q->is_auto_delete);
     assert_int_equal(q->arguments_n, 6);
@@ -537,8 +536,8 @@ static void a_rule_reads_as_written_and_the_builtin_one_is_last(void **state)
                  "via=['amq.direct','amq.fanout']\n"
                  "[[rule]]\nname='b'\nmqtt='m'\nqueue='q'\n",
         NULL, 0);
-    assert_int_equal(c->rules_n, 3);
-    const struct hg_rule_spec *a = &c->rules[0];
+    assert_int_equal(c->vhosts[0].rules_n, 3);
+    const struct hg_rule_spec *a = &c->vhosts[0].rules[0];
     assert_string_equal(a->pattern[HG_PROTO_MQTT], "t/{x}");
     assert_string_equal(a->pattern[HG_PROTO_STOMP], "t/{x}");
     assert_string_equal(a->pattern[HG_PROTO_HTTP], "/h/{x}");
@@ -552,13 +551,13 @@ static void a_rule_reads_as_written_and_the_builtin_one_is_last(void **state)
     assert_int_equal(a->on_reject, HG_REJECT_WITHHOLD);
     assert_int_equal(a->via_n, 2);
     assert_string_equal(a->via[1], "amq.fanout");
-    const struct hg_rule_spec *b = &c->rules[1];
+    const struct hg_rule_spec *b = &c->vhosts[0].rules[1];
     assert_null(b->pattern[HG_PROTO_STOMP]);
     assert_null(b->exchange);
     assert_int_equal(b->persistent, HG_UNSET);
     assert_int_equal(b->scope, HG_SCOPE_AUTO);
-    assert_true(c->rules[2].is_builtin);
-    assert_string_equal(c->rules[2].exchange, "amq.topic");
+    assert_true(c->vhosts[0].rules[2].is_builtin);
+    assert_string_equal(c->vhosts[0].rules[2].exchange, "amq.topic");
     hg_config_free(c);
 }
 
@@ -669,14 +668,14 @@ static void access_is_by_the_first_entry_whose_names_match(void **state)
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct hg_bytes key = hg_bytes_str(rows[i].key);
-        uint64_t roles =
-            rows[i].exchange == NULL
-                ? hg_access_queue_roles(c, rows[i].action, key)
-                : hg_access_exchange_roles(c, rows[i].action, hg_bytes_str(rows[i].exchange), key);
+        uint64_t roles = rows[i].exchange == NULL
+                             ? hg_access_queue_roles(c, 0, rows[i].action, key)
+                             : hg_access_exchange_roles(c, 0, rows[i].action,
+                                                        hg_bytes_str(rows[i].exchange), key);
         assert_int_equal(roles, rows[i].roles);
     }
-    assert_int_equal(hg_access_exchange_roles_for_some_key(c, HG_BYTES("amq.topic")), R);
-    assert_int_equal(hg_access_exchange_roles_for_some_key(c, HG_BYTES("other")), 0);
+    assert_int_equal(hg_access_exchange_roles_for_some_key(c, 0, HG_BYTES("amq.topic")), R);
+    assert_int_equal(hg_access_exchange_roles_for_some_key(c, 0, HG_BYTES("other")), 0);
     hg_config_free(c);
 }
 
@@ -687,9 +686,10 @@ static void rules_say_who_may(void **state)
         load_good(LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nallow={publish=['x'],"
                            "subscribe=['*','y']}\n[[rule]]\nname='b'\ntopic='b'\nqueue='q'",
                   NULL, 0);
-    assert_int_equal(c->rules[0].publish_roles, 2);
-    assert_int_equal(c->rules[0].subscribe_roles, 5);
-    assert_int_equal(c->rules[1].publish_roles | c->rules[1].subscribe_roles, 0);
+    assert_int_equal(c->vhosts[0].rules[0].publish_roles, 2);
+    assert_int_equal(c->vhosts[0].rules[0].subscribe_roles, 5);
+    assert_int_equal(c->vhosts[0].rules[1].publish_roles | c->vhosts[0].rules[1].subscribe_roles,
+                     0);
     hg_config_free(c);
 }
 

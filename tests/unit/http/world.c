@@ -613,6 +613,12 @@ void hg_gather_cancel(struct hg_gather *g)
     world.gather_ask = NULL;
 }
 
+bool hg_vhost_is_up(const struct hg_vhost *vhost)
+{
+    assert_ptr_equal(vhost, &world.vhost);
+    return world.realm.is_up;
+}
+
 void hg_metrics_write(const struct hg_gateway *gateway, struct hg_writer *out)
 {
     (void)gateway;
@@ -689,6 +695,9 @@ void world_open(const struct hg_adapter *adapter)
                    .lease_max = 9,
                    .lease_wait_ms = 60000,
                    .lease_time_ms = 1500000,
+                   .vhosts = &vhost_spec,
+                   .vhosts_n = 1,
+                   .all_rules_n = sizeof(specs) / sizeof(specs[0]),
                    .http_sse_heartbeat_ms = 15000,
                    .unavailable_timeout_ms = 5000,
                    .max_subscriptions = 4,

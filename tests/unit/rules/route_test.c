@@ -87,8 +87,8 @@ static int ask(const struct hg_rule_who *who, bool is_json, const char *const wo
                                      .roles_n = 3,
                                      .max_topic_bytes = 100,
                                      .max_topic_levels = 8};
-    int code =
-        hg_route_command(&config, who, is_json, words[0], words[1], words[2], words[3], to, errors);
+    int code = hg_route_command(&config, &spec, who, is_json, words[0], words[1], words[2],
+                                words[3], to, errors);
     assert_int_equal(fclose(to), 0);
     assert_int_equal(fclose(errors), 0);
     hg_rules_free(spec.table);
