@@ -53,6 +53,7 @@ const struct hg_config_field hg_config_schema_users[] = {
     {.key = "certificate",       .kind = HG_READ_WORD,     USERS(certificate), .words = certificate_names, .preset = "off"},
     {.key = "certificate_roles", .kind = HG_READ_ROLES,    USERS(certificate_roles)},
     {.key = "broker",            .kind = HG_READ_BOOLEAN,  USERS(asks_broker), .preset = "false"},
+    {.key = "own_connection",    .kind = HG_READ_LATER},
     {.key = "broker_roles",      .kind = HG_READ_ROLES,    USERS(broker_roles)},
     {.key = "cache",             .kind = HG_READ_DURATION, USERS(cache_ms), .preset = "1m", .max = 24 * MS_PER_HOUR},
     {.key = "max_cached",        .kind = HG_READ_NUMBER,   USERS(max_cached), .preset = "10000", .min = 1, .max = 10000000},

@@ -349,9 +349,10 @@ static void a_wrong_endpoint_is_refused_without_its_password(void **state)
         snprintf(want, sizeof want, "FILE:5:14: endpoint 1: %s\n", rows[i].error);
         assert_errors(toml, NULL, 0, want);
     }
-    assert_errors(LISTENER "[rabbitmq]\nendpoints = ['amqp://a/v', 'amqp://b/w']", NULL, 0,
-                  "FILE:5:28: endpoint 2: all endpoints share one virtual host; [[vhost]] configures "
-                  "more of them\n");
+    assert_errors(
+        LISTENER "[rabbitmq]\nendpoints = ['amqp://a/v', 'amqp://b/w']", NULL, 0,
+        "FILE:5:28: endpoint 2: all endpoints share one virtual host; [[vhost]] configures "
+        "more of them\n");
     assert_errors(LISTENER "[rabbitmq]\nendpoints = []", NULL, 0,
                   "FILE:5:13: endpoints must not be empty\n");
 }

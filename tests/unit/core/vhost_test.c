@@ -104,7 +104,8 @@ static void mistakes_are_named(void **state)
     } rows[] = {
         {LISTENER "[[rule]]\nname='r'\nvhost='b'\ntopic='r'\nqueue='q'",
          "6:7: no [[vhost]] is called \"b\""},
-        {LISTENER TWO "[[queue]]\nname='q'\nvhost='warehouse'", "10:7: no [[vhost]] is called \"warehouse\""},
+        {LISTENER TWO "[[queue]]\nname='q'\nvhost='warehouse'",
+         "10:7: no [[vhost]] is called \"warehouse\""},
         {LISTENER
          "[[vhost]]\nname='orders'\n[[bridge]]\nname='x'\nvhost='order'\naddress='mqtt://s'\n"
          "out=[{filter='#'}]",
