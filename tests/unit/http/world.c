@@ -631,6 +631,38 @@ bool hg_state_is_ready(const struct hg_gateway *gateway)
     return world.state.is_ready;
 }
 
+enum hg_once_state hg_once_begin(const struct hg_once_ask *ask, struct hg_once **once_out,
+                                 struct hg_request_answer *answer_out)
+{
+    assert_null(world.once.ask.ctx);
+    *once_out = world.once.state == HG_ONCE_WAITING ? (struct hg_once *)&world : NULL;
+    if (*once_out != NULL) {
+        world.once.ask = *ask;
+        snprintf(world.once.key, sizeof(world.once.key), "%.*s", HG_BYTES_FMT(ask->key));
+    }
+    return hg_once_look((struct hg_once *)&world, answer_out);
+}
+
+enum hg_once_state hg_once_look(struct hg_once *once, struct hg_request_answer *answer_out)
+{
+    assert_ptr_equal(once, &world);
+    if (world.once.state == HG_ONCE_ANSWERED) {
+        *answer_out = (struct hg_request_answer){.status = 207, .type = "text/plain"};
+        hg_writer_str(&answer_out->body, "elsewhere");
+    }
+    return world.once.state;
+}
+
+void hg_once_end(struct hg_once *once_own, unsigned status, const char *type,
+                 const struct hg_bytes *body)
+{
+    assert_ptr_equal(once_own, &world);
+    snprintf(world.once.end, sizeof(world.once.end), "%u %s %.*s", status,
+             type == NULL ? "-" : type, body == NULL ? 1 : (int)body->n,
+             body == NULL ? "-" : (const char *)body->p);
+    world.once.ask.ctx = NULL;
+}
+
 struct hg_state_index *hg_state_index_of(const struct hg_gateway *gateway)
 {
     (void)gateway;
@@ -814,6 +846,13 @@ void world_wait(uint64_t ms)
         seam_now_ms += end - seam_now_ms < 50 ? end - seam_now_ms : 50;
         hg_wheel_advance(&world.worker.wheel, seam_now_ms);
     }
+    feed();
+}
+
+void world_once(enum hg_once_state state)
+{
+    world.once.state = state;
+    world.once.ask.on_known(world.once.ask.ctx);
     feed();
 }
 
