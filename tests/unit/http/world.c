@@ -323,6 +323,33 @@ enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, str
     return HG_OK;
 }
 
+enum hg_status hg_subscribe_matching(struct hg_session *s, struct hg_sub *sub,
+                                     struct hg_bytes filter, const struct hg_match *match,
+                                     const char **why_out)
+{
+    enum hg_status status = hg_subscribe_filter(s, sub, filter, why_out);
+    size_t n = 0;
+    for (size_t i = 0; i < match->n && status == HG_OK; i++) {
+        const struct hg_value *v = &match->items[i].value;
+        char *to = world.subs[world.subs_n - 1].match + n;
+        size_t room = sizeof(world.subs[0].match) - n;
+        const char *name = (const char *)match->items[i].name.p;
+        int name_n = (int)match->items[i].name.n;
+        n += (size_t)(v->kind == HG_VALUE_INT
+                          ? snprintf(to, room, "%.*s=int %lld ", name_n, name, (long long)v->u.i)
+                      : v->kind == HG_VALUE_BOOL
+                          ? snprintf(to, room, "%.*s=bool %d ", name_n, name, v->u.b)
+                          : snprintf(to, room, "%.*s=%.*s ", name_n, name,
+                                     HG_BYTES_FMT(v->u.bytes)));
+    }
+    return status;
+}
+
+bool hg_plan_matches_headers(const struct hg_binding_plan *plan)
+{
+    return plan->kind == HG_PLAN_OWN_QUEUE;
+}
+
 enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, struct hg_trie *index,
                                   struct hg_bytes filter, const char **why_out)
 {

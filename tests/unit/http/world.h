@@ -48,9 +48,9 @@ struct hg_upload {
 
 /* What hg_subscribe_filter was called with, and accepted. */
 struct world_sub {
-    struct hg_sub *sub; /* NULL: unsubscribed */
-    char filter[128];
-    bool is_served; /* with what is retained */
+    struct hg_sub *sub;           /* NULL: unsubscribed */
+    char filter[128], match[256]; /* arguments, "name=value " each */
+    bool is_served;               /* with what is retained */
 };
 
 /* What hg_queue_open was called with. */
