@@ -303,27 +303,21 @@ struct hg_bytes hg_stomp_durable_name(struct hg_bytes key, struct hg_bytes id,
                                       char room[static HG_STOMP_QUEUE_NAME_BYTES])
 {
     static const char prefix[] = "stomp-subscription-";
+    enum { PREFIX_N = sizeof(prefix) - 1, DIGEST_N = 16 }; /* MD5's */
+    _Static_assert(HG_STOMP_QUEUE_NAME_BYTES == PREFIX_N + HG_BASE64URL_N(DIGEST_N), "all of it");
     uint8_t digest[EVP_MAX_MD_SIZE];
     unsigned digest_n = 0;
     struct hg_writer term = {0};
-    struct hg_writer name = {0};
     hg_writer_bytes(&term, HG_BYTES("\x83\x68\x02")); /* version, a tuple of two */
     write_term(&term, key);
     write_term(&term, id);
     struct hg_bytes view = hg_writer_view(&term);
     bool is_made = !term.failed && EVP_Digest(view.p, view.n, digest, &digest_n, EVP_md5(), NULL);
     hg_writer_close(&term);
-    hg_writer_str(&name, prefix);
-    hg_base64_encode(&name, hg_bytes(digest, digest_n));
-    view = hg_writer_view(&name);
-    size_t n = 0;
-    if (is_made && !name.failed && view.n >= HG_STOMP_QUEUE_NAME_BYTES) {
-        n = HG_STOMP_QUEUE_NAME_BYTES;
-        for (size_t i = 0; i < n; i++) { /* base64url, without padding */
-            char c = (char)view.p[i];
-            room[i] = c == '+' ? '-' : c == '/' ? '_' : c;
-        }
+    if (!is_made) {
+        return hg_bytes(room, 0);
     }
-    hg_writer_close(&name);
-    return hg_bytes(room, n);
+    memcpy(room, prefix, PREFIX_N);
+    hg_base64url_write(room + PREFIX_N, hg_bytes(digest, DIGEST_N));
+    return hg_bytes(room, HG_STOMP_QUEUE_NAME_BYTES);
 }

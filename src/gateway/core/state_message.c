@@ -2,6 +2,7 @@
 /* Headers are never taken from clients, so whoever wrote them may write to the log. */
 #include "core/state_message.h"
 
+#include "base/hex.h"
 #include "core/retained.h"
 #include "message/topic.h"
 
@@ -69,12 +70,11 @@ static uint64_t read_hex(const struct hg_message *m, struct hg_bytes name)
     struct hg_bytes text = read_text(m, name);
     uint64_t v = 0;
     for (size_t i = 0; i < text.n && i < 16; i++) {
-        uint8_t c = text.p[i];
-        bool is_digit = c >= '0' && c <= '9';
-        if (!is_digit && (c < 'a' || c > 'f')) {
+        int digit = hg_hex_value(text.p[i]);
+        if (digit < 0) {
             return 0;
         }
-        v = v << 4 | (uint64_t)(is_digit ? c - '0' : c - 'a' + 10);
+        v = v << 4 | (uint64_t)digit;
     }
     return v;
 }
