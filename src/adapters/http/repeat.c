@@ -18,7 +18,7 @@ enum { KEY_MAX = 255, USER_MAX = 255, SCOPED_MAX = KEY_MAX + 1 + USER_MAX };
 
 static struct hg_idempotency *table_of(const struct hg_http_request *req)
 {
-    return req->session->worker->gateway->idempotency;
+    return hg_realm_of(req->session)->vhost->idempotency;
 }
 
 /* What a later try could change is not kept: then the repeat is a try of its own. */
@@ -155,7 +155,7 @@ static enum hg_http_repeat claim(struct hg_http_request *req, struct hg_bytes ke
 {
     struct hg_request_answer known = {.status = 0};
     const struct hg_once_ask ask = {
-        .worker = req->session->worker,
+        .realm = hg_realm_of(req->session),
         .key = key,
         .target = target_of(&req->in.head),
         .body = hg_http_body(&req->in),

@@ -13,7 +13,7 @@
 enum { RENEWALS_N = 3 }; /* in a claim's time */
 
 struct hg_once {
-    struct hg_worker *worker;
+    struct hg_realm *realm;
     struct hg_request_record record;
     struct hg_state_wait wait;
     struct hg_timer renewal;
@@ -28,14 +28,14 @@ struct hg_once {
 
 static uint64_t claim_ms(const struct hg_once *x)
 {
-    return x->worker->config->http_idempotency_claim_ms;
+    return x->realm->worker->config->http_idempotency_claim_ms;
 }
 
 static enum hg_status write_record(struct hg_once *x, uint64_t lasts_ms, struct hg_state_wait *wait)
 {
     x->record.at_ms = hg_clock_wall_ms();
     x->record.ends_ms = x->record.at_ms + lasts_ms;
-    return hg_state_write_request(x->worker, &x->record, wait);
+    return hg_state_write_request(x->realm, &x->record, wait);
 }
 
 static enum hg_once_state decided(struct hg_worker *w, enum hg_request_state state)
@@ -54,14 +54,14 @@ static enum hg_once_state decided(struct hg_worker *w, enum hg_request_state sta
 
 static enum hg_request_state look(struct hg_once *x, struct hg_request_answer *answer_out)
 {
-    struct hg_state_index *index = hg_state_index_of(x->worker->gateway);
+    struct hg_state_index *index = hg_state_index_of(x->realm->vhost);
     return index == NULL ? HG_REQUEST_UNKNOWN
                          : hg_state_index_look(index, &x->record, hg_clock_wall_ms(), answer_out);
 }
 
 static void warn(const struct hg_once *x, const char *event, const char *reason, const char *effect)
 {
-    HG_LOG_LIMITED(x->worker->log, HG_LOG_WARN, event, HG_BYTES(""),
+    HG_LOG_LIMITED(x->realm->worker->log, HG_LOG_WARN, event, HG_BYTES(""),
                    HG_F_BYTES("key", x->record.key), HG_F_STR("reason", reason),
                    HG_F_STR("effect", effect));
 }
@@ -70,16 +70,16 @@ static void fire_renewal(struct hg_timer *timer)
 {
     struct hg_once *x = HG_CONTAINER_OF(timer, struct hg_once, renewal);
     (void)write_record(x, claim_ms(x), NULL); /* if it is lost, the next one may not be */
-    hg_worker_timer(x->worker, timer, claim_ms(x) / RENEWALS_N);
+    hg_worker_timer(x->realm->worker, timer, claim_ms(x) / RENEWALS_N);
 }
 
 /* The first time that it is seen to be ours. */
 static void take(struct hg_once *x, bool is_again)
 {
     x->is_ours = true;
-    hg_worker_timer(x->worker, &x->renewal, claim_ms(x) / RENEWALS_N);
-    hg_count(&x->worker->metrics.state.requests_claimed, 1);
-    hg_count(&x->worker->metrics.state.requests_again, is_again);
+    hg_worker_timer(x->realm->worker, &x->renewal, claim_ms(x) / RENEWALS_N);
+    hg_count(&x->realm->worker->metrics.state.requests_claimed, 1);
+    hg_count(&x->realm->worker->metrics.state.requests_again, is_again);
     if (is_again) {
         warn(x, "request.again", "the instance that had it is not heard of any more",
              "done again, perhaps a second time: consumers know it by its message_id");
@@ -94,7 +94,7 @@ static void on_claimed(struct hg_state_wait *wait, enum hg_status status)
     x->is_waiting = false;
     x->outcome = status == HG_OK && is_late ? HG_TIMED_OUT : status;
     if (x->outcome != HG_OK) {
-        hg_count(&x->worker->metrics.state.requests_refused, 1);
+        hg_count(&x->realm->worker->metrics.state.requests_refused, 1);
         warn(x, "request.claim_failed", hg_status_text(x->outcome), "answered 503, and not done");
     }
     x->on_known(x->ctx);
@@ -108,7 +108,7 @@ static struct hg_once *once_new(const struct hg_once_ask *ask)
         return NULL;
     }
     memcpy(x->key, ask->key.p, ask->key.n);
-    x->worker = ask->worker;
+    x->realm = ask->realm;
     x->on_known = ask->on_known;
     x->ctx = ask->ctx;
     x->begun_ms = hg_clock_ms();
@@ -117,7 +117,7 @@ static struct hg_once *once_new(const struct hg_once_ask *ask)
     x->record = (struct hg_request_record){
         .act = HG_REQUEST_CLAIM,
         .key = hg_bytes(x->key, ask->key.n),
-        .boot_id = ask->worker->gateway->boot_id,
+        .boot_id = ask->realm->worker->gateway->boot_id,
         .number = hg_random_u64() >> 1,
         .fingerprint = {hg_siphash(seed, ask->target), hg_siphash(seed, ask->body)},
     };
@@ -135,11 +135,11 @@ enum hg_once_state hg_once_begin(const struct hg_once_ask *ask, struct hg_once *
     enum hg_request_state known = look(x, answer_out);
     if (known != HG_REQUEST_UNKNOWN) {
         hg_free(x);
-        return decided(ask->worker, known);
+        return decided(ask->realm->worker, known);
     }
     enum hg_status status = write_record(x, claim_ms(x), &x->wait);
     if (status != HG_OK) {
-        hg_count(&ask->worker->metrics.state.requests_refused, 1);
+        hg_count(&ask->realm->worker->metrics.state.requests_refused, 1);
         warn(x, "request.claim_failed", hg_status_text(status), "answered 503, and not done");
         hg_free(x);
         return HG_ONCE_AWAY;
@@ -163,7 +163,7 @@ enum hg_once_state hg_once_look(struct hg_once *x, struct hg_request_answer *ans
         take(x, state == HG_REQUEST_OURS_AGAIN);
     }
     x->is_ours = is_ours;
-    return decided(x->worker, state);
+    return decided(x->realm->worker, state);
 }
 
 static void write_answer(struct hg_once *x, unsigned status, const char *type,
@@ -186,7 +186,7 @@ static void write_answer(struct hg_once *x, unsigned status, const char *type,
     r->body = is_short ? *body : hg_writer_view(&w);
     enum hg_status written =
         w.failed ? HG_NO_MEMORY
-                 : write_record(x, x->worker->config->http_idempotency_window_ms, NULL);
+                 : write_record(x, x->realm->worker->config->http_idempotency_window_ms, NULL);
     if (written != HG_OK) {
         warn(x, "request.answer_lost", hg_status_text(written),
              "another instance does a repeat again once the claim has run out");

@@ -2,14 +2,14 @@
 /* A request that is to be done once among all instances that share a state log: whoever's claim is
  * first in the log does it, and writes down how it was answered. A claim is renewed while its
  * request is under way; that of an instance which died runs out after [http] idempotency_claim, and
- * the next one to ask does it again. All on one worker. */
+ * the next one to ask does it again. All on one worker, and in one virtual host. */
 #ifndef HG_CORE_ONCE_H
 #define HG_CORE_ONCE_H
 
 #include "core/state_index.h"
 
 struct hg_once;
-struct hg_worker;
+struct hg_realm;
 
 enum hg_once_state {
     HG_ONCE_WAITING,  /* for the log */
@@ -22,7 +22,7 @@ enum hg_once_state {
 };
 
 struct hg_once_ask {
-    struct hg_worker *worker;
+    struct hg_realm *realm;
     struct hg_bytes key;          /* HG_REQUEST_KEY_MAX at most */
     struct hg_bytes target, body; /* what makes two requests the same one */
     /* It waits no more: see hg_once_look. From the loop. */

@@ -50,7 +50,7 @@ static void begin(struct asking *a, size_t process, const char *key, const char 
 {
     *a = (struct asking){.told_n = 0};
     const struct hg_once_ask ask = {
-        .worker = worker(process, 1),
+        .realm = realm(process, 1),
         .key = hg_bytes_str(key),
         .target = HG_BYTES("/a"),
         .body = hg_bytes_str(body),
@@ -180,13 +180,13 @@ static void a_claim_lasts_while_its_owner_lives_and_then_for_its_time(void **sta
     assert_int_equal(ask(1, "k", "x"), HG_ONCE_UNDER_WAY);
     assert_int_equal(hg_once_look(first.once, &first.answer), HG_ONCE_OURS);
     seam_net_cut(&the->sn, state_link(0));
-    hg_state_close(worker(0, 1)); /* writes nothing any more: as if it had died */
+    hg_state_close(realm(0, 1)); /* writes nothing any more: as if it had died */
     end(&first, 0, NULL);
     assert_int_equal(ask(1, "k", "x"), HG_ONCE_UNDER_WAY);
     pass(CLAIM_MS + 200);
-    assert_int_equal(hg_counted(&worker(1, 1)->metrics.state.requests_again), 0);
+    assert_int_equal(hg_counted(&realm(1, 1)->worker->metrics.state.requests_again), 0);
     answer(1, "k", "x", "again");
-    assert_int_equal(hg_counted(&worker(1, 1)->metrics.state.requests_again), 1);
+    assert_int_equal(hg_counted(&realm(1, 1)->worker->metrics.state.requests_again), 1);
 }
 
 static void an_answer_that_is_too_long_is_not_given_again(void **state)
@@ -252,7 +252,7 @@ static void who_comes_late_knows_what_was_written_long_ago(void **state)
         claim(0, &r);
         pass(20);
     }
-    assert_true(hg_counted(&worker(0, 0)->metrics.state.state_copies) > 0);
+    assert_true(hg_counted(&realm(0, 0)->worker->metrics.state.state_copies) > 0);
     size_t bytes = 0;
     for (size_t i = the->log_n; i-- > 0;) { /* RabbitMQ keeps no more than state_max_bytes */
         bytes += 160 + hg_message_cost_bytes(the->log[i]);
