@@ -250,7 +250,6 @@ vhost = "{cls.other}"
                 self.assertEqual("may not enter" in said, wanted != 0, said)
         token = self.issuer.token("carol")
         self.assertEqual((self.connack("carol", password=token), self.connack("away:carol", password=token)), (0, 5))
-        self.gw.wait_log("login.refused", reason="this user may not enter that virtual host")
 
     def test_who_names_none_gets_its_own(self):
         for user, vhost in (("plain", self.vhost), ("tenant", self.other), ("both", self.vhost)):
@@ -266,10 +265,12 @@ vhost = "{cls.other}"
         cs = [self.open(Consumer(amqp)) for amqp in (self.amqp, self.other_amqp)]
         for c in cs:
             c.bind("amq.topic", "mixed")
-        ask = "".join(f"POST /v1/topics/mixed HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nAuthorization: {basic(user)['Authorization']}\r\n"
-                      f"Content-Length: {len(user)}\r\n\r\n{user}" for user in ("plain", "tenant", "plain"))
-        with raw(self.web, ask.encode()) as client:
-            answers = [client.read_until(b"}") for _ in range(3)]
+        plain, tenant = (f"POST /v1/topics/mixed HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nAuthorization: {basic(user)['Authorization']}\r\n"
+                         f"Content-Length: {len(user)}\r\n\r\n{user}".encode() for user in ("plain", "tenant"))
+        with raw(self.web, plain + tenant) as client:
+            answers = [client.read_until(b"}") for _ in range(2)]
+            client.send(plain)
+            answers.append(client.read_until(b"}"))
         self.assertTrue(all(b" 202 " in a for a in answers), answers)
         self.assertIn(b"Idempotency-Replayed", answers[2])  # a key is one of its virtual host
         self.assertEqual([c.take()[2] for c in cs], [b"plain", b"tenant"])
@@ -321,6 +322,7 @@ class Refused(TwoVhosts):
         gw = self.gateway(self.vhosts(), "--set", "gateway.unknown_vhost=refuse")
         for user, wanted in (("nowhere:x", 5), ("away:x", 0), ("x", 0)):
             self.assertEqual(self.open(Mqtt(gw.addresses["mqtt"], username=user)).connack, wanted, user)
+        gw.wait_log("login.refused", vhost="nowhere", user="x", reason="no virtual host of that name is served here")
         with raw(gw.addresses["stomp"], stomp("CONNECT", {"accept-version": "1.2", "host": "nowhere"})) as client:
             self.assertIn(b"no virtual host of that name", client.read_until(b"\0"))
         self.open(Stomp(gw.addresses["stomp"], host="away"))
