@@ -327,6 +327,11 @@ class Refused(TwoVhosts):
             self.assertIn(b"no virtual host of that name", client.read_until(b"\0"))
         self.open(Stomp(gw.addresses["stomp"], host="away"))
 
+    def test_one_that_rabbitmq_has_not_got_ends_the_start(self):
+        gw = self.gateway(self.vhosts() + '[[vhost]]\nname = "nowhere at all"\n', wait=False, must_exit=1)
+        self.assertEqual(gw.wait(), 1)
+        self.assertTrue(any("nowhere at all" in line for line in gw.output), gw.tail())
+
     def test_readiness_needs_all_of_them(self):
         brokers.delete_vhost(self.broker, self.other)
         eventually(lambda: self.gw.admin("/readyz")[0] == 503)

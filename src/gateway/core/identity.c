@@ -4,11 +4,13 @@
 #include "base/mem.h"
 
 struct hg_identity { /* texts follow the claims, in one block */
-    unsigned refs;
+    uint32_t refs;
+    uint16_t claims_n;
+    uint8_t vhost_first; /* of hg_vhost_limits, as the next and `vhosts` */
+    bool is_vhost_bound;
+    uint64_t vhosts;
     struct hg_bytes user;
     uint64_t roles, expires_wall_ms;
-    struct hg_vhost_limits vhosts;
-    size_t claims_n;
     struct hg_token_claim claims[];
 };
 
@@ -36,9 +38,11 @@ struct hg_identity *hg_identity_new(const struct hg_identity_parts *parts)
     i->refs = 1;
     i->user = keep(&at, parts->user);
     i->roles = parts->roles | HG_ROLE_EVERYBODY;
-    i->vhosts = parts->vhosts;
+    i->vhosts = parts->vhosts.may;
+    i->vhost_first = parts->vhosts.first;
+    i->is_vhost_bound = parts->vhosts.is_bound;
     i->expires_wall_ms = parts->expires_wall_ms;
-    i->claims_n = parts->claims_n;
+    i->claims_n = (uint16_t)parts->claims_n;
     for (size_t c = 0; c < parts->claims_n; c++) {
         i->claims[c].name = keep(&at, parts->claims[c].name);
         i->claims[c].value = keep(&at, parts->claims[c].value);
@@ -73,7 +77,8 @@ uint64_t hg_identity_roles(const struct hg_identity *i)
 
 struct hg_vhost_limits hg_identity_vhosts(const struct hg_identity *i)
 {
-    return i == NULL ? (struct hg_vhost_limits){.may = UINT64_MAX} : i->vhosts;
+    return i == NULL ? (struct hg_vhost_limits){.may = UINT64_MAX}
+                     : (struct hg_vhost_limits){i->vhosts, i->vhost_first, i->is_vhost_bound};
 }
 
 uint64_t hg_identity_expires_wall_ms(const struct hg_identity *i)
