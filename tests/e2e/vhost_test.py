@@ -272,17 +272,19 @@ vhost = "{cls.other}"
             client.send(plain)
             answers.append(client.read_until(b"}"))
         self.assertTrue(all(b" 202 " in a for a in answers), answers)
-        self.assertIn(b"Idempotency-Replayed", answers[2])  # a key is one of its virtual host
+        self.assertIn(b"Idempotency-Replayed", answers[2])
         self.assertEqual([c.take()[2] for c in cs], [b"plain", b"tenant"])
 
     def test_management_paths_ask_as_well(self):
         order = json.dumps({"properties": {}, "routing_key": "k", "payload": "x", "payload_encoding": "string"}).encode()
 
-        def publish(user, vhost):
-            return http(self.web, "POST", f"/api/exchanges/{vhost}/amq.topic/publish", order, basic(user))[0]
+        def publish(user, vhost, **headers):
+            return http(self.web, "POST", f"/api/exchanges/{vhost}/amq.topic/publish", order, {**basic(user), **headers})[0]
 
         self.assertEqual([publish(u, v) for u in ("plain", "tenant", "both") for v in (self.vhost, self.other, "nowhere")],
                          [200, 403, 404, 403, 200, 404, 200, 200, 404])
+        key = {"Idempotency-Key": "one of its virtual host"}
+        self.assertEqual([publish("both", v, **key) for v in (self.vhost, self.other, self.vhost)], [200, 200, 200])
 
     def test_a_listener_may_be_for_one(self):
         ready = next(event for event in map(json.loads, self.gw.output) if event["event"] == "ready")
