@@ -227,6 +227,8 @@ static const struct hg_config_field rabbitmq_fields[] = {
 static const struct hg_config_field limits_fields[] = {
     {.key = "outbound_low",      .kind = HG_READ_SIZE,   CONFIG(outbound_low_bytes), .preset = "256KiB", .max = GIB},
     {.key = "outbound_high",     .kind = HG_READ_SIZE,   CONFIG(outbound_high_bytes), .preset = "4MiB", .min = KIB, .max = GIB},
+    {.key = "slow_backlog",      .kind = HG_READ_SIZE,   CONFIG(slow_backlog_bytes), .preset = "1MiB", .min = KIB, .max = GIB},
+    {.key = "stalled_timeout",   .kind = HG_READ_DURATION, CONFIG(stalled_timeout_ms), .preset = "2m", .max = 24 * MS_PER_HOUR},
     {.key = "max_subscriptions", .kind = HG_READ_NUMBER, CONFIG(max_subscriptions), .preset = "1000", .min = 1, .max = 1000000},
     {.key = "max_topic",         .kind = HG_READ_SIZE,   CONFIG(max_topic_bytes), .preset = "1KiB", .min = 1, .max = 65535},
     {.key = "max_topic_levels",  .kind = HG_READ_NUMBER, CONFIG(max_topic_levels), .preset = "64", .min = 1, .max = 65535},

@@ -346,6 +346,16 @@ static void check_target(struct compiler *c, struct hg_rule *rule)
     }
 }
 
+/* An option that never has an effect would be a lie. */
+static void check_slow(struct compiler *c, const struct hg_rule *rule)
+{
+    bool has_way_back = rule->reversible != 0 || rule->has_address_header;
+    if (c->spec->slow != HG_SLOW_DROP_NEW && (rule->has_request_key || !has_way_back)) {
+        problem(c,
+                "has slow, but its key does not hold its address: nothing comes back through it");
+    }
+}
+
 static void compile_rule(struct compiler *c, struct hg_rule *rule)
 {
     rule->spec = c->spec;
@@ -355,6 +365,7 @@ static void compile_rule(struct compiler *c, struct hg_rule *rule)
     if (has_patterns) { /* or every capture would be reported as unknown */
         link_captures(c, rule);
         check_headers(c, rule);
+        check_slow(c, rule);
     }
 }
 

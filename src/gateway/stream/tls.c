@@ -392,6 +392,12 @@ static void await_drained(struct hg_stream *s)
     t->lower->ops->await_drained(t->lower);
 }
 
+static bool has_moved(struct hg_stream *s)
+{
+    struct hg_tls *t = of_stream(s);
+    return t->lower->ops->has_moved(t->lower);
+}
+
 static void finish(struct hg_stream *s, enum hg_status why)
 {
     struct hg_tls *t = of_stream(s);
@@ -427,6 +433,7 @@ static const struct hg_stream_ops tls_ops = {
     .peer = peer,
     .certificate = certificate,
     .await_drained = await_drained,
+    .has_moved = has_moved,
 };
 
 /* ---- The beginning ---- */

@@ -549,7 +549,7 @@ static void a_silent_websocket_is_asked_and_then_ended(void **state)
     struct bench b;
     bench_open(&b);
     b.config.http_websocket_ping_ms = 10000;
-    hg_conn_probe_start(&b.worker);
+    hg_conn_watch_start(&b.worker);
     push(&b, "\7upgrade");
     fake_stream_forget(&b.stream);
     pass(&b, 9);
@@ -576,7 +576,7 @@ static void only_websockets_are_asked_and_only_where_configured(void **state)
         struct bench b;
         bench_open(&b);
         b.config.http_websocket_ping_ms = i == 0 ? 0 : 10000;
-        hg_conn_probe_start(&b.worker);
+        hg_conn_watch_start(&b.worker);
         if (i == 0) {
             push(&b, "\7upgrade");
         }
@@ -596,7 +596,7 @@ static void everybody_has_a_turn_whoever_leaves(void **state)
     struct fake_stream streams[N];
     prepare(&b);
     b.config.http_websocket_ping_ms = 20000;
-    hg_conn_probe_start(&b.worker);
+    hg_conn_watch_start(&b.worker);
     for (unsigned i = 0; i < N; i++) {
         fake_stream_open(&streams[i]);
         hg_conn_accept(&b.worker, &streams[i].stream, &toy_adapter, &listener);
