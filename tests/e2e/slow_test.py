@@ -11,9 +11,9 @@ from harness.gateway import config_text
 from harness.wait import LIMIT_S
 
 KIB = 1 << 10
-BODY_N, BURST_N = 4 * KIB, 100
+BODY_N, BURST_N = 16 * KIB, 25
 # A burst alone does not make anybody slow, though all of it may come in one turn of the loop.
-LOW, HIGH, BACKLOG = 64 * KIB, 1024 * KIB, 64 * KIB
+LOW, HIGH, BACKLOG = 64 * KIB, 1024 * KIB, 256 * KIB
 POLICIES = {"new": "drop-new", "old": "drop-oldest", "val": "latest", "cut": "disconnect"}
 
 
@@ -133,7 +133,7 @@ class Policies(E2E):
         eventually(lambda: gw.metric("headgate_deliveries_total") >= before + n or until())
 
     def publish_until_dropped(self, topic, sleepers, addresses=(b"a",), gw=None):
-        while any(self.of(s, gw)["dropped"] < 40 for s in sleepers):
+        while any(self.of(s, gw)["dropped"] < 20 for s in sleepers):
             self.publish(topic, BURST_N, addresses, gw)
 
     def last(self, address, addresses):
@@ -160,7 +160,7 @@ class Policies(E2E):
         for sleeper in sleepers:
             self.check_oldest(sleeper)
         for protocol, n in (("mqtt", 2), ("stomp", 3), ("http", 1)):
-            self.assertGreaterEqual(self.gw.metric("headgate_slow_dropped_total", protocol=protocol, policy="drop-oldest"), 40 * n)
+            self.assertGreaterEqual(self.gw.metric("headgate_slow_dropped_total", protocol=protocol, policy="drop-oldest"), 20 * n)
             self.assertEqual(self.gw.metric("headgate_backlog_bytes", protocol=protocol), 0)
             self.assertEqual(self.gw.metric("headgate_slow_clients", protocol=protocol), 0)
         self.gw.wait_log("client.slow", rule="old", policy="drop-oldest")
@@ -237,7 +237,7 @@ class Policies(E2E):
         attentive = self.open(Mqtt(self.gw.addresses["mqtt"]))
         attentive.subscribe("old/#")
         sleepers = self.sleepers("old", "mqtt", "stomp", "sse")
-        while any(self.of(s)["dropped"] < 40 for s in sleepers):
+        while any(self.of(s)["dropped"] < 20 for s in sleepers):
             first = self.sent
             self.publish("old", 10)
             got = [bytes(m.payload)[3:9] for m in attentive.messages.take_n(10)]
