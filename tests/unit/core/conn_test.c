@@ -618,6 +618,50 @@ static void everybody_has_a_turn_whoever_leaves(void **state)
     bench_close(&b);
 }
 
+/* ---- Those who take nothing ---- */
+
+static void who_takes_nothing_of_what_waits_is_closed(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    b.config.stalled_timeout_ms = 10000;
+    hg_conn_watch_start(&b.worker);
+    pass(&b, 40); /* nothing waits: it may be idle for ever */
+    assert_false(b.stream.is_closed);
+    b.stream.pending = 500;
+    for (unsigned i = 0; i < 8; i++) { /* it takes some, now and then */
+        pass(&b, 9);
+        assert_false(b.stream.is_closed);
+        b.stream.has_moved = true;
+    }
+    pass(&b, 9);
+    b.stream.pending = 0; /* all of it, and there is more at once */
+    pass(&b, 3);
+    b.stream.pending = 500;
+    pass(&b, 9);
+    assert_false(b.stream.is_closed);
+    pass(&b, 6);
+    assert_true(b.stream.is_closed);
+    assert_int_equal(b.stream.why, HG_TOO_SLOW);
+    turn(&b);
+    assert_int_equal(b.why, HG_TOO_SLOW);
+    assert_int_equal(hg_counted(&b.worker.metrics.proto[HG_PROTO_HTTP].slow_closed), 1);
+    bench_close(&b);
+}
+
+static void nobody_is_closed_for_it_where_the_time_is_0(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    hg_conn_watch_start(&b.worker);
+    b.stream.pending = 500;
+    pass(&b, 1000);
+    assert_false(b.stream.is_closed);
+    bench_close(&b);
+}
+
 /* ---- For people ---- */
 
 static void connections_are_listed_as_json(void **state)
@@ -633,6 +677,7 @@ static void connections_are_listed_as_json(void **state)
         "{\"id\":0,\"protocol\":\"toy\",\"version\":\"1\",\"transport\":\"tcp\","
         "\"peer\":\"192.0.2.7:4711\",\"listener\":\"web\",\"client_id\":\"toy \\\"1\\\"\","
         "\"user\":\"anna\",\"tls\":false,\"worker\":0,\"subscriptions\":0,\"pending_bytes\":0,"
+        "\"slow\":false,\"backlog_messages\":0,\"backlog_bytes\":0,\"dropped\":0,"
         "\"held\":\"session\",\"connected_at\":\"2026-01-02T03:04:05.678Z\"}");
     hg_writer_close(&out);
     bench_close(&b);
@@ -666,6 +711,8 @@ int main(void)
         cmocka_unit_test(a_silent_websocket_is_asked_and_then_ended),
         cmocka_unit_test(only_websockets_are_asked_and_only_where_configured),
         cmocka_unit_test(everybody_has_a_turn_whoever_leaves),
+        cmocka_unit_test(who_takes_nothing_of_what_waits_is_closed),
+        cmocka_unit_test(nobody_is_closed_for_it_where_the_time_is_0),
         cmocka_unit_test(connections_are_listed_as_json),
         cmocka_unit_test(a_session_without_a_connection_is_neither_closing_nor_full),
     };
