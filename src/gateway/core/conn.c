@@ -24,6 +24,8 @@ enum { HOLD_OUTPUT = 4 };
 
 enum { POOL_SLAB_N = 64 };
 
+static const uint64_t ID_MASK = (1ULL << 48) - 1;
+
 struct hg_conn {
     struct hg_worker *worker;
     struct hg_stream *stream;
@@ -38,8 +40,8 @@ struct hg_conn {
     uint8_t why;           /* enum hg_status, once it is not OPEN */
     uint8_t held;          /* enum hg_hold, HOLD_OUTPUT */
     bool is_feeding : 1, is_upgraded : 1, is_websocket : 1;
-    uint8_t stalled_looks : 3; /* in a row that found output waiting and none taken */
-    uint64_t id;
+    uint64_t id : 48;
+    uint64_t moved_at : 16; /* when output was last seen to go, or none to wait; stall_clock */
     uint64_t opened_wall_ms, last_read_ms;
 };
 _Static_assert(sizeof(struct hg_conn) <= 120, "an idle connection has 1 KiB, its session included");
@@ -368,6 +370,19 @@ void hg_conn_await_drained(struct hg_conn *c)
 
 /* ---- The beginning, and the change to WebSocket ---- */
 
+/* What looks for a stall counts in such parts of its time. */
+enum { STALL_PARTS = 64 };
+
+/* Cut off: nobody goes unseen for as long as it takes to come round. */
+static uint16_t stall_clock(const struct hg_conn *c)
+{
+    uint64_t time_ms = c->worker->config->stalled_timeout_ms;
+    if (time_ms == 0) {
+        return 0;
+    }
+    return (uint16_t)(hg_clock_ms() * STALL_PARTS / time_ms);
+}
+
 void hg_conn_pool_open(struct hg_pool *pool)
 {
     hg_pool_open(pool, sizeof(struct hg_conn), POOL_SLAB_N);
@@ -409,7 +424,9 @@ void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
     c->adapter = adapter;
     c->listener = listener;
     c->later.run = run_later;
-    c->id = atomic_fetch_add_explicit(&worker->gateway->next_conn_id, 1, memory_order_relaxed);
+    c->id = ID_MASK &
+            atomic_fetch_add_explicit(&worker->gateway->next_conn_id, 1, memory_order_relaxed);
+    c->moved_at = stall_clock(c);
     c->opened_wall_ms = hg_clock_wall_ms();
     c->last_read_ms = hg_clock_ms();
     hg_list_add_last(&worker->conns, &c->link);
@@ -477,9 +494,8 @@ void hg_conn_hand_over(struct hg_conn *c, struct hg_session *s)
 /* All take turns, some at each step, and each is looked at so often in its time: a timer for each
  * would cost each its memory. */
 enum { LOOKS = 4, WALK_STEP_MS = 1000 };
-/* The first of these may have found what has only just been written. */
-enum { STALLED_LOOKS = LOOKS + 1 };
-
+/* At the look before, perhaps nothing waited: as long as between two looks is added. */
+enum { STALLED_PARTS = STALL_PARTS + STALL_PARTS / LOOKS };
 static void set_walk(struct hg_worker *worker, struct hg_conn_walk *walk, uint64_t round_ms)
 {
     hg_worker_timer(worker, &walk->timer, round_ms < WALK_STEP_MS ? round_ms : WALK_STEP_MS);
@@ -535,9 +551,10 @@ static void look_for_silence(struct hg_conn *c)
 static void look_for_stall(struct hg_conn *c)
 {
     bool has_moved = c->stream->ops->has_moved(c->stream);
+    uint16_t now = stall_clock(c);
     if (has_moved || hg_conn_pending(c) == 0) {
-        c->stalled_looks = 0;
-    } else if (++c->stalled_looks == STALLED_LOOKS) {
+        c->moved_at = now;
+    } else if ((uint16_t)(now - c->moved_at) > STALLED_PARTS) {
         hg_count(&metrics_of(c, c->session)->slow_closed, 1);
         log_end(c, "client.stalled");
         hg_conn_close(c, HG_TOO_SLOW); /* a goodbye would only wait, too */
