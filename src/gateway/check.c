@@ -90,6 +90,9 @@ static void write_rule(const struct hg_rule_spec *rule, struct hg_writer *out)
     if (rule->queue == NULL) {
         hg_writer_printf(out, ", bindings %s", scopes[rule->scope]);
     }
+    if (rule->slow != HG_SLOW_DROP_NEW) {
+        hg_writer_printf(out, ", slow clients: %s", hg_slow_name(rule->slow));
+    }
     hg_writer_printf(out, "%s%s%s%s)\n", rule->is_mandatory ? ", mandatory" : "",
                      rule->persistent == HG_YES  ? ", persistent"
                      : rule->persistent == HG_NO ? ", transient"
@@ -194,7 +197,7 @@ void hg_check_command(const struct hg_config *c, struct hg_writer *out)
     write_bridges(c, out);
     write_webhooks(c, out);
     struct hg_writer findings = {0};
-    size_t n = hg_rules_report(c->table, &findings);
+    size_t n = hg_rules_report(c->vhosts[0].table, &findings);
     n += report_roles(c, &findings);
     hg_writer_printf(out, "%zu finding%s\n", n, n == 1 ? "" : "s");
     hg_writer_bytes(out, hg_writer_view(&findings));

@@ -144,8 +144,8 @@ static const struct hg_rule_spec *rule_of(struct hg_session *s, const struct hg_
     if (d->rule != NULL || d->address.n > 0) {
         return d->rule;
     }
-    return hg_routing_map(s->worker->routing, s->proto, d->message, &address, &rule)
-               ? hg_rules_spec(s->worker->rules, rule)
+    return hg_routing_map(hg_realm_of(s)->routing, s->proto, d->message, &address, &rule)
+               ? hg_rules_spec(hg_realm_of(s)->rules, rule)
                : NULL;
 }
 
@@ -246,7 +246,7 @@ bool hg_slow_admits(struct hg_session *s, const struct hg_delivery *d, struct hg
 static void hand_on(struct hg_slow_client *c, const struct hg_backlog_entry *first)
 {
     struct hg_session *s = c->session;
-    struct hg_routing *r = s->worker->routing;
+    struct hg_routing *r = hg_realm_of(s)->routing;
     struct hg_sub *subs = hg_backlog_subs(first);
     struct hg_delivery d = {.message = hg_backlog_message(first)};
     bool may_see;
@@ -254,7 +254,7 @@ static void hand_on(struct hg_slow_client *c, const struct hg_backlog_entry *fir
         size_t rule = 0;
         may_see = hg_routing_map(r, s->proto, d.message, &d.address, &rule) &&
                   hg_access_may_see(s, d.address, rule);
-        d.rule = may_see ? hg_rules_spec(s->worker->rules, rule) : NULL;
+        d.rule = may_see ? hg_rules_spec(hg_realm_of(s)->rules, rule) : NULL;
     } else {
         may_see = hg_access_may_see_source(s, d.message);
     }

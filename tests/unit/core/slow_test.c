@@ -21,6 +21,7 @@ struct hg_conn { /* the whole world */
     struct hg_gateway gateway;
     struct hg_config config;
     struct hg_worker worker;
+    struct hg_realm realm, *realms[1];
     struct hg_routing routing;
     size_t pending;
     char sent[2000];
@@ -91,11 +92,11 @@ bool hg_routing_map(struct hg_routing *r, enum hg_protocol proto, const struct h
     hg_writer_printf(&r->text, "%.*s/%.*s", HG_BYTES_FMT(exchange),
                      HG_BYTES_FMT(hg_message_routing_key(m)));
     *address_out = hg_writer_view(&r->text);
-    while (*rule_out < hg_rules_n(r->worker->rules) &&
-           !hg_bytes_eq(exchange, hg_bytes_str(hg_rules_spec(r->worker->rules, *rule_out)->name))) {
+    while (*rule_out < hg_rules_n(r->realm->rules) &&
+           !hg_bytes_eq(exchange, hg_bytes_str(hg_rules_spec(r->realm->rules, *rule_out)->name))) {
         ++*rule_out;
     }
-    return !r->text.failed && *rule_out < hg_rules_n(r->worker->rules);
+    return !r->text.failed && *rule_out < hg_rules_n(r->realm->rules);
 }
 
 void hg_routing_end_delivery(struct hg_delivery *d)
@@ -182,16 +183,20 @@ static void open_world(struct hg_conn *c)
     }
     memcpy(kept, specs, sizeof(kept));
     seam_spare(true);
-    c->worker.rules = hg_rules_new(kept, HG_SLOW_N, exchanges, HG_SLOW_N, &problems);
+    c->realm.rules = hg_rules_new(kept, HG_SLOW_N, exchanges, HG_SLOW_N, &problems);
     seam_spare(false);
-    assert_non_null(c->worker.rules);
+    assert_non_null(c->realm.rules);
     c->config.outbound_low_bytes = LOW;
     c->config.outbound_high_bytes = HIGH;
     c->config.slow_backlog_bytes = 10000;
     c->worker.config = &c->config;
     c->worker.gateway = &c->gateway;
-    c->worker.routing = &c->routing;
-    c->routing.worker = &c->worker;
+    c->worker.realms = c->realms;
+    c->worker.realms_n = 1;
+    c->realms[0] = &c->realm;
+    c->realm.worker = c->routing.worker = &c->worker;
+    c->realm.routing = &c->routing;
+    c->routing.realm = &c->realm;
     c->session =
         (struct hg_session){.ops = &ops, .conn = c, .worker = &c->worker, .proto = HG_PROTO_STOMP};
     c->sub.session = &c->session;
@@ -211,7 +216,7 @@ static void close_world(struct hg_conn *c)
     assert_int_equal(hg_counted(&metrics(c)->backlog_bytes), 0);
     hg_writer_close(&c->routing.text);
     seam_spare(true);
-    hg_rules_free((struct hg_rules *)c->worker.rules);
+    hg_rules_free((struct hg_rules *)c->realm.rules);
     seam_spare(false);
     assert_int_equal(seam_live(), 0);
 }
@@ -232,7 +237,7 @@ static void come(struct hg_conn *c, const char *text)
     for (enum hg_slow p = 0; p < HG_SLOW_N && !is_source; p++) {
         if (hg_bytes_eq(exchange, hg_bytes_str(names[p]))) {
             d.address = name;
-            d.rule = hg_rules_spec(c->worker.rules, p);
+            d.rule = hg_rules_spec(c->realm.rules, p);
         }
     }
     c->routing.by_address[HG_PROTO_STOMP] = (struct hg_trie *)(void *)c; /* only compared */
