@@ -68,7 +68,7 @@ struct hg_config {
         outbound_high_bytes;     /* per client; past high its slow policy applies */
     uint64_t slow_backlog_bytes; /* per client, of what waits beside its output */
     uint64_t stalled_timeout_ms; /* output waits and none is taken; 0: for ever */
-    uint32_t max_subscriptions; /* per client */
+    uint32_t max_subscriptions;  /* per client */
     uint64_t max_topic_bytes, max_topic_levels;
     uint64_t tls_handshake_timeout_ms;
     uint32_t max_tls_handshakes; /* under way, per worker */

@@ -67,7 +67,7 @@ struct hg_leaver {
     void (*abandon)(struct hg_leaver *leaver);
 };
 
-struct hg_conn_walk { /* all of a worker's connections in turn, some at each step */
+struct hg_conn_walk {   /* all of a worker's connections in turn, some at each step */
     struct hg_list *at; /* in hg_worker.conns: who is next; NULL: not begun */
     struct hg_timer timer;
 };
