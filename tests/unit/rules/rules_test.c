@@ -561,6 +561,12 @@ static void every_problem_is_reported(void **state)
          .exchange = "events",
          .key = "{query.x}",
          .slow = HG_SLOW_DISCONNECT},
+        {.where = "f:29:2",
+         .name = "r30",
+         .pattern = ALL("a/{x}"),
+         .exchange = "amq.headers",
+         .key = "{x}",
+         .slow = HG_SLOW_LATEST},
     };
     static const struct hg_exchange_spec exchanges[] = {
         {"f:30:1", "events", HG_EXCHANGE_TOPIC},
@@ -605,8 +611,9 @@ static void every_problem_is_reported(void **state)
         "f:25:1: rule r25: key: \"{cookie.x}\" is neither a capture, whose name is made of letters, digits, _ and -, nor {query.NAME} or {header.NAME}\n"
         "f:26:1: rule r26: key: \"{query.e}\" is the 9th value of the request, and a rule may name 8\n"
         "f:27:1: rule r27: queue: \"{query.x}\" is a queue's name and takes no captures\n"
-        "f:28:1: rule r28: has slow, but its key does not hold its address: nothing comes back through it\n"
-        "f:29:1: rule r29: has slow, but its key does not hold its address: nothing comes back through it\n";
+        "f:28:1: rule r28: has slow, but its key does not hold its address: nothing comes back\n"
+        "f:29:1: rule r29: has slow, but its key does not hold its address: nothing comes back\n"
+        "f:29:2: rule r30: has slow, but its exchange's subscribers have a queue each: messages wait there\n";
     struct hg_writer err = {0};
     (void)state;
     assert_null(hg_rules_new(specs, sizeof(specs) / sizeof(specs[0]), exchanges, 4, &err));
