@@ -54,6 +54,7 @@ struct hg_config {
     struct hg_tls_certificate rabbitmq_certificate;
     struct hg_tls_spec rabbitmq_tls_spec;
     struct hg_tls_context *rabbitmq_tls; /* made from it; NULL: no endpoint is amqps:// */
+    struct hg_secret *rabbitmq_secret;   /* of password_file; NULL: the endpoints' passwords */
     uint64_t heartbeat_ms, connect_timeout_ms;
     uint32_t confirm_window; /* unconfirmed messages per worker */
     uint64_t buffer_bytes;   /* held per worker while unconfirmed or disconnected */

@@ -268,7 +268,8 @@ static void on_link_down(void *ctx, const struct hg_amqp_close *why)
     struct declaring *d = ctx;
     hg_topology_lost(d->run);
     d->run = NULL;
-    if (d->result == -1 && (why->status == HG_BAD_LOGIN || why->code == 530)) {
+    bool may_change = d->link.config.secret != NULL && why->status == HG_BAD_LOGIN;
+    if (d->result == -1 && !may_change && (why->status == HG_BAD_LOGIN || why->code == 530)) {
         finish(d, 1); /* logged by the link; trying again would not help */
     }
 }
