@@ -53,6 +53,12 @@ enum { HG_TOPOLOGY_STOPPED = 3 };
 int hg_topology_declare(const struct hg_topology_spec *spec,
                         const struct hg_link_config *link_config, struct hg_log *log);
 
+/* One declaration, as it is sent. Statuses are hg_amqp_exchange_declare's and _queue_declare's. */
+struct hg_amqp_channel;
+enum hg_status hg_topology_send_exchange(struct hg_amqp_channel *ch,
+                                         const struct hg_exchange_decl *x);
+enum hg_status hg_topology_send_queue(struct hg_amqp_channel *ch, const struct hg_queue_decl *q);
+
 /* The same on an open connection, without waiting, on a channel of its own. Refusals are logged;
  * `done` comes from the loop and the run is gone then. NULL when there is no memory. */
 struct hg_topology_run;
