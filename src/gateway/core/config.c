@@ -263,6 +263,7 @@ static const struct hg_config_field mqtt_fields[] = {
     {.key = "session_queue",      .kind = HG_READ_WORD,     CONFIG(mqtt_session_queue_is_quorum), .words = queue_types, .preset = "classic"},
     {.key = "shared_expires",     .kind = HG_READ_DURATION, CONFIG(mqtt_shared_expires_ms), .preset = "1h", .min = 1000, .max = 49 * 24 * MS_PER_HOUR},
     {.key = "sys_interval",       .kind = HG_READ_DURATION, CONFIG(mqtt_sys_interval_ms), .preset = "10s", .max = MS_PER_HOUR},
+    {.key = "sys_roles",          .kind = HG_READ_ROLES,    CONFIG(mqtt_sys_roles), .preset = "*"},
     {.key = "denied",             .kind = HG_READ_WORD,     CONFIG(mqtt_denied_is_close), .words = denials, .preset = "acknowledge"},
     {.key = "park_queue",         .kind = HG_READ_TEXT,     CONFIG(mqtt_park_queue), .preset = "headgate.parked", .min = 1, .max = 255},
     {.key = NULL},

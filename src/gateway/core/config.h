@@ -86,6 +86,7 @@ struct hg_config {
     bool mqtt_session_queue_is_quorum;
     uint64_t mqtt_shared_expires_ms; /* x-expires of a shared subscription's queue */
     uint64_t mqtt_sys_interval_ms;   /* between values of $SYS; 0: there are none */
+    uint64_t mqtt_sys_roles;         /* who may see $SYS, once anybody can log in */
     bool mqtt_denied_is_close;       /* 3.1.1: a publish that is not permitted ends the client */
     const char *mqtt_park_queue;     /* where on_reject = "park" puts what RabbitMQ rejected */
     /* [state] */
