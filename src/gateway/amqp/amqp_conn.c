@@ -236,7 +236,7 @@ static void send_start_ok(struct hg_amqp_conn *c, struct hg_bytes mechanism)
                               "\"exchange_exchange_bindings\":true,\"per_consumer_qos\":true}")}},
         {HG_BYTES("connection_name"), {HG_VALUE_STRING, .u.bytes = hg_bytes_str(c->name)}},
     };
-    struct hg_writer response = {0};
+    struct hg_writer response = {.is_secret = true};
     if (!c->is_external) {
         hg_writer_u8(&response, 0);
         hg_writer_str(&response, c->user);

@@ -422,6 +422,7 @@ static struct hg_config_node *parse_all(struct hg_config_reader *r, const char *
     char *text = read_file(r, file, &n);
     struct hg_config_node *root =
         text == NULL ? NULL : hg_config_toml_parse(&r->arena, text, n, file, &error);
+    hg_forget(text, n); /* what it held is in the values */
     if (root == NULL && text != NULL && !r->arena.is_exhausted) {
         hg_config_read_error(r, &error.at, "%s", error.text);
     }
