@@ -141,7 +141,7 @@ static void write_webhooks(const struct hg_config *c, struct hg_writer *out)
 
 static uint64_t mentioned_roles(const struct hg_config *c)
 {
-    uint64_t roles = 0;
+    uint64_t roles = c->mqtt_sys_roles & ~HG_ROLE_EVERYBODY;
     for (size_t i = 0; i < c->rules_n; i++) {
         roles |= c->rules[i].publish_roles | c->rules[i].subscribe_roles;
     }

@@ -52,6 +52,7 @@ struct hg_config {
     struct hg_tls_certificate rabbitmq_certificate;
     struct hg_tls_spec rabbitmq_tls_spec;
     struct hg_tls_context *rabbitmq_tls; /* made from it; NULL: no endpoint is amqps:// */
+    struct hg_secret *rabbitmq_secret;   /* of password_file; NULL: the endpoints' passwords */
     uint64_t heartbeat_ms, connect_timeout_ms;
     uint32_t confirm_window; /* unconfirmed messages per worker */
     uint64_t buffer_bytes;   /* held per worker while unconfirmed or disconnected */
@@ -85,6 +86,7 @@ struct hg_config {
     bool mqtt_session_queue_is_quorum;
     uint64_t mqtt_shared_expires_ms; /* x-expires of a shared subscription's queue */
     uint64_t mqtt_sys_interval_ms;   /* between values of $SYS; 0: there are none */
+    uint64_t mqtt_sys_roles;         /* who may see $SYS, once anybody can log in */
     bool mqtt_denied_is_close;       /* 3.1.1: a publish that is not permitted ends the client */
     const char *mqtt_park_queue;     /* where on_reject = "park" puts what RabbitMQ rejected */
     /* [state] */

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/mem.h"
 #include "core/login.h"
 #include "core/slow.h"
 #include "core/worker.h"
@@ -123,6 +124,21 @@ static void leave_walk(struct hg_conn_walk *walk, const struct hg_conn *c)
     }
 }
 
+/* Who the client is has not been settled: what it says may be how it shows it. */
+static bool may_be_secret(const struct hg_conn *c)
+{
+    return c->worker->config->has_identities &&
+           (c->session == NULL || c->session->identity == NULL);
+}
+
+static void drop_input(struct hg_conn *c, bool is_secret)
+{
+    struct hg_writer w = {.buf = c->input, .is_secret = is_secret};
+    hg_writer_close(&w);
+    c->input = NULL;
+    c->input_at = 0;
+}
+
 /* The only place that frees c. */
 static void on_closed(void *ctx, enum hg_status why)
 {
@@ -134,8 +150,9 @@ static void on_closed(void *ctx, enum hg_status why)
     }
     c->state = CONN_CLOSING;
     hg_net_undefer(&c->later);
+    bool was_secret = may_be_secret(c);
     end_session(c, (enum hg_status)c->why);
-    hg_buf_unref(c->input);
+    drop_input(c, was_secret);
     leave_walk(&worker->probes, c);
     leave_walk(&worker->stalls, c);
     hg_list_remove(&c->link);
@@ -183,7 +200,7 @@ bool hg_conn_is_closing(const struct hg_conn *c)
  * connection is not read. */
 static void keep_input(struct hg_conn *c, struct hg_bytes in)
 {
-    struct hg_writer w = {.buf = c->input};
+    struct hg_writer w = {.buf = c->input, .is_secret = may_be_secret(c)};
     if (c->input_at > 0 && c->input_at >= w.buf->n / 2) {
         w.buf->n -= c->input_at;
         memmove(w.buf->data, w.buf->data + c->input_at, w.buf->n);
@@ -221,11 +238,14 @@ static size_t feed_session(struct hg_conn *c, struct hg_bytes in)
 static void feed_kept(struct hg_conn *c)
 {
     struct hg_bytes in = hg_bytes_skip(hg_buf_bytes(c->input), c->input_at);
-    c->input_at += (uint32_t)feed_session(c, in);
+    bool was_secret = may_be_secret(c);
+    size_t used = feed_session(c, in);
+    if (was_secret) {
+        hg_forget(c->input->data + c->input_at, used);
+    }
+    c->input_at += (uint32_t)used;
     if (c->input_at == c->input->n) {
-        hg_buf_unref(c->input);
-        c->input = NULL;
-        c->input_at = 0;
+        drop_input(c, was_secret);
     }
 }
 

@@ -361,6 +361,7 @@ static bool read_some(struct hg_tcp *t)
         return false;
     }
     hg_count(&t->net->counters.bytes_in, (uint64_t)n);
+    hg_net_note(&t->net->read_n, (size_t)n);
     if (t->state == ST_OPEN) {
         t->stream.user->on_read(t->stream.user_ctx, hg_bytes(buf, (size_t)n));
     }

@@ -273,6 +273,7 @@ static void decrypt(struct hg_tls *t)
     }
     HG_CHECK(n < PLAIN_BYTES);
     int why = SSL_get_error(t->ssl, got);
+    hg_net_note(&t->net->tls_n, n);
     if (n > 0) {
         t->stream.user->on_read(t->stream.user_ctx, hg_bytes(plain, n));
     }

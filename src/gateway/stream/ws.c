@@ -229,6 +229,7 @@ static void feed_some(struct hg_ws *ws, struct hg_bytes in)
         return;
     }
     size_t n = decode(ws, in, &outcome);
+    hg_net_note(&ws->net->payload_n, n);
     if (n > 0) {
         ws->stream.user->on_read(ws->stream.user_ctx, hg_bytes(ws->net->payload_buf, n));
     }

@@ -690,6 +690,56 @@ static void a_session_without_a_connection_is_neither_closing_nor_full(void **st
     assert_false(hg_conn_is_full(NULL, SIZE_MAX));
 }
 
+static void input_before_the_login_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    static const char wire[] = "\1h\13open sesame\1z";
+    size_t n = sizeof(wire) - 1;
+    for (size_t first = 1; first < n; first++) {
+        for (size_t step = 1; step < 12; step += 5) {
+            struct bench b;
+            bench_open(&b);
+            b.config.has_identities = b.holds = true;
+            seam_watch("open sesam");
+            fake_stream_push(&b.stream, hg_bytes(wire, first));
+            b.holds = false;
+            hg_conn_release(b.conn, HG_HOLD_UPSTREAM);
+            turn(&b);
+            for (size_t at = first; at < n; at += step) {
+                fake_stream_push(&b.stream, hg_bytes(wire + at, step < n - at ? step : n - at));
+            }
+            assert_text(seen(&b), "h|open sesame|z|");
+            hg_writer_reset(&b.seen);
+            memset(b.seen.buf->data, 0, b.seen.buf->cap);
+            fake_stream_push(&b.stream, HG_BYTES("\15open sesame")); /* one byte is missing */
+            bench_close(&b);
+            assert_int_equal(seam_left_behind(), 0);
+            seam_watch(NULL);
+        }
+    }
+}
+
+static void what_was_read_is_overwritten_at_the_end_of_the_turn(void **state)
+{
+    (void)state;
+    static const char secret[] = "open sesame";
+    struct bench b;
+    bench_open(&b);
+    struct hg_net *net = &b.worker.net;
+    memcpy(net->read_buf, secret, sizeof(secret));
+    memcpy(net->payload_buf, secret, sizeof(secret));
+    hg_net_note(&net->read_n, sizeof(secret));
+    hg_net_note(&net->read_n, 1); /* a shorter read behind it */
+    hg_net_note(&net->payload_n, sizeof(secret));
+    hg_net_forget_input(net);
+    assert_string_equal((const char *)net->read_buf, secret); /* somebody may be reading it */
+    turn(&b);
+    for (size_t i = 0; i < sizeof(secret); i++) {
+        assert_int_equal(net->read_buf[i] | net->payload_buf[i], 0);
+    }
+    bench_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -715,6 +765,8 @@ int main(void)
         cmocka_unit_test(nobody_is_closed_for_it_where_the_time_is_0),
         cmocka_unit_test(connections_are_listed_as_json),
         cmocka_unit_test(a_session_without_a_connection_is_neither_closing_nor_full),
+        cmocka_unit_test(input_before_the_login_leaves_nothing_behind),
+        cmocka_unit_test(what_was_read_is_overwritten_at_the_end_of_the_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
