@@ -107,6 +107,27 @@ void hg_vhost_split(const struct hg_config *c, struct hg_bytes text, struct hg_b
     *user_out = is_split ? hg_bytes_skip(text, colon) : text;
 }
 
+void hg_vhost_view(const struct hg_config *c, size_t index, struct hg_config *out)
+{
+    const struct hg_vhost_spec *v = &c->vhosts[index];
+    *out = *c;
+    out->vhosts = v;
+    out->vhosts_n = 1;
+    out->endpoints = v->endpoints;
+    out->endpoints_n = v->endpoints_n;
+    out->rabbitmq_secret = v->has_own_endpoints ? NULL : c->rabbitmq_secret;
+    out->exchanges = v->exchanges;
+    out->exchanges_n = v->exchanges_n;
+    out->queues = v->queues;
+    out->queues_n = v->queues_n;
+    out->rules = v->rules;
+    out->rules_n = v->rules_n;
+    out->users.access = v->access;
+    out->users.access_n = v->access_n;
+    out->webhooks = v->webhooks;
+    out->webhooks_n = v->webhooks_n;
+}
+
 /* ---- Endpoints ------------------------------------------------------------------------------------ */
 
 static bool has_path(const char *url)
@@ -175,6 +196,7 @@ static void read_own_endpoints(struct hg_config_reader *r, const struct hg_confi
     if (n > 0 && v->name != NULL) {
         v->endpoints = read_endpoints(r, node, urls, n, v->name);
         v->endpoints_n = n;
+        v->has_own_endpoints = true;
     }
 }
 
@@ -298,6 +320,8 @@ static bool fill(struct hg_config_reader *r, const struct hg_config_node *root,
         return false;
     }
     rules[v->rules_n++] = hg_config_schema_builtin_rule;
+    v->access = pick(r, root, "access", c->users.access, sizeof *v->access, index, &v->access_n);
+    v->webhooks = pick(r, root, "webhook", c->webhooks, sizeof *v->webhooks, index, &v->webhooks_n);
     v->exchanges = exchanges;
     v->queues = queues;
     v->rules = rules;

@@ -8,7 +8,9 @@
 #include "upstream/link.h"
 #include "upstream/topology.h"
 
+struct hg_access_spec;
 struct hg_config;
+struct hg_webhook_spec;
 
 struct hg_vhost_spec {
     const char *where;          /* NULL: there is no [[vhost]], and this is the endpoints' */
@@ -16,7 +18,8 @@ struct hg_vhost_spec {
     const char *const *aliases; /* other names by which clients may call it */
     size_t aliases_n;
     bool is_default;
-    const struct hg_endpoint *endpoints; /* its own, or those of [rabbitmq] */
+    bool has_own_endpoints;
+    const struct hg_endpoint *endpoints; /* else those of [rabbitmq], and their password_file */
     size_t endpoints_n;
     const struct hg_exchange_decl *exchanges;
     size_t exchanges_n;
@@ -24,12 +27,19 @@ struct hg_vhost_spec {
     size_t queues_n;
     const struct hg_rule_spec *rules; /* the built-in rule last */
     size_t rules_n;
+    const struct hg_access_spec *access;
+    size_t access_n;
+    const struct hg_webhook_spec *webhooks;
+    size_t webhooks_n;
     size_t first_rule;      /* where they begin among those of all virtual hosts, for metrics */
     struct hg_rules *table; /* made from rules and exchanges */
 };
 
 /* The one that is called so, by name or alias; NULL: none is. */
 const struct hg_vhost_spec *hg_vhost_find(const struct hg_config *c, struct hg_bytes name);
+
+/* The configuration as if the index-th virtual host were all there is; borrows from c. */
+void hg_vhost_view(const struct hg_config *c, size_t index, struct hg_config *out);
 
 /* "vhost:user", as RabbitMQ's MQTT plugin has it: what is before the last colon, where it names one
  * of them or where those are refused that name none of them; else all of it is the user. */
