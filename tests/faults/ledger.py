@@ -11,6 +11,7 @@ what has no acknowledgement is sent again, in order. Consumers write down all th
 """
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import random
@@ -22,10 +23,7 @@ from harness import Consumer, StompPeer, eventually, mqtt5 as m, raw, wire
 from harness.clients import http_connection, http_request
 from harness.wait import LIMIT_S
 
-ADDRESS = "ledger"
 BODY_N = 64
-BOOKS, WORK, LEASED = "ledger.books", "ledger.work", "ledger.leased"
-QUEUES = (BOOKS, WORK, LEASED)
 PAUSE_S = 0.05  # before a connection that ended is made anew, and between looks at what else is to be done
 
 
@@ -47,8 +45,13 @@ class Fault:
 
 
 class Ledger:
+    """Addresses, queues and clients have names of their own, so that a class may have several, one after another."""
+    numbers = itertools.count(1)
+
     def __init__(self, case, *gateways):
         self.case = case
+        self.address = f"ledger{next(self.numbers)}"
+        self.books, self.work, self.leased = (f"{self.address}.{what}" for what in ("books", "work", "leased"))
         self.gateways = list(gateways)
         self.faults = []
         self.publishers, self.consumers = [], []
@@ -60,19 +63,19 @@ class Ledger:
     def declare(self, amqp, queue_type="classic"):
         """The books, and the queues that consumers share with nobody."""
         with contextlib.closing(Consumer(amqp)) as client:
-            for queue in QUEUES:
+            for queue in (self.books, self.work, self.leased):
                 client.channel.queue_declare(queue, durable=True, arguments={"x-queue-type": queue_type})
-                client.channel.queue_bind(queue, "amq.topic", f"{ADDRESS}.#")
+                client.channel.queue_bind(queue, "amq.topic", f"{self.address}.#")
 
     def publish(self, *kinds, rate=100):
         """Starts one publisher of each kind, with so many messages a second."""
         for kind in kinds:
-            self.start(self.publishers, kind(self, f"{kind.kind}{len(self.publishers)}", rate))
+            self.start(self.publishers, kind(self, f"{self.address}-{kind.kind}{len(self.publishers)}", rate))
 
     def consume(self, *kinds):
         """Starts one consumer of each kind, and returns once each can be sent something."""
         for kind in kinds:
-            self.start(self.consumers, kind(self, f"{kind.kind}{len(self.consumers)}"))
+            self.start(self.consumers, kind(self, f"{self.address}-{kind.kind}{len(self.consumers)}"))
         self.wait_for(lambda: all(c.is_ready for c in self.consumers), "a consumer is not ready")
 
     def start(self, those, client):
@@ -145,7 +148,7 @@ class Ledger:
 
         def is_empty():
             listed = self.case.broker.ctl("list_queues", "-p", self.case.vhost, "--no-table-headers", "name", "messages")
-            return all(line.endswith("\t0") for line in listed.splitlines() if not line.startswith((BOOKS, "headgate.state")))
+            return all(line.endswith("\t0") for line in listed.splitlines() if not line.startswith((self.books, "headgate.state")))
 
         eventually(is_empty)
 
@@ -166,8 +169,8 @@ class Ledger:
     def read_books(self, amqp):
         came = {}
         with contextlib.closing(Consumer(amqp)) as client:
-            n = client.channel.queue_declare(BOOKS, passive=True).method.message_count
-            for at, (_, _, body) in zip(range(n), client.channel.consume(BOOKS, auto_ack=True, inactivity_timeout=LIMIT_S)):
+            n = client.channel.queue_declare(self.books, passive=True).method.message_count
+            for at, (_, _, body) in zip(range(n), client.channel.consume(self.books, auto_ack=True, inactivity_timeout=LIMIT_S)):
                 self.case.assertIsNotNone(body, f"only {at} of {n} messages are in the books")
                 came.setdefault(key_of(body), []).append(at)
             client.channel.cancel()
@@ -340,7 +343,7 @@ class Publisher(Client):
 
 
 class MqttPublisher(Publisher):
-    kind, level, qos = "qos1-", 5, 1
+    kind, level, qos = "qos1", 5, 1
 
     def serve_connection(self, address):
         expiry = {"session_expiry": 3600} if self.level == 5 else {}
@@ -357,7 +360,7 @@ class MqttPublisher(Publisher):
             link.close()
 
     def packet(self, i, dup):
-        return m.publish(f"{ADDRESS}/{self.name}", self.body(i), self.qos, i % 60000 + 1, dup=dup, level=self.level)
+        return m.publish(f"{self.ledger.address}/{self.name}", self.body(i), self.qos, i % 60000 + 1, dup=dup, level=self.level)
 
     def resume(self, link, present):
         for i in self.open:
@@ -375,11 +378,11 @@ class MqttPublisher(Publisher):
 
 
 class Mqtt311Publisher(MqttPublisher):
-    kind, level = "old-", 4
+    kind, level = "old", 4
 
 
 class Qos2Publisher(MqttPublisher):
-    kind, level, qos = "qos2-", 4, 2
+    kind, level, qos = "qos2", 4, 2
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -432,7 +435,7 @@ def stomp_link(address, path=None):
 
 
 class StompPublisher(Publisher):
-    kind, serve = "stomp-", "stomp"
+    kind, serve = "stomp", "stomp"
 
     def serve_connection(self, address):
         link = stomp_link(address)
@@ -448,12 +451,12 @@ class StompPublisher(Publisher):
             link.wire.close()
 
     def send(self, link, i):
-        link.send_raw(wire.stomp("SEND", {"destination": f"/{ADDRESS}/{self.name}", "receipt": i, "persistent": "true"}, self.body(i)))
+        link.send_raw(wire.stomp("SEND", {"destination": f"/{self.ledger.address}/{self.name}", "receipt": i, "persistent": "true"}, self.body(i)))
 
 
 class HttpPublisher(Publisher):
     """One request at a time; anything but 202 is asked again."""
-    kind, serve, window = "http-", "web", 1
+    kind, serve, window = "http", "web", 1
 
     def serve_connection(self, address):
         connection = http_connection(address)
@@ -465,7 +468,7 @@ class HttpPublisher(Publisher):
                     time.sleep(0.005)
                     continue
                 try:
-                    status, fields, body = http_request(connection, "POST", f"/v1/topics/{ADDRESS}/{self.name}", self.body(i))
+                    status, fields, body = http_request(connection, "POST", f"/v1/topics/{self.ledger.address}/{self.name}", self.body(i))
                 except Exception as e:
                     raise Ended(e) from e
                 if status == 202:
@@ -526,7 +529,7 @@ class Taker(Client):
 
 class KeptSession(Taker):
     """MQTT 5.0 QoS 1, a session that outlives its connections."""
-    kind = "kept-"
+    kind = "kept"
 
     def serve_connection(self, address):
         link = MqttWire(address, 5, m.connect(self.name, 5, clean=False, session_expiry=3600))
@@ -535,7 +538,7 @@ class KeptSession(Taker):
             if self.is_ready and not present:
                 raise AssertionError("the session is gone")
             if not present:
-                link.wire.send(m.subscribe(1, f"{ADDRESS}/#"))
+                link.wire.send(m.subscribe(1, f"{self.ledger.address}/#"))
             while not self.is_stopping:
                 for packet in link.packets():
                     self.handle(link, packet)
@@ -557,12 +560,12 @@ class KeptSession(Taker):
 
 class StompWorker(Taker):
     """ack:client-individual on a durable queue."""
-    kind, serve = "work-", "stomp"
+    kind, serve = "work", "stomp"
 
     def serve_connection(self, address):
         link = stomp_link(address)
         try:
-            link.send_raw(wire.stomp("SUBSCRIBE", {"id": "0", "destination": f"/amq/queue/{WORK}", "ack": "client-individual",
+            link.send_raw(wire.stomp("SUBSCRIBE", {"id": "0", "destination": f"/amq/queue/{self.ledger.work}", "ack": "client-individual",
                                                    "prefetch-count": 20, "receipt": "s"}))
             while not self.is_stopping:
                 for frame in link.frames():
@@ -581,7 +584,7 @@ class StompWorker(Taker):
 
 class Leaser(Taker):
     """HTTP, by lease."""
-    kind, serve = "lease-", "web"
+    kind, serve = "lease", "web"
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -593,7 +596,7 @@ class Leaser(Taker):
 
     def ask(self, connection, path, body=None):
         try:
-            return http_request(connection, "POST", f"/v1/queues/{LEASED}/{path}", body, {"Accept": "application/json"})
+            return http_request(connection, "POST", f"/v1/queues/{self.ledger.leased}/{path}", body, {"Accept": "application/json"})
         except Exception as e:
             raise Ended(e) from e
 
