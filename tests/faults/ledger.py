@@ -38,7 +38,8 @@ class Fault:
     began: float
     ended: float = math.inf
     forgets_s: float = 0.0
-    is_long: bool = False  # links may be lost again and again: no limit to repeats of what was under way
+    is_long: bool = False      # links may be lost again and again: no limit to repeats of what was under way
+    unconfirms: bool = True    # what is published may be repeated; else only deliveries
 
     def meets(self, began, ended):
         return began <= self.ended and ended >= self.began
@@ -86,9 +87,9 @@ class Ledger:
     # ---- what happens
 
     @contextlib.contextmanager
-    def broken(self, what, forgets_s=0.0, is_long=False):
-        """Around what breaks something: what is unconfirmed at any time meanwhile may be repeated."""
-        fault = Fault(what, time.monotonic(), forgets_s=forgets_s, is_long=is_long)
+    def broken(self, what, **about):
+        """Around what breaks something: what is unconfirmed at any time meanwhile may be repeated. about: a Fault's."""
+        fault = Fault(what, time.monotonic(), **about)
         self.faults.append(fault)
         yield fault
         fault.ended = time.monotonic()
@@ -114,6 +115,10 @@ class Ledger:
         goals = [(c, c.done_n + n) for c in self.publishers + self.consumers]
         self.wait_for(lambda: all(c.done_n >= goal for c, goal in goals), "not everybody comes on", limit_s)
         return time.monotonic() - began
+
+    def fill(self):
+        """Until each publisher has as many without an acknowledgement as it allows itself: nothing is confirmed any more."""
+        self.wait_for(lambda: all(len(p.open) == p.window for p in self.publishers), "publishers do not fill their windows")
 
     def pauses(self, since):
         """Seconds, by name: the longest time since then in which nothing of a publisher was acknowledged."""
@@ -146,9 +151,13 @@ class Ledger:
         for c in self.consumers:
             c.stop()
 
+        def left():
+            listed = self.case.broker.ctl("list_queues", "-p", self.case.vhost, "--no-table-headers", "name", "messages").splitlines()
+            return [line for line in listed if not line.endswith("\t0") and not line.startswith((self.books, "headgate.state"))]
+
         def is_empty():
-            listed = self.case.broker.ctl("list_queues", "-p", self.case.vhost, "--no-table-headers", "name", "messages")
-            return all(line.endswith("\t0") for line in listed.splitlines() if not line.startswith((self.books, "headgate.state")))
+            self.case.assertEqual(left(), [])
+            return True
 
         eventually(is_empty)
 
@@ -187,7 +196,7 @@ class Ledger:
 
     def explains(self, began, ended):
         """How many repeats of what was under way from then to then."""
-        those = [f for f in self.faults if f.meets(began, ended)]
+        those = [f for f in self.faults if f.unconfirms and f.meets(began, ended)]
         return math.inf if any(f.is_long for f in those) else len(those)
 
     def check_order(self, who, came):
@@ -250,10 +259,14 @@ class Client(threading.Thread):
 
 
 class Reading:
-    """A socket whose reader waits for no more than a moment."""
+    """A socket whose reader waits for no more than a moment. That nobody takes what is sent is found by reading, behind the last words."""
 
     def __init__(self, address):
         self.wire = raw(address)
+
+    def send(self, data):
+        with contextlib.suppress(OSError):
+            self.wire.send(data)
 
     def poll(self, wait_s=PAUSE_S):
         """Whether something came."""
@@ -273,7 +286,7 @@ class MqttWire(Reading):
     def __init__(self, address, level, first):
         super().__init__(address)
         self.level = level
-        self.wire.send(first)
+        self.send(first)
 
     def packets(self, wait_s=PAUSE_S):
         """What has come; a DISCONNECT is the end."""
@@ -353,7 +366,7 @@ class MqttPublisher(Publisher):
             self.resume(link, present)
             while not self.is_stopping:
                 while (i := self.next()) is not None:
-                    link.wire.send(self.packet(i, False))
+                    link.send(self.packet(i, False))
                 for packet in link.packets(0.01):
                     self.take(link, packet)
         finally:
@@ -364,7 +377,7 @@ class MqttPublisher(Publisher):
 
     def resume(self, link, present):
         for i in self.open:
-            link.wire.send(self.packet(i, present))
+            link.send(self.packet(i, present))
 
     def number(self, packet_id):
         """Of the message that has this identifier now."""
@@ -395,14 +408,14 @@ class Qos2Publisher(MqttPublisher):
         if not present:
             self.releasing.clear()
         for packet_id in self.releasing:
-            link.wire.send(m.ack(m.PUBREL, packet_id))
+            link.send(m.ack(m.PUBREL, packet_id))
         super().resume(link, present)
 
     def take(self, link, packet):
         if packet.kind == m.PUBREC and packet.reason in (0, 0x10):
             self.ack(self.number(packet.packet_id))
             self.releasing[packet.packet_id] = True
-            link.wire.send(m.ack(m.PUBREL, packet.packet_id))
+            link.send(m.ack(m.PUBREL, packet.packet_id))
         elif packet.kind == m.PUBCOMP and packet.reason in (0, 0x92):
             self.releasing.pop(packet.packet_id, None)
         else:
@@ -410,7 +423,11 @@ class Qos2Publisher(MqttPublisher):
 
 
 class StompLink(StompPeer):
-    """A StompPeer that does not wait."""
+    """A StompPeer that does not wait, and finds the end by reading."""
+
+    def send_raw(self, data):
+        with contextlib.suppress(OSError):
+            super().send_raw(data)
 
     def frames(self, wait_s=PAUSE_S):
         if not self.buffer and not select.select([self.wire.socket], [], [], wait_s)[0]:
@@ -485,7 +502,7 @@ class HttpPublisher(Publisher):
 # ---- Consumers
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Delivery:
     at: int  # in the order of all that came to this consumer
     came: float
@@ -529,16 +546,16 @@ class Taker(Client):
 
 class KeptSession(Taker):
     """MQTT 5.0 QoS 1, a session that outlives its connections."""
-    kind = "kept"
+    kind, level = "kept", 5
 
     def serve_connection(self, address):
-        link = MqttWire(address, 5, m.connect(self.name, 5, clean=False, session_expiry=3600))
+        link = MqttWire(address, self.level, m.connect(self.name, self.level, clean=False, session_expiry=3600))
         try:
             present = link.connack().present
             if self.is_ready and not present:
                 raise AssertionError("the session is gone")
             if not present:
-                link.wire.send(m.subscribe(1, f"{self.ledger.address}/#"))
+                link.send(m.subscribe(1, f"{self.ledger.address}/#"))
             while not self.is_stopping:
                 for packet in link.packets():
                     self.handle(link, packet)
@@ -552,7 +569,7 @@ class KeptSession(Taker):
             self.is_ready = True
         elif packet.kind == m.PUBLISH:
             delivery = self.take(packet.body, packet.dup)
-            link.wire.send(m.ack(m.PUBACK, packet.packet_id))
+            link.send(m.ack(m.PUBACK, packet.packet_id))
             delivery.acked = time.monotonic()
         else:
             raise AssertionError(f"{packet} was not due")
