@@ -23,7 +23,6 @@ class Node(PrivateRabbitMQ):
         self.epmd_port = epmd_port
 
     def environment(self):
-        """A node that comes back waits for the others only for a while."""
         env = super().environment()
         env["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"] += f" -kernel net_ticktime {TICK_S}"
         return env
@@ -34,11 +33,6 @@ class Node(PrivateRabbitMQ):
         if not cookie.exists():
             cookie.write_text(COOKIE)
             cookie.chmod(0o400)
-
-    @property
-    def pids(self):
-        """Of the shell and the Erlang machine."""
-        return [int(p) for p in subprocess.run(["pgrep", "-g", str(self.server.pid)], capture_output=True, text=True, check=True).stdout.split()]
 
     def freeze(self):
         os.killpg(self.server.pid, signal.SIGSTOP)
@@ -91,7 +85,7 @@ class Cluster:
         return self.nodes[0].url
 
     def endpoints(self, nodes=None):
-        """As a list in TOML, without the brackets' own quotes."""
+        """For a list in TOML, without the outermost quotes."""
         return '", "'.join(node.url for node in nodes or self.nodes)
 
     def ctl(self, *args):

@@ -336,7 +336,7 @@ struct hg_amqp_conn *hg_link_conn(const struct hg_link *link)
 
 void hg_link_reset(struct hg_link *link, const char *why)
 {
-    if (link->conn != NULL && !link->is_closed) {
+    if (link->conn != NULL && !link->is_closed && !link->is_stopping) {
         hg_amqp_conn_lost(link->conn, why);
     }
 }
