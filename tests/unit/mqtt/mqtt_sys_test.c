@@ -12,7 +12,7 @@ static struct hg_worker *workers[1];
 static void every_second(struct core_fake *f)
 {
     f->config.mqtt_sys_interval_ms = 1000;
-    f->gateway.started_wall_ms = hg_clock_wall_ms();
+    f->gateway.started_ms = hg_clock_ms();
     f->gateway.workers = workers;
     f->gateway.workers_n = 1;
     workers[0] = &f->worker;
