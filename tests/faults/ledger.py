@@ -150,8 +150,6 @@ class Ledger:
         """Nothing is under way any more, in the gateway and in RabbitMQ."""
         gauges = "headgate_window_messages", "headgate_window_bytes", "headgate_leases", "headgate_uploads"
         eventually(lambda: all(gw.metric(gauge) == 0 for gauge in gauges))
-        for c in self.consumers:
-            c.stop()
 
         def left():
             listed = self.case.broker.ctl("list_queues", "-p", self.case.vhost, "--no-table-headers", "name", "messages").splitlines()
@@ -161,7 +159,9 @@ class Ledger:
             self.case.assertEqual(left(), [])
             return True
 
-        eventually(is_empty)
+        eventually(is_empty)  # while there is still somebody who takes what comes again
+        for c in self.consumers:
+            c.stop()
 
     def prove(self, amqp):
         """After finish(). Returns what came, to be printed."""

@@ -100,12 +100,8 @@ static void on_delivery(void *ctx, const struct hg_amqp_delivery *delivery)
 
 static void on_cancel(void *ctx, struct hg_bytes consumer_tag)
 {
-    struct hg_consumer *c = ctx;
     (void)consumer_tag;
-    if (c->is_own) { /* it may be out of reach, with its node: see feed.c */
-        (void)hg_amqp_queue_delete(c->seat.channel, COOKIE_DELETE, c->queue, false, false);
-    }
-    end(c, HG_NO_QUEUE, HG_BYTES("the queue was deleted"));
+    end(ctx, HG_NO_QUEUE, HG_BYTES("the queue was deleted"));
 }
 
 static const struct hg_amqp_channel_ops channel_ops = {

@@ -92,47 +92,6 @@ static void forget_connection(struct hg_feed *f)
     }
 }
 
-/* ---- A queue that was lost. In a cluster it may only be out of reach, with the node that has it;
- * and as long as that node is stopped RabbitMQ rejects whatever is routed to it, from anybody. So it
- * is deleted, which RabbitMQ can do for a node that was stopped in order, and agrees to where there
- * is no queue. That of a node that died is refused, but does no harm. ---- */
-
-static void on_burying_reply(void *ctx, uint64_t cookie, const struct hg_amqp_reply *reply)
-{
-    struct hg_feed *f = ctx;
-    (void)reply;
-    if (cookie == COOKIE_DELETE) {
-        f->lost[0] = '\0';
-        hg_amqp_channel_close(f->burying);
-        f->burying = NULL;
-    }
-}
-
-static void on_burying_close(void *ctx, const struct hg_amqp_close *why)
-{
-    struct hg_feed *f = ctx;
-    f->burying = NULL;
-    HG_LOG(f->config.log, HG_LOG_DEBUG, "feed.queue_left", HG_F_STR("queue", f->lost),
-           HG_F_UINT("code", why->code), HG_F_BYTES("reason", why->text));
-    f->lost[0] = '\0';
-}
-
-static const struct hg_amqp_channel_ops burying_ops = {.on_reply = on_burying_reply,
-                                                       .on_close = on_burying_close};
-
-static void bury(struct hg_feed *f)
-{
-    struct hg_amqp_conn *conn = hg_link_conn(&f->link);
-    if (f->lost[0] == '\0' || f->burying != NULL || conn == NULL) {
-        return;
-    }
-    f->burying = hg_amqp_channel_open(conn, &burying_ops, f, COOKIE_OPEN);
-    if (f->burying == NULL || hg_amqp_queue_delete(f->burying, COOKIE_DELETE, hg_bytes_str(f->lost),
-                                                   false, false) != HG_OK) {
-        hg_link_reset(&f->link, "out of memory while deleting a lost feed");
-    }
-}
-
 /* The queue is gone, with whatever was in it: go on with a new one. */
 static void lose_queue(struct hg_feed *f, const char *event)
 {
@@ -144,7 +103,6 @@ static void lose_queue(struct hg_feed *f, const char *event)
         hg_amqp_channel_close(f->consuming);
         f->consuming = NULL;
     }
-    memcpy(f->lost, f->queue, sizeof(f->lost));
     name_queue(f);
     start(f);
 }
@@ -210,9 +168,7 @@ static void start(struct hg_feed *f)
     f->consuming = hg_amqp_channel_open(conn, &consuming_ops, f, COOKIE_OPEN);
     if (f->consuming == NULL || declare(f) != HG_OK) {
         hg_link_reset(&f->link, "out of memory while declaring the feed");
-        return;
     }
-    bury(f);
 }
 
 /* ---- The link ---- */
@@ -226,7 +182,7 @@ static void on_link_down(void *ctx, const struct hg_amqp_close *why)
 {
     struct hg_feed *f = ctx;
     (void)why;
-    f->consuming = f->burying = NULL; /* gone with the connection */
+    f->consuming = NULL; /* gone with the connection */
     f->is_checking = false;
     forget_connection(f);
     hg_binder_lost(&f->binder);

@@ -38,9 +38,7 @@ struct hg_feed {
     char queue[160];
     /* a part of the queue's name: a queue that was lost is not made again under the same */
     unsigned generation;
-    char lost[160]; /* the one before, to be deleted should it still be there; empty: none */
     struct hg_amqp_channel *consuming; /* NULL: closed */
-    struct hg_amqp_channel *burying;   /* deletes `lost`; NULL: closed */
     bool is_known;    /* the present generation was declared before: it should still be there */
     bool is_checking; /* the passive declare is under way */
     bool is_consuming;
