@@ -208,7 +208,7 @@ static void log_left(const struct hg_worker *w)
            HG_F_UINT("unconfirmed", hg_counted(&w->metrics.upstream.window_messages)),
            HG_F_UINT("leases", hg_counted(&w->metrics.lease.leases)),
            HG_F_STR("services", services_are_idle(w) ? "idle" : "busy"),
-           HG_F_STR("state", hg_state_is_idle(w) ? "idle" : "busy"));
+           HG_F_STR("rabbitmq", hg_realms_are_idle(w) ? "idle" : "busy"));
 }
 
 /* From the top of the house to the ground, so that nothing calls into what is gone. */
