@@ -91,13 +91,17 @@ class Cluster:
     def ctl(self, *args):
         return self.nodes[0].ctl(*args)
 
-    @contextlib.contextmanager
-    def partition(self, node):
-        """Cuts a node off: it and the others refuse each other's distribution connections, for having different cookies."""
-        others = [n for n in self.nodes if n is not node]
-        names = ", ".join(f"'{n.node}'" for n in others)
-        node.ctl("eval", f"[begin erlang:set_cookie(N, wrong), erlang:disconnect_node(N) end || N <- [{names}]].")
-        try:
-            yield
-        finally:
-            node.ctl("eval", f"[erlang:set_cookie(N, '{COOKIE}') || N <- [{names}]].")
+    def cut_off(self, node):
+        """It and the others refuse each other's distribution connections, for having different cookies."""
+        self.set_cookies(node, "wrong", ", erlang:disconnect_node(N)")
+
+    def join_again(self, node):
+        self.set_cookies(node, COOKIE)
+
+    def set_cookies(self, node, cookie, then=""):
+        names = ", ".join(f"'{n.node}'" for n in self.nodes if n is not node)
+        node.eval(f"lists:foreach(fun(N) -> erlang:set_cookie(N, '{cookie}'){then} end, [{names}]).")
+
+    def is_whole(self):
+        """Every node runs and sees all of them."""
+        return all(n.eval("{rabbit:is_running(), length(rabbit_nodes:all_running())}.") == f"{{true, {NODES_N}}}" for n in self.nodes)

@@ -71,11 +71,10 @@ class Visitor(threading.Thread):
                 client.drop()
 
     def mqtt(self):
-        serve, path = self.random.choice((("mqtt", None), ("web", "/mqtt")))
-        client = Mqtt(self.gw.addresses[serve], path=path)
+        client = Mqtt(self.gw.addresses["mqtt"])
         client.subscribe(f"{self.ledger.address}/{self.what()}", qos=self.random.randrange(3))
         self.stay(client.messages.take)
-        self.leave(client, is_polite=path is not None)  # paho has no other end for a WebSocket
+        self.leave(client, is_polite=False)
 
     def kept(self):
         """A session that outlives its connection for a second, and may be taken up before."""
