@@ -103,5 +103,6 @@ class Cluster:
         node.eval(f"lists:foreach(fun(N) -> erlang:set_cookie(N, '{cookie}'){then} end, [{names}]).")
 
     def is_whole(self):
-        """Every node runs and sees all of them."""
-        return all(n.eval("{rabbit:is_running(), length(rabbit_nodes:all_running())}.") == f"{{true, {NODES_N}}}" for n in self.nodes)
+        """Every node runs and sees all of them, and no quorum queue would miss any one of them."""
+        asked = "{rabbit:is_running(), length(rabbit_nodes:all_running()), rabbit_quorum_queue:list_with_minimum_quorum()}."
+        return all(node.eval(asked) == f"{{true, {NODES_N}, []}}" for node in self.nodes)

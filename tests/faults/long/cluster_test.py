@@ -56,11 +56,13 @@ class Books(E2E):
             node.halt()
         with self.fault("it is back", gw, ledger):
             node.boot()
+            eventually(self.broker.is_whole)
         node = self.used(gw)
         with self.fault("a node killed", gw, ledger):
             node.halt(kill=True)
         with self.fault("it is back", gw, ledger):
             node.boot()
+            eventually(self.broker.is_whole)
         node = self.used(gw)
         with self.fault("a node cut off", gw, ledger):
             self.broker.cut_off(node)
