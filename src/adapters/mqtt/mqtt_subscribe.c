@@ -502,6 +502,16 @@ enum hg_status hg_mqtt_restore_filters(struct hg_mqtt_session *s,
     return HG_OK;
 }
 
+bool hg_mqtt_takes_exactly_once(const struct hg_mqtt_session *s)
+{
+    HG_LIST_FOREACH (it, &s->base.subs) {
+        if (sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link))->qos == 2) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool hg_mqtt_list_filters(struct hg_mqtt_session *s, struct hg_session_filter **out_own,
                           size_t *n_out)
 {

@@ -235,7 +235,7 @@ static void write_process(const struct hg_gateway *g, struct hg_writer *out)
     write_head(out, &workers);
     write_value(out, &workers, NULL, NULL, g->workers_n);
     write_head(out, &uptime);
-    write_value(out, &uptime, NULL, NULL, (hg_clock_wall_ms() - g->started_wall_ms) / 1000);
+    write_value(out, &uptime, NULL, NULL, (hg_clock_ms() - g->started_ms) / 1000);
 }
 
 static void write_state(const struct hg_gateway *g, struct hg_writer *out)

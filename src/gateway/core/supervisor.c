@@ -290,7 +290,7 @@ static bool open_gateway(struct supervisor *s, const struct hg_config *config,
     g->adapters = adapters;
     g->log = log;
     g->boot_id = hg_random_u64();
-    g->started_wall_ms = hg_clock_wall_ms();
+    g->started_ms = hg_clock_ms();
     atomic_store(&g->next_conn_id, 1);
     g->logins = config->has_identities ? hg_logins_new(config) : NULL;
     g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));

@@ -783,7 +783,7 @@ void world_open(const struct hg_adapter *adapter)
     world.gateway.adapters = adapters;
     world.gateway.workers = world.workers;
     world.gateway.workers_n = 1;
-    world.gateway.started_wall_ms = hg_clock_wall_ms() - 5000;
+    world.gateway.started_ms = hg_clock_ms() - 5000;
     world.worker.gateway = &world.gateway;
     world.worker.config = &world.config;
     world.worker.state = HG_WORKER_READY;
