@@ -121,6 +121,7 @@ static const char *advice(enum hg_status status)
     case HG_BROKER_AWAY:
     case HG_BUSY: return "Connect again and repeat what was not receipted.";
     case HG_SHUTTING_DOWN: return "Connect again.";
+    case HG_TOO_FAST: return "Send more slowly, or raise the rate in the gateway's configuration.";
     case HG_TOO_LARGE:
     case HG_TOO_MANY: return "Send less, or raise the limit in the gateway's configuration.";
     default: return "Correct the client and connect again.";

@@ -72,6 +72,11 @@ struct hg_config {
     uint64_t max_topic_bytes, max_topic_levels;
     uint64_t tls_handshake_timeout_ms;
     uint32_t max_tls_handshakes; /* under way, per worker */
+    uint32_t tls_handshake_rate; /* begun per second; 0: any number, as the next */
+    /* of all listeners but the admin ones */
+    uint32_t max_connections, max_connections_per_address, max_connections_per_user;
+    struct hg_rates client_rates; /* of what each client publishes */
+    uint64_t rate_wait_ms;        /* how long a client is held for its rate or a rule's */
     /* [mqtt] */
     uint64_t mqtt_max_packet_bytes;
     uint64_t mqtt_connect_timeout_ms;

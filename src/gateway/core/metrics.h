@@ -77,6 +77,34 @@
     X(call_losses,       counter, "Calls ended by a lost link to RabbitMQ, outcome unknown") \
     X(call_late_replies, counter, "Replies that no call waited for, dropped")
 
+/* Of clients that are faster than they may be. */
+#define HG_RATE_METRICS(X) \
+    X(rate_waiting, gauge,   "Clients held because they, or all clients of a rule, are too fast") \
+    X(rate_held,    counter, "Times a client was held for that")
+
+/* Every limit that turns something away: name, and the label of headgate_limit_refusals_total, which is
+ * its key in the configuration. */
+#define HG_LIMITS(X) \
+    X(CONNECTIONS_PER_ADDRESS, "limits.max_connections_per_address") \
+    X(CONNECTIONS_PER_USER,    "limits.max_connections_per_user") \
+    X(TLS_HANDSHAKES,          "limits.max_tls_handshakes") \
+    X(TLS_HANDSHAKE_RATE,      "limits.tls_handshake_rate") \
+    X(MESSAGE_RATE,            "limits.message_rate") \
+    X(BYTE_RATE,               "limits.byte_rate") \
+    X(RULE_RATE,               "rule.rate") \
+    X(SUBSCRIPTIONS,           "limits.max_subscriptions") \
+    X(TOPIC,                   "limits.max_topic") \
+    X(MESSAGE,                 "rabbitmq.max_message") \
+    X(MQTT_PACKET,             "mqtt.max_packet") \
+    X(MQTT_RECEIVE,            "mqtt.receive_max") \
+    X(MQTT_QUEUED,             "mqtt.max_queued") \
+    X(STOMP_FRAME,             "stomp.max_frame") \
+    X(STOMP_TRANSACTION,       "stomp.max_transactions") \
+    X(STOMP_TEMP_QUEUES,       "stomp.max_temp_queues") \
+    X(HTTP_BODY,               "http.max_body") \
+    X(HTTP_HEADER,             "http.max_header") \
+    X(HTTP_URL,                "http.max_url")
+
 /* Of one bridge. */
 #define HG_BRIDGE_METRICS(X) \
     X(bridge_active,       gauge,   "1: this gateway runs the bridge; 0: another one may") \
@@ -156,6 +184,21 @@ struct hg_call_metrics {
 #undef X
 };
 
+struct hg_rate_metrics {
+#define X(name, type, help) hg_counter name;
+    HG_RATE_METRICS(X)
+#undef X
+};
+
+enum hg_limit {
+#define X(name, label) HG_LIMIT_##name,
+    HG_LIMITS(X)
+#undef X
+        HG_LIMIT_N
+};
+/* "limits.message_rate"; in allowance.c */
+const char *hg_limit_name(enum hg_limit limit);
+
 struct hg_proto_metrics {
 #define X(name, type, help) hg_counter name;
     HG_PROTO_METRICS(X)
@@ -170,8 +213,10 @@ struct hg_metrics {
     struct hg_stomp_metrics stomp;
     struct hg_login_metrics login;
     struct hg_call_metrics call;
-    hg_counter *rule_in;  /* by rule index: publishes that the rule took */
-    hg_counter *rule_out; /* deliveries that the rule mapped back */
+    struct hg_rate_metrics rate;
+    hg_counter limits[HG_LIMIT_N]; /* what each has refused */
+    hg_counter *rule_in;           /* by rule index: publishes that the rule took */
+    hg_counter *rule_out;          /* deliveries that the rule mapped back */
 };
 
 /* The arrays by rule, zeroed. False when there is no memory. */

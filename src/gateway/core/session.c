@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/access.h"
+#include "core/allowance.h"
 #include "core/conn.h"
 #include "core/login.h"
 #include "core/retain_priv.h"
@@ -426,6 +427,20 @@ bool hg_publish_has_room(const struct hg_session *s)
     return hg_publisher_admits(&s->worker->routing->publisher, 0);
 }
 
+static enum hg_patience patience_of(const struct hg_publish_args *args)
+{
+    return args->upload != NULL ? HG_PATIENCE_NONE
+           : args->never_held   ? HG_PATIENCE_ASKS
+                                : HG_PATIENCE_WAITS;
+}
+
+static enum hg_status pay(struct hg_session *s, const struct hg_publish_args *args,
+                          const struct hg_rule_spec *rule, const char **why)
+{
+    return args->is_free ? HG_OK
+                         : hg_allowance_pay(s, rule, bytes_of(args), patience_of(args), why);
+}
+
 enum hg_status hg_session_publish(struct hg_session *s, const struct hg_publish_args *args,
                                   const struct hg_publish_order *asked,
                                   struct hg_published *published_out, const char **why_out)
@@ -435,12 +450,21 @@ enum hg_status hg_session_publish(struct hg_session *s, const struct hg_publish_
     struct hg_published here;
     struct hg_published *pub = published_out != NULL ? published_out : &here;
     *why_out = NULL;
-    enum hg_status status = resolve(s, args, pub, why_out);
+    enum hg_status status = pay(s, args, NULL, why_out);
+    if (status == HG_OK) {
+        status = resolve(s, args, pub, why_out);
+    }
+    if (status == HG_OK && !args->is_direct) {
+        status = pay(s, args, hg_rules_spec(w->rules, pub->route.rule), why_out);
+    }
     if (status == HG_OK) {
         status = make(s, args, pub, asked, why_out);
     }
     if (status == HG_HELD) {
         return status;
+    }
+    if (patience_of(args) == HG_PATIENCE_WAITS) {
+        hg_allowance_paid(s);
     }
     hg_session_end_hold(s);
     if (status != HG_OK) {

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "core/allowance.h"
 #include "core/idempotency.h"
 #include "core/login.h"
 #include "core/routing.h"
@@ -301,15 +302,17 @@ static bool open_gateway(struct supervisor *s, const struct hg_config *config,
     g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));
     g->bridges = hg_zalloc((config->bridges_n + 1) * sizeof(*g->bridges));
     g->webhooks = hg_zalloc((config->webhooks_n + 1) * sizeof(*g->webhooks));
+    g->allowances = hg_allowances_new();
     g->workers = hg_zalloc(config->workers * sizeof(struct hg_worker *));
     g->supervisor = hg_mailbox_new(&s->loop, on_report, s);
     if (g->directory == NULL || (has_state && g->state == NULL) ||
         (config->has_identities && g->logins == NULL) ||
-        (limits.max_n > 0 && g->idempotency == NULL) || g->listeners == NULL ||
-        g->bridges == NULL || g->webhooks == NULL || g->workers == NULL || g->supervisor == NULL ||
-        !prepare_adapters(g)) {
+        (limits.max_n > 0 && g->idempotency == NULL) || g->allowances == NULL ||
+        g->listeners == NULL || g->bridges == NULL || g->webhooks == NULL || g->workers == NULL ||
+        g->supervisor == NULL || !prepare_adapters(g)) {
         return false;
     }
+    hg_allowances_apply(g);
     for (; g->workers_n < config->workers; g->workers_n++) {
         g->workers[g->workers_n] = hg_worker_new(g, g->workers_n);
         if (g->workers[g->workers_n] == NULL) {
@@ -373,6 +376,7 @@ static void close_gateway(struct supervisor *s)
     hg_directory_free(g->directory);
     hg_idempotency_free(g->idempotency);
     hg_logins_free(g->logins);
+    hg_allowances_free(g->allowances);
     hg_free(g->workers);
     hg_free(g->bridges);
     hg_free(g->webhooks);

@@ -15,6 +15,7 @@
 
 struct hg_idempotency;
 struct hg_leases;
+struct hg_allowances;
 struct hg_login_port;
 struct hg_logins;
 struct hg_routing;
@@ -24,7 +25,7 @@ struct hg_worker;
 
 struct hg_listener_state { /* of one [[listener]], for all workers */
     uint16_t port;         /* the one that the first worker got; read by the others after that */
-    _Atomic uint32_t open_n;
+    struct hg_gate gate;
 };
 
 struct hg_gateway { /* shared by all workers; frozen after start but for what says otherwise */
@@ -34,6 +35,7 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     struct hg_directory *directory;      /* locked */
     struct hg_state *state;              /* locked; NULL: [state] log = "off" */
     struct hg_logins *logins;            /* NULL: no identities; core/login.c */
+    struct hg_allowances *allowances;    /* core/allowance.h */
     struct hg_idempotency *idempotency;  /* locked; NULL: [http] idempotency_max = 0 */
     struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
     struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
@@ -118,6 +120,12 @@ void hg_worker_free(struct hg_worker *w);
 void hg_worker_report(struct hg_worker *w, enum hg_worker_state state);
 /* Sets t to fire in delay_ms from now. */
 void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms);
+
+/* A limit has turned something away. */
+static inline void hg_worker_refused(struct hg_worker *w, enum hg_limit limit)
+{
+    hg_count(&w->metrics.limits[limit], 1);
+}
 
 /* "web", "mqtt", "stomp", "admin" */
 const char *hg_serve_name(enum hg_serve serve);

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "base/meter.h"
 #include "base/status.h"
 
 enum hg_protocol { HG_PROTO_MQTT, HG_PROTO_STOMP, HG_PROTO_HTTP, HG_PROTO_N };
@@ -30,6 +31,13 @@ enum hg_tristate { HG_UNSET = -1, HG_NO, HG_YES };
 
 enum { HG_CAPTURES_MAX = 16, HG_REQUEST_MAX = 8, HG_KEY_MAX = 255 };
 
+/* What goes through a rule with a rate, over all workers. The one part of a rule that is not frozen; it
+ * belongs to the configuration as the rule does. */
+struct hg_rule_meter {
+    struct hg_meters meters;
+    _Atomic uint64_t held_n, refused_n;
+};
+
 /* A rule as written; it and its strings, NUL-terminated, belong to the configuration, which
  * outlives the table. */
 struct hg_rule_spec {
@@ -46,6 +54,8 @@ struct hg_rule_spec {
      * capture. */
     const char *const *header_values;
     size_t headers_n;
+    struct hg_rates rates;                   /* of what is published through it */
+    struct hg_rule_meter *meter;             /* NULL: at any rate */
     uint64_t publish_roles, subscribe_roles; /* bits: who may; none: nobody */
     const char *const *via; /* exchanges whose deliveries this rule also maps back */
     size_t via_n;

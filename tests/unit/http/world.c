@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/access.h"
+#include "core/allowance.h"
 #include "core/login.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
@@ -474,6 +475,12 @@ size_t hg_conn_pending(const struct hg_conn *c)
 bool hg_conn_is_full(const struct hg_conn *c, size_t n)
 {
     return c->pending + n > world.config.outbound_high_bytes;
+}
+
+unsigned hg_allowance_retry_after_s(const struct hg_session *s)
+{
+    (void)s;
+    return 7;
 }
 
 const char *hg_conn_peer(const struct hg_conn *c)

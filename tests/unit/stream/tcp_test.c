@@ -34,7 +34,7 @@ struct world {
     struct hg_wheel wheel;
     struct hg_net net;
     struct hg_listener *listener;
-    _Atomic uint32_t open_n;
+    struct hg_gate gate;
     struct side accepted[SIDES_MAX];
     unsigned accepted_n;
     bool echoes;
@@ -87,7 +87,7 @@ static void on_closed(void *ctx, enum hg_status why)
     s->stream = NULL;
 }
 
-static const struct hg_stream_user user = {on_read, on_open, on_drained, on_closed, NULL};
+static const struct hg_stream_user user = {on_read, on_open, on_drained, on_closed, NULL, NULL};
 
 static void on_accept(void *ctx, struct hg_stream *stream)
 {
@@ -107,9 +107,9 @@ static struct hg_listener *listen_on(struct world *w, const char *host, uint16_t
         .port = port,
         .backlog = 64,
         .is_first = true,
-        .max_connections = max,
-        .open_n = &w->open_n,
+        .gate = &w->gate,
     };
+    atomic_store(&w->gate.max_n, max);
     return hg_listener_open(&w->net, &config, on_accept, w, why);
 }
 
@@ -166,7 +166,7 @@ static void world_close(struct world *w)
     for (unsigned i = 0; i < w->accepted_n; i++) {
         assert_int_equal(w->accepted[i].closed_n, 1);
     }
-    assert_int_equal(w->open_n, 0);
+    assert_int_equal(w->gate.open_n, 0);
     hg_net_free(&w->net);
     assert_int_equal(uv_loop_close(&w->loop), 0);
 }
@@ -532,7 +532,8 @@ static void on_read_close_all(void *ctx, struct hg_bytes in)
 static void a_stream_that_another_closes_reads_no_more(void **state)
 {
     (void)state;
-    static const struct hg_stream_user closer = {on_read_close_all, on_open, NULL, on_closed, NULL};
+    static const struct hg_stream_user closer = {on_read_close_all, on_open, NULL,
+                                                 on_closed,         NULL,    NULL};
     enum { N = 5 };
     struct world w;
     int fds[N];
@@ -546,7 +547,7 @@ static void a_stream_that_another_closes_reads_no_more(void **state)
         w.accepted[i].stream->user = &closer;
         assert_int_equal(send(fds[i], "x", 1, 0), 1);
     }
-    RUN_UNTIL(&w, w.open_n == 0);
+    RUN_UNTIL(&w, w.gate.open_n == 0);
     for (unsigned i = 0; i < N; i++) {
         read_n += (unsigned)w.accepted[i].read_n;
         assert_int_equal(w.accepted[i].why, HG_NOT_ALLOWED);
@@ -665,7 +666,7 @@ static void workers_share_a_port(void **state)
     struct hg_listener_config config = {.host = "127.0.0.1",
                                         .port = hg_listener_port(w.listener),
                                         .backlog = 64,
-                                        .open_n = &other.open_n};
+                                        .gate = &other.gate};
     struct hg_listener *second = hg_listener_open(&other.net, &config, on_accept, &other, &why);
     assert_non_null(second);
     int fds[40];
@@ -696,13 +697,13 @@ static void connections_over_the_limit_are_closed_at_once(void **state)
     assert_int_equal(w.accepted_n, 2);
     assert_int_equal(recv(fds[2], &byte, 1, 0), 0);
     close(fds[0]);
-    RUN_UNTIL(&w, w.open_n == 1);
+    RUN_UNTIL(&w, w.gate.open_n == 1);
     int again = plain_connect(&w, 0);
     RUN_UNTIL(&w, w.accepted_n == 3);
     close(fds[1]);
     close(fds[2]);
     close(again);
-    RUN_UNTIL(&w, w.open_n == 0);
+    RUN_UNTIL(&w, w.gate.open_n == 0);
     world_close(&w);
 }
 
@@ -734,7 +735,7 @@ static void out_of_descriptors_accepting_pauses_and_goes_on(void **state)
         close(spare[--spare_n]);
     }
     close(fd);
-    RUN_UNTIL(&w, w.open_n == 0);
+    RUN_UNTIL(&w, w.gate.open_n == 0);
     world_close(&w);
 }
 
