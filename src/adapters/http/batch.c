@@ -366,6 +366,7 @@ static bool check(struct hg_http_request *req, uint32_t lines_n,
         hg_writer_str(&why, "there is no line");
     } else if (lines_n > max_n) {
         answer.status = 413;
+        hg_worker_refused(req->session->worker, HG_LIMIT_HTTP_BATCH);
         hg_writer_printf(&why, "a batch has at most %u lines; nothing was published",
                          (unsigned)max_n);
     } else {

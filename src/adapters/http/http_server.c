@@ -374,6 +374,16 @@ static void on_head(struct hg_http_session *s, struct hg_http_request *req, bool
     }
 }
 
+static void note_limit(struct hg_worker *w, unsigned refusal)
+{
+    switch (refusal) {
+    case 413: hg_worker_refused(w, HG_LIMIT_HTTP_BODY); break;
+    case 414: hg_worker_refused(w, HG_LIMIT_HTTP_URL); break;
+    case 431: hg_worker_refused(w, HG_LIMIT_HTTP_HEADER); break;
+    default: break;
+    }
+}
+
 /* What came is no request that could be read to its end. */
 static void refuse_input(struct hg_http_session *s, struct hg_http_request *req,
                          const struct hg_error *err)
@@ -381,6 +391,7 @@ static void refuse_input(struct hg_http_session *s, struct hg_http_request *req,
     struct hg_worker *worker = s->base.worker;
     const char *peer = hg_conn_peer(s->base.conn);
     hg_count(&worker->metrics.proto[HG_PROTO_HTTP].errors, 1);
+    note_limit(worker, req->in.refusal);
     HG_LOG_LIMITED(worker->log, HG_LOG_INFO, "http.refused", hg_bytes_str(err->rule),
                    HG_F_UINT("conn", hg_conn_id(s->base.conn)), HG_F_STR("peer", peer),
                    HG_F_UINT("status", req->in.refusal), HG_F_STR("rule", err->rule),

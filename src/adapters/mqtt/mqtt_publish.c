@@ -400,6 +400,7 @@ static enum hg_status admit(struct hg_mqtt_session *s, const struct hg_mqtt_publ
     uint32_t max = s->base.worker->config->mqtt_receive_max + s->in->restored_n;
     if (!*is_repeat && s->v5 != NULL && s->in->ids_n >= max) { /* section 4.9 */
         *rule = "more publishes are unacknowledged than the Receive Maximum allows";
+        hg_worker_refused(s->base.worker, HG_LIMIT_MQTT_RECEIVE);
         return HG_TOO_MANY_INFLIGHT;
     }
     return HG_OK; /* a repeat of one under way: its answer answers both */

@@ -94,16 +94,23 @@
     X(RULE_RATE,               "rule.rate") \
     X(SUBSCRIPTIONS,           "limits.max_subscriptions") \
     X(TOPIC,                   "limits.max_topic") \
+    X(TOPIC_LEVELS,            "limits.max_topic_levels") \
     X(MESSAGE,                 "rabbitmq.max_message") \
     X(MQTT_PACKET,             "mqtt.max_packet") \
     X(MQTT_RECEIVE,            "mqtt.receive_max") \
     X(MQTT_QUEUED,             "mqtt.max_queued") \
     X(STOMP_FRAME,             "stomp.max_frame") \
-    X(STOMP_TRANSACTION,       "stomp.max_transactions") \
+    X(STOMP_HEADER,            "stomp.max_header") \
+    X(STOMP_HEADERS,           "stomp.max_headers") \
+    X(STOMP_TRANSACTIONS,      "stomp.max_transactions") \
+    X(STOMP_FRAMES,            "stomp.max_transaction_frames") \
+    X(STOMP_BUFFER,            "stomp.transaction_buffer") \
     X(STOMP_TEMP_QUEUES,       "stomp.max_temp_queues") \
     X(HTTP_BODY,               "http.max_body") \
     X(HTTP_HEADER,             "http.max_header") \
-    X(HTTP_URL,                "http.max_url")
+    X(HTTP_URL,                "http.max_url") \
+    X(HTTP_BATCH,              "http.max_batch") \
+    X(HTTP_RPC,                "http.rpc_max")
 
 /* Of one bridge. */
 #define HG_BRIDGE_METRICS(X) \

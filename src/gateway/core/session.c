@@ -124,6 +124,19 @@ void hg_session_detach(struct hg_session *s)
 
 /* ---- Publishing ---- */
 
+void hg_session_note_topic(struct hg_worker *w, struct hg_bytes topic)
+{
+    uint64_t levels_n = 1;
+    for (size_t i = 0; i < topic.n; i++) {
+        levels_n += topic.p[i] == '/';
+    }
+    if (topic.n > w->config->max_topic_bytes) {
+        hg_worker_refused(w, HG_LIMIT_TOPIC);
+    } else if (levels_n > w->config->max_topic_levels) {
+        hg_worker_refused(w, HG_LIMIT_TOPIC_LEVELS);
+    }
+}
+
 static enum hg_status resolve(struct hg_session *s, const struct hg_publish_args *args,
                               struct hg_published *out, const char **why)
 {
@@ -140,6 +153,7 @@ static enum hg_status resolve(struct hg_session *s, const struct hg_publish_args
                                            .max_levels = (size_t)config->max_topic_levels};
     *why = hg_topic_check_address(args->address, &limits);
     if (*why != NULL) {
+        hg_session_note_topic(s->worker, args->address);
         return HG_BAD_ADDRESS;
     }
     enum hg_status status = hg_rules_publish_request(s->worker->rules, s->proto, args->address,
@@ -316,6 +330,7 @@ static enum hg_status check(struct hg_session *s, const struct hg_message_parts 
     const struct hg_routing *r = s->worker->routing;
     if (body_bytes > s->worker->config->max_message_bytes) {
         *why = "the body is larger than max_message_size";
+        hg_worker_refused(s->worker, HG_LIMIT_MESSAGE);
         return HG_TOO_LARGE;
     }
     const struct hg_amqp_conn *conn = hg_link_conn(&r->publisher.link);

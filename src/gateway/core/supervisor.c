@@ -8,6 +8,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "core/allowance.h"
+#include "core/files.h"
 #include "core/idempotency.h"
 #include "core/login.h"
 #include "core/routing.h"
@@ -388,6 +389,7 @@ int hg_supervisor_run(const struct hg_config *config, const struct hg_adapter *c
 {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN); /* until the loop takes it */
+    hg_files_raise(config, log);
     int code = hg_routing_declare(config, log);
     if (code == HG_TOPOLOGY_STOPPED) {
         HG_LOG(log, HG_LOG_INFO, "stopped", HG_F_INT("code", EXIT_OK));
