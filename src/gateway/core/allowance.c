@@ -18,6 +18,7 @@ enum toll {
 };
 
 struct hg_allowance {
+    struct hg_worker *worker;
     struct hg_conn *conn;
     struct hg_tally_entry *address, *user; /* NULL: not counted */
     struct hg_meters meters;               /* the client's own */
@@ -79,42 +80,44 @@ void hg_allowances_apply(struct hg_gateway *g)
 
 /* ---- A connection's part ---- */
 
-static void on_timer(struct hg_timer *timer)
+static void end_wait(struct hg_allowance *a)
 {
-    struct hg_allowance *a = HG_CONTAINER_OF(timer, struct hg_allowance, timer);
+    hg_uncount(&a->worker->metrics.rate.rate_waiting, 1);
     hg_conn_release(a->conn, HG_HOLD_RATE);
 }
 
-static struct hg_allowance *allowance_of(struct hg_conn *c)
+static void on_timer(struct hg_timer *timer)
+{
+    end_wait(HG_CONTAINER_OF(timer, struct hg_allowance, timer));
+}
+
+static void stop_waiting(struct hg_allowance *a)
+{
+    if (a->timer.due_ms != 0) {
+        hg_timer_stop(&a->timer);
+        end_wait(a);
+    }
+}
+
+static struct hg_allowance *allowance_of(struct hg_worker *w, struct hg_conn *c)
 {
     struct hg_allowance **place = hg_conn_allowance(c);
     if (*place == NULL && (*place = hg_zalloc(sizeof(**place))) != NULL) {
+        (*place)->worker = w;
         (*place)->conn = c;
         hg_timer_init(&(*place)->timer, on_timer);
     }
     return *place;
 }
 
-static bool is_waiting(const struct hg_allowance *a)
-{
-    return a->timer.due_ms != 0;
-}
-
-static void stop_waiting(struct hg_worker *w, struct hg_allowance *a)
-{
-    if (is_waiting(a)) {
-        hg_timer_stop(&a->timer);
-        hg_uncount(&w->metrics.rate.rate_waiting, 1);
-    }
-}
-
-void hg_allowance_leave(struct hg_worker *w, struct hg_allowance *allowance_own)
+void hg_allowance_leave(struct hg_allowance *allowance_own)
 {
     struct hg_allowance *a = allowance_own;
     if (a != NULL) {
-        stop_waiting(w, a);
-        hg_tally_remove(w->gateway->allowances->addresses, a->address);
-        hg_tally_remove(w->gateway->allowances->users, a->user);
+        const struct hg_allowances *all = a->worker->gateway->allowances;
+        stop_waiting(a);
+        hg_tally_remove(all->addresses, a->address);
+        hg_tally_remove(all->users, a->user);
         hg_free(a);
     }
 }
@@ -128,7 +131,7 @@ enum hg_status hg_allowance_enter(struct hg_worker *w, struct hg_conn *c)
     if (max_n == 0) {
         return HG_OK;
     }
-    struct hg_allowance *a = allowance_of(c);
+    struct hg_allowance *a = allowance_of(w, c);
     if (a == NULL) {
         return HG_NO_MEMORY;
     }
@@ -174,7 +177,7 @@ enum hg_status hg_allowance_be_user(struct hg_session *s, struct hg_bytes user,
     if (max_n == 0 || s->conn == NULL) {
         return HG_OK;
     }
-    struct hg_allowance *a = allowance_of(s->conn);
+    struct hg_allowance *a = allowance_of(w, s->conn);
     if (a == NULL) {
         return HG_NO_MEMORY;
     }
@@ -239,12 +242,10 @@ static enum hg_status wait_for(struct hg_session *s, struct hg_allowance *a,
     struct hg_worker *w = s->worker;
     uint64_t most_ms = w->config->rate_wait_ms;
     uint64_t wait_ms = (wait_ns + NS_PER_MS - 1) / NS_PER_MS;
-    if (!is_waiting(a)) {
-        hg_count(&w->metrics.rate.rate_held, 1);
-        hg_count(&w->metrics.rate.rate_waiting, 1);
-        if (rule != NULL) {
-            atomic_fetch_add_explicit(&rule->meter->held_n, 1, memory_order_relaxed);
-        }
+    hg_count(&w->metrics.rate.rate_held, 1);
+    hg_count(&w->metrics.rate.rate_waiting, 1);
+    if (rule != NULL) {
+        atomic_fetch_add_explicit(&rule->meter->held_n, 1, memory_order_relaxed);
     }
     a->due_ms = now_ms + (wait_ms < most_ms ? wait_ms : most_ms);
     hg_wheel_set(&w->wheel, &a->timer, a->due_ms);
@@ -257,7 +258,7 @@ enum hg_status hg_allowance_charge(struct hg_session *s, const struct hg_rule_sp
 {
     struct hg_worker *w = s->worker;
     const struct hg_rates *rates = rule == NULL ? &w->config->client_rates : &rule->rates;
-    struct hg_allowance *a = allowance_of(s->conn);
+    struct hg_allowance *a = allowance_of(w, s->conn);
     if (a == NULL) {
         return HG_NO_MEMORY;
     }
@@ -267,11 +268,11 @@ enum hg_status hg_allowance_charge(struct hg_session *s, const struct hg_rule_sp
     uint8_t *toll = may_wait ? &a->tolls[rule != NULL] : &at_once;
     uint64_t now_ms = hg_clock_ms();
     if (*toll == TOLL_QUEUED || *toll == TOLL_VAIN) {
-        if (now_ms < a->due_ms) { /* woken by something else */
+        if (now_ms < a->due_ms) { /* woken by something else: the timer is still set */
             hg_conn_hold(s->conn, HG_HOLD_RATE);
             return HG_HELD;
         }
-        stop_waiting(w, a);
+        stop_waiting(a);
     }
     if (*toll == TOLL_DUE || *toll == TOLL_VAIN) {
         uint64_t wait_ns = hg_meters_wait_ns(meters, rates, bytes, now_ms);

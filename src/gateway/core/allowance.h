@@ -37,7 +37,7 @@ bool hg_allowance_may_shake(struct hg_worker *w);
 enum hg_status hg_allowance_be_user(struct hg_session *s, struct hg_bytes user,
                                     const char **why_out);
 /* The connection ends. */
-void hg_allowance_leave(struct hg_worker *w, struct hg_allowance *allowance_own);
+void hg_allowance_leave(struct hg_allowance *allowance_own); /* NULL is fine */
 
 /* ---- Rates ---- */
 

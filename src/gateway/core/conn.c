@@ -125,7 +125,7 @@ static void on_closed(void *ctx, enum hg_status why)
     c->state = CONN_CLOSING;
     hg_net_undefer(&c->later);
     end_session(c, (enum hg_status)c->why);
-    hg_allowance_leave(worker, c->allowance);
+    hg_allowance_leave(c->allowance);
     hg_buf_unref(c->input);
     if (worker->probe_at == &c->link) {
         worker->probe_at = c->link.next;
@@ -418,7 +418,7 @@ void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
     c->listener = listener;
     c->stream = admit(c, stream_own) ? secure(c, stream_own, listener) : NULL;
     if (c->stream == NULL) {
-        hg_allowance_leave(worker, c->allowance);
+        hg_allowance_leave(c->allowance);
         hg_pool_put(&worker->conn_pool, c);
         return;
     }
