@@ -292,6 +292,7 @@ static const struct hg_config_field http_fields[] = {
     {.key = "stream_from",     .kind = HG_READ_SIZE,     CONFIG(http_stream_from_bytes), .preset = "1MiB", .min = KIB, .max = MAX_MESSAGE_BYTES},
     {.key = "uploads",         .kind = HG_READ_NUMBER,   CONFIG(http_uploads), .preset = "16", .min = 1, .max = 1000},
     {.key = "max_header",      .kind = HG_READ_SIZE,     CONFIG(http_max_header_bytes), .preset = "16KiB", .min = KIB, .max = MIB},
+    {.key = "max_headers",     .kind = HG_READ_NUMBER,   CONFIG(http_max_headers), .preset = "100", .min = 8, .max = 10000},
     {.key = "max_url",         .kind = HG_READ_SIZE,     CONFIG(http_max_url_bytes), .preset = "8KiB", .min = 128, .max = MIB},
     {.key = "max_pipelined",   .kind = HG_READ_NUMBER,   CONFIG(http_max_pipelined), .preset = "16", .min = 1, .max = 1000},
     {.key = "idempotency_max",    .kind = HG_READ_NUMBER,   CONFIG(http_idempotency_max), .preset = "100000", .max = 10000000},

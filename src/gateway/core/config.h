@@ -118,7 +118,7 @@ struct hg_config {
     uint64_t http_idle_timeout_ms, http_request_timeout_ms, http_publish_timeout_ms;
     uint64_t http_sse_heartbeat_ms;  /* of silence before a comment is sent */
     uint64_t http_websocket_ping_ms; /* of silence before a ping; 0: none is sent */
-    uint32_t http_max_pipelined;
+    uint32_t http_max_headers, http_max_pipelined;
     uint32_t http_idempotency_max; /* keys; 0: Idempotency-Key is only the message_id */
     uint64_t http_idempotency_window_ms, http_idempotency_buffer_bytes;
     uint32_t http_rpc_max;                                 /* calls under way per worker */

@@ -108,6 +108,7 @@
     X(STOMP_TEMP_QUEUES,       "stomp.max_temp_queues") \
     X(HTTP_BODY,               "http.max_body") \
     X(HTTP_HEADER,             "http.max_header") \
+    X(HTTP_HEADERS,            "http.max_headers") \
     X(HTTP_URL,                "http.max_url") \
     X(HTTP_BATCH,              "http.max_batch") \
     X(HTTP_RPC,                "http.rpc_max")

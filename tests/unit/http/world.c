@@ -686,6 +686,7 @@ void world_open(const struct hg_adapter *adapter)
                    .http_max_body_bytes = 100,
                    .http_stream_from_bytes = SIZE_MAX,
                    .http_max_header_bytes = 2000,
+                   .http_max_headers = 100,
                    .http_max_url_bytes = 200,
                    .http_idle_timeout_ms = 60000,
                    .http_request_timeout_ms = 10000,
