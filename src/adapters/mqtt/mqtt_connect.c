@@ -222,6 +222,7 @@ void hg_mqtt_publish_will(struct hg_mqtt_session *s)
     const char *why = NULL;
     enum hg_status status = make_will(s, &inbound, &why);
     struct hg_publish_args args = {
+        .is_free = true, /* it is said once, and cannot wait */
         .address = will_topic(s->will),
         .properties = inbound.properties,
         .body = will_payload(s->will),
@@ -229,7 +230,6 @@ void hg_mqtt_publish_will(struct hg_mqtt_session *s)
         .user = hg_mqtt_user(s),
         .is_exactly_once = s->will->qos == 2,
         .is_retained = s->will->is_retained && hg_state_is_enabled(s->base.worker->gateway),
-        .is_free = true, /* it is said once, and cannot wait */
         .never_held = true,
     };
     if (s->v5 != NULL && s->v5->no_local_n > 0) {

@@ -30,16 +30,6 @@ struct hg_allowance {
 
 /* ---- The process's part ---- */
 
-const char *hg_limit_name(enum hg_limit limit)
-{
-    static const char *const names[HG_LIMIT_N] = {
-#define X(name, label) label,
-        HG_LIMITS(X)
-#undef X
-    };
-    return names[limit];
-}
-
 struct hg_allowances *hg_allowances_new(void)
 {
     struct hg_allowances *l = hg_zalloc(sizeof(*l));
