@@ -592,20 +592,6 @@ static void append_park_queue(struct hg_config_reader *r, struct hg_config *c)
     c->queues = queues;
 }
 
-static void make_table(struct hg_config_reader *r, struct hg_config *c,
-                       struct hg_writer *errors_out)
-{
-    struct hg_exchange_spec *exchanges =
-        hg_config_arena_get(&r->arena, (c->exchanges_n + 1) * sizeof *exchanges);
-    if (exchanges == NULL) {
-        return;
-    }
-    for (size_t i = 0; i < c->exchanges_n; i++) {
-        exchanges[i] = c->exchanges[i].spec;
-    }
-    c->table = hg_rules_new(c->rules, c->rules_n, exchanges, c->exchanges_n, errors_out);
-}
-
 static void free_keys(struct hg_config *c)
 {
     hg_token_keys_free(c->users.token.keys);
@@ -620,6 +606,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
 {
     struct hg_config_reader r = {.roles = {"*"}, .roles_n = 1};
     struct owned_config *owned = hg_zalloc(sizeof *owned);
+    bool is_whole = false;
     struct hg_config_node *root = owned == NULL ? NULL : parse_all(&r, file, sets, sets_n);
     if (root != NULL) {
         struct hg_config *c = &owned->config;
@@ -634,10 +621,10 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         keep_roles(&r, c);
         if (r.problems_n == 0 && !r.arena.is_exhausted) {
             append_park_queue(&r, c);
-            make_table(&r, c, errors_out);
+            is_whole = hg_config_schema_make_vhosts(&r, c, errors_out);
         }
     }
-    if (owned != NULL && owned->config.table != NULL) {
+    if (is_whole) {
         owned->arena = r.arena;
         return &owned->config;
     }
@@ -647,6 +634,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         hg_config_read_report(&r, errors_out);
     }
     if (owned != NULL) {
+        hg_config_schema_free_vhosts(&owned->config);
         free_keys(&owned->config);
     }
     hg_config_arena_close(&r.arena);
@@ -658,7 +646,7 @@ void hg_config_free(struct hg_config *c)
 {
     if (c != NULL) {
         struct owned_config *owned = HG_CONTAINER_OF(c, struct owned_config, config);
-        hg_rules_free(c->table);
+        hg_config_schema_free_vhosts(c);
         free_keys(c);
         hg_config_arena_close(&owned->arena);
         hg_free(owned);

@@ -5,13 +5,15 @@
 
 enum {
     OF_PROCESS = 64, /* log, libraries, files that are being read */
-    OF_WORKER = 64,  /* loop, links to RabbitMQ, names that are being resolved */
+    OF_WORKER = 32,  /* loop, names that are being resolved */
+    OF_REALM = 32,   /* a worker's links to a virtual host */
 };
 
 uint64_t hg_files_needed(const struct hg_config *config)
 {
     uint64_t own = OF_PROCESS, clients = 0, admin = 0;
-    own += config->workers * (OF_WORKER + (uint64_t)config->http_uploads + config->listeners_n);
+    own += config->workers * (OF_WORKER + config->listeners_n +
+                              config->vhosts_n * (OF_REALM + (uint64_t)config->http_uploads));
     for (size_t i = 0; i < config->webhooks_n; i++) {
         own += config->webhooks[i].concurrency;
     }

@@ -162,7 +162,7 @@ static void write_rules(const struct hg_gateway *g, struct hg_writer *out, bool 
     static const struct metric back = {"rule_messages_out", "counter",
                                        "Deliveries that the rule mapped back", 0};
     const struct metric *metric = is_in ? &in : &back;
-    const struct hg_rules *rules = g->config->table;
+    const struct hg_rules *rules = g->config->vhosts[0].table;
     write_head(out, metric);
     for (size_t r = 0; r < hg_rules_n(rules); r++) {
         uint64_t n = 0;
@@ -258,11 +258,10 @@ static void write_rule_rates(const struct hg_gateway *g, struct hg_writer *out)
         {"rule_rate_held", "counter", "Times a client was held for the rule's rate", 0},
         {"rule_rate_refused", "counter", "Publishes refused for the rule's rate", 0},
     };
-    const struct hg_rules *rules = g->config->table;
     for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
         write_head(out, &metrics[i]);
-        for (size_t r = 0; r < hg_rules_n(rules); r++) {
-            const struct hg_rule_spec *spec = hg_rules_spec(rules, r);
+        for (size_t r = 0; r < g->config->rules_n; r++) {
+            const struct hg_rule_spec *spec = &g->config->rules[r];
             if (spec->meter != NULL) {
                 _Atomic uint64_t *n = i == 0 ? &spec->meter->held_n : &spec->meter->refused_n;
                 write_value(out, &metrics[i], "rule", spec->name,
@@ -315,7 +314,7 @@ static void write_process(const struct hg_gateway *g, struct hg_writer *out)
 static void write_state(const struct hg_gateway *g, struct hg_writer *out)
 {
     struct hg_state_stats stats;
-    hg_state_stats(g, &stats);
+    hg_state_stats(&g->vhosts[0], &stats);
     /* clang-format off */
     const struct {
         struct metric metric;

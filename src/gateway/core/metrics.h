@@ -184,8 +184,9 @@ struct hg_metrics {
     struct hg_call_metrics call;
     struct hg_rate_metrics rate;
     hg_counter limits[HG_LIMIT_N]; /* what each has refused */
-    hg_counter *rule_in;           /* by rule index: publishes that the rule took */
-    hg_counter *rule_out;          /* deliveries that the rule mapped back */
+    /* by rule, from hg_vhost_spec.first_rule on */
+    hg_counter *rule_in;  /* publishes that the rule took */
+    hg_counter *rule_out; /* deliveries that the rule mapped back */
 };
 
 /* The arrays by rule, zeroed. False when there is no memory. */
