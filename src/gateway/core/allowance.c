@@ -64,7 +64,9 @@ void hg_allowances_apply(struct hg_gateway *g)
         struct hg_gate *gate = &g->listeners[i].gate;
         atomic_store_explicit(&gate->max_n, config->listeners[i].max_connections,
                               memory_order_relaxed);
-        gate->outer = is_counted ? &g->allowances->connections : NULL;
+        if (is_counted && gate->outer == NULL) { /* at the start: others read it later on */
+            gate->outer = &g->allowances->connections;
+        }
     }
 }
 

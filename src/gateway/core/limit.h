@@ -3,6 +3,8 @@
 #ifndef HG_CORE_LIMIT_H
 #define HG_CORE_LIMIT_H
 
+#include "base/counter.h"
+
 /* Name, and the label of headgate_limit_refusals_total, which is its key in the configuration. What is
  * refused before there is a worker's session (a full listener) is counted by stream/listener.c. */
 /* clang-format off */
@@ -34,7 +36,18 @@
     X(HTTP_URL,                "http.max_url") \
     X(HTTP_BATCH,              "http.max_batch") \
     X(HTTP_RPC,                "http.rpc_max")
+
+/* Of clients that are faster than they may be. */
+#define HG_RATE_METRICS(X) \
+    X(rate_waiting, gauge,   "Clients held because they, or all clients of a rule, are too fast") \
+    X(rate_held,    counter, "Times a client was held for that")
 /* clang-format on */
+
+struct hg_rate_metrics {
+#define X(name, type, help) hg_counter name;
+    HG_RATE_METRICS(X)
+#undef X
+};
 
 enum hg_limit {
 #define X(name, label) HG_LIMIT_##name,

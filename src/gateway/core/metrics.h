@@ -78,11 +78,6 @@
     X(call_losses,       counter, "Calls ended by a lost link to RabbitMQ, outcome unknown") \
     X(call_late_replies, counter, "Replies that no call waited for, dropped")
 
-/* Of clients that are faster than they may be. */
-#define HG_RATE_METRICS(X) \
-    X(rate_waiting, gauge,   "Clients held because they, or all clients of a rule, are too fast") \
-    X(rate_held,    counter, "Times a client was held for that")
-
 /* Of one bridge. */
 #define HG_BRIDGE_METRICS(X) \
     X(bridge_active,       gauge,   "1: this gateway runs the bridge; 0: another one may") \
@@ -159,12 +154,6 @@ struct hg_stomp_metrics {
 struct hg_call_metrics {
 #define X(name, type, help) hg_counter name;
     HG_CALL_METRICS(X)
-#undef X
-};
-
-struct hg_rate_metrics {
-#define X(name, type, help) hg_counter name;
-    HG_RATE_METRICS(X)
 #undef X
 };
 

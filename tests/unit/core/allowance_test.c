@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/files.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
 
@@ -218,6 +219,33 @@ static void the_gates_follow_the_configuration(void **state)
     world_close(&w);
 }
 
+static void files_are_needed_for_all_who_may_come(void **state)
+{
+    (void)state;
+    static const struct hg_listener_spec listeners[] = {
+        {.serve = HG_SERVE_WEB, .max_connections = UINT32_MAX},
+        {.serve = HG_SERVE_MQTT, .max_connections = 500},
+        {.serve = HG_SERVE_ADMIN, .max_connections = 30},
+    };
+    static const struct {
+        uint32_t max_connections;
+        uint64_t clients;
+    } rows[] = {{0, (uint64_t)UINT32_MAX + 500 + 30}, {1000, 1000 + 30}, {1, 1 + 30}};
+    struct hg_config config = {.workers = 1, .vhosts_n = 1};
+    uint64_t own = hg_files_needed(&config);
+    config.workers = 2;
+    assert_true(hg_files_needed(&config) > own && own > 0);
+    config.listeners = listeners;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        config.listeners_n = 0;
+        own = hg_files_needed(&config);
+        config.listeners_n = sizeof(listeners) / sizeof(listeners[0]);
+        config.max_connections = rows[i].max_connections;
+        assert_int_equal(hg_files_needed(&config) - own,
+                         rows[i].clients + config.workers * config.listeners_n);
+    }
+}
+
 /* ---- Rates ---- */
 
 static enum hg_status charge(struct world *w, int client, bool is_rule)
@@ -392,6 +420,7 @@ int main(void)
         cmocka_unit_test(a_connection_counts_for_its_last_user),
         cmocka_unit_test(handshakes_are_limited_at_once_and_by_rate),
         cmocka_unit_test(the_gates_follow_the_configuration),
+        cmocka_unit_test(files_are_needed_for_all_who_may_come),
         cmocka_unit_test(a_client_is_held_until_its_turn_and_pays_once),
         cmocka_unit_test(clients_of_a_rule_pass_in_the_order_in_which_they_came),
         cmocka_unit_test(who_would_wait_too_long_waits_and_is_refused),
