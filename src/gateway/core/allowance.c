@@ -32,25 +32,25 @@ struct hg_allowance {
 
 struct hg_allowances *hg_allowances_new(void)
 {
-    struct hg_allowances *l = hg_zalloc(sizeof(*l));
-    if (l == NULL) {
+    struct hg_allowances *all = hg_zalloc(sizeof(*all));
+    if (all == NULL) {
         return NULL;
     }
-    l->addresses = hg_tally_new();
-    l->users = hg_tally_new();
-    if (l->addresses == NULL || l->users == NULL) {
-        hg_allowances_free(l);
+    all->addresses = hg_tally_new();
+    all->users = hg_tally_new();
+    if (all->addresses == NULL || all->users == NULL) {
+        hg_allowances_free(all);
         return NULL;
     }
-    return l;
+    return all;
 }
 
-void hg_allowances_free(struct hg_allowances *limits)
+void hg_allowances_free(struct hg_allowances *all)
 {
-    if (limits != NULL) {
-        hg_tally_free(limits->addresses);
-        hg_tally_free(limits->users);
-        hg_free(limits);
+    if (all != NULL) {
+        hg_tally_free(all->addresses);
+        hg_tally_free(all->users);
+        hg_free(all);
     }
 }
 

@@ -19,7 +19,7 @@ struct hg_allowances {          /* of the process, for all workers */
 /* NULL when there is no memory. */
 struct hg_allowances *hg_allowances_new(void);
 /* After all connections. NULL is fine. */
-void hg_allowances_free(struct hg_allowances *limits);
+void hg_allowances_free(struct hg_allowances *all);
 /* What is not read from the configuration each time: the gates of the process and the listeners.
  * g->config has been set, or changed. */
 void hg_allowances_apply(struct hg_gateway *g);
