@@ -260,6 +260,7 @@ struct subscribing {
     struct hg_sub *sub;
     struct hg_bytes filter;
     struct hg_queue *queue;     /* NULL: by way of the feed */
+    struct hg_match match;      /* n == 0: whatever its headers */
     size_t plans_n, queue_rule; /* the latter: of the first plan, if that is a queue */
     bool has_later_queue;
     enum hg_status status;
@@ -331,16 +332,21 @@ static bool follow_plan(struct subscribing *c, const struct hg_binding_plan *pla
     if (plan->kind == HG_PLAN_FEED) {
         return bind_plan(c->sub, plan);
     }
-    const struct hg_consumer_spec spec = {
-        .queue = plan->queue, .exchange = plan->exchange, .key = plan->key};
+    const struct hg_consumer_spec spec = {.queue = plan->queue,
+                                          .exchange = plan->exchange,
+                                          .key = plan->key,
+                                          .binding_arguments = c->match.items,
+                                          .binding_arguments_n = c->match.n};
     return add_consumer(c->sub, &spec, &c->filter, (uint32_t)plan->rule);
 }
 
 static void subscribe_plan(void *ctx, const struct hg_binding_plan *plan)
 {
     struct subscribing *c = ctx;
-    if (c->status != HG_OK || (plan->kind == HG_PLAN_OWN_QUEUE && c->queue == NULL &&
-                               has_queue_at(c->sub, plan->exchange))) {
+    bool is_had_already =
+        plan->kind == HG_PLAN_OWN_QUEUE && c->queue == NULL && has_queue_at(c->sub, plan->exchange);
+    bool cannot_match = c->match.n > 0 && !hg_plan_matches_headers(plan);
+    if (c->status != HG_OK || is_had_already || cannot_match) {
         return;
     }
     if (plan->kind == HG_PLAN_QUEUE && hg_topic_has_wildcard(c->filter) &&
@@ -368,11 +374,11 @@ static enum hg_status check_filter(struct hg_session *s, struct subscribing *c, 
     return status == HG_NOT_ALLOWED ? hg_access_deny(s, "subscribe", c->filter, NULL) : status;
 }
 
-/* Into the session's protocol's index, unless the session matches the queue's deliveries itself. */
+/* Into the session's protocol's index, unless what it gets comes from queues alone. */
 static bool enter_index(struct subscribing *c)
 {
     struct hg_sub *sub = c->sub;
-    if (c->queue != NULL) {
+    if (c->queue != NULL || c->match.n > 0) {
         return true;
     }
     sub->index = routing_of(sub->session)->by_address[sub->session->proto];
@@ -400,6 +406,10 @@ static enum hg_status subscribe(struct hg_session *s, struct subscribing *c, con
                                     c->filter, subscribe_plan, c, &c->why);
     }
     status = status == HG_OK ? c->status : status;
+    if (status == HG_OK && c->sub->links_n == 0) { /* nothing of it matches by headers */
+        status = HG_BAD_FILTER;
+        c->why = HG_MATCH_MISPLACED;
+    }
     if (status != HG_OK) {
         hg_unsubscribe(c->sub);
     }
@@ -419,6 +429,19 @@ enum hg_status hg_subscribe_queue_filter(struct hg_session *s, struct hg_sub *su
                                          const char **why_out)
 {
     struct subscribing c = {.sub = sub, .filter = filter, .queue = q};
+    return subscribe(s, &c, why_out);
+}
+
+bool hg_plan_matches_headers(const struct hg_binding_plan *plan)
+{
+    return plan->kind == HG_PLAN_OWN_QUEUE;
+}
+
+enum hg_status hg_subscribe_matching(struct hg_session *s, struct hg_sub *sub,
+                                     struct hg_bytes filter, const struct hg_match *match,
+                                     const char **why_out)
+{
+    struct subscribing c = {.sub = sub, .filter = filter, .match = *match};
     return subscribe(s, &c, why_out);
 }
 
