@@ -27,6 +27,13 @@ struct hg_meters {
     struct hg_meter messages, bytes;
 };
 
+/* Of a rule with a rate, over all workers. The one part of a rule that is not frozen; it belongs to
+ * the configuration as the rule does. */
+struct hg_rule_meter {
+    struct hg_meters meters;
+    _Atomic uint64_t held_n, refused_n;
+};
+
 /* How long a message of so many bytes has to wait, in ns; 0: it may pass now. One that is larger than
  * the burst passes when the bucket is full. */
 uint64_t hg_meters_wait_ns(const struct hg_meters *m, const struct hg_rates *rates, uint64_t bytes,
