@@ -478,6 +478,9 @@ static void deliver_in_order(struct hg_mqtt_session *s, const struct hg_delivery
     if (status == HG_OK) {
         send_waiting(s);
     } else if (status == HG_TOO_MANY) {
+        if (!is_full) {
+            hg_worker_refused(s->base.worker, HG_LIMIT_MQTT_QUEUED);
+        }
         close_slow(s);
     } else {
         hg_conn_close(s->base.conn, status);

@@ -420,6 +420,7 @@ enum hg_status hg_mqtt_on_subscribe(struct hg_mqtt_session *s,
 {
     if (packet->filters_n > s->base.worker->config->max_subscriptions) {
         *rule = "SUBSCRIBE has more topic filters than [limits] max_subscriptions allows";
+        hg_worker_refused(s->base.worker, HG_LIMIT_SUBSCRIPTIONS);
         return HG_TOO_MANY;
     }
     enum hg_status status = check_room(s);

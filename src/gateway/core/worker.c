@@ -90,8 +90,7 @@ static bool listen_on(struct hg_worker *w, struct hg_acceptor *a, struct hg_list
         .backlog = BACKLOG,
         .is_first = is_first,
         .has_proxy = a->spec->has_proxy,
-        .max_connections = a->spec->max_connections,
-        .open_n = &shared->open_n,
+        .gate = &shared->gate,
     };
     const char *why = "this gateway has no adapter for it";
     if (a->adapter != NULL) {
