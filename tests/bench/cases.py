@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a case is, what it stands on, and how sides take turns."""
-import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -13,6 +12,8 @@ import programs
 import servers
 
 CASES = {}  # by name, in the order in which they are run
+SETTLE_SECONDS = 30
+QUIET_CPU = 0.15  # of a core, by all servers together
 
 
 @dataclasses.dataclass
@@ -50,6 +51,7 @@ class Bench:
         self.quick = quick
         self.rounds = rounds
         self.seconds = seconds
+        self.running = []
 
     def pick(self, full, quick):
         return quick if self.quick else full
@@ -65,7 +67,17 @@ class Bench:
 
     def started(self, server, name):
         self.say(f"starting {name}")
-        return self.stack.enter_context(server)
+        self.running.append(self.stack.enter_context(server))
+        return server
+
+    def settle(self):
+        """Waits until the servers have done with what was before: ten thousand connections that were closed keep one busy."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            before, started = sum(server.own.cpu_seconds() for server in self.running), time.monotonic()
+            time.sleep(0.3)
+            if sum(server.own.cpu_seconds() for server in self.running) - before < QUIET_CPU * (time.monotonic() - started):
+                return
 
     @functools.cached_property
     def broker(self):
@@ -132,8 +144,9 @@ def significant(value):
 def take_turns(bench, what, sides, seconds=None, rounds=None):
     """A B A B: so that a slow moment of the machine falls on all. The first run of each is not counted."""
     seconds = bench.seconds if seconds is None else seconds
+    bench.settle()
     for side in sides:
-        side.run(min(seconds, 0.5) if seconds else 0)
+        side.run(min(seconds, 0.5))
     rows = {side.name: [] for side in sides}
     for turn in range(rounds or bench.rounds):
         for side in sides:
@@ -151,11 +164,3 @@ def add_ratios(rows, key, **names):
             other = next((r for r in rows if r["what"] == row["what"] and r["side"] == side), None)
             if other and other is not row and other.get(key):
                 row[field] = significant(row[key] / other[key])
-
-
-@contextlib.contextmanager
-def timed(bench, text):
-    started = time.monotonic()
-    bench.say(text)
-    yield
-    bench.say(f"{text}: {time.monotonic() - started:.1f} s")

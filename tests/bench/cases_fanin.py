@@ -12,7 +12,8 @@ MANAGEMENT = "management API"
 COLUMNS = (
     ("", "{what}"), ("publisher", "{side}"), ("messages/s", "{per_s:,.0f}"), ("of direct", "{of_direct:.2f}"), ("× plugin", "{times_plugin:.2f}"),
     ("× management API", "{times_management:.1f}"),
-    ("CPU, s per million", "{cpu_us:.1f}"), ("of it the gateway", "{gateway_us:.1f}"), ("load's CPU", "{load_us:.1f}"),
+    ("CPU, s per million", "{cpu_us:.1f}"), ("gateway's", "{gateway_us:.1f}"), ("RabbitMQ's", "{broker_us:.1f}"),
+    ("load's CPU", "{load_us:.1f}"),
     ("p50", "{p50_us:,.0f} µs"), ("p99", "{p99_us:,.0f} µs"), ("lost", "{lost:,}"))
 
 
@@ -90,7 +91,7 @@ def run_latency(bench):
                      latency_side(bench, stack, "mosquitto, MQTT", bench.mosquitto, "mqtt", rate),
                      latency_side(bench, stack, "Headgate, STOMP over WebSocket", bench.gateway, "stomp-ws", rate),
                      latency_side(bench, stack, "RabbitMQ plugin, STOMP over WebSocket", bench.plugins, "stomp-ws", rate)]
-            part = take_turns(bench, f"{rate:,} messages/s", sides, seconds=bench.pick(4, 0.5))
+            part = take_turns(bench, f"{rate:,} messages/s", sides, seconds=bench.pick(3, 0.5))
         for row in part[1:]:
             for q in ("p50", "p99"):
                 row[f"{q}_over"] = row[f"{q}_us"] - part[0][f"{q}_us"]

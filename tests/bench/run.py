@@ -52,7 +52,6 @@ def save(new):
     kept.JSON.write_text(kept.text_of(merged))
     kept.PAGE.write_text(kept.page_of(merged))
     kept.PICTURE.write_text(plot.picture_of(merged))
-    print(f"\nsaved in {kept.FOLDER}")
 
 
 def measure_all(args, names):
@@ -69,6 +68,7 @@ def measure_all(args, names):
             print(f"[{number}/{len(names)}] {name}: {CASES[name].title}", file=sys.stderr, flush=True)
             started = time.monotonic()
             machine = measure.machine()
+            sys.stdout.flush()
             try:
                 rows = CASES[name].run(bench)
             except Exception:  # noqa: BLE001 # whatever it is, the others are worth having
@@ -78,6 +78,8 @@ def measure_all(args, names):
             results[name] = {"title": CASES[name].title, "date": measure.now(), **about, "machine": machine,
                              "took_s": round(time.monotonic() - started, 1), "rows": rows}
             kept.print_table(name, results[name])
+            if args.save:  # at once: a run that is stopped has not been for nothing
+                save({name: results[name]})
     return results, failed
 
 
@@ -101,8 +103,6 @@ def main():
             print(kept.text_of(results), end="")
         else:
             args.json.write_text(kept.text_of(results))
-    if args.save:
-        save(results)
     took = time.monotonic() - started
     print(f"{len(results)} cases in {took // 60:.0f} min {took % 60:.0f} s" + (f", failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
