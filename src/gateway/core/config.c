@@ -289,6 +289,8 @@ static const struct hg_config_field http_fields[] = {
     {.key = "idempotency_max",    .kind = HG_READ_NUMBER,   CONFIG(http_idempotency_max), .preset = "100000", .max = 10000000},
     {.key = "idempotency_window", .kind = HG_READ_DURATION, CONFIG(http_idempotency_window_ms), .preset = "10m", .min = 1000, .max = 24 * MS_PER_HOUR},
     {.key = "idempotency_buffer", .kind = HG_READ_SIZE,     CONFIG(http_idempotency_buffer_bytes), .preset = "64MiB", .max = GIB},
+    {.key = "idempotency_shared", .kind = HG_READ_BOOLEAN,  CONFIG(http_idempotency_shared), .preset = "false"},
+    {.key = "idempotency_claim",  .kind = HG_READ_DURATION, CONFIG(http_idempotency_claim_ms), .preset = "1m", .min = 1000, .max = MS_PER_HOUR},
     {.key = "management_paths", .kind = HG_READ_BOOLEAN,  CONFIG(http_management_paths), .preset = "true"},
     {.key = "max_batch",       .kind = HG_READ_NUMBER,   CONFIG(http_max_batch), .preset = "1000", .min = 1, .max = 100000},
     {.key = "lease_max",       .kind = HG_READ_NUMBER,   CONFIG(lease_max), .preset = "1000", .max = 10000},
@@ -487,6 +489,11 @@ static void check_together(struct hg_config_reader *r, const struct hg_config_no
     refuse_twice(r, root, "webhook", "name");
     hg_config_schema_check_users(r, root, c);
     hg_config_schema_check_rabbitmq_tls(r, root, c);
+    if (c->http_idempotency_shared && r->problems_n == 0 &&
+        (strcmp(c->state_log, "off") == 0 || c->http_idempotency_max == 0)) {
+        hg_config_read_error(r, &hg_config_tree_find(root, "http")->at,
+                             "idempotency_shared needs the state log, and idempotency_max");
+    }
     if (c->outbound_low_bytes >= c->outbound_high_bytes && r->problems_n == 0) {
         hg_config_read_error(r, &hg_config_tree_find(root, "limits")->at,
                              "outbound_low must be less than outbound_high");
@@ -571,20 +578,6 @@ static void append_park_queue(struct hg_config_reader *r, struct hg_config *c)
     c->queues = queues;
 }
 
-static void make_table(struct hg_config_reader *r, struct hg_config *c,
-                       struct hg_writer *errors_out)
-{
-    struct hg_exchange_spec *exchanges =
-        hg_config_arena_get(&r->arena, (c->exchanges_n + 1) * sizeof *exchanges);
-    if (exchanges == NULL) {
-        return;
-    }
-    for (size_t i = 0; i < c->exchanges_n; i++) {
-        exchanges[i] = c->exchanges[i].spec;
-    }
-    c->table = hg_rules_new(c->rules, c->rules_n, exchanges, c->exchanges_n, errors_out);
-}
-
 static void free_keys(struct hg_config *c)
 {
     hg_token_keys_free(c->users.token.keys);
@@ -599,6 +592,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
 {
     struct hg_config_reader r = {.roles = {"*"}, .roles_n = 1};
     struct owned_config *owned = hg_zalloc(sizeof *owned);
+    bool is_whole = false;
     struct hg_config_node *root = owned == NULL ? NULL : parse_all(&r, file, sets, sets_n);
     if (root != NULL) {
         struct hg_config *c = &owned->config;
@@ -612,10 +606,10 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         keep_roles(&r, c);
         if (r.problems_n == 0 && !r.arena.is_exhausted) {
             append_park_queue(&r, c);
-            make_table(&r, c, errors_out);
+            is_whole = hg_config_schema_make_vhosts(&r, c, errors_out);
         }
     }
-    if (owned != NULL && owned->config.table != NULL) {
+    if (is_whole) {
         owned->arena = r.arena;
         return &owned->config;
     }
@@ -625,6 +619,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         hg_config_read_report(&r, errors_out);
     }
     if (owned != NULL) {
+        hg_config_schema_free_vhosts(&owned->config);
         free_keys(&owned->config);
     }
     hg_config_arena_close(&r.arena);
@@ -636,7 +631,7 @@ void hg_config_free(struct hg_config *c)
 {
     if (c != NULL) {
         struct owned_config *owned = HG_CONTAINER_OF(c, struct owned_config, config);
-        hg_rules_free(c->table);
+        hg_config_schema_free_vhosts(c);
         free_keys(c);
         hg_config_arena_close(&owned->arena);
         hg_free(owned);

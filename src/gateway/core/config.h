@@ -7,12 +7,10 @@
 #include "base/log.h"
 #include "core/config_bridge.h"
 #include "core/config_users.h"
+#include "core/config_vhost.h"
 #include "core/config_webhook.h"
 #include "message/message.h"
-#include "rules/rules.h"
 #include "stream/tls_context.h"
-#include "upstream/link.h"
-#include "upstream/topology.h"
 
 enum hg_serve { HG_SERVE_WEB, HG_SERVE_MQTT, HG_SERVE_STOMP, HG_SERVE_ADMIN };
 
@@ -116,7 +114,9 @@ struct hg_config {
     uint32_t http_max_pipelined;
     uint32_t http_idempotency_max; /* keys; 0: Idempotency-Key is only the message_id */
     uint64_t http_idempotency_window_ms, http_idempotency_buffer_bytes;
-    uint32_t http_rpc_max;                                 /* calls under way per worker */
+    bool http_idempotency_shared;       /* keys count for all instances, through the state log */
+    uint64_t http_idempotency_claim_ms; /* of an instance that is not heard of any more */
+    uint32_t http_rpc_max;              /* calls under way per worker */
     uint64_t http_rpc_timeout_ms, http_rpc_max_timeout_ms; /* where a call says nothing; at most */
     uint64_t http_rpc_max_reply_bytes;
     uint32_t http_max_batch; /* lines of one POST /v1/topics */
@@ -144,7 +144,10 @@ struct hg_config {
     /* [[webhook]] */
     const struct hg_webhook_spec *webhooks;
     size_t webhooks_n;
-    struct hg_rules *table; /* made from rules and exchanges */
+    /* the above, by virtual host; the first is the default one */
+    const struct hg_vhost_spec *vhosts;
+    size_t vhosts_n;
+    size_t all_rules_n; /* of all virtual hosts together */
 };
 
 /* Reads and checks a file; sets: "key=value" overrides with dotted keys and TOML values (bare words

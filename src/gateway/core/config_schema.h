@@ -55,6 +55,11 @@ void hg_config_schema_check_user(struct hg_config_reader *r, const struct hg_con
 void hg_config_schema_check_users(struct hg_config_reader *r, const struct hg_config_node *root,
                                   struct hg_config *c);
 
+/* Makes c->vhosts of what was read. False: no memory, or the rules are wrong (noted). */
+bool hg_config_schema_make_vhosts(struct hg_config_reader *r, struct hg_config *c,
+                                  struct hg_writer *errors_out);
+void hg_config_schema_free_vhosts(struct hg_config *c);
+
 /* The last rule of every table: what RabbitMQ's plugins do. */
 extern const struct hg_rule_spec hg_config_schema_builtin_rule;
 

@@ -173,6 +173,7 @@ static bool set_identity(struct hg_session *s, struct hg_identity *identity_own)
 
 bool hg_session_inherit(struct hg_session *s, const struct hg_session *from)
 {
+    s->realm = from->realm;
     return from->identity == NULL || set_identity(s, hg_identity_ref(from->identity));
 }
 
@@ -360,7 +361,7 @@ static enum hg_status check_password(struct hg_session *s, const struct hg_crede
     }
     struct hg_login *login = s->login != NULL ? s->login : login_new(s);
     struct hg_login_check *check = login == NULL ? NULL
-                                   : is_asked    ? hg_login_ask(w, c)
+                                   : is_asked    ? hg_login_ask(hg_realm_of(s), c)
                                                  : start_hash(w, user, c);
     if (check == NULL) {
         return HG_NO_MEMORY;

@@ -154,7 +154,7 @@ static void write_rules(const struct hg_gateway *g, struct hg_writer *out, bool 
     static const struct metric back = {"rule_messages_out", "counter",
                                        "Deliveries that the rule mapped back", 0};
     const struct metric *metric = is_in ? &in : &back;
-    const struct hg_rules *rules = g->config->table;
+    const struct hg_rules *rules = g->config->vhosts[0].table;
     write_head(out, metric);
     for (size_t r = 0; r < hg_rules_n(rules); r++) {
         uint64_t n = 0;
@@ -223,7 +223,7 @@ static void write_process(const struct hg_gateway *g, struct hg_writer *out)
 static void write_state(const struct hg_gateway *g, struct hg_writer *out)
 {
     struct hg_state_stats stats;
-    hg_state_stats(g, &stats);
+    hg_state_stats(&g->vhosts[0], &stats);
     /* clang-format off */
     const struct {
         struct metric metric;
@@ -236,6 +236,8 @@ static void write_state(const struct hg_gateway *g, struct hg_writer *out)
         {{"state_replay_ms", "gauge", "What reading the state log up to its end took",                0}, stats.replay_ms},
         {{"state_bytes",     "gauge", "Bytes of live records in the state log",                       0}, stats.index.live_bytes},
         {{"state_tombstones", "gauge", "Cleared or ended keys that are still remembered",             0}, stats.index.tombstones_n},
+        {{"shared_requests", "gauge", "Requests with an Idempotency-Key known to all instances",      0}, stats.index.requests_n},
+        {{"shared_request_bytes", "gauge", "Bytes of their records in the state log",                 0}, stats.index.request_bytes},
         {{"retained_messages", "gauge", "Retained messages",                                          0}, stats.index.retained_n},
         {{"retained_bytes",  "gauge", "Bytes of retained messages",                                   0}, stats.index.retained_bytes},
         {{"sessions",        "gauge", "Kept sessions, on all instances",                              0}, stats.index.sessions_n},

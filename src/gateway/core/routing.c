@@ -10,6 +10,8 @@
 enum {
     HELD_EVERY_MS = 256,
     DRAIN_EVERY_MS = 64,
+    BEHIND_EVERY_MS = 64,
+    BEHIND_MAX_MS = 10000, /* then publishers go on without the bindings of others */
     /* RabbitMQ's own upper limit: a delivery that was refused for its size would come again for
      * ever. max_message bounds what clients publish; what a subscriber has no room for is its slow
      * policy's business. */
@@ -25,12 +27,12 @@ bool hg_routing_address(struct hg_routing *r, enum hg_protocol proto, const stru
     bool has_original = header != NULL && header->kind == HG_VALUE_STRING;
     struct hg_bytes original = has_original ? header->u.bytes : HG_BYTES("");
     hg_writer_reset(&r->text);
-    if (!hg_rules_deliver(r->worker->rules, proto, hg_message_exchange(m),
-                          hg_message_routing_key(m), original, &r->text, rule_out) ||
+    if (!hg_rules_deliver(r->realm->rules, proto, hg_message_exchange(m), hg_message_routing_key(m),
+                          original, &r->text, rule_out) ||
         r->text.failed) {
         return false;
     }
-    hg_count(&r->worker->metrics.rule_out[*rule_out], 1);
+    hg_count(&r->worker->metrics.rule_out[r->realm->vhost->spec->first_rule + *rule_out], 1);
     *address_out = hg_writer_view(&r->text);
     return true;
 }
@@ -139,7 +141,7 @@ static void on_feed_delivery(void *ctx, struct hg_message *m, bool is_redelivere
         if (hg_trie_n(r->by_address[p]) > 0 && hg_routing_address(r, p, m, &address, &rule)) {
             is_mapped = true;
             if (c.is_guarded) {
-                hg_rule_gate_open(&gate, r->worker->rules, p, address, rule);
+                hg_rule_gate_open(&gate, r->realm->rules, p, address, rule);
                 c.gate = &gate;
             }
             handed_n += deliver_by_trie(&c, r->by_address[p], address, m, address);
@@ -177,20 +179,55 @@ void hg_routing_drop_source(struct hg_routing *r, struct hg_trie *trie)
 
 static void review_state(struct hg_routing *r)
 {
-    atomic_store(&r->worker->is_upstream_up, r->is_feed_up && r->is_publisher_up);
+    atomic_store(&r->realm->is_up, r->is_feed_up && r->is_publisher_up);
+}
+
+static void set_feed_behind(struct hg_routing *r, bool is_behind)
+{
+    if (r->is_feed_behind != is_behind) {
+        r->is_feed_behind = is_behind;
+        if (is_behind) {
+            atomic_fetch_add(&r->worker->gateway->feeds_behind, 1);
+        } else {
+            atomic_fetch_sub(&r->worker->gateway->feeds_behind, 1);
+        }
+    }
 }
 
 static void on_feed_state(void *ctx, bool is_up)
 {
     struct hg_routing *r = ctx;
     r->is_feed_up = is_up;
+    if (!is_up && r->drained == NULL) {
+        set_feed_behind(r, true);
+    }
     review_state(r);
+}
+
+static void on_feed_whole(void *ctx)
+{
+    set_feed_behind(ctx, false);
+}
+
+/* A RabbitMQ that was restarted has the feeds' queues, and not what they were bound to: what clients
+ * published meanwhile waits until every worker's subscribers are there again to get it. */
+static void fire_behind(struct hg_timer *timer)
+{
+    struct hg_routing *r = HG_CONTAINER_OF(timer, struct hg_routing, behind_timer);
+    bool must_wait = r->is_publisher_up && hg_clock_ms() < r->behind_until_ms &&
+                     atomic_load(&r->worker->gateway->feeds_behind) > 0;
+    hg_publisher_hold_back(&r->publisher, must_wait);
+    if (must_wait) {
+        hg_worker_timer(r->worker, timer, BEHIND_EVERY_MS);
+    }
 }
 
 static void on_publisher_state(void *ctx, bool is_up)
 {
     struct hg_routing *r = ctx;
     r->is_publisher_up = is_up;
+    r->behind_until_ms = hg_clock_ms() + BEHIND_MAX_MS;
+    fire_behind(&r->behind_timer);
     review_state(r);
     hg_calls_on_link(r, is_up);
 }
@@ -211,17 +248,18 @@ static void fire_held(struct hg_timer *timer)
 
 static const struct hg_publisher_ops publisher_ops = {
     .on_settled = hg_session_settle, .on_room = on_room, .on_state = on_publisher_state};
-static const struct hg_feed_ops feed_ops = {.on_delivery = on_feed_delivery,
-                                            .on_state = on_feed_state};
+static const struct hg_feed_ops feed_ops = {
+    .on_delivery = on_feed_delivery, .on_state = on_feed_state, .on_whole = on_feed_whole};
 
 /* ---- Life ---- */
 
 static struct hg_link_config link_config(const struct hg_config *config,
+                                         const struct hg_vhost_spec *vhost,
                                          struct hg_upstream_metrics *metrics)
 {
     return (struct hg_link_config){
-        .endpoints = config->endpoints,
-        .endpoints_n = config->endpoints_n,
+        .endpoints = vhost->endpoints,
+        .endpoints_n = vhost->endpoints_n,
         .tls = config->rabbitmq_tls,
         .heartbeat_ms = config->heartbeat_ms,
         .connect_timeout_ms = config->connect_timeout_ms,
@@ -230,26 +268,28 @@ static struct hg_link_config link_config(const struct hg_config *config,
     };
 }
 
-static struct hg_topology_spec topology_of(const struct hg_config *config)
+static struct hg_topology_spec topology_of(const struct hg_vhost_spec *vhost)
 {
     return (struct hg_topology_spec){
-        .exchanges = config->exchanges,
-        .exchanges_n = config->exchanges_n,
-        .queues = config->queues,
-        .queues_n = config->queues_n,
+        .exchanges = vhost->exchanges,
+        .exchanges_n = vhost->exchanges_n,
+        .queues = vhost->queues,
+        .queues_n = vhost->queues_n,
     };
 }
 
-int hg_routing_declare(const struct hg_config *config, struct hg_log *log)
+int hg_routing_declare(const struct hg_config *config, const struct hg_vhost_spec *vhost,
+                       struct hg_log *log)
 {
-    struct hg_topology_spec spec = topology_of(config);
-    struct hg_link_config link = link_config(config, NULL);
+    struct hg_topology_spec spec = topology_of(vhost);
+    struct hg_link_config link = link_config(config, vhost, NULL);
     return hg_topology_declare(&spec, &link, log);
 }
 
 struct hg_link_config hg_routing_link(struct hg_routing *r)
 {
-    struct hg_link_config link = link_config(r->worker->config, &r->worker->metrics.upstream);
+    struct hg_link_config link =
+        link_config(r->worker->config, r->realm->vhost->spec, &r->worker->metrics.upstream);
     link.topology = &r->topology;
     return link;
 }
@@ -260,7 +300,7 @@ static bool open_upstream(struct hg_routing *r)
     struct hg_worker *w = r->worker;
     const struct hg_config *config = w->config;
     struct hg_upstream_metrics *metrics = &w->metrics.upstream;
-    r->topology = topology_of(config);
+    r->topology = topology_of(r->realm->vhost->spec);
     struct hg_link_config link = hg_routing_link(r);
     const struct hg_publisher_config publisher = {
         .link = link,
@@ -335,62 +375,66 @@ static void fire_drain(struct hg_timer *timer)
     }
 }
 
-bool hg_routing_open(struct hg_worker *w)
+bool hg_routing_open(struct hg_realm *realm)
 {
     struct hg_routing *r = hg_zalloc(sizeof(*r));
     if (r == NULL) {
         return false;
     }
-    r->worker = w;
+    r->realm = realm;
+    r->worker = realm->worker;
     hg_map_open(&r->by_exchange);
     hg_subscribe_pool_open(&r->links);
     hg_list_init(&r->held);
     hg_timer_init(&r->held_timer, fire_held);
     hg_timer_init(&r->drain_timer, fire_drain);
+    hg_timer_init(&r->behind_timer, fire_behind);
     bool is_whole = true;
     for (enum hg_protocol p = 0; p < HG_PROTO_N; p++) {
         r->by_address[p] = hg_trie_new(HG_TRIE_ADDRESS);
         is_whole = is_whole && r->by_address[p] != NULL;
     }
-    r->by_rule = hg_zalloc((hg_rules_n(w->rules) + 1) * sizeof(*r->by_rule));
+    r->by_rule = hg_zalloc((hg_rules_n(realm->rules) + 1) * sizeof(*r->by_rule));
     if (!is_whole || r->by_rule == NULL) {
         free_routing(r);
         return false;
     }
-    w->routing = r;
+    realm->routing = r;
     if (!open_upstream(r)) {
-        hg_routing_close(w);
+        hg_routing_close(realm);
         return false;
     }
     return true;
 }
 
-bool hg_routing_is_idle(const struct hg_worker *w)
+bool hg_routing_is_idle(const struct hg_realm *realm)
 {
-    return w->routing == NULL ||
-           (w->routing->publisher.held_n == 0 && w->routing->uploads.busy_n == 0);
+    const struct hg_routing *r = realm->routing;
+    return r == NULL || (r->publisher.held_n == 0 && r->uploads.busy_n == 0);
 }
 
-void hg_routing_drain(struct hg_worker *w, void (*done)(struct hg_worker *w))
+void hg_routing_drain(struct hg_realm *realm, void (*done)(struct hg_worker *w))
 {
-    struct hg_routing *r = w->routing;
+    struct hg_routing *r = realm->routing;
     r->drained = done;
     hg_link_stop(&r->publisher.link);
     hg_feed_stop(&r->feed);
     hg_seats_stop(&r->consumers.seats);
     hg_uploads_stop(&r->uploads);
-    hg_worker_timer(w, &r->drain_timer, 1);
+    hg_worker_timer(r->worker, &r->drain_timer, 1);
 }
 
-void hg_routing_close(struct hg_worker *w)
+void hg_routing_close(struct hg_realm *realm)
 {
-    struct hg_routing *r = w->routing;
+    struct hg_routing *r = realm->routing;
     if (r == NULL) {
         return;
     }
-    w->routing = NULL;
+    realm->routing = NULL;
     hg_timer_stop(&r->held_timer);
     hg_timer_stop(&r->drain_timer);
+    hg_timer_stop(&r->behind_timer);
+    set_feed_behind(r, false);
     hg_consumers_close(&r->consumers);
     hg_feed_close(&r->feed);
     hg_calls_close(r);

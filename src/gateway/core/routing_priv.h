@@ -35,7 +35,8 @@ struct hg_calls { /* core/call.c's own */
 };
 
 struct hg_routing {
-    struct hg_worker *worker;
+    struct hg_realm *realm;
+    struct hg_worker *worker; /* the realm's */
     struct hg_publisher publisher;
     struct hg_calls calls;
     struct hg_feed feed;
@@ -47,6 +48,9 @@ struct hg_routing {
     struct rule_bindings *by_rule;
     struct hg_pool links; /* of the subscriptions that have one */
     bool is_feed_up, is_publisher_up;
+    bool is_feed_behind;          /* it was lost, and its bindings are not all there again */
+    struct hg_timer behind_timer; /* while the publisher waits for those of all workers … */
+    uint64_t behind_until_ms;     /* … no longer than this */
     void (*drained)(struct hg_worker *w); /* NULL: not draining */
     struct hg_timer drain_timer;
     /* Clients held for room, oldest first (struct hg_held), and the timer that ends their wait. */
@@ -61,7 +65,7 @@ struct hg_routing {
     struct hg_writer text;
 };
 
-/* How this worker's links reach RabbitMQ. */
+/* How this realm's links reach RabbitMQ. */
 struct hg_link_config hg_routing_link(struct hg_routing *r);
 /* A delivery is over: drops the encodings that subscribers shared. */
 void hg_routing_end_delivery(struct hg_delivery *d);

@@ -103,7 +103,8 @@ struct hg_session { /* first member of an adapter's session */
     struct hg_held *held;   /* while it waits for room towards RabbitMQ; core/session.c's own */
     uint32_t match_at;      /* fan-out's scratch during one delivery */
     uint32_t subs_n;
-    uint8_t proto; /* enum hg_protocol */
+    uint16_t realm; /* which of its worker's it is in: hg_realm_of */
+    uint8_t proto;  /* enum hg_protocol */
     /* one deliver call with all matching subscriptions (MQTT) rather than one each (STOMP) */
     bool merges_overlaps;
     bool is_trusted; /* the gateway's own: it may everything */
@@ -138,6 +139,21 @@ void hg_session_detach(struct hg_session *s);
  * index. */
 enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter,
                                    const char **why_out);
+
+#define HG_MATCH_MISPLACED \
+    "x-match is for addresses whose rules lead to an exchange of type headers"
+struct
+    hg_match { /* arguments for bindings to exchanges that match by headers, x-match among them */
+    const struct hg_header *items;
+    size_t n;
+};
+/* As hg_subscribe_filter, of what comes through exchanges that match by headers (copied), and nothing
+ * else. BAD_FILTER where the filter leads to none. */
+enum hg_status hg_subscribe_matching(struct hg_session *s, struct hg_sub *sub,
+                                     struct hg_bytes filter, const struct hg_match *match,
+                                     const char **why_out);
+/* Whether bindings made by this plan can match by headers. */
+bool hg_plan_matches_headers(const struct hg_binding_plan *plan);
 
 struct hg_source { /* what to subscribe to, by RabbitMQ's own names */
     struct hg_bytes exchange, key;

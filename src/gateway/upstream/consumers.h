@@ -39,9 +39,11 @@ struct hg_consumer_spec {  /* copied */
     struct hg_bytes queue; /* empty: a queue of the subscriber's own, deleted at the end */
     const struct hg_amqp_queue_declare
         *declare;                  /* declare `queue` like this first; NULL: it must exist */
-    struct hg_bytes exchange, key; /* for a queue of one's own: what to bind it to */
-    bool is_declare_only;          /* end after the declaration */
-    bool is_delete_only;           /* `queue` is deleted, with what is in it, and that is all */
+    struct hg_bytes exchange, key; /* for a queue of one's own: what to bind it to, */
+    const struct hg_header *binding_arguments; /* and how */
+    size_t binding_arguments_n;
+    bool is_declare_only; /* end after the declaration */
+    bool is_delete_only;  /* `queue` is deleted, with what is in it, and that is all */
 };
 
 void hg_consumers_open(struct hg_consumers *c, struct hg_net *net,

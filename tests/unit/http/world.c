@@ -323,6 +323,33 @@ enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, str
     return HG_OK;
 }
 
+enum hg_status hg_subscribe_matching(struct hg_session *s, struct hg_sub *sub,
+                                     struct hg_bytes filter, const struct hg_match *match,
+                                     const char **why_out)
+{
+    enum hg_status status = hg_subscribe_filter(s, sub, filter, why_out);
+    size_t n = 0;
+    for (size_t i = 0; i < match->n && status == HG_OK; i++) {
+        const struct hg_value *v = &match->items[i].value;
+        char *to = world.subs[world.subs_n - 1].match + n;
+        size_t room = sizeof(world.subs[0].match) - n;
+        const char *name = (const char *)match->items[i].name.p;
+        int name_n = (int)match->items[i].name.n;
+        n += (size_t)(v->kind == HG_VALUE_INT
+                          ? snprintf(to, room, "%.*s=int %lld ", name_n, name, (long long)v->u.i)
+                      : v->kind == HG_VALUE_BOOL
+                          ? snprintf(to, room, "%.*s=bool %d ", name_n, name, v->u.b)
+                          : snprintf(to, room, "%.*s=%.*s ", name_n, name,
+                                     HG_BYTES_FMT(v->u.bytes)));
+    }
+    return status;
+}
+
+bool hg_plan_matches_headers(const struct hg_binding_plan *plan)
+{
+    return plan->kind == HG_PLAN_OWN_QUEUE;
+}
+
 enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, struct hg_trie *index,
                                   struct hg_bytes filter, const char **why_out)
 {
@@ -520,10 +547,10 @@ void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out)
 
 /* ---- Leases ---- */
 
-enum hg_status hg_lease_take(struct hg_worker *w, const struct hg_lease_spec *spec,
+enum hg_status hg_lease_take(struct hg_realm *realm, const struct hg_lease_spec *spec,
                              struct hg_lease_poll **poll_out, const char **why_out)
 {
-    assert_ptr_equal(w, &world.worker);
+    assert_ptr_equal(realm, &world.realm);
     assert_false(world.lease.is_polling);
     world.lease.spec = *spec;
     copy(world.lease.queue, sizeof(world.lease.queue), spec->queue);
@@ -547,11 +574,11 @@ void world_leased(const struct hg_lease_result *result)
     world.lease.spec.done(world.lease.spec.ctx, result);
 }
 
-bool hg_lease_answer(struct hg_worker *w, const struct hg_lease_order *order,
+bool hg_lease_answer(struct hg_realm *realm, const struct hg_lease_order *order,
                      hg_lease_answered_fn *answered, void *ctx, struct hg_lease_call **call_out)
 {
     struct world_lease *lease = &world.lease;
-    assert_ptr_equal(w, &world.worker);
+    assert_ptr_equal(realm, &world.realm);
     lease->order = *order;
     copy(lease->queue, sizeof(lease->queue), order->queue);
     int n = 0;
@@ -619,21 +646,53 @@ void hg_metrics_write(const struct hg_gateway *gateway, struct hg_writer *out)
     hg_writer_str(out, "headgate_connections 1\n");
 }
 
-bool hg_state_is_enabled(const struct hg_gateway *gateway)
+bool hg_state_is_enabled(const struct hg_vhost *vhost)
 {
-    (void)gateway;
+    (void)vhost;
     return world.state.is_enabled;
 }
 
-bool hg_state_is_ready(const struct hg_gateway *gateway)
+bool hg_state_is_ready(const struct hg_vhost *vhost)
 {
-    (void)gateway;
+    (void)vhost;
     return world.state.is_ready;
 }
 
-struct hg_state_index *hg_state_index_of(const struct hg_gateway *gateway)
+enum hg_once_state hg_once_begin(const struct hg_once_ask *ask, struct hg_once **once_out,
+                                 struct hg_request_answer *answer_out)
 {
-    (void)gateway;
+    assert_null(world.once.ask.ctx);
+    *once_out = world.once.state == HG_ONCE_WAITING ? (struct hg_once *)&world : NULL;
+    if (*once_out != NULL) {
+        world.once.ask = *ask;
+        snprintf(world.once.key, sizeof(world.once.key), "%.*s", HG_BYTES_FMT(ask->key));
+    }
+    return hg_once_look((struct hg_once *)&world, answer_out);
+}
+
+enum hg_once_state hg_once_look(struct hg_once *once, struct hg_request_answer *answer_out)
+{
+    assert_ptr_equal(once, &world);
+    if (world.once.state == HG_ONCE_ANSWERED) {
+        *answer_out = (struct hg_request_answer){.status = 207, .type = "text/plain"};
+        hg_writer_str(&answer_out->body, "elsewhere");
+    }
+    return world.once.state;
+}
+
+void hg_once_end(struct hg_once *once_own, unsigned status, const char *type,
+                 const struct hg_bytes *body)
+{
+    assert_ptr_equal(once_own, &world);
+    snprintf(world.once.end, sizeof(world.once.end), "%u %s %.*s", status,
+             type == NULL ? "-" : type, body == NULL ? 1 : (int)body->n,
+             body == NULL ? "-" : (const char *)body->p);
+    world.once.ask.ctx = NULL;
+}
+
+struct hg_state_index *hg_state_index_of(const struct hg_vhost *vhost)
+{
+    (void)vhost;
     return world.state.is_enabled ? (struct hg_state_index *)&world : NULL;
 }
 
@@ -643,9 +702,9 @@ uint64_t hg_state_index_digest(struct hg_state_index *x)
     return 0xabc;
 }
 
-void hg_state_stats(const struct hg_gateway *gateway, struct hg_state_stats *out)
+void hg_state_stats(const struct hg_vhost *vhost, struct hg_state_stats *out)
 {
-    (void)gateway;
+    (void)vhost;
     *out = world.state;
 }
 
@@ -659,7 +718,7 @@ static const struct hg_adapter mqtt = {.name = "mqtt", .subprotocols = mqtt_prot
 static const struct hg_adapter plain = {.name = "plain"};
 static const struct hg_adapter *const adapters[] = {&plain, &stomp, &mqtt, NULL};
 
-static const struct hg_endpoint endpoints[] = {{.vhost = "/"}};
+static const struct hg_vhost_spec vhost_spec = {.name = "/"};
 
 unsigned world_count(const char *text, const char *what)
 {
@@ -689,8 +748,6 @@ void world_open(const struct hg_adapter *adapter)
                    .lease_max = 9,
                    .lease_wait_ms = 60000,
                    .lease_time_ms = 1500000,
-                   .endpoints = endpoints,
-                   .endpoints_n = 1,
                    .http_sse_heartbeat_ms = 15000,
                    .unavailable_timeout_ms = 5000,
                    .max_subscriptions = 4,
@@ -706,7 +763,15 @@ void world_open(const struct hg_adapter *adapter)
     world.worker.gateway = &world.gateway;
     world.worker.config = &world.config;
     world.worker.state = HG_WORKER_READY;
-    world.worker.is_upstream_up = true;
+    world.vhost = (struct hg_vhost){.gateway = &world.gateway, .spec = &vhost_spec};
+    world.gateway.vhosts = &world.vhost;
+    world.gateway.vhosts_n = 1;
+    world.realm.worker = &world.worker;
+    world.realm.vhost = &world.vhost;
+    world.realm.is_up = true;
+    world.realms[0] = &world.realm;
+    world.worker.realms = world.realms;
+    world.worker.realms_n = 1;
     static hg_counter counters[sizeof(specs) / sizeof(specs[0])];
     world.worker.metrics.rule_in = counters;
     world.worker.metrics.rule_out = counters;
@@ -814,6 +879,13 @@ void world_wait(uint64_t ms)
         seam_now_ms += end - seam_now_ms < 50 ? end - seam_now_ms : 50;
         hg_wheel_advance(&world.worker.wheel, seam_now_ms);
     }
+    feed();
+}
+
+void world_once(enum hg_once_state state)
+{
+    world.once.state = state;
+    world.once.ask.on_known(world.once.ask.ctx);
     feed();
 }
 
