@@ -94,7 +94,9 @@ static void deliver(const struct client *k, const uint8_t *head, size_t head_n, 
     uint8_t *to = bare.delivered + bare.delivered_n;
     memcpy(to, frame, frame_n);
     memcpy(to + frame_n, head, head_n);
-    memcpy(to + frame_n + head_n, rest, rest_n);
+    if (rest_n > 0) {
+        memcpy(to + frame_n + head_n, rest, rest_n);
+    }
     bare.delivered_n += frame_n + head_n + rest_n;
 }
 

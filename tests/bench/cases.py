@@ -59,8 +59,11 @@ class Bench:
     def say(self, text):
         print(f"  {text}", file=sys.stderr, flush=True)
 
-    def new_gateway(self, **options):
-        return servers.Gateway(self.binary, self.folder, self.broker, **options)
+    def new_broker(self, name):
+        return servers.Broker(self.folder / name)
+
+    def new_gateway(self, broker=None, **options):
+        return servers.Gateway(self.binary, self.folder, broker or self.broker, **options)
 
     def new_mosquitto(self):
         return servers.Mosquitto(self.folder)
@@ -81,7 +84,7 @@ class Bench:
 
     @functools.cached_property
     def broker(self):
-        return self.started(servers.Broker(self.folder / "rabbitmq"), "RabbitMQ for the gateway")
+        return self.started(self.new_broker("rabbitmq"), "RabbitMQ for the gateway")
 
     @functools.cached_property
     def plugins(self):
@@ -141,15 +144,18 @@ def significant(value):
     return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
-def take_turns(bench, what, sides, seconds=None, rounds=None):
-    """A B A B: so that a slow moment of the machine falls on all. The first run of each is not counted."""
+def take_turns(bench, what, sides, seconds=None, is_settling=False):
+    """A B A B: so that a slow moment of the machine falls on all. The first run of each is not counted. is_settling:
+    what one run leaves to do is done before the next."""
     seconds = bench.seconds if seconds is None else seconds
     bench.settle()
     for side in sides:
         side.run(min(seconds, 0.5))
     rows = {side.name: [] for side in sides}
-    for turn in range(rounds or bench.rounds):
+    for turn in range(bench.rounds):
         for side in sides:
+            if is_settling:
+                bench.settle()
             row = one_run(side, seconds)
             rows[side.name].append(row)
             shown = f"{row['per_s']:,.0f}/s" if "per_s" in row else ""

@@ -41,12 +41,13 @@ IDLE_WIRES = {  # with a subscription, and without
 class IdleSet:
     """Connections of one kind to a server of their own, or, at the plugins, to one that has those of the sets before as well."""
 
-    def __init__(self, bench, stack, kind, wire, is_subscribed):
-        self.bench, self.stack, self.kind, self.wire, self.is_subscribed = bench, stack, kind, wire, is_subscribed
+    def __init__(self, bench, stack, broker, kind, wire, is_subscribed):
+        self.bench, self.stack, self.broker = bench, stack, broker
+        self.kind, self.wire, self.is_subscribed = kind, wire, is_subscribed
         full = {"plugins": 2000}.get(kind, 5000 if "tls" in wire else 20000)
         self.n = min(bench.pick(full, 200), connections_max())
         if kind == "gateway":
-            self.server = stack.enter_context(bench.new_gateway())
+            self.server = stack.enter_context(bench.new_gateway(broker=broker, is_drained=False))
         else:
             self.server = stack.enter_context(bench.new_mosquitto()) if kind == "mosquitto" else bench.plugins
 
@@ -59,13 +60,13 @@ class IdleSet:
         what = "with" if self.is_subscribed else "without"
         self.bench.say(f"{self.n:,} idle connections of {self.wire} {what} a subscription: {NAMES[self.kind]}")
         self.before = self.server.own.anonymous_bytes()
-        self.broker_before = self.bench.broker.own.anonymous_bytes() if self.kind == "gateway" else 0
+        self.broker_before = self.broker.own.anonymous_bytes() if self.kind == "gateway" else 0
         load = self.stack.enter_context(self.bench.load(
             self.server, "hold", self.wire, n=self.n, distinct=1, subscriptions=int(self.is_subscribed), topic="exact/idle"))
         self.per_s = load.ready["connects_per_s"]
         if self.kind == "gateway":
             time.sleep(self.bench.pick(2, 0.5))
-            self.broker_after = self.bench.broker.own.anonymous_bytes()
+            self.broker_after = self.broker.own.anonymous_bytes()
 
     def row(self):
         row = {"what": f"{self.wire}, {'a subscription each' if self.is_subscribed else 'no subscription'}", "side": NAMES[self.kind],
@@ -85,7 +86,8 @@ def run_idle(bench):
     settle = bench.pick(10, 1)
     rows = []
     with contextlib.ExitStack() as stack:
-        sets = [IdleSet(bench, stack, kind, wire, is_subscribed) for kind, pair in IDLE_WIRES.items()
+        broker = stack.enter_context(bench.new_broker("rabbitmq-idle"))  # ended with all its bindings, which takes them one by one otherwise
+        sets = [IdleSet(bench, stack, broker, kind, wire, is_subscribed) for kind, pair in IDLE_WIRES.items()
                 for is_subscribed, wires in zip((True, False), pair) for wire in wires]
         for one in sets:
             one.warm_up()
@@ -113,7 +115,7 @@ def run_connect(bench):
             ("a topic each, exact bindings", "exact/connects", 1, {"gateway": few, "mosquitto": few, "plugins": fewer}),
             ("a topic each, one wide binding", "wide/connects", 1, {"gateway": many, "mosquitto": many})):
         sides = [connect_side(bench, kind, n, topic, distinct) for kind, n in kinds.items()]
-        part = take_turns(bench, what, sides, seconds=0)
+        part = take_turns(bench, what, sides, seconds=0, is_settling=True)
         add_ratios(part, "per_s", times_plugin=PLUGIN, times_mosquitto=MOSQUITTO)
         rows += part
     return rows

@@ -37,13 +37,18 @@ def run_fanin(bench):
                                     ("MQTT QoS 1 over WebSocket", "mqtt-ws", {}), ("STOMP receipt", "stomp", {}),
                                     ("STOMP receipt over WebSocket", "stomp-ws", {}), ("HTTP POST", "http", {"connections": OUTSTANDING})):
             with contextlib.ExitStack() as inner:
-                sides = [direct_side(bench, inner, by_gateway, window=OUTSTANDING),
+                sides = [direct_side(bench, inner, by_gateway),
                          publish_side(bench, inner, by_gateway, HEADGATE, bench.gateway, wire, **options)]
                 if wire == "http":
                     sides.append(management_side(bench, inner, by_plugin))
                 else:
                     sides.append(publish_side(bench, inner, by_plugin, PLUGIN, bench.plugins, wire, **options))
                 rows += take_turns(bench, what, sides)
+        with contextlib.ExitStack() as inner:
+            sides = [direct_side(bench, inner, None, key="bench.unbound"),
+                     publish_side(bench, inner, None, HEADGATE, bench.gateway, "mqtt", topic="bench/unbound"),
+                     publish_side(bench, inner, None, PLUGIN, bench.plugins, "mqtt", topic="bench/unbound")]
+            rows += take_turns(bench, "MQTT QoS 1, no queue bound", sides)
     add_ratios(rows, "per_s", of_direct=DIRECT, times_plugin=PLUGIN, times_management=MANAGEMENT)
     return rows
 
@@ -89,8 +94,8 @@ def run_latency(bench):
                      latency_side(bench, stack, "Headgate, MQTT", bench.gateway, "mqtt", rate),
                      latency_side(bench, stack, "RabbitMQ plugin, MQTT", bench.plugins, "mqtt", rate),
                      latency_side(bench, stack, "mosquitto, MQTT", bench.mosquitto, "mqtt", rate),
-                     latency_side(bench, stack, "Headgate, STOMP over WebSocket", bench.gateway, "stomp-ws", rate),
-                     latency_side(bench, stack, "RabbitMQ plugin, STOMP over WebSocket", bench.plugins, "stomp-ws", rate)]
+                     latency_side(bench, stack, "Headgate, STOMP-WS", bench.gateway, "stomp-ws", rate),
+                     latency_side(bench, stack, "RabbitMQ plugin, STOMP-WS", bench.plugins, "stomp-ws", rate)]
             part = take_turns(bench, f"{rate:,} messages/s", sides, seconds=bench.pick(3, 0.5))
         for row in part[1:]:
             for q in ("p50", "p99"):

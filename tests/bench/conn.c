@@ -96,7 +96,9 @@ static void flush(struct conn *c)
     }
     if (c->state == CONN_OPEN) {
         c->out_n -= sent_n;
-        memmove(c->out, c->out + sent_n, c->out_n);
+        if (c->out_n > 0) {
+            memmove(c->out, c->out + sent_n, c->out_n);
+        }
         set_waits_for_room(c, c->out_n > 0);
     }
 }

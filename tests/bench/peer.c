@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CONNECTING_MAX = 256, FILTER_MAX = 160, CLIENT_ID_N = 23 };
+enum { CONNECTING_MAX = 256, FILTER_MAX = 160 };
 
 static struct peer *peer_of(struct conn *c)
 {
@@ -89,8 +89,9 @@ static void send_connect(struct peer *p)
     struct crowd *c = p->crowd;
     p->state = PEER_CONNECTING;
     if (c->wire->proto == PROTO_MQTT) {
-        char id[CLIENT_ID_N + 1];
-        (void)snprintf(id, sizeof(id), "load-%09d-%08zu", (int)getpid() % 1000000000, p->index);
+        char id[48];
+        (void)snprintf(id, sizeof(id), "load-%09d-%08zu", (int)getpid(),
+                       p->index); /* 23 bytes, as the standard recommends at most */
         size_t n = unit_add(c, 0, "\0\4MQTT\4\2\0\0", 10); /* clean session, keep-alive 0 */
         send_mqtt(p, 0x10, unit_add_str(c, n, id));
     } else {

@@ -17,14 +17,11 @@ class Program:
         return self
 
     def __exit__(self, kind, *_):
-        if self.process.poll() is None:
-            if kind is None:
-                self.process.stdin.close()
-            else:
-                self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdout, self.process.stderr):
-            pipe.close()
+        if kind is not None:
+            self.process.kill()
+        said = self.process.communicate()[1].strip()
+        if kind is None and self.process.returncode != 0:
+            raise RuntimeError(f"{self.name}: {said or self.process.returncode}")
 
     def row(self):
         line = self.process.stdout.readline()
@@ -40,6 +37,7 @@ class Program:
     def finish(self):
         """Ends its input; what it says last."""
         self.process.stdin.close()
+        self.process.stdin = None
         return self.row()
 
 

@@ -80,7 +80,7 @@ class Certificate:
 
 
 class Gateway:
-    def __init__(self, binary, folder, broker, workers=0, rules=""):
+    def __init__(self, binary, folder, broker, workers=0, rules="", is_drained=True):
         names = ("mqtt", "mqtts", "stomp", "web", "webs", "admin")
         port = dict(zip(names, free_ports(len(names))))
         self.ports = {"mqtt": port["mqtt"], "mqtt-tls": port["mqtts"], "mqtt-ws": port["web"], "mqtt-wss": port["webs"],
@@ -94,6 +94,7 @@ class Gateway:
                                              key=certificate.key, **port))
         self.log = self.config.with_suffix(".log")
         self.binary = binary
+        self.is_drained = is_drained  # False: killed in the end, with its broker
 
     def __enter__(self):
         with open(self.log, "wb") as log:
@@ -120,6 +121,8 @@ class Gateway:
             return json.load(answer)
 
     def __exit__(self, *_):
+        if not self.is_drained:
+            self.process.kill()
         end(self.process)
 
 

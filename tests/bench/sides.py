@@ -55,15 +55,20 @@ class Consumer:
         return row
 
 
+def through(consumer, run):
+    return run if consumer is None else lambda seconds: consumer.count(run, seconds)
+
+
 def publish_side(bench, stack, consumer, name, server, wire, connections=CONNECTIONS, **options):
+    """Publishes into the queue of a consumer, or of nobody."""
     options = {"qos": 1, "window": OUTSTANDING, "topic": TOPIC, "n": connections, **options}
     load = stack.enter_context(bench.load(server, "publish", wire, **options))
-    return Side(name, lambda seconds: consumer.count(load.run, seconds), server.processes)
+    return Side(name, through(consumer, load.run), server.processes)
 
 
 def direct_side(bench, stack, consumer, **options):
-    program = stack.enter_context(direct(bench, bench.broker, "publish", key=KEY, **options))
-    return Side(DIRECT, lambda seconds: consumer.count(program.run, seconds), bench.broker.processes)
+    program = stack.enter_context(direct(bench, bench.broker, "publish", **{"key": KEY, "window": OUTSTANDING, **options}))
+    return Side(DIRECT, through(consumer, program.run), bench.broker.processes)
 
 
 def latency_side(bench, stack, name, server, wire, rate):
