@@ -16,6 +16,10 @@ SETTLE_SECONDS = 30
 QUIET_CPU = 0.15  # of a core, by all servers together
 
 
+class Unavailable(Exception):
+    """Here this cannot be measured, and why."""
+
+
 @dataclasses.dataclass
 class Case:
     name: str

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 
-from cases import Side, case, take_turns
+from cases import Side, Unavailable, case, take_turns
 from programs import rows_of
 
 
@@ -81,7 +81,7 @@ class Counters:
         self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         time.sleep(0.5)  # perf does not say when it counts
         if self.process.poll() is not None:
-            raise RuntimeError("perf: " + self.process.stderr.read().strip())
+            raise Unavailable("perf: " + self.process.stderr.read().strip())
         return self
 
     def __exit__(self, *_):
@@ -96,7 +96,7 @@ class Counters:
     ("others, each", "{other_calls:.3f}"), ("together", "{calls:.3f}")))
 def run_syscalls(bench):
     if shutil.which("perf") is None:
-        raise RuntimeError("perf is not installed (Debian: linux-perf)")
+        raise Unavailable("perf is not installed (Debian: linux-perf)")
     rows = []
     for what, mode, wire, options in (
             ("MQTT QoS 1, 16 in flight on each of 16 connections", "publish", "mqtt", {"n": 16, "window": 256, "qos": 1}),

@@ -22,7 +22,7 @@ import cases_parts  # noqa: F401
 import measure
 import plot
 import results as kept
-from cases import CASES, Bench
+from cases import CASES, Bench, Unavailable
 
 
 def arguments():
@@ -71,6 +71,9 @@ def measure_all(args, names):
             sys.stdout.flush()
             try:
                 rows = CASES[name].run(bench)
+            except Unavailable as e:
+                print(f"  not measured here: {e}", file=sys.stderr)
+                continue
             except Exception:  # noqa: BLE001 # whatever it is, the others are worth having
                 traceback.print_exc()
                 failed.append(name)
