@@ -389,10 +389,10 @@ static enum hg_stomp_verdict on_send(struct hg_stomp_session *s, const struct hg
     return HG_STOMP_USED;
 }
 
-static void expired(struct hg_session *base)
+static void expired(struct hg_session *base, enum hg_status why)
 {
     struct hg_stomp_session *s = hg_stomp_session_of(base);
-    const struct hg_stomp_failure f = {.status = HG_EXPIRED};
+    const struct hg_stomp_failure f = {.status = why};
     if (!hg_stomp_is_over(s)) {
         hg_stomp_end(s, &f);
     }

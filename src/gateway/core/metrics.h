@@ -66,7 +66,8 @@
     X(logins_limited,  counter, "Of them, unseen: too many wrong passwords came from the address") \
     X(login_checks,    gauge,   "Passwords being checked, or waiting for it") \
     X(login_renewals,  counter, "Tokens renewed by a newer one") \
-    X(login_expired,   counter, "Sessions ended because their token's time was over")
+    X(login_expired,   counter, "Sessions ended because their token's time was over") \
+    X(logins_ended,    counter, "Sessions ended because a new configuration would not let them in")
 
 /* Of a worker's calls. */
 #define HG_CALL_METRICS(X) \

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/access.h"
+#include "core/reload.h"
 #include "core/retain_priv.h"
 #include "core/routing_priv.h"
 
@@ -240,11 +241,11 @@ static struct hg_topology_spec topology_of(const struct hg_config *config)
     };
 }
 
-int hg_routing_declare(const struct hg_config *config, struct hg_log *log)
+int hg_routing_declare(const struct hg_config *config, uint64_t limit_ms, struct hg_log *log)
 {
     struct hg_topology_spec spec = topology_of(config);
     struct hg_link_config link = link_config(config, NULL);
-    return hg_topology_declare(&spec, &link, log);
+    return hg_topology_declare(&spec, &link, limit_ms, log);
 }
 
 struct hg_link_config hg_routing_link(struct hg_routing *r)
@@ -398,4 +399,16 @@ void hg_routing_close(struct hg_worker *w)
     hg_uploads_close(&r->uploads);
     hg_retain_close(r);
     free_routing(r);
+}
+
+void hg_routing_prepare(struct hg_worker *w, const struct hg_config *next)
+{
+    (void)next;
+    hg_reload_is_prepared(w);
+}
+
+void hg_routing_swap(struct hg_worker *w, const struct hg_config *before)
+{
+    (void)w;
+    (void)before;
 }

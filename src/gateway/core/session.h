@@ -76,9 +76,10 @@ struct hg_session_ops {
     bool (*wants_more)(struct hg_session *s);
     /* Output fell below the low watermark after having been above the high one; NULL: no matter. */
     void (*drained)(struct hg_session *s);
-    /* The time of the client's token is over: say so in the protocol's way and hg_conn_finish. NULL:
-     * the session looks itself, at each request. */
-    void (*expired)(struct hg_session *s);
+    /* The client may not stay: the time of its token is over (EXPIRED), or by the configuration that
+     * holds now it could not come in (NOT_ALLOWED). Say so in the protocol's way and
+     * hg_conn_finish. NULL: the session looks itself, at each request. */
+    void (*expired)(struct hg_session *s, enum hg_status why);
     /* The gateway shuts down: say goodbye in the protocol's way and hg_conn_finish (now, or when
      * what is under way is settled). */
     void (*drain)(struct hg_session *s);

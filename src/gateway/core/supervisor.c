@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "core/idempotency.h"
 #include "core/login.h"
+#include "core/reload.h"
 #include "core/routing.h"
 #include "core/state.h"
 #include "core/systemd.h"
@@ -64,6 +65,9 @@ static void close_handles(struct supervisor *s)
     }
     uv_close((uv_handle_t *)&s->drain_limit, NULL);
     uv_close((uv_handle_t *)&s->watchdog, NULL);
+    if (s->gateway.reload != NULL) {
+        hg_reload_close(s->gateway.reload);
+    }
     hg_mailbox_close(s->gateway.supervisor);
 }
 
@@ -85,7 +89,7 @@ static void on_drain_limit(uv_timer_t *timer)
 {
     struct supervisor *s = timer->data;
     HG_LOG(s->gateway.log, HG_LOG_WARN, "drain.unfinished",
-           HG_F_UINT("timeout_ms", s->gateway.config->drain_timeout_ms));
+           HG_F_UINT("timeout_ms", hg_reload_current(s->gateway.reload)->drain_timeout_ms));
     stop_all(s);
 }
 
@@ -93,44 +97,20 @@ static void drain_all(struct supervisor *s)
 {
     s->phase = PHASE_DRAINING;
     hg_systemd_notify("STOPPING=1");
+    hg_reload_stop(s->gateway.reload);
     atomic_store(&s->gateway.is_draining, true);
     for (unsigned i = 0; i < s->gateway.workers_n; i++) {
         hg_mailbox_send(s->gateway.workers[i]->mailbox, &s->gateway.workers[i]->drain_mail);
     }
-    uv_timer_start(&s->drain_limit, on_drain_limit, s->gateway.config->drain_timeout_ms, 0);
-}
-
-static void reload_certificates(const struct supervisor *s, struct hg_tls_context *context,
-                                const char *where)
-{
-    struct hg_writer problem = {0};
-    if (context == NULL) {
-        return;
-    }
-    bool is_good = hg_tls_context_reload(context, &problem);
-    HG_LOG(s->gateway.log, is_good ? HG_LOG_INFO : HG_LOG_ERROR,
-           is_good ? "certificates.reloaded" : "certificates.kept", HG_F_STR("of", where),
-           HG_F_BYTES("reason", hg_writer_view(&problem)));
-    hg_writer_close(&problem);
-}
-
-/* What a certificate's renewal needs; the rest of the configuration is read at the start only. */
-static void reload(const struct supervisor *s)
-{
-    const struct hg_config *config = s->gateway.config;
-    for (size_t i = 0; i < config->listeners_n; i++) {
-        reload_certificates(s, config->listeners[i].tls_context, config->listeners[i].where);
-    }
-    reload_certificates(s, config->rabbitmq_tls, "rabbitmq");
-    HG_LOG(s->gateway.log, HG_LOG_WARN, "reload.partial",
-           HG_F_STR("reason", "certificates are read again; the rest needs a restart"));
+    uv_timer_start(&s->drain_limit, on_drain_limit,
+                   hg_reload_current(s->gateway.reload)->drain_timeout_ms, 0);
 }
 
 static void on_signal(uv_signal_t *signal, int number)
 {
     struct supervisor *s = signal->data;
     if (number == SIGHUP) {
-        reload(s);
+        hg_reload_begin(s->gateway.reload);
         return;
     }
     bool is_second = s->phase == PHASE_DRAINING;
@@ -231,11 +211,16 @@ static void become_running(struct supervisor *s)
     }
     log_ready(s);
     hg_systemd_notify("READY=1");
+    hg_reload_start(s->gateway.reload);
 }
 
 static void on_report(void *ctx, struct hg_mail *mail)
 {
     struct supervisor *s = ctx;
+    if (mail->kind == HG_MAIL_RELOADED) {
+        hg_reload_on_report(s->gateway.reload);
+        return;
+    }
     struct hg_worker *w = HG_CONTAINER_OF(mail, struct hg_worker, report_mail);
     if (atomic_load(&w->state) == HG_WORKER_FAILED && s->phase != PHASE_STOPPING) {
         s->exit_code = EXIT_GIVEN;
@@ -297,14 +282,13 @@ static bool open_gateway(struct supervisor *s, const struct hg_config *config,
                                                  .max_bytes = config->http_idempotency_buffer_bytes,
                                                  .window_ms = config->http_idempotency_window_ms};
     g->idempotency = limits.max_n == 0 ? NULL : hg_idempotency_new(&limits);
-    g->logins = config->has_identities ? hg_logins_new(config) : NULL;
+    g->logins = hg_logins_new(config);
     g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));
     g->bridges = hg_zalloc((config->bridges_n + 1) * sizeof(*g->bridges));
     g->webhooks = hg_zalloc((config->webhooks_n + 1) * sizeof(*g->webhooks));
     g->workers = hg_zalloc(config->workers * sizeof(struct hg_worker *));
     g->supervisor = hg_mailbox_new(&s->loop, on_report, s);
-    if (g->directory == NULL || (has_state && g->state == NULL) ||
-        (config->has_identities && g->logins == NULL) ||
+    if (g->directory == NULL || (has_state && g->state == NULL) || g->logins == NULL ||
         (limits.max_n > 0 && g->idempotency == NULL) || g->listeners == NULL ||
         g->bridges == NULL || g->webhooks == NULL || g->workers == NULL || g->supervisor == NULL ||
         !prepare_adapters(g)) {
@@ -348,10 +332,12 @@ static void supervise(struct supervisor *s)
     if (watchdog_ms > 0) {
         uv_timer_start(&s->watchdog, on_watchdog, 0, watchdog_ms);
     }
-    if (start_workers(s)) {
+    s->gateway.reload = hg_reload_new(&s->gateway, &s->loop);
+    if (s->gateway.reload != NULL && start_workers(s)) {
         hg_mailbox_send(s->gateway.supervisor, &s->gateway.workers[0]->report_mail);
     } else {
-        HG_LOG(s->gateway.log, HG_LOG_ERROR, "start.failed", HG_F_STR("reason", "no thread"));
+        HG_LOG(s->gateway.log, HG_LOG_ERROR, "start.failed",
+               HG_F_STR("reason", "no memory, or no thread"));
         s->exit_code = EXIT_RUNNING;
         stop_all(s);
     }
@@ -367,6 +353,7 @@ static void close_gateway(struct supervisor *s)
     for (unsigned i = 0; i < g->workers_n; i++) {
         hg_worker_free(g->workers[i]);
     }
+    hg_reload_free(g->reload);
     release_adapters(g);
     hg_state_free(g->state);
     hg_mailbox_free(g->supervisor);
@@ -384,7 +371,7 @@ int hg_supervisor_run(const struct hg_config *config, const struct hg_adapter *c
 {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN); /* until the loop takes it */
-    int code = hg_routing_declare(config, log);
+    int code = hg_routing_declare(config, 0, log);
     if (code == HG_TOPOLOGY_STOPPED) {
         HG_LOG(log, HG_LOG_INFO, "stopped", HG_F_INT("code", EXIT_OK));
         return EXIT_OK;

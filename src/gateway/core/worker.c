@@ -8,6 +8,7 @@
 #include "core/conn.h"
 #include "core/lease.h"
 #include "core/login.h"
+#include "core/reload.h"
 #include "core/routing.h"
 #include "core/service.h"
 #include "core/state.h"
@@ -186,8 +187,14 @@ static void on_mail(void *ctx, struct hg_mail *mail)
             drain(w);
         }
         break;
+    case HG_MAIL_RELOAD:
+        if (is_running) {
+            hg_reload_on_order(w);
+        }
+        break;
     case HG_MAIL_PING: atomic_store(&w->has_turned, true); break;
     case HG_MAIL_STOP: uv_stop(&w->loop); break;
+    case HG_MAIL_RELOADED:
     case HG_MAIL_REPORT: break; /* never sent to a worker */
     }
 }
@@ -224,8 +231,7 @@ static void stop(struct hg_worker *w)
 static void run(void *arg)
 {
     struct hg_worker *w = arg;
-    if (!hg_routing_open(w) || !hg_leases_open(w) || !hg_state_open(w) ||
-        (w->config->has_identities && !hg_login_open(w))) {
+    if (!hg_routing_open(w) || !hg_leases_open(w) || !hg_state_open(w) || !hg_login_open(w)) {
         HG_LOG(w->log, HG_LOG_ERROR, "worker.failed", HG_F_UINT("worker", w->index),
                HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
         hg_worker_report(w, HG_WORKER_FAILED);
@@ -267,6 +273,7 @@ static void free_parts(struct hg_worker *w)
     hg_mailbox_free(w->mailbox);
     hg_metrics_close(&w->metrics);
     hg_free(w->acceptors);
+    hg_config_free(w->config);
     hg_free(w);
 }
 
@@ -278,7 +285,7 @@ struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index)
         return NULL;
     }
     w->gateway = gateway;
-    w->config = gateway->config;
+    w->config = hg_config_ref(gateway->config);
     w->rules = gateway->config->table;
     w->log = gateway->log;
     w->index = index;
@@ -286,6 +293,8 @@ struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index)
     w->drain_mail.kind = HG_MAIL_DRAIN;
     w->stop_mail.kind = HG_MAIL_STOP;
     w->ping_mail.kind = HG_MAIL_PING;
+    w->reload.order_mail.kind = HG_MAIL_RELOAD;
+    w->reload.report_mail.kind = HG_MAIL_RELOADED;
     w->report_mail.kind = HG_MAIL_REPORT;
     hg_list_init(&w->conns);
     hg_list_init(&w->services);

@@ -14,6 +14,7 @@
 #include <uv.h>
 
 struct hg_idempotency;
+struct hg_reload;
 struct hg_leases;
 struct hg_login_port;
 struct hg_logins;
@@ -28,12 +29,14 @@ struct hg_listener_state { /* of one [[listener]], for all workers */
 };
 
 struct hg_gateway { /* shared by all workers; frozen after start but for what says otherwise */
+    /* What it was started with, for what cannot change while it runs; else ask the worker's. */
     const struct hg_config *config;
+    struct hg_reload *reload; /* core/reload.c */
     const struct hg_adapter *const *adapters;
     struct hg_log *log;                  /* thread-safe */
     struct hg_directory *directory;      /* locked */
     struct hg_state *state;              /* locked; NULL: [state] log = "off" */
-    struct hg_logins *logins;            /* NULL: no identities; core/login.c */
+    struct hg_logins *logins;            /* locked; core/login.c */
     struct hg_idempotency *idempotency;  /* locked; NULL: [http] idempotency_max = 0 */
     struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
     struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
@@ -73,7 +76,7 @@ struct hg_leaver {
 
 struct hg_worker {
     struct hg_gateway *gateway;
-    const struct hg_config *config;
+    const struct hg_config *config; /* in force here; a reference, another one after a reload */
     const struct hg_rules *rules;
     struct hg_log *log;
     unsigned index; /* 0 … workers_n - 1 */
@@ -85,7 +88,7 @@ struct hg_worker {
     struct hg_routing *routing;       /* subscription indexes and deliveries, core/session.c */
     struct hg_state_port *state_port; /* NULL: no state */
     struct hg_leases *leases;         /* NULL: not open; core/lease.h */
-    struct hg_login_port *logins;     /* NULL: no identities; core/login.c */
+    struct hg_login_port *logins;     /* NULL: not open; core/login.c */
     struct hg_acceptor *acceptors;    /* one per [[listener]], in its order */
     struct hg_list services;          /* struct hg_service */
     struct hg_list conns;
@@ -97,6 +100,11 @@ struct hg_worker {
     struct hg_timer drain_timer;
     struct hg_mail listen_mail, drain_mail, stop_mail, ping_mail; /* the supervisor's orders */
     struct hg_mail report_mail;
+    struct {
+        struct hg_mail order_mail, report_mail;
+        const struct hg_config *next; /* borrowed until it is this worker's */
+        _Atomic int wanted, done;     /* enum hg_reload_step */
+    } reload;                         /* core/reload.c's */
     uv_thread_t thread;
     _Atomic int state;           /* enum hg_worker_state */
     _Atomic bool is_upstream_up; /* publishing and feed links are open, for /readyz */

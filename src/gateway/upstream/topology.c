@@ -230,6 +230,7 @@ struct declaring {
     struct hg_wheel wheel;
     uv_loop_t loop;
     uv_signal_t signals[2];
+    uv_timer_t limit;
     int result; /* -1 while open */
 };
 
@@ -245,6 +246,11 @@ static void on_signal(uv_signal_t *handle, int number)
 {
     (void)number;
     finish(handle->data, HG_TOPOLOGY_STOPPED);
+}
+
+static void on_limit(uv_timer_t *timer)
+{
+    finish(timer->data, HG_TOPOLOGY_AWAY);
 }
 
 static void on_declared(void *ctx, unsigned refused_n)
@@ -275,13 +281,19 @@ static void on_link_down(void *ctx, const struct hg_amqp_close *why)
 
 static const struct hg_link_ops link_ops = {.on_up = on_link_up, .on_down = on_link_down};
 
-static int run_loop(struct declaring *d, const struct hg_link_config *link_config)
+static int run_loop(struct declaring *d, const struct hg_link_config *link_config,
+                    uint64_t limit_ms)
 {
     static const int numbers[] = {SIGTERM, SIGINT};
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         uv_signal_init(&d->loop, &d->signals[i]);
         d->signals[i].data = d;
         uv_signal_start(&d->signals[i], on_signal, numbers[i]);
+    }
+    uv_timer_init(&d->loop, &d->limit);
+    d->limit.data = d;
+    if (limit_ms > 0) {
+        uv_timer_start(&d->limit, on_limit, limit_ms, 0);
     }
     hg_link_open(&d->link, &d->net, link_config, "start", 0, "topology", &link_ops, d);
     while (d->result == -1 || !hg_link_is_stopped(&d->link)) {
@@ -292,13 +304,15 @@ static int run_loop(struct declaring *d, const struct hg_link_config *link_confi
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         uv_close((uv_handle_t *)&d->signals[i], NULL);
     }
+    uv_close((uv_handle_t *)&d->limit, NULL);
     uv_run(&d->loop, UV_RUN_DEFAULT);
     hg_net_free(&d->net);
     return d->result;
 }
 
 int hg_topology_declare(const struct hg_topology_spec *spec,
-                        const struct hg_link_config *link_config, struct hg_log *log)
+                        const struct hg_link_config *link_config, uint64_t limit_ms,
+                        struct hg_log *log)
 {
     struct declaring *d = hg_zalloc(sizeof(*d));
     if (d == NULL || uv_loop_init(&d->loop) != 0) {
@@ -311,7 +325,7 @@ int hg_topology_declare(const struct hg_topology_spec *spec,
     hg_wheel_open(&d->wheel, hg_clock_ms());
     int result = 2;
     if (hg_net_open(&d->net, &d->loop, &d->wheel, log)) {
-        result = run_loop(d, link_config);
+        result = run_loop(d, link_config, limit_ms);
     }
     uv_loop_close(&d->loop);
     hg_free(d);

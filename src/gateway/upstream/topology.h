@@ -43,14 +43,15 @@ struct hg_topology_spec { /* borrowed for as long as it is used */
     size_t queues_n;
 };
 
-enum { HG_TOPOLOGY_STOPPED = 3 };
+enum { HG_TOPOLOGY_STOPPED = 3, HG_TOPOLOGY_AWAY = 4 };
 
 /* Declares all of it on a loop of its own and returns when RabbitMQ has answered; while RabbitMQ
- * cannot be reached it tries on, with a log line an attempt. 0: all there; 1: RabbitMQ refused a
- * declaration or the login (logged with its reason and `where`); 2: no memory; STOPPED: SIGTERM or
- * SIGINT came meanwhile. */
+ * cannot be reached it tries on, with a log line an attempt, for limit_ms (0: for ever). 0: all
+ * there; 1: RabbitMQ refused a declaration or the login (logged with its reason and `where`); 2: no
+ * memory; STOPPED: SIGTERM or SIGINT came meanwhile; AWAY: no answer within the limit. */
 int hg_topology_declare(const struct hg_topology_spec *spec,
-                        const struct hg_link_config *link_config, struct hg_log *log);
+                        const struct hg_link_config *link_config, uint64_t limit_ms,
+                        struct hg_log *log);
 
 /* The same on an open connection, without waiting, on a channel of its own. Refusals are logged;
  * `done` comes from the loop and the run is gone then. NULL when there is no memory. */

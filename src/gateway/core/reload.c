@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* In two steps, so that no worker publishes to where another one's subscribers do not listen yet: first
+ * every worker has RabbitMQ bind what its subscriptions need by the new rules, then every worker swaps,
+ * in one turn of its loop each. */
+#include "core/reload.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "core/conn.h"
+#include "core/login.h"
+#include "core/routing.h"
+#include "core/state.h"
+#include "core/systemd.h"
+#include "core/worker.h"
+
+#include <pthread.h>
+#include <stdio.h>
+
+enum {
+    DECLARE_MS = 5000, /* for RabbitMQ's answer to new exchanges and queues */
+    PREPARE_MS =
+        10000, /* for its answers to new bindings; those that are late come after the swap */
+};
+
+struct hg_reload {
+    struct hg_gateway *gateway;
+    const struct hg_config *first;   /* what cannot change stays as in this one; borrowed */
+    const struct hg_config *current; /* in force; a reference, as the next */
+    const struct hg_config *next;    /* on its way to the workers; NULL: none is */
+    enum hg_reload_step step;
+    uv_timer_t limit;
+    uint64_t begun_ms;
+    unsigned kept_n;      /* keys that need a restart */
+    bool wants_again;     /* SIGHUP came meanwhile */
+    bool is_declaring;    /* exchanges or queues are not what they were */
+    pthread_mutex_t lock; /* of what follows */
+    struct hg_reload_stats stats;
+};
+
+struct hg_reload *hg_reload_new(struct hg_gateway *gateway, uv_loop_t *loop)
+{
+    struct hg_reload *r = hg_zalloc(sizeof(*r));
+    if (r == NULL) {
+        return NULL;
+    }
+    r->gateway = gateway;
+    r->first = gateway->config;
+    r->current = hg_config_ref(gateway->config);
+    uv_timer_init(loop, &r->limit);
+    r->limit.data = r;
+    pthread_mutex_init(&r->lock, NULL);
+    r->stats.loaded_wall_ms = gateway->started_wall_ms;
+    return r;
+}
+
+void hg_reload_start(struct hg_reload *r)
+{
+    r->step = HG_RELOAD_IDLE;
+    if (r->wants_again) {
+        hg_reload_begin(r);
+    }
+}
+
+void hg_reload_stop(struct hg_reload *r)
+{
+    uv_timer_stop(&r->limit);
+    r->step = HG_RELOAD_OFF;
+}
+
+void hg_reload_close(struct hg_reload *r)
+{
+    hg_reload_stop(r);
+    uv_close((uv_handle_t *)&r->limit, NULL);
+}
+
+void hg_reload_free(struct hg_reload *r)
+{
+    if (r != NULL) {
+        hg_config_free(r->next);
+        hg_config_free(r->current);
+        pthread_mutex_destroy(&r->lock);
+        hg_free(r);
+    }
+}
+
+const struct hg_config *hg_reload_current(const struct hg_reload *r)
+{
+    return r->current;
+}
+
+void hg_reload_stats(const struct hg_gateway *gateway, struct hg_reload_stats *out)
+{
+    struct hg_reload *r = gateway->reload;
+    *out = (struct hg_reload_stats){.loaded_wall_ms = gateway->started_wall_ms};
+    if (r != NULL) {
+        pthread_mutex_lock(&r->lock);
+        *out = r->stats;
+        pthread_mutex_unlock(&r->lock);
+    }
+}
+
+/* ---- The end of a reload ---- */
+
+static void end(struct hg_reload *r)
+{
+    r->step = HG_RELOAD_IDLE;
+    uv_timer_stop(&r->limit);
+    hg_systemd_notify("READY=1");
+    if (r->wants_again) {
+        hg_reload_begin(r);
+    }
+}
+
+static void refuse(struct hg_reload *r, const char *problem)
+{
+    pthread_mutex_lock(&r->lock);
+    r->stats.refused_n++;
+    r->stats.refused_wall_ms = hg_clock_wall_ms();
+    snprintf(r->stats.problem, sizeof(r->stats.problem), "%s", problem);
+    uint64_t age_ms = r->stats.refused_wall_ms - r->stats.loaded_wall_ms;
+    pthread_mutex_unlock(&r->lock);
+    HG_LOG(r->gateway->log, HG_LOG_ERROR, "reload.refused", HG_F_STR("file", r->first->file),
+           HG_F_STR("reason", "the old configuration stays in force, whole"),
+           HG_F_UINT("read_s_ago", age_ms / 1000));
+    end(r);
+}
+
+static void finish(struct hg_reload *r)
+{
+    hg_config_free(r->current);
+    r->current = r->next;
+    r->next = NULL;
+    pthread_mutex_lock(&r->lock);
+    r->stats.done_n++;
+    r->stats.loaded_wall_ms = hg_clock_wall_ms();
+    r->stats.problem[0] = '\0';
+    pthread_mutex_unlock(&r->lock);
+    HG_LOG(r->gateway->log, HG_LOG_INFO, "reload.done", HG_F_STR("file", r->first->file),
+           HG_F_UINT("rules", r->current->rules_n), HG_F_UINT("users", r->current->users.users_n),
+           HG_F_UINT("need_restart", r->kept_n), HG_F_UINT("ms", hg_clock_ms() - r->begun_ms));
+    end(r);
+}
+
+/* ---- Step by step ---- */
+
+static void order(struct hg_reload *r, enum hg_reload_step step)
+{
+    r->step = step;
+    for (unsigned i = 0; i < r->gateway->workers_n; i++) {
+        struct hg_worker *w = r->gateway->workers[i];
+        if (step == HG_RELOAD_PREPARE) {
+            w->reload.next = r->next; /* no order is under way: nobody reads it */
+        }
+        atomic_store(&w->reload.wanted, step);
+        hg_mailbox_send(w->mailbox, &w->reload.order_mail);
+    }
+}
+
+static void swap(struct hg_reload *r)
+{
+    const struct hg_config *next = r->next;
+    uv_timer_stop(&r->limit);
+    hg_log_set_level(r->gateway->log, next->log_level);
+    hg_logins_limit(r->gateway->logins, next);
+    order(r, HG_RELOAD_SWAP);
+}
+
+static void on_limit(uv_timer_t *timer)
+{
+    swap(timer->data);
+}
+
+void hg_reload_on_report(struct hg_reload *r)
+{
+    bool are_done = r->step == HG_RELOAD_PREPARE || r->step == HG_RELOAD_SWAP;
+    for (unsigned i = 0; i < r->gateway->workers_n; i++) {
+        are_done = are_done && atomic_load(&r->gateway->workers[i]->reload.done) == (int)r->step;
+    }
+    if (are_done && r->step == HG_RELOAD_PREPARE) {
+        swap(r);
+    } else if (are_done) {
+        finish(r);
+    }
+}
+
+/* ---- Reading ---- */
+
+static void on_kept(void *ctx, const char *key, const char *where)
+{
+    struct hg_reload *r = ctx;
+    r->kept_n++;
+    HG_LOG(r->gateway->log, HG_LOG_WARN, "reload.kept", HG_F_STR("key", key),
+           HG_F_STR("where", where), HG_F_STR("reason", "needs a restart; the old value stays"));
+}
+
+/* A log line each; the first is what /api/status shows. */
+static void log_problems(struct hg_reload *r, struct hg_bytes lines, char first[static 512])
+{
+    first[0] = '\0';
+    while (lines.n > 0) {
+        struct hg_bytes line = hg_bytes(lines.p, hg_bytes_index(lines, '\n'));
+        lines = hg_bytes_skip(lines, line.n + (line.n < lines.n));
+        HG_LOG(r->gateway->log, HG_LOG_ERROR, "reload.problem", HG_F_BYTES("reason", line));
+        if (first[0] == '\0') {
+            snprintf(first, 512, "%.*s", HG_BYTES_FMT(line));
+        }
+    }
+}
+
+/* NULL, or why what RabbitMQ is to have cannot be had. */
+static const char *declare(const struct hg_reload *r)
+{
+    if (hg_config_says_same(r->current, r->next, "exchange") &&
+        hg_config_says_same(r->current, r->next, "queue")) {
+        return NULL;
+    }
+    switch (hg_routing_declare(r->next, DECLARE_MS, r->gateway->log)) {
+    case 0: return NULL;
+    case 1: return "RabbitMQ refused a declaration of an exchange or a queue (topology.refused)";
+    case HG_TOPOLOGY_AWAY:
+        return "exchanges or queues are new, and RabbitMQ cannot be reached to declare them";
+    case HG_TOPOLOGY_STOPPED: return "the gateway is being stopped";
+    default: return hg_status_text(HG_NO_MEMORY);
+    }
+}
+
+static void renew_certificates(const struct hg_reload *r, struct hg_tls_context *context,
+                               const char *where)
+{
+    struct hg_writer problem = {0};
+    if (context == NULL) {
+        return;
+    }
+    bool is_good = hg_tls_context_reload(context, &problem);
+    HG_LOG(r->gateway->log, is_good ? HG_LOG_INFO : HG_LOG_ERROR,
+           is_good ? "certificates.reloaded" : "certificates.kept", HG_F_STR("of", where),
+           HG_F_BYTES("reason", hg_writer_view(&problem)));
+    hg_writer_close(&problem);
+}
+
+static void renew_all_certificates(const struct hg_reload *r)
+{
+    for (size_t i = 0; i < r->first->listeners_n; i++) {
+        renew_certificates(r, r->first->listeners[i].tls_context, r->first->listeners[i].where);
+    }
+    renew_certificates(r, r->first->rabbitmq_tls, "rabbitmq");
+}
+
+void hg_reload_begin(struct hg_reload *r)
+{
+    struct hg_writer problems = {0};
+    char problem[512];
+    r->wants_again = r->step != HG_RELOAD_IDLE;
+    if (r->wants_again || r->step == HG_RELOAD_OFF) {
+        return;
+    }
+    hg_systemd_notify_reloading();
+    r->begun_ms = hg_clock_ms();
+    r->kept_n = 0;
+    r->next = hg_config_reload(r->first, on_kept, r, &problems);
+    log_problems(r, hg_writer_view(&problems), problem);
+    hg_writer_close(&problems);
+    const char *why = r->next == NULL ? problem : declare(r);
+    if (why != NULL) {
+        hg_config_free(r->next);
+        r->next = NULL;
+        refuse(r, why);
+        return;
+    }
+    renew_all_certificates(r);
+    uv_timer_start(&r->limit, on_limit, PREPARE_MS, 0);
+    order(r, HG_RELOAD_PREPARE);
+}
+
+/* ---- A worker's part ---- */
+
+static void report(struct hg_worker *w, enum hg_reload_step step)
+{
+    atomic_store(&w->reload.done, (int)step);
+    hg_mailbox_send(w->gateway->supervisor, &w->reload.report_mail);
+}
+
+void hg_reload_is_prepared(struct hg_worker *w)
+{
+    report(w, HG_RELOAD_PREPARE);
+}
+
+/* In this turn everything is judged by the old configuration, then everything by the new one. */
+static void reconfigure(struct hg_worker *w, const struct hg_config *next)
+{
+    const struct hg_config *before = w->config;
+    w->config = hg_config_ref(next);
+    w->net.limits = (struct hg_stream_limits){(size_t)next->outbound_low_bytes,
+                                              (size_t)next->outbound_high_bytes};
+    for (size_t i = 0; i < next->listeners_n; i++) {
+        w->acceptors[i].spec = &next->listeners[i];
+    }
+    hg_conn_reconfigure(w, before);
+    hg_login_review(w, before);
+    hg_routing_swap(w, before);
+    hg_config_free(before);
+}
+
+void hg_reload_on_order(struct hg_worker *w)
+{
+    if (atomic_load(&w->reload.wanted) == (int)HG_RELOAD_PREPARE) {
+        hg_routing_prepare(w, w->reload.next);
+    } else {
+        reconfigure(w, w->reload.next);
+        report(w, HG_RELOAD_SWAP);
+    }
+}
