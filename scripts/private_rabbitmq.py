@@ -133,6 +133,16 @@ class PrivateRabbitMQ:
             raise RuntimeError(f"rabbitmqctl {' '.join(args)}: {done.stdout}{done.stderr}")
         return done.stdout
 
+    def eval(self, expressions):
+        """Evaluates Erlang expressions ("f(), g().") in it; a thousand times quicker than rabbitmqctl, which starts an Erlang
+        machine to ask."""
+        cookie = (self.folder / ".erlang.cookie").read_text()
+        done = subprocess.run(["erl_call", "-c", cookie, "-sname", self.node, "-e"], env=self.environment(), input=expressions + "\n",
+                              capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode != 0 or not done.stdout.startswith("{ok, "):
+            raise RuntimeError(f"{expressions}: {done.stdout}{done.stderr}")
+        return done.stdout.removeprefix("{ok, ").removesuffix("}")
+
     def halt(self, kill=False):
         """Ends the server, not its epmd."""
         if self.server is not None and self.server.poll() is None:

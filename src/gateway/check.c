@@ -194,7 +194,7 @@ void hg_check_command(const struct hg_config *c, struct hg_writer *out)
     write_bridges(c, out);
     write_webhooks(c, out);
     struct hg_writer findings = {0};
-    size_t n = hg_rules_report(c->table, &findings);
+    size_t n = hg_rules_report(c->vhosts[0].table, &findings);
     n += report_roles(c, &findings);
     hg_writer_printf(out, "%zu finding%s\n", n, n == 1 ? "" : "s");
     hg_writer_bytes(out, hg_writer_view(&findings));

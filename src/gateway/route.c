@@ -10,6 +10,7 @@ enum { FINE = 0, GIVEN_WRONG = 1, CANNOT_ANSWER = 2 };
 
 struct query {
     const struct hg_config *config;
+    const struct hg_vhost_spec *vhost;
     bool is_json;
     const struct hg_rule_who *who; /* NULL: about somebody who may everything */
     enum hg_protocol proto;
@@ -61,7 +62,7 @@ static int fail(struct query *q, enum hg_status status, struct hg_bytes subject,
 /* Which rule says no, and why. */
 static int deny(struct query *q, size_t rule, bool is_publish, struct hg_bytes subject)
 {
-    const struct hg_rule_spec *spec = hg_rules_spec(q->config->table, rule);
+    const struct hg_rule_spec *spec = hg_rules_spec(q->vhost->table, rule);
     uint64_t roles = is_publish ? spec->publish_roles : spec->subscribe_roles;
     const char *what = is_publish ? "publish" : "subscribe";
     char why[512];
@@ -82,10 +83,10 @@ static const char *type_name(const struct query *q, struct hg_bytes exchange)
 {
     static const char *const names[] = {"direct", "fanout", "topic", "headers", NULL};
     bool is_known;
-    enum hg_exchange_type type = hg_rules_exchange_type(q->config->table, exchange, &is_known);
-    for (size_t i = 0; i < q->config->exchanges_n && names[type] == NULL; i++) {
-        if (hg_bytes_eq(hg_bytes_str(q->config->exchanges[i].spec.name), exchange)) {
-            return q->config->exchanges[i].type;
+    enum hg_exchange_type type = hg_rules_exchange_type(q->vhost->table, exchange, &is_known);
+    for (size_t i = 0; i < q->vhost->exchanges_n && names[type] == NULL; i++) {
+        if (hg_bytes_eq(hg_bytes_str(q->vhost->exchanges[i].spec.name), exchange)) {
+            return q->vhost->exchanges[i].type;
         }
     }
     return names[type] == NULL ? "other" : names[type];
@@ -101,7 +102,7 @@ static void text_line(struct query *q, const char *label, struct hg_bytes text)
 
 static void text_rule(struct query *q, size_t rule)
 {
-    const struct hg_rule_spec *spec = hg_rules_spec(q->config->table, rule);
+    const struct hg_rule_spec *spec = hg_rules_spec(q->vhost->table, rule);
     hg_writer_printf(&q->out, "%-10s%s", "rule", spec->name);
     if (spec->where != NULL) {
         hg_writer_printf(&q->out, " (%s)", spec->where);
@@ -174,12 +175,12 @@ static void expand_header(struct query *q, const struct hg_route *route, size_t 
                                       .address = address,
                                       .protocol = q->proto};
     hg_writer_reset(value);
-    hg_rules_header(q->config->table, route, i, &vars, value);
+    hg_rules_header(q->vhost->table, route, i, &vars, value);
 }
 
 static void publish_text(struct query *q, const struct hg_route *route, struct hg_bytes address)
 {
-    const struct hg_rules *table = q->config->table;
+    const struct hg_rules *table = q->vhost->table;
     const struct hg_rule_spec *spec = hg_rules_spec(table, route->rule);
     struct hg_writer value = {0};
     text_rule(q, route->rule);
@@ -213,7 +214,7 @@ static void publish_text(struct query *q, const struct hg_route *route, struct h
 
 static void publish_json(struct query *q, const struct hg_route *route, struct hg_bytes address)
 {
-    const struct hg_rules *table = q->config->table;
+    const struct hg_rules *table = q->vhost->table;
     const struct hg_rule_spec *spec = hg_rules_spec(table, route->rule);
     struct hg_writer value = {0};
     struct hg_writer *w = &q->out;
@@ -271,7 +272,7 @@ static int publish(struct query *q, const char *subject)
     struct placeholders placeholders = {.n = 0};
     const struct hg_request_source source = {find_placeholder, &placeholders};
     enum hg_status status =
-        hg_rules_publish_request(q->config->table, q->proto, address, &source, &route);
+        hg_rules_publish_request(q->vhost->table, q->proto, address, &source, &route);
     if (status == HG_BAD_ADDRESS) {
         return fail(q, status, hg_bytes_str(subject),
                     "its key would be a single empty word, which RabbitMQ takes for none");
@@ -279,7 +280,7 @@ static int publish(struct query *q, const char *subject)
     if (status != HG_OK) {
         return fail(q, status, hg_bytes_str(subject), NULL);
     }
-    if (!hg_rules_may_publish(q->config->table, q->who, q->proto, &route)) {
+    if (!hg_rules_may_publish(q->vhost->table, q->who, q->proto, &route)) {
         return deny(q, route.rule, true, hg_bytes_str(subject));
     }
     if (q->is_json) {
@@ -299,7 +300,7 @@ static void plan_json(void *ctx, const struct hg_binding_plan *plan)
 {
     struct query *q = ctx;
     struct hg_writer *w = &q->out;
-    const struct hg_rule_spec *spec = hg_rules_spec(q->config->table, plan->rule);
+    const struct hg_rule_spec *spec = hg_rules_spec(q->vhost->table, plan->rule);
     struct hg_bytes so_far = hg_writer_view(w);
     hg_writer_str(w, so_far.n > 0 && so_far.p[so_far.n - 1] == '}' ? ",{" : "{");
     json_member(w, HG_BYTES("rule"), hg_bytes_str(spec->name));
@@ -322,7 +323,7 @@ static void plan_json(void *ctx, const struct hg_binding_plan *plan)
 static void plan_text(void *ctx, const struct hg_binding_plan *plan)
 {
     struct query *q = ctx;
-    const struct hg_rule_spec *spec = hg_rules_spec(q->config->table, plan->rule);
+    const struct hg_rule_spec *spec = hg_rules_spec(q->vhost->table, plan->rule);
     if (hg_writer_n(&q->out) > 0) {
         hg_writer_u8(&q->out, '\n');
     }
@@ -380,12 +381,12 @@ static int subscribe(struct query *q, const char *subject)
         hg_writer_str(&q->out, ",\"plans\":[");
     }
     enum hg_status status =
-        hg_rules_subscribe(q->config->table, q->who, q->proto, hg_writer_view(&filter),
+        hg_rules_subscribe(q->vhost->table, q->who, q->proto, hg_writer_view(&filter),
                            q->is_json ? plan_json : plan_text, q, &why);
     size_t denying = SIZE_MAX;
     if (status == HG_NOT_ALLOWED) {
         hg_writer_reset(&q->out);
-        (void)hg_rules_subscribe(q->config->table, NULL, q->proto, hg_writer_view(&filter),
+        (void)hg_rules_subscribe(q->vhost->table, NULL, q->proto, hg_writer_view(&filter),
                                  note_first, &denying, &why);
     }
     q->out.failed = q->out.failed || filter.failed;
@@ -427,7 +428,7 @@ static void write_delivery(struct query *q, enum hg_protocol p, bool has, struct
 
 static int deliver(struct query *q, struct hg_bytes exchange, struct hg_bytes key)
 {
-    const struct hg_rules *table = q->config->table;
+    const struct hg_rules *table = q->vhost->table;
     struct hg_writer address = {0};
     bool is_known;
     size_t found_n = 0;
@@ -493,7 +494,8 @@ int hg_route_command(const struct hg_config *config, const struct hg_rule_who *w
                      const char *proto, const char *verb, const char *subject,
                      const char *key_or_null, FILE *out, FILE *err)
 {
-    struct query q = {.config = config, .who = who, .is_json = is_json, .err = err};
+    struct query q = {
+        .config = config, .vhost = &config->vhosts[0], .who = who, .is_json = is_json, .err = err};
     int code = ask(&q, proto, verb, subject, key_or_null);
     struct hg_bytes text = hg_writer_view(&q.out);
     bool is_written = !q.out.failed && (text.n == 0 || fwrite(text.p, 1, text.n, out) == text.n);

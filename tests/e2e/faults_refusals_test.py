@@ -171,8 +171,8 @@ class Refusals(E2E):
             self.assertIn(self.closes(), range(1, 6))  # one a second at most
 
     def test_a_body_over_rabbitmqs_own_limit_is_refused_among_others_that_are_not(self):
-        self.broker.ctl("eval", "application:set_env(rabbit, max_message_size, 65536).")
-        self.addCleanup(self.broker.ctl, "eval", "application:set_env(rabbit, max_message_size, 134217728).")
+        self.broker.eval("application:set_env(rabbit, max_message_size, 65536).")
+        self.addCleanup(self.broker.eval, "application:set_env(rabbit, max_message_size, 134217728).")
         large = bytes(70_000)
         self.broker_client.bind("amq.topic", "innocent.#")
         with self.start():

@@ -154,7 +154,7 @@ persistent = true
         exchange = f'rabbit_misc:r(<<"{self.vhost}">>, exchange, <<"matrix">>)'
         headers = ('[{<<"double">>, double, 0.1}, {<<"float">>, float, 2.5}, {<<"byte">>, byte, -1},'
                    '{<<"short">>, short, -300}, {<<"uint">>, unsignedint, 4294967295}, {<<"in">>, table, [{<<"d">>, double, 3.0}]}]')
-        self.broker.ctl("eval", f'rabbit_basic:publish({exchange}, <<"m.room">>, [{{headers, {headers}}}], <<"x">>).')
+        self.broker.eval(f'rabbit_basic:publish({exchange}, <<"m.room">>, [{{headers, {headers}}}], <<"x">>).')
         got = self.stomp.messages.take().headers
         want = {"double": "0.1", "float": "2.5", "byte": "-1", "short": "-300", "uint": "4294967295", "in": '{"d":3.0}'}
         self.assertEqual({k: got[k] for k in want}, want)

@@ -258,8 +258,8 @@ class StompDurable(Queues):
 
         def enable(text):
             enabled.write_text(text)
-            self.broker.ctl("eval", f'application:set_env(rabbitmq_stomp, tcp_listeners, [{{"127.0.0.1", {port}}}], [{{persistent, true}}]), '
-                                    f'rabbit_plugins:ensure("{enabled}").')
+            self.broker.eval(f'application:set_env(rabbitmq_stomp, tcp_listeners, [{{"127.0.0.1", {port}}}], [{{persistent, true}}]), '
+                             f'rabbit_plugins:ensure("{enabled}").')
 
         self.addCleanup(enable, before)
         enable(before.replace("[", "[rabbitmq_stomp,", 1))

@@ -209,7 +209,7 @@ class Tls(E2E):
         cert, key = pair or self.pair
         port = free_ports(1)[0]
         settings = ",".join([f'{{cacertfile,"{self.authority.ca}"}}', f'{{certfile,"{cert}"}}', f'{{keyfile,"{key}"}}', *options])
-        self.broker.ctl("eval", f'rabbit_networking:start_ssl_listener({{"127.0.0.1",{port}}},[{settings}],2).')
+        self.broker.eval(f'rabbit_networking:start_ssl_listener({{"127.0.0.1",{port}}},[{settings}],2).')
         return f"amqps://guest:guest@localhost:{port}/{self.vhost}"
 
     def test_rabbitmq_over_tls(self):

@@ -1033,10 +1033,10 @@ uint64_t hg_conn_last_read_ms(const struct hg_conn *c)
 
 /* ---- core/directory.h ---- */
 
-bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_bytes client_id,
+bool hg_claim_open(struct hg_realm *realm, struct hg_claim *claim, struct hg_bytes client_id,
                    const struct hg_claim_ops *ops)
 {
-    struct core_fake *f = HG_CONTAINER_OF(worker, struct core_fake, worker);
+    struct core_fake *f = HG_CONTAINER_OF(realm, struct core_fake, realm);
     struct hg_claim_record *r = calloc(1, sizeof(*r));
     assert_non_null(r);
     r->claim = claim;
@@ -1230,7 +1230,15 @@ void core_open(struct core_fake *f)
     assert_non_null(f->rules);
     seam_spare(false);
     hg_writer_close(&problems);
-    f->worker.rules = f->rules;
+    f->vhost.gateway = &f->gateway;
+    f->gateway.vhosts = &f->vhost;
+    f->gateway.vhosts_n = 1;
+    f->realm.worker = &f->worker;
+    f->realm.vhost = &f->vhost;
+    f->realm.rules = f->rules;
+    f->realms[0] = &f->realm;
+    f->worker.realms = f->realms;
+    f->worker.realms_n = 1;
     f->index = hg_trie_new(HG_TRIE_ADDRESS);
     assert_non_null(f->index);
 }

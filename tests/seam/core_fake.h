@@ -90,6 +90,9 @@ struct core_fake {
     struct hg_config config; /* the defaults of the shipped file, as far as sessions look at them */
     struct hg_gateway gateway;
     struct hg_worker worker;
+    struct hg_vhost vhost;
+    struct hg_realm realm;
+    struct hg_realm *realms[1];
     enum hg_status publish_status;   /* of hg_publish: OK at first */
     enum hg_status login_status;     /* of hg_session_login and _renew: OK at first */
     struct hg_identity *identity;    /* a reference: what a login that is OK finds; NULL: none */

@@ -27,9 +27,9 @@ struct asked { /* of the log: a write, or a barrier */
 
 static const char *const act_names[] = {"claim", "update", "handover", "end", "forget"};
 
-static struct core_fake *core_of(const struct hg_gateway *gateway)
+static struct core_fake *core_of(const struct hg_vhost *vhost)
 {
-    return HG_CONTAINER_OF(gateway, struct core_fake, gateway);
+    return HG_CONTAINER_OF(vhost, struct core_fake, vhost);
 }
 
 void core_state_open(struct core_fake *f)
@@ -118,35 +118,35 @@ void core_state_answer(struct core_fake *f, enum hg_status status)
 
 /* ---- core/state.h ---- */
 
-bool hg_state_is_enabled(const struct hg_gateway *gateway)
+bool hg_state_is_enabled(const struct hg_vhost *vhost)
 {
-    return core_of(gateway)->state != NULL;
+    return core_of(vhost)->state != NULL;
 }
 
-bool hg_state_is_ready(const struct hg_gateway *gateway)
+bool hg_state_is_ready(const struct hg_vhost *vhost)
 {
-    const struct core_fake *f = core_of(gateway);
+    const struct core_fake *f = core_of(vhost);
     return f->state != NULL && !f->is_state_away;
 }
 
-struct hg_state_index *hg_state_index_of(const struct hg_gateway *gateway)
+struct hg_state_index *hg_state_index_of(const struct hg_vhost *vhost)
 {
-    const struct core_fake *f = core_of(gateway);
+    const struct core_fake *f = core_of(vhost);
     return f->state == NULL ? NULL : f->state->index;
 }
 
-void hg_state_barrier(struct hg_worker *w, struct hg_state_wait *wait)
+void hg_state_barrier(struct hg_realm *realm, struct hg_state_wait *wait)
 {
-    core_log(core_of(w->gateway), "barrier");
-    ask(core_of(w->gateway), wait, NULL);
+    core_log(core_of(realm->vhost), "barrier");
+    ask(core_of(realm->vhost), wait, NULL);
 }
 
-void hg_state_stats(const struct hg_gateway *gateway, struct hg_state_stats *out)
+void hg_state_stats(const struct hg_vhost *vhost, struct hg_state_stats *out)
 {
-    *out = (struct hg_state_stats){.is_enabled = hg_state_is_enabled(gateway),
-                                   .is_ready = hg_state_is_ready(gateway)};
+    *out = (struct hg_state_stats){.is_enabled = hg_state_is_enabled(vhost),
+                                   .is_ready = hg_state_is_ready(vhost)};
     if (out->is_enabled) {
-        hg_state_index_stats(hg_state_index_of(gateway), &out->index);
+        hg_state_index_stats(hg_state_index_of(vhost), &out->index);
     }
 }
 
@@ -178,10 +178,10 @@ static void log_record(struct core_fake *f, const struct hg_session_record *r)
     }
 }
 
-enum hg_status hg_state_write(struct hg_worker *w, enum hg_session_act act,
+enum hg_status hg_state_write(struct hg_realm *realm, enum hg_session_act act,
                               const struct hg_session_record *record, struct hg_state_wait *wait)
 {
-    struct core_fake *f = core_of(w->gateway);
+    struct core_fake *f = core_of(realm->vhost);
     if (f->is_state_away) {
         return HG_BROKER_AWAY;
     }
@@ -202,10 +202,10 @@ void hg_state_cancel(struct hg_state_wait *wait)
     }
 }
 
-void hg_state_announce(struct hg_worker *w, struct hg_bytes client_id)
+void hg_state_announce(struct hg_realm *realm, struct hg_bytes client_id)
 {
-    core_log(core_of(w->gateway), "announce ");
-    hg_writer_bytes(&core_of(w->gateway)->calls, client_id);
+    core_log(core_of(realm->vhost), "announce ");
+    hg_writer_bytes(&core_of(realm->vhost)->calls, client_id);
 }
 
 /* ---- Other processes ---- */

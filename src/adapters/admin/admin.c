@@ -59,7 +59,11 @@ static const char *state_name(const struct hg_worker *w)
 
 static bool is_up(const struct hg_worker *w)
 {
-    return atomic_load_explicit(&w->is_upstream_up, memory_order_relaxed);
+    bool is_up = true;
+    for (unsigned i = 0; i < w->realms_n; i++) {
+        is_up = is_up && atomic_load_explicit(&w->realms[i]->is_up, memory_order_relaxed);
+    }
+    return is_up;
 }
 
 static bool is_draining(const struct hg_gateway *g)
@@ -138,9 +142,11 @@ static bool get_readyz(struct hg_http_request *req)
             add_reason(&reasons, i, "RabbitMQ is not connected");
         }
     }
-    if (hg_state_is_enabled(g) && !hg_state_is_ready(g)) {
-        hg_writer_printf(&reasons, "%s\"the state log is not read up to its end\"",
-                         hg_writer_n(&reasons) == 0 ? "" : ",");
+    for (unsigned i = 0; i < g->vhosts_n; i++) {
+        if (hg_state_is_enabled(&g->vhosts[i]) && !hg_state_is_ready(&g->vhosts[i])) {
+            hg_writer_printf(&reasons, "%s\"the state log is not read up to its end\"",
+                             hg_writer_n(&reasons) == 0 ? "" : ",");
+        }
     }
     bool is_ready = hg_writer_n(&reasons) == 0;
     hg_writer_printf(&body, "{\"ready\":%s,\"reasons\":[", is_ready ? "true" : "false");
@@ -229,17 +235,17 @@ static void write_webhook(struct hg_writer *w, const struct hg_webhook_spec *spe
                      (unsigned long long)hg_counted(&m->webhook_dead_lettered));
 }
 
-static void write_state(struct hg_writer *w, const struct hg_gateway *g)
+static void write_state(struct hg_writer *w, const struct hg_vhost *vhost)
 {
     struct hg_state_stats stats;
-    struct hg_state_index *index = hg_state_index_of(g);
-    hg_state_stats(g, &stats);
+    struct hg_state_index *index = hg_state_index_of(vhost);
+    hg_state_stats(vhost, &stats);
     if (index == NULL) {
         hg_writer_str(w, "null");
         return;
     }
     hg_writer_str(w, "{\"log\":");
-    write_string(w, g->config->state_log);
+    write_string(w, vhost->gateway->config->state_log);
     hg_writer_printf(
         w,
         ",\"ready\":%s,\"leader\":%s,\"offset\":%llu,\"replay_ms\":%llu,\"retained\":%llu,"
@@ -264,7 +270,8 @@ static bool get_status(struct hg_http_request *req)
                      ",\"version\":\"" HG_VERSION "\",\"uptime_s\":%llu,\"draining\":%s,"
                      "\"rules\":%zu,\"workers\":[",
                      (unsigned long long)((hg_clock_wall_ms() - g->started_wall_ms) / 1000),
-                     is_draining(g) ? "true" : "false", hg_rules_n(req->session->worker->rules));
+                     is_draining(g) ? "true" : "false",
+                     hg_rules_n(hg_realm_of(req->session)->rules));
     for (unsigned i = 0; i < g->workers_n; i++) {
         hg_writer_str(&body, i == 0 ? "" : ",");
         write_worker(&body, g->workers[i]);
@@ -280,7 +287,7 @@ static bool get_status(struct hg_http_request *req)
         write_webhook(&body, &g->config->webhooks[i], &g->webhooks[i]);
     }
     hg_writer_str(&body, "],\"state\":");
-    write_state(&body, g);
+    write_state(&body, &g->vhosts[0]);
     hg_writer_str(&body, "}");
     answer_json(req, &body);
     return true;
@@ -384,7 +391,7 @@ static bool get_rules(struct hg_http_request *req)
     if (!is_let_in(req)) {
         return true;
     }
-    const struct hg_rules *rules = req->session->worker->rules;
+    const struct hg_rules *rules = hg_realm_of(req->session)->rules;
     struct hg_writer body = {0};
     hg_writer_str(&body, "[");
     for (size_t i = 0; i < hg_rules_n(rules); i++) {

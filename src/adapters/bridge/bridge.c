@@ -47,7 +47,7 @@ static bool may_connect(void *ctx)
     const struct hg_bridge *b = ctx;
     /* Without RabbitMQ, another gateway may have the queue by now; and nothing could be taken. */
     return hg_queue_is_live(b->queue) &&
-           atomic_load_explicit(&b->worker->is_upstream_up, memory_order_relaxed) &&
+           atomic_load_explicit(&hg_realm_of(&b->session)->is_up, memory_order_relaxed) &&
            b->subs_left == 0 && b->inbox.waiting_n == 0;
 }
 

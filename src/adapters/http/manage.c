@@ -42,9 +42,8 @@ static const char *read_path(const struct hg_http_request *req, size_t prefix_n,
     const char *rule = hg_http_decode_level(hg_http_take_level(&path), vhost);
     rule = rule != NULL ? rule : hg_http_decode_level(hg_http_take_level(&path), name);
     *status_out = 400;
-    if (rule == NULL &&
-        !hg_bytes_eq(hg_writer_view(vhost),
-                     hg_bytes_str(req->session->worker->config->endpoints[0].vhost))) {
+    if (rule == NULL && !hg_bytes_eq(hg_writer_view(vhost),
+                                     hg_bytes_str(hg_realm_of(req->session)->vhost->spec->name))) {
         *status_out = 404;
         rule = "it is not this gateway's virtual host";
     }

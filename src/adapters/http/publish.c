@@ -318,7 +318,7 @@ static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
 
 static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_knows_fn *knows)
 {
-    struct place place = {.rules = req->session->worker->rules};
+    struct place place = {.rules = hg_realm_of(req->session)->rules};
     struct hg_writer address = {0};
     struct hg_writer bad_header = {0};
     struct hg_http_props props = {0};
@@ -366,7 +366,7 @@ bool hg_http_publish_topic(struct hg_http_request *req)
 
 bool hg_http_publish_rule_takes(const struct hg_http_request *req)
 {
-    const struct hg_rules *rules = req->session->worker->rules;
+    const struct hg_rules *rules = hg_realm_of(req->session)->rules;
     struct hg_writer address = {0};
     struct hg_route route;
     bool takes = false;

@@ -112,7 +112,7 @@ bool hg_http_pull_begin(struct hg_http_request *req, const struct hg_lease_spec 
     const char *why = NULL;
     enum hg_status status = hg_access_queue(req->session, HG_ACCESS_SUBSCRIBE, spec->queue, &why);
     if (status == HG_OK) {
-        status = hg_lease_take(req->session->worker, spec, &poll, &why);
+        status = hg_lease_take(hg_realm_of(req->session), spec, &poll, &why);
     }
     if (status != HG_OK) {
         hg_http_publish_refuse(req, status, hg_bytes_str(why));

@@ -151,7 +151,7 @@ static bool ask(struct hg_http_request *req, struct answering *a)
     a->order.ids = ids;
     req->data = a;
     req->on_gone = on_gone;
-    bool is_asked = hg_lease_answer(req->session->worker, &a->order, on_answered, req, &call);
+    bool is_asked = hg_lease_answer(hg_realm_of(req->session), &a->order, on_answered, req, &call);
     if (call != NULL) { /* else it has been answered, and `a` is gone */
         a->call = call;
     }

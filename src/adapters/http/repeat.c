@@ -11,7 +11,7 @@ enum { KEY_MAX = 255, USER_MAX = 255, SCOPED_MAX = KEY_MAX + 1 + USER_MAX };
 
 static struct hg_idempotency *table_of(const struct hg_http_request *req)
 {
-    return req->session->worker->gateway->idempotency;
+    return hg_realm_of(req->session)->vhost->idempotency;
 }
 
 /* What a later try could change is not kept: then the repeat is a try of its own. */

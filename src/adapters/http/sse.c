@@ -530,14 +530,14 @@ static void ignore_plan(void *ctx, const struct hg_binding_plan *plan)
 
 static enum hg_status check_filter(struct hg_session *s, struct hg_bytes filter, const char **why)
 {
-    const struct hg_worker *worker = s->worker;
+    const struct hg_config *config = s->worker->config;
     struct hg_rule_who room;
-    const struct hg_topic_limits limits = {.max_bytes = (size_t)worker->config->max_topic_bytes,
-                                           .max_levels = (size_t)worker->config->max_topic_levels};
+    const struct hg_topic_limits limits = {.max_bytes = (size_t)config->max_topic_bytes,
+                                           .max_levels = (size_t)config->max_topic_levels};
     *why = hg_topic_check_filter(filter, &limits);
     return *why != NULL ? HG_BAD_FILTER
-                        : hg_rules_subscribe(worker->rules, hg_session_who(s, &room), HG_PROTO_HTTP,
-                                             filter, ignore_plan, NULL, why);
+                        : hg_rules_subscribe(hg_realm_of(s)->rules, hg_session_who(s, &room),
+                                             HG_PROTO_HTTP, filter, ignore_plan, NULL, why);
 }
 
 static void answer_head(struct hg_http_request *req, const struct wanted *wanted)
@@ -682,7 +682,7 @@ bool hg_http_subscribe(struct hg_http_request *req)
         hg_http_publish_refuse(req, HG_BAD_FILTER, hg_bytes_str(why));
     } else if (wanted.filters.failed) {
         hg_http_publish_refuse(req, HG_NO_MEMORY, HG_BYTES(""));
-    } else if (wanted.is_retained && !hg_state_is_enabled(req->session->worker->gateway)) {
+    } else if (wanted.is_retained && !hg_state_is_enabled(hg_realm_of(req->session)->vhost)) {
         hg_http_publish_refuse(req, HG_NO_RETAIN, HG_BYTES(""));
     } else if ((why = find_stream(req, &wanted)) != NULL) {
         hg_http_refuse(req, &(struct hg_http_answer){.status = 400}, hg_bytes_str(why), NULL);

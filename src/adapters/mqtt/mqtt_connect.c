@@ -80,7 +80,7 @@ static void write_restrictions(const struct hg_mqtt_session *s, struct hg_writer
     if (config->mqtt_receive_max < NEVER) {
         hg_mqtt_property_u16(w, HG_MQTT_RECEIVE_MAXIMUM, config->mqtt_receive_max);
     }
-    if (!hg_state_is_enabled(s->base.worker->gateway)) {
+    if (!hg_state_is_enabled(hg_realm_of(&s->base)->vhost)) {
         hg_mqtt_property_u8(w, HG_MQTT_RETAIN_AVAILABLE, 0);
     }
     if (config->mqtt_max_packet_bytes < PACKET_MAX) {
@@ -189,8 +189,9 @@ static enum hg_status make_will(const struct hg_mqtt_session *s, struct hg_mqtt_
         out->properties = (struct hg_properties){.delivery_mode = will->qos > 0 ? 2 : 1};
         return HG_OK;
     }
-    enum hg_status status = hg_mqtt_message_in(out, s->base.worker->rules, will_properties(will),
-                                               will_payload(will), will->qos, why);
+    enum hg_status status =
+        hg_mqtt_message_in(out, hg_realm_of(&s->base)->rules, will_properties(will),
+                           will_payload(will), will->qos, why);
     if (status == HG_OK && will->is_retained) {
         hg_mqtt_message_keep_order(out);
     }
@@ -228,7 +229,7 @@ void hg_mqtt_publish_will(struct hg_mqtt_session *s)
         .client_id = hg_mqtt_client_id(s),
         .user = hg_mqtt_user(s),
         .is_exactly_once = s->will->qos == 2,
-        .is_retained = s->will->is_retained && hg_state_is_enabled(s->base.worker->gateway),
+        .is_retained = s->will->is_retained && hg_state_is_enabled(hg_realm_of(&s->base)->vhost),
         .never_held = true,
     };
     if (s->v5 != NULL && s->v5->no_local_n > 0) {
@@ -247,9 +248,10 @@ void hg_mqtt_publish_will(struct hg_mqtt_session *s)
 static enum hg_status check_will(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
                                  const char **why)
 {
-    const struct hg_worker *w = s->base.worker;
-    const struct hg_topic_limits limits = {.max_bytes = (size_t)w->config->max_topic_bytes,
-                                           .max_levels = (size_t)w->config->max_topic_levels};
+    const struct hg_config *config = s->base.worker->config;
+    const struct hg_rules *rules = hg_realm_of(&s->base)->rules;
+    const struct hg_topic_limits limits = {.max_bytes = (size_t)config->max_topic_bytes,
+                                           .max_levels = (size_t)config->max_topic_levels};
     if (!c->has_will) {
         return HG_OK;
     }
@@ -261,7 +263,7 @@ static enum hg_status check_will(struct hg_mqtt_session *s, const struct hg_mqtt
         *why = "$SYS is the gateway's own";
         return HG_NOT_ALLOWED;
     }
-    if (c->will_retain && s->v5 != NULL && !hg_state_is_enabled(w->gateway)) {
+    if (c->will_retain && s->v5 != NULL && !hg_state_is_enabled(hg_realm_of(&s->base)->vhost)) {
         return HG_NO_RETAIN; /* [MQTT-3.2.2-13] */
     }
     struct hg_route route;
@@ -269,13 +271,13 @@ static enum hg_status check_will(struct hg_mqtt_session *s, const struct hg_mqtt
     struct hg_rule_who room;
     const struct hg_rule_who *who = hg_session_who(&s->base, &room);
     room.client_id = c->client_id; /* which nobody has claimed yet */
-    enum hg_status status = hg_rules_publish(w->rules, HG_PROTO_MQTT, c->will_topic, &route);
-    if (status == HG_OK && !hg_rules_may_publish(w->rules, who, HG_PROTO_MQTT, &route)) {
+    enum hg_status status = hg_rules_publish(rules, HG_PROTO_MQTT, c->will_topic, &route);
+    if (status == HG_OK && !hg_rules_may_publish(rules, who, HG_PROTO_MQTT, &route)) {
         return hg_access_deny(&s->base, "will", c->will_topic,
-                              hg_rules_spec(w->rules, route.rule)->name);
+                              hg_rules_spec(rules, route.rule)->name);
     }
     if (status == HG_OK && s->v5 != NULL) {
-        status = hg_mqtt_message_in(&inbound, w->rules, c->will_properties, c->will_payload,
+        status = hg_mqtt_message_in(&inbound, rules, c->will_properties, c->will_payload,
                                     c->will_qos, why);
     }
     return status;
@@ -351,12 +353,11 @@ static void log_connect(struct hg_mqtt_session *s, const struct hg_mqtt_connect 
  * processes have of this client goes. */
 static void start_clean(struct hg_mqtt_session *s)
 {
-    struct hg_worker *w = s->base.worker;
-    if (s->is_id_made || !hg_state_is_enabled(w->gateway)) {
+    if (s->is_id_made || !hg_state_is_enabled(hg_realm_of(&s->base)->vhost)) {
         hg_mqtt_accept(s, false);
         return;
     }
-    hg_state_announce(w, hg_mqtt_client_id(s));
+    hg_state_announce(hg_realm_of(&s->base), hg_mqtt_client_id(s));
     if (!hg_mqtt_persist_discard(s)) {
         hg_mqtt_accept(s, false);
     }
@@ -395,7 +396,7 @@ static bool open_claim(struct hg_mqtt_session *s, struct hg_bytes id)
         id = hg_bytes(made, (size_t)n);
         s->is_id_made = true;
     }
-    return hg_claim_open(s->base.worker, &s->claim, id, &claim_ops);
+    return hg_claim_open(hg_realm_of(&s->base), &s->claim, id, &claim_ops);
 }
 
 /* 3.x clients cannot be told of a shorter time. */
@@ -439,13 +440,12 @@ static uint32_t asked_expiry_s(const struct hg_mqtt_session *s, const struct hg_
 
 static enum hg_status begin(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
 {
-    const struct hg_gateway *gateway = s->base.worker->gateway;
     uint32_t expiry_s = hg_mqtt_expiry_s(s, asked_expiry_s(s, c));
     if (!keep_user(s, c) || !keep_will(s, c)) {
         return HG_NO_MEMORY;
     }
     set_keep_alive(s, c->keep_alive_s);
-    bool is_ready = hg_state_is_ready(gateway);
+    bool is_ready = hg_state_is_ready(hg_realm_of(&s->base)->vhost);
     bool goes_on = is_ready && !c->is_clean && c->client_id.n > 0;
     if (expiry_s > 0 && !is_ready) {
         return HG_BROKER_AWAY;

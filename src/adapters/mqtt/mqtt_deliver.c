@@ -200,7 +200,7 @@ static bool number_of_reply(struct hg_mqtt_v5 *v5, struct hg_bytes reply_to, uin
 static bool write_private_reply(struct hg_mqtt_session *s, const struct hg_message *m,
                                 struct hg_writer *w)
 {
-    if (!hg_mqtt_message_has_private_reply(s->base.worker->rules, m)) {
+    if (!hg_mqtt_message_has_private_reply(hg_realm_of(&s->base)->rules, m)) {
         return true;
     }
     uint64_t number = 0;
@@ -253,7 +253,7 @@ static struct hg_buf *shared_packet(struct hg_mqtt_session *s, struct hg_deliver
     if (*place == NULL) {
         struct hg_writer properties = {0};
         if (s->v5 != NULL) {
-            hg_mqtt_message_out(&properties, s->base.worker->rules, d->message, UINT32_MAX,
+            hg_mqtt_message_out(&properties, hg_realm_of(&s->base)->rules, d->message, UINT32_MAX,
                                 HG_BYTES(""));
         }
         if (!properties.failed) {

@@ -103,7 +103,7 @@ static enum hg_status write_last(struct hg_mqtt_persist *p, enum hg_session_act 
         }
         r.rx = rx;
     }
-    enum hg_status status = hg_state_write(worker_of(p), act, &r, &p->wait);
+    enum hg_status status = hg_state_write(realm_of(p), act, &r, &p->wait);
     hg_free(rx);
     return status;
 }

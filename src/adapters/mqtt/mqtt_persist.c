@@ -38,7 +38,7 @@ uint32_t hg_mqtt_expiry_s(const struct hg_mqtt_session *s, uint32_t asked_s)
 {
     const struct hg_worker *w = s->base.worker;
     uint64_t max_s = w->config->mqtt_max_session_expiry_ms / 1000;
-    if (!hg_state_is_enabled(w->gateway)) {
+    if (!hg_state_is_enabled(hg_realm_of(&s->base)->vhost)) {
         return 0;
     }
     return asked_s < max_s ? asked_s : (uint32_t)max_s;
@@ -135,7 +135,7 @@ struct hg_session_record hg_mqtt_persist_head_with_will(const struct hg_mqtt_per
 /* The record as this process knows it, a copy; NULL: there is none. */
 struct hg_session_record *hg_mqtt_persist_find(const struct hg_mqtt_session *s, bool *has_failed)
 {
-    struct hg_state_index *index = hg_state_index_of(s->base.worker->gateway);
+    struct hg_state_index *index = hg_state_index_of(hg_realm_of(&s->base)->vhost);
     *has_failed = false;
     return index == NULL ? NULL : hg_state_index_find(index, hg_mqtt_client_id(s), has_failed);
 }
@@ -186,7 +186,7 @@ static enum hg_status write_update(struct hg_mqtt_persist *p)
         return HG_NO_MEMORY;
     }
     r.filters = filters;
-    enum hg_status status = hg_state_write(worker_of(p), HG_SESSION_UPDATE, &r, &p->saving);
+    enum hg_status status = hg_state_write(realm_of(p), HG_SESSION_UPDATE, &r, &p->saving);
     hg_free(filters);
     return status;
 }
@@ -315,7 +315,7 @@ static bool open_queue(struct hg_mqtt_persist *p)
 void hg_mqtt_persist_start(struct hg_mqtt_session *s)
 {
     s->persist->step = STEP_LOOKING;
-    hg_state_barrier(s->base.worker, &s->persist->wait);
+    hg_state_barrier(hg_realm_of(&s->base), &s->persist->wait);
 }
 
 /* Whose session is kept under a client identifier is not for everybody who knows that identifier. */
@@ -344,7 +344,7 @@ static void claim(struct hg_mqtt_persist *p)
         return;
     }
     if (p->before == NULL && p->expiry_s == 0) { /* nothing goes on, nothing is kept */
-        hg_state_announce(s->base.worker, hg_mqtt_client_id(s));
+        hg_state_announce(hg_realm_of(&s->base), hg_mqtt_client_id(s));
         accept_anew(p);
         return;
     }
@@ -353,7 +353,7 @@ static void claim(struct hg_mqtt_persist *p)
     struct hg_session_record r = hg_mqtt_persist_head_with_will(p, &scratch);
     r.inherits = !p->is_clean;
     p->step = STEP_CLAIMING;
-    enum hg_status status = hg_state_write(s->base.worker, HG_SESSION_CLAIM, &r, &p->wait);
+    enum hg_status status = hg_state_write(hg_realm_of(&s->base), HG_SESSION_CLAIM, &r, &p->wait);
     if (status != HG_OK) {
         p->step = STEP_LOOKING; /* nothing was written */
         fail(p, status, HG_BYTES(""));
@@ -482,7 +482,7 @@ static void tidy(struct hg_mqtt_persist *p)
     r.filters = p->record->filters;
     r.filters_n = p->record->filters_n;
     p->step = STEP_TIDYING;
-    enum hg_status status = hg_state_write(worker_of(p), HG_SESSION_UPDATE, &r, &p->wait);
+    enum hg_status status = hg_state_write(realm_of(p), HG_SESSION_UPDATE, &r, &p->wait);
     if (status != HG_OK) {
         fail(p, status, HG_BYTES(""));
     }
@@ -505,7 +505,7 @@ static void on_consuming(struct hg_mqtt_persist *p, bool has_existed)
         return;
     }
     p->step = STEP_TAKING;
-    hg_state_barrier(worker_of(p), &p->wait);
+    hg_state_barrier(realm_of(p), &p->wait);
 }
 
 /* ---- An earlier session is to go ---- */
@@ -513,7 +513,7 @@ static void on_consuming(struct hg_mqtt_persist *p, bool has_existed)
 bool hg_mqtt_persist_discard(struct hg_mqtt_session *s)
 {
     bool has_failed = false;
-    if (!hg_state_is_ready(s->base.worker->gateway)) {
+    if (!hg_state_is_ready(hg_realm_of(&s->base)->vhost)) {
         return false;
     }
     struct hg_session_record *before = hg_mqtt_persist_find(s, &has_failed);
@@ -530,7 +530,7 @@ bool hg_mqtt_persist_discard(struct hg_mqtt_session *s)
     p->before = before;
     p->step = STEP_FORGETTING;
     const struct hg_session_record r = hg_mqtt_persist_head(p);
-    enum hg_status status = hg_state_write(s->base.worker, HG_SESSION_FORGET, &r, &p->wait);
+    enum hg_status status = hg_state_write(hg_realm_of(&s->base), HG_SESSION_FORGET, &r, &p->wait);
     if (status != HG_OK) {
         hg_mqtt_persist_log(p, "mqtt.session_not_forgotten", status, HG_BYTES(""));
         hg_mqtt_persist_free(s);

@@ -52,6 +52,11 @@ static inline struct hg_worker *worker_of(const struct hg_mqtt_persist *p)
     return p->session->base.worker;
 }
 
+static inline struct hg_realm *realm_of(const struct hg_mqtt_persist *p)
+{
+    return hg_realm_of(&p->session->base);
+}
+
 /* ---- mqtt_persist.c ---- */
 
 /* What is always in the record; and the will as well, which borrows from *scratch. */

@@ -350,8 +350,8 @@ static enum hg_status publish(struct hg_mqtt_session *s, const struct hg_mqtt_pu
     char message_id[MESSAGE_ID_MAX];
     enum hg_status status = address(s, args, rule);
     if (status == HG_OK && s->v5 != NULL) {
-        status = hg_mqtt_message_in(&inbound, s->base.worker->rules, p->properties, p->payload,
-                                    p->qos, rule);
+        status = hg_mqtt_message_in(&inbound, hg_realm_of(&s->base)->rules, p->properties,
+                                    p->payload, p->qos, rule);
         if (status == HG_OK && p->is_retained) {
             hg_mqtt_message_keep_order(&inbound);
         }
@@ -406,7 +406,7 @@ static enum hg_status admit(struct hg_mqtt_session *s, const struct hg_mqtt_publ
 static enum hg_status check_retain(const struct hg_mqtt_session *s, const struct hg_mqtt_publish *p,
                                    bool *is_retained, const char **rule)
 {
-    bool is_enabled = hg_state_is_enabled(s->base.worker->gateway);
+    bool is_enabled = hg_state_is_enabled(hg_realm_of(&s->base)->vhost);
     *is_retained = p->is_retained && is_enabled;
     if (!p->is_retained || is_enabled || s->v5 == NULL) {
         return HG_OK;

@@ -60,14 +60,22 @@ static void write_sum(const struct hg_gateway *g, size_t at, struct hg_writer *o
     hg_writer_dec(out, sum(g, at));
 }
 
-/* A number of the state log's index, which knows all gateways. */
-static void write_state(const struct hg_gateway *g, size_t at, struct hg_writer *out)
+/* A number of the state logs' indexes, which know all gateways. */
+static uint64_t state_sum(const struct hg_gateway *g, size_t at)
 {
     struct hg_state_stats stats;
-    uint64_t n;
-    hg_state_stats(g, &stats);
-    memcpy(&n, (const char *)&stats.index + at, sizeof(n));
-    hg_writer_dec(out, n);
+    uint64_t sum = 0, n;
+    for (unsigned i = 0; i < g->vhosts_n; i++) {
+        hg_state_stats(&g->vhosts[i], &stats);
+        memcpy(&n, (const char *)&stats.index + at, sizeof(n));
+        sum += n;
+    }
+    return sum;
+}
+
+static void write_state(const struct hg_gateway *g, size_t at, struct hg_writer *out)
+{
+    hg_writer_dec(out, state_sum(g, at));
 }
 
 #define PROTO(field) offsetof(struct hg_worker, metrics.proto[HG_PROTO_MQTT].field)
@@ -77,9 +85,7 @@ static void write_state(const struct hg_gateway *g, size_t at, struct hg_writer 
 /* Sessions that wait for their client, and those whose client is here. */
 static uint64_t away_n(const struct hg_gateway *g)
 {
-    struct hg_state_stats stats;
-    hg_state_stats(g, &stats);
-    return stats.index.sessions_n - stats.index.sessions_connected_n;
+    return state_sum(g, STATE(sessions_n)) - state_sum(g, STATE(sessions_connected_n));
 }
 
 static void write_away(const struct hg_gateway *g, size_t at, struct hg_writer *out)

@@ -86,7 +86,7 @@ enum hg_status hg_access_exchange(struct hg_session *s, enum hg_access_action ac
         return hg_access_queue(s, action, key, why_out);
     }
     bool is_known = false;
-    enum hg_exchange_type type = hg_rules_exchange_type(s->worker->rules, exchange, &is_known);
+    enum hg_exchange_type type = hg_rules_exchange_type(hg_realm_of(s)->rules, exchange, &is_known);
     bool is_exact = action != HG_ACCESS_SUBSCRIBE ||
                     (is_known && type == HG_EXCHANGE_TOPIC && !has_wildcard_word(key));
     uint64_t roles = is_exact ? hg_access_exchange_roles(c, action, exchange, key)
@@ -114,7 +114,7 @@ bool hg_access_may_see(struct hg_session *s, struct hg_bytes address, size_t map
     if (!is_guarded(s)) {
         return true;
     }
-    hg_rule_gate_open(&gate, s->worker->rules, s->proto, address, mapped_by);
+    hg_rule_gate_open(&gate, hg_realm_of(s)->rules, s->proto, address, mapped_by);
     return hg_access_may_see_gate(s, &gate);
 }
 

@@ -106,7 +106,7 @@ static const struct hg_replies_ops replies_ops = {.on_state = on_state, .on_repl
 
 static struct hg_call *make(struct hg_session *s, hg_call_done_fn *done, void *ctx)
 {
-    struct hg_routing *r = s->worker->routing;
+    struct hg_routing *r = hg_realm_of(s)->routing;
     struct hg_call *call = hg_zalloc(sizeof(*call));
     if (call == NULL) {
         return NULL;
@@ -164,7 +164,7 @@ enum hg_status hg_call_begin(struct hg_session *s, const struct hg_publish_args 
                              hg_call_done_fn *done, void *ctx, struct hg_call **call_out,
                              const char **why_out)
 {
-    struct hg_routing *r = s->worker->routing;
+    struct hg_routing *r = hg_realm_of(s)->routing;
     struct hg_bytes address;
     *why_out = NULL;
     enum hg_status status = HG_TOO_MANY;

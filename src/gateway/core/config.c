@@ -574,20 +574,6 @@ static void append_park_queue(struct hg_config_reader *r, struct hg_config *c)
     c->queues = queues;
 }
 
-static void make_table(struct hg_config_reader *r, struct hg_config *c,
-                       struct hg_writer *errors_out)
-{
-    struct hg_exchange_spec *exchanges =
-        hg_config_arena_get(&r->arena, (c->exchanges_n + 1) * sizeof *exchanges);
-    if (exchanges == NULL) {
-        return;
-    }
-    for (size_t i = 0; i < c->exchanges_n; i++) {
-        exchanges[i] = c->exchanges[i].spec;
-    }
-    c->table = hg_rules_new(c->rules, c->rules_n, exchanges, c->exchanges_n, errors_out);
-}
-
 static void free_contexts(const struct hg_config *c)
 {
     for (size_t i = 0; i < c->listeners_n; i++) {
@@ -623,6 +609,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
 {
     struct hg_config_reader r = {.roles = {"*"}, .roles_n = 1};
     struct owned_config *owned = hg_zalloc(sizeof *owned);
+    bool is_whole = false;
     struct hg_config_node *root = owned == NULL ? NULL : parse_all(&r, file, sets, sets_n);
     if (root != NULL) {
         struct hg_config *c = &owned->config;
@@ -637,10 +624,10 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         keep_roles(&r, c);
         if (r.problems_n == 0 && !r.arena.is_exhausted) {
             append_park_queue(&r, c);
-            make_table(&r, c, errors_out);
+            is_whole = hg_config_schema_make_vhosts(&r, c, errors_out);
         }
     }
-    if (owned != NULL && owned->config.table != NULL) {
+    if (is_whole) {
         owned->arena = r.arena;
         atomic_store(&owned->refs, 1);
         return &owned->config;
@@ -651,6 +638,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         hg_config_read_report(&r, errors_out);
     }
     if (owned != NULL) {
+        hg_config_schema_free_vhosts(&owned->config);
         free_keys(&owned->config, false);
     }
     hg_config_arena_close(&r.arena);
@@ -694,7 +682,7 @@ void hg_config_free(const struct hg_config *c)
         return;
     }
     struct owned_config *owned = owned_of(c);
-    hg_rules_free(owned->config.table);
+    hg_config_schema_free_vhosts(&owned->config);
     free_keys(&owned->config, owned->has_borrowed);
     hg_config_arena_close(&owned->arena);
     hg_free(owned);

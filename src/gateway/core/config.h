@@ -7,12 +7,10 @@
 #include "base/log.h"
 #include "core/config_bridge.h"
 #include "core/config_users.h"
+#include "core/config_vhost.h"
 #include "core/config_webhook.h"
 #include "message/message.h"
-#include "rules/rules.h"
 #include "stream/tls_context.h"
-#include "upstream/link.h"
-#include "upstream/topology.h"
 
 enum hg_serve { HG_SERVE_WEB, HG_SERVE_MQTT, HG_SERVE_STOMP, HG_SERVE_ADMIN };
 
@@ -147,7 +145,10 @@ struct hg_config {
     /* [[webhook]] */
     const struct hg_webhook_spec *webhooks;
     size_t webhooks_n;
-    struct hg_rules *table; /* made from rules and exchanges */
+    /* the above, by virtual host; the first is the default one */
+    const struct hg_vhost_spec *vhosts;
+    size_t vhosts_n;
+    size_t all_rules_n; /* of all virtual hosts together */
 };
 
 /* Reads and checks a file; sets: "key=value" overrides with dotted keys and TOML values (bare words

@@ -192,6 +192,27 @@ static bool settle_listeners(struct hg_config_arena *arena, struct hg_config *ne
     return true;
 }
 
+/* Each has what the file says of it now, and is reached as before. */
+static bool settle_vhosts(struct hg_config_arena *arena, struct hg_config *next,
+                          const struct hg_config *read, struct hg_writer *errors_out)
+{
+    struct hg_vhost_spec *v = hg_config_arena_get(arena, (next->vhosts_n + 1) * sizeof(*v));
+    bool are_same = v != NULL && next->vhosts_n == read->vhosts_n;
+    for (size_t i = 0; are_same && i < next->vhosts_n; i++) {
+        v[i] = read->vhosts[i];
+        v[i].name = next->vhosts[i].name;
+        v[i].endpoints = next->vhosts[i].endpoints;
+        v[i].endpoints_n = next->vhosts[i].endpoints_n;
+        are_same = strcmp(v[i].name, read->vhosts[i].name) == 0;
+    }
+    next->vhosts = v;
+    next->all_rules_n = read->all_rules_n;
+    if (!are_same && v != NULL) {
+        hg_writer_printf(errors_out, "%s:1:1: other virtual hosts need a restart\n", read->file);
+    }
+    return are_same;
+}
+
 bool hg_config_schema_settle(struct hg_config_arena *arena, struct hg_config *next,
                              const struct hg_config *first, hg_config_kept_fn *kept, void *ctx,
                              struct hg_writer *errors_out)
@@ -209,8 +230,8 @@ bool hg_config_schema_settle(struct hg_config_arena *arena, struct hg_config *ne
     next->has_identities = read.has_identities;
     next->roles = read.roles;
     next->roles_n = read.roles_n;
-    next->table = read.table;
-    bool is_settled = settle_listeners(arena, next, errors_out);
+    bool is_settled =
+        settle_vhosts(arena, next, &read, errors_out) && settle_listeners(arena, next, errors_out);
     if (arena->is_exhausted) {
         hg_writer_str(errors_out, "out of memory\n");
     }

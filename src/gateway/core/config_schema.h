@@ -64,6 +64,11 @@ bool hg_config_schema_settle(struct hg_config_arena *arena, struct hg_config *ne
                              const struct hg_config *first, hg_config_kept_fn *kept, void *ctx,
                              struct hg_writer *errors_out);
 
+/* Makes c->vhosts of what was read. False: no memory, or the rules are wrong (noted). */
+bool hg_config_schema_make_vhosts(struct hg_config_reader *r, struct hg_config *c,
+                                  struct hg_writer *errors_out);
+void hg_config_schema_free_vhosts(struct hg_config *c);
+
 /* The last rule of every table: what RabbitMQ's plugins do. */
 extern const struct hg_rule_spec hg_config_schema_builtin_rule;
 

@@ -14,7 +14,7 @@
 struct hg_claim_record {
     struct hg_mail mail;
     struct hg_claim *claim; /* NULL: closed while mail was under way */
-    struct hg_worker *worker;
+    struct hg_realm *realm;
     struct hg_list link;            /* the ring; no head: the map knows the first */
     uint64_t epoch, opened_ms;      /* since 1970 */
     bool is_granted, is_lost;       /* decided */
@@ -69,7 +69,7 @@ static struct hg_claim_record *next_of(const struct hg_claim_record *r)
 static void notify(struct hg_claim_record *r)
 {
     /* A worker whose mailbox is closed has no sessions left to tell. */
-    hg_mailbox_send(r->worker->mailbox, &r->mail);
+    hg_mailbox_send(r->realm->worker->mailbox, &r->mail);
 }
 
 static void lose(struct hg_claim_record *r)
@@ -123,10 +123,10 @@ static void drop(struct hg_directory *d, struct hg_claim_record *r)
 
 /* ---- From a session's thread ---- */
 
-bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_bytes client_id,
+bool hg_claim_open(struct hg_realm *realm, struct hg_claim *claim, struct hg_bytes client_id,
                    const struct hg_claim_ops *ops)
 {
-    struct hg_directory *d = worker->gateway->directory;
+    struct hg_directory *d = realm->vhost->directory;
     struct hg_claim_record *r =
         client_id.n > UINT16_MAX ? NULL : hg_zalloc(sizeof(*r) + client_id.n);
     if (r == NULL) {
@@ -139,7 +139,7 @@ bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_b
     }
     r->mail.kind = HG_MAIL_CLAIM;
     r->claim = claim;
-    r->worker = worker;
+    r->realm = realm;
     r->opened_ms = hg_clock_wall_ms();
     uv_mutex_lock(&d->lock);
     uint64_t epoch = r->epoch = ++d->epochs;
@@ -164,7 +164,7 @@ void hg_claim_close(struct hg_claim *claim)
     if (r == NULL) {
         return;
     }
-    struct hg_directory *d = r->worker->gateway->directory;
+    struct hg_directory *d = r->realm->vhost->directory;
     claim->record = NULL;
     r->claim = NULL;
     uv_mutex_lock(&d->lock);
@@ -185,7 +185,7 @@ void hg_claim_on_mail(struct hg_mail *mail)
         hg_free(r);
         return;
     }
-    struct hg_directory *d = r->worker->gateway->directory;
+    struct hg_directory *d = r->realm->vhost->directory;
     uv_mutex_lock(&d->lock);
     /* Superseded before it heard of the grant: it hears of the loss alone. */
     bool tells_granted = r->is_granted && !r->is_lost && !r->knows_granted;

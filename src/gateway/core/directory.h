@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which session owns a client identifier, across workers: the later claim wins (MQTT 3.1.1 section
- * 3.1.4-2). Process-wide, locked, touched on connect and disconnect only. */
+/* Which session of a virtual host owns a client identifier, across workers: the later claim wins
+ * (MQTT 3.1.1 section 3.1.4-2). The process's, locked, touched on connect and disconnect only. */
 #ifndef HG_CORE_DIRECTORY_H
 #define HG_CORE_DIRECTORY_H
 
 #include "base/bytes.h"
 #include "base/list.h"
 
-struct hg_worker;
+struct hg_realm;
 struct hg_directory;
 struct hg_claim;
 struct hg_claim_record;
@@ -31,9 +31,9 @@ struct hg_claim { /* inside the session that claims; stays in place until hg_cla
 struct hg_directory *hg_directory_new(void);
 /* Every claim must have been closed. NULL is fine. */
 void hg_directory_free(struct hg_directory *d);
-/* Claims client_id (copied) for a session on `worker`. At most 65,535 bytes. False when there is no
+/* Claims client_id (copied) for a session in `realm`. At most 65,535 bytes. False when there is no
  * memory. */
-bool hg_claim_open(struct hg_worker *worker, struct hg_claim *claim, struct hg_bytes client_id,
+bool hg_claim_open(struct hg_realm *realm, struct hg_claim *claim, struct hg_bytes client_id,
                    const struct hg_claim_ops *ops);
 /* The identifier; empty where there is no claim. Borrowed until hg_claim_close. */
 struct hg_bytes hg_claim_id(const struct hg_claim *claim);

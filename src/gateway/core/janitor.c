@@ -47,7 +47,8 @@ struct peer {
 
 struct hg_janitor {
     struct hg_state *state;
-    struct hg_worker *worker;
+    struct hg_realm *realm;
+    struct hg_worker *worker;  /* the realm's */
     struct hg_session session; /* publishes the wills */
     struct hg_map by_client;   /* client identifier -> struct job */
     struct hg_list jobs, peers;
@@ -68,7 +69,8 @@ static struct hg_state_index *index_of(const struct hg_janitor *j)
 static bool may_work(const struct hg_janitor *j)
 {
     const struct hg_gateway *g = j->worker->gateway;
-    return j->is_leading && !j->is_stopped && hg_state_is_ready(g) && !atomic_load(&g->is_draining);
+    return j->is_leading && !j->is_stopped && hg_state_is_ready(j->realm->vhost) &&
+           !atomic_load(&g->is_draining);
 }
 
 static void tick_in(struct hg_janitor *j, uint64_t delay_ms)
@@ -105,7 +107,7 @@ static void run_copy(struct hg_defer *defer)
         if (copy == NULL) {
             return;
         }
-        if (hg_state_publish(j->worker, copy, order) != HG_OK) {
+        if (hg_state_publish(j->realm, copy, order) != HG_OK) {
             hg_state_index_recopy(index_of(j));
             return;
         }
@@ -118,7 +120,7 @@ void hg_janitor_on_change(struct hg_janitor *j, const struct hg_state_change *ch
     if (change->must_clear && may_work(j)) {
         struct hg_message *gone = hg_state_index_gone(index_of(j), change);
         if (gone != NULL) {
-            (void)hg_state_publish(j->worker, gone, (struct hg_publish_order){0});
+            (void)hg_state_publish(j->realm, gone, (struct hg_publish_order){0});
         }
     }
     hg_net_defer(&j->worker->net, &j->copy);
@@ -153,7 +155,7 @@ static void on_written(struct hg_state_wait *wait, enum hg_status status)
 static void write_record(struct job *job, enum hg_session_act act)
 {
     job->wait.done = on_written;
-    if (hg_state_write(job->janitor->worker, act, job->record, &job->wait) != HG_OK) {
+    if (hg_state_write(job->janitor->realm, act, job->record, &job->wait) != HG_OK) {
         end_job(job);
     }
 }
@@ -465,8 +467,10 @@ struct hg_janitor *hg_janitor_new(struct hg_state *state)
         return NULL;
     }
     j->state = state;
+    j->realm = state->realm;
     j->worker = state->home;
     hg_session_init(&j->session, &will_ops, HG_PROTO_MQTT, NULL, j->worker);
+    hg_session_enter(&j->session, j->realm);
     j->session.is_trusted = true; /* a will was permitted when its client came */
     hg_map_open(&j->by_client);
     hg_list_init(&j->jobs);

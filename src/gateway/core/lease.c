@@ -121,7 +121,7 @@ static struct lease_queue *queue_named(struct hg_leases *leases, struct hg_bytes
     hg_list_init(&q->polls);
     hg_timer_init(&q->idle, fire_idle);
     q->puller =
-        hg_puller_open(&leases->worker->routing->consumers.seats, name_of(q), &puller_ops, q);
+        hg_puller_open(&leases->realm->routing->consumers.seats, name_of(q), &puller_ops, q);
     if (q->puller == NULL || !hg_map_put(&leases->queues, name_of(q), q)) {
         hg_puller_close(q->puller);
         hg_free(q);
@@ -498,10 +498,10 @@ static enum hg_status open_poll(struct hg_leases *leases, const struct hg_lease_
     return is_on ? HG_OK : HG_NO_MEMORY;
 }
 
-enum hg_status hg_lease_take(struct hg_worker *w, const struct hg_lease_spec *spec,
+enum hg_status hg_lease_take(struct hg_realm *realm, const struct hg_lease_spec *spec,
                              struct hg_lease_poll **poll_out, const char **why_out)
 {
-    struct hg_leases *leases = w->leases;
+    struct hg_leases *leases = realm->leases;
     *why_out = NULL;
     if (leases == NULL || leases->is_draining) {
         return HG_SHUTTING_DOWN;
@@ -566,7 +566,7 @@ static void close_service(struct hg_service *service)
         close_queue(value);
     }
     hg_lease_forward_close(leases);
-    leases->worker->leases = NULL;
+    leases->realm->leases = NULL;
     hg_map_close(&leases->queues);
     hg_list_remove(&service->link);
     hg_free(leases->slots);
@@ -576,17 +576,18 @@ static void close_service(struct hg_service *service)
 static const struct hg_service_ops service_ops = {
     .drain = drain, .is_idle = is_idle, .close = close_service};
 
-bool hg_leases_open(struct hg_worker *w)
+bool hg_leases_open(struct hg_realm *realm)
 {
     struct hg_leases *leases = hg_zalloc(sizeof(*leases));
     if (leases == NULL) {
         return false;
     }
     leases->service.ops = &service_ops;
-    leases->worker = w;
+    leases->realm = realm;
+    leases->worker = realm->worker;
     hg_map_open(&leases->queues);
     hg_lease_forward_open(leases);
-    hg_list_add_last(&w->services, &leases->service.link);
-    w->leases = leases;
+    hg_list_add_last(&realm->worker->services, &leases->service.link);
+    realm->leases = leases;
     return true;
 }

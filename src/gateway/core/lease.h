@@ -12,9 +12,9 @@
 /* RabbitMQ closes the channel of a consumer that keeps a message for 30 minutes. */
 enum { HG_LEASE_MAX_MS = 25 * 60 * 1000 };
 
-/* On the worker's thread, once its routing is open: makes w->leases, a service of the worker's. False
- * when there is no memory. */
-bool hg_leases_open(struct hg_worker *w);
+/* On the worker's thread, once the routing is open: makes realm->leases, a service of the worker's.
+ * False when there is no memory. */
+bool hg_leases_open(struct hg_realm *realm);
 
 /* ---- Taking ------------------------------------------------------------------------------------ */
 
@@ -58,7 +58,7 @@ struct hg_lease_spec { /* copied */
 
 /* OK: *poll_out is under way. Else refused, with static text in *why_out: TOO_MANY (the limits are
  * reached), NOT_ALLOWED (a queue of the gateway's own), SHUTTING_DOWN, NO_MEMORY. */
-enum hg_status hg_lease_take(struct hg_worker *w, const struct hg_lease_spec *spec,
+enum hg_status hg_lease_take(struct hg_realm *realm, const struct hg_lease_spec *spec,
                              struct hg_lease_poll **poll_out, const char **why_out);
 /* What it got goes back at once. */
 void hg_lease_cancel(struct hg_lease_poll *poll);
@@ -87,7 +87,7 @@ typedef void hg_lease_answered_fn(void *ctx, const uint8_t *answers, size_t n);
 
 /* Asks whoever holds them. True: `answered` is called once, perhaps before this returns, and then
  * *call_out is NULL. False: no memory, or the worker is ending. */
-bool hg_lease_answer(struct hg_worker *w, const struct hg_lease_order *order,
+bool hg_lease_answer(struct hg_realm *realm, const struct hg_lease_order *order,
                      hg_lease_answered_fn *answered, void *ctx, struct hg_lease_call **call_out);
 /* `answered` will not be called; what was asked is done all the same. */
 void hg_lease_forget(struct hg_lease_call *call);

@@ -26,7 +26,7 @@ struct part {
     struct hg_mail mail;
     struct hg_list link;        /* in hg_lease_call.parts; in none where nobody waits */
     struct hg_lease_call *call; /* NULL: nobody waits any more */
-    struct hg_worker *home;
+    struct hg_realm *home;
     uint64_t boot_id;
     uint64_t number; /* in hg_lease_forward.asked; 0: not asked over RabbitMQ (yet) */
     struct hg_chain publishes;
@@ -117,13 +117,14 @@ void hg_lease_on_mail(struct hg_worker *w, struct hg_mail *mail)
     struct part *part = HG_CONTAINER_OF(mail, struct part, mail);
     if (mail->kind == HG_MAIL_LEASE_ASK) {
         struct hg_writer answers = {0};
-        if (w->leases != NULL) {
-            hg_leases_apply(w->leases, hg_buf_bytes(part->request), &answers);
+        struct hg_leases *leases = w->realms[part->home->vhost->index]->leases;
+        if (leases != NULL) {
+            hg_leases_apply(leases, hg_buf_bytes(part->request), &answers);
         }
         part->answers = hg_writer_n(&answers) == 0 ? NULL : hg_writer_take(&answers);
         hg_writer_close(&answers);
         mail->kind = HG_MAIL_LEASE_DONE;
-        if (!hg_mailbox_send(part->home->mailbox, mail)) {
+        if (!hg_mailbox_send(part->home->worker->mailbox, mail)) {
             free_part(part);
         }
         return;
@@ -139,7 +140,7 @@ void hg_lease_on_mail(struct hg_worker *w, struct hg_mail *mail)
 /* False: that worker has ended, and what it held is gone. */
 static bool send_mail(struct part *part)
 {
-    const struct hg_gateway *g = part->home->gateway;
+    const struct hg_gateway *g = part->home->vhost->gateway;
     part->mail.kind = HG_MAIL_LEASE_ASK;
     return part->worker < g->workers_n &&
            hg_mailbox_send(g->workers[part->worker]->mailbox, &part->mail);
@@ -156,7 +157,7 @@ static struct hg_bytes queue_name(char out[64], uint64_t boot_id, unsigned worke
 static enum hg_status send_message(struct hg_leases *leases, const struct hg_message_parts *parts,
                                    struct hg_publish_order order)
 {
-    struct hg_publisher *p = &leases->worker->routing->publisher;
+    struct hg_publisher *p = &leases->realm->routing->publisher;
     struct hg_message *message = hg_message_new(parts);
     if (message == NULL) {
         return HG_NO_MEMORY;
@@ -299,8 +300,8 @@ bool hg_lease_forward_listen(struct hg_leases *leases)
             .is_transient = true,
             .is_private = true,
             .must_match = true};
-        leases->forward.consumer = hg_queue_consumer_open(&w->routing->consumers.seats, &spec,
-                                                          &consumer_ops, &no_bindings, leases);
+        leases->forward.consumer = hg_queue_consumer_open(
+            &leases->realm->routing->consumers.seats, &spec, &consumer_ops, &no_bindings, leases);
     }
     return leases->forward.consumer != NULL;
 }
@@ -344,7 +345,7 @@ static struct part *gather(struct hg_lease_call *call, const struct hg_lease_ord
         hg_free(part);
         return NULL;
     }
-    part->home = call->leases->worker;
+    part->home = call->leases->realm;
     part->call = call;
     hg_list_add_last(&call->parts, &part->link);
     return part;
@@ -386,10 +387,10 @@ static void send_part(struct part *part, unsigned *remotes_n)
     hg_writer_close(&answers);
 }
 
-bool hg_lease_answer(struct hg_worker *w, const struct hg_lease_order *order,
+bool hg_lease_answer(struct hg_realm *realm, const struct hg_lease_order *order,
                      hg_lease_answered_fn *answered, void *ctx, struct hg_lease_call **call_out)
 {
-    struct hg_leases *leases = w->leases;
+    struct hg_leases *leases = realm->leases;
     struct hg_lease_call *call = leases == NULL ? NULL : hg_zalloc(sizeof(*call) + order->ids_n);
     struct hg_lease_id *ids = hg_zalloc((order->ids_n + 1) * sizeof(*ids));
     bool *is_taken = hg_zalloc(order->ids_n + 1);
@@ -412,7 +413,7 @@ bool hg_lease_answer(struct hg_worker *w, const struct hg_lease_order *order,
                 send_part(part, &remotes_n);
             }
         }
-        hg_worker_timer(w, &call->timer, ANSWER_MS);
+        hg_worker_timer(realm->worker, &call->timer, ANSWER_MS);
         if (hg_list_is_empty(&call->parts)) {
             *call_out = NULL;
             finish(call);

@@ -21,7 +21,8 @@ struct hg_lease_forward {
 
 struct hg_leases {
     struct hg_service service;
-    struct hg_worker *worker;
+    struct hg_realm *realm;
+    struct hg_worker *worker;  /* the realm's */
     struct hg_map queues;      /* struct lease_queue by name */
     struct hg_lease **slots;   /* by an id's slot; NULL: free */
     uint32_t slots_n;          /* in use at some time; at most slots_cap */

@@ -160,6 +160,7 @@ bool hg_session_identify(struct hg_session *s, struct hg_identity *identity_own)
 
 bool hg_session_inherit(struct hg_session *s, const struct hg_session *from)
 {
+    s->realm = from->realm;
     return from->identity == NULL || hg_session_identify(s, hg_identity_ref(from->identity));
 }
 
@@ -362,7 +363,7 @@ static enum hg_status check_password(struct hg_session *s, const struct hg_crede
     }
     struct hg_login *login = s->login != NULL ? s->login : login_new(s);
     struct hg_login_check *check = login == NULL ? NULL
-                                   : is_asked    ? hg_login_ask(w, c)
+                                   : is_asked    ? hg_login_ask(hg_realm_of(s), c)
                                                  : start_hash(w, user, c);
     if (check == NULL) {
         return HG_NO_MEMORY;

@@ -77,11 +77,11 @@ static void on_timer(struct hg_timer *timer)
 static const struct hg_link_ops link_ops = {.on_up = on_up, .on_down = on_down};
 
 /* The configured endpoints, each with this name and password. */
-static bool copy_endpoints(struct hg_login_question *q, const struct hg_config *config)
+static bool copy_endpoints(struct hg_login_question *q, const struct hg_vhost_spec *vhost)
 {
-    q->endpoints = hg_alloc(config->endpoints_n * sizeof(*q->endpoints));
-    for (size_t i = 0; q->endpoints != NULL && i < config->endpoints_n; i++) {
-        q->endpoints[i] = config->endpoints[i];
+    q->endpoints = hg_alloc(vhost->endpoints_n * sizeof(*q->endpoints));
+    for (size_t i = 0; q->endpoints != NULL && i < vhost->endpoints_n; i++) {
+        q->endpoints[i] = vhost->endpoints[i];
         q->endpoints[i].is_external = false;
         q->endpoints[i].user = q->text;
         q->endpoints[i].password = q->text + q->user_n + 1;
@@ -89,8 +89,10 @@ static bool copy_endpoints(struct hg_login_question *q, const struct hg_config *
     return q->endpoints != NULL;
 }
 
-struct hg_login_check *hg_login_ask(struct hg_worker *w, const struct hg_credentials *c)
+struct hg_login_check *hg_login_ask(struct hg_realm *realm, const struct hg_credentials *c)
 {
+    const struct hg_vhost_spec *vhost = realm->vhost->spec;
+    struct hg_worker *w = realm->worker;
     const struct hg_config *config = w->config;
     size_t text_n = c->user.n + c->secret.n + 2;
     struct hg_login_question *q = hg_zalloc(sizeof(*q) + text_n);
@@ -101,7 +103,7 @@ struct hg_login_check *hg_login_ask(struct hg_worker *w, const struct hg_credent
     q->text_n = text_n;
     memcpy(q->text, c->user.p, c->user.n);
     memcpy(q->text + c->user.n + 1, c->secret.p, c->secret.n);
-    if (!copy_endpoints(q, config)) {
+    if (!copy_endpoints(q, vhost)) {
         hg_forget(q->text, q->text_n);
         hg_free(q);
         return NULL;
@@ -114,7 +116,7 @@ struct hg_login_check *hg_login_ask(struct hg_worker *w, const struct hg_credent
     hg_timer_init(&q->timer, on_timer);
     hg_worker_timer(w, &q->timer, config->connect_timeout_ms + CLOSE_MS);
     const struct hg_link_config link = {.endpoints = q->endpoints,
-                                        .endpoints_n = config->endpoints_n,
+                                        .endpoints_n = vhost->endpoints_n,
                                         .tls = config->rabbitmq_tls,
                                         .heartbeat_ms = config->heartbeat_ms,
                                         .connect_timeout_ms = config->connect_timeout_ms,

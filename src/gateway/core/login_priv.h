@@ -35,8 +35,8 @@ bool hg_session_identify(struct hg_session *s, struct hg_identity *identity_own)
 void hg_login_checked(struct hg_login_check *check, struct hg_bytes user, enum hg_status outcome,
                       const char *why);
 
-/* login_broker.c: tries to log in at RabbitMQ. The check, NULL without memory; it frees itself. */
-struct hg_login_check *hg_login_ask(struct hg_worker *w, const struct hg_credentials *c);
+/* login_broker.c: tries to log in to the realm's virtual host. The check, NULL without memory; it frees itself. */
+struct hg_login_check *hg_login_ask(struct hg_realm *realm, const struct hg_credentials *c);
 /* Ends all questions, unanswered. */
 void hg_login_ask_close(struct hg_worker *w);
 

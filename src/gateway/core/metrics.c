@@ -154,7 +154,7 @@ static void write_rules(const struct hg_gateway *g, struct hg_writer *out, bool 
     static const struct metric back = {"rule_messages_out", "counter",
                                        "Deliveries that the rule mapped back", 0};
     const struct metric *metric = is_in ? &in : &back;
-    const struct hg_rules *rules = g->config->table;
+    const struct hg_rules *rules = g->config->vhosts[0].table;
     write_head(out, metric);
     for (size_t r = 0; r < hg_rules_n(rules); r++) {
         uint64_t n = 0;
@@ -223,7 +223,7 @@ static void write_process(const struct hg_gateway *g, struct hg_writer *out)
 static void write_state(const struct hg_gateway *g, struct hg_writer *out)
 {
     struct hg_state_stats stats;
-    hg_state_stats(g, &stats);
+    hg_state_stats(&g->vhosts[0], &stats);
     /* clang-format off */
     const struct {
         struct metric metric;

@@ -171,7 +171,8 @@ struct hg_metrics {
     struct hg_stomp_metrics stomp;
     struct hg_login_metrics login;
     struct hg_call_metrics call;
-    hg_counter *rule_in;  /* by rule index: publishes that the rule took */
+    /* by rule, from hg_vhost_spec.first_rule on */
+    hg_counter *rule_in;  /* publishes that the rule took */
     hg_counter *rule_out; /* deliveries that the rule mapped back */
 };
 

@@ -61,7 +61,7 @@ static bool address_for(const struct hg_queue *q, const struct hg_message *m,
     if (q->is_by_name) {
         return true;
     }
-    if (hg_routing_address(s->worker->routing, s->proto, m, address_out, rule_out) &&
+    if (hg_routing_address(hg_realm_of(s)->routing, s->proto, m, address_out, rule_out) &&
         (filter.n == 0 || hg_topic_matches(filter, *address_out))) {
         return true;
     }
@@ -151,8 +151,8 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
         .patience_ms = options->patience_ms,
         .must_exist = options->must_exist,
     };
-    q->consumer = hg_queue_consumer_open(&s->worker->routing->consumers.seats, &spec, &consumer_ops,
-                                         &hg_subscribe_bindings_ops, q);
+    q->consumer = hg_queue_consumer_open(&hg_realm_of(s)->routing->consumers.seats, &spec,
+                                         &consumer_ops, &hg_subscribe_bindings_ops, q);
     if (q->consumer == NULL) {
         free_queue(q);
         return NULL;
@@ -190,7 +190,7 @@ void hg_queue_close(struct hg_queue *q, enum hg_queue_end how)
 
 struct hg_bytes hg_replay_of_filter(const struct hg_session *s, struct hg_bytes filter)
 {
-    const struct hg_rules *rules = s->worker->rules;
+    const struct hg_rules *rules = hg_realm_of(s)->rules;
     size_t rule = 0;
     const char *replay = NULL;
     if (hg_rules_owner(rules, (enum hg_protocol)s->proto, filter, &rule)) {

@@ -214,7 +214,7 @@ static const char *declare(const struct hg_reload *r)
         hg_config_says_same(r->current, r->next, "queue")) {
         return NULL;
     }
-    switch (hg_routing_declare(r->next, DECLARE_MS, r->gateway->log)) {
+    switch (hg_vhosts_declare(r->next, DECLARE_MS, r->gateway->log)) {
     case 0: return NULL;
     case 1: return "RabbitMQ refused a declaration of an exchange or a queue (topology.refused)";
     case HG_TOPOLOGY_AWAY:
@@ -297,14 +297,14 @@ static void reconfigure(struct hg_worker *w, const struct hg_config *next)
     }
     hg_conn_reconfigure(w, before);
     hg_login_review(w, before);
-    hg_routing_swap(w, before);
+    hg_resubscribe(w, before);
     hg_config_free(before);
 }
 
 void hg_reload_on_order(struct hg_worker *w)
 {
     if (atomic_load(&w->reload.wanted) == (int)HG_RELOAD_PREPARE) {
-        hg_routing_prepare(w, w->reload.next);
+        hg_resubscribe_prepare(w, w->reload.next);
     } else {
         reconfigure(w, w->reload.next);
         report(w, HG_RELOAD_SWAP);

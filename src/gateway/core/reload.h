@@ -49,4 +49,11 @@ void hg_reload_on_order(struct hg_worker *w);
 /* What its subscriptions need by the next configuration is bound, as far as it can be. */
 void hg_reload_is_prepared(struct hg_worker *w);
 
+/* Of every realm, in core/resubscribe.c: has RabbitMQ bind what the subscriptions need by the rules of
+ * `next`, then calls hg_reload_is_prepared, now or later. */
+void hg_resubscribe_prepare(struct hg_worker *w, const struct hg_config *next);
+/* The worker has another configuration than `before`: its rules hold from here on, and every
+ * subscription has what it needs by them, or has been ended. */
+void hg_resubscribe(struct hg_worker *w, const struct hg_config *before);
+
 #endif

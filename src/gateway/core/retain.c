@@ -26,7 +26,7 @@ struct job { /* first in both kinds; in hg_session.servings or hg_routing.retain
 struct publish {
     struct job job;
     struct hg_session *session; /* NULL: nobody is to be told */
-    struct hg_worker *worker;
+    struct hg_realm *realm;
     uint64_t id, timeout_ms;
     struct hg_chain under_way;       /* of the publisher */
     struct hg_message *message_own;  /* to be published when the log has it; NULL: it has been */
@@ -60,7 +60,7 @@ struct newer {
 enum hg_status hg_retain_check(struct hg_session *s, const struct hg_published *to, size_t bytes,
                                const char **why_out)
 {
-    struct hg_state_index *index = hg_state_index_of(s->worker->gateway);
+    struct hg_state_index *index = hg_state_index_of(hg_realm_of(s)->vhost);
     if (index == NULL) {
         return HG_NO_RETAIN;
     }
@@ -78,7 +78,7 @@ bool hg_retain_bcc(struct hg_session *s, struct hg_bytes exchange, struct hg_wri
 {
     struct hg_bytes key =
         exchange.n > 0 ? HG_BYTES("headgate.retain") : hg_bytes_str(s->worker->config->state_log);
-    if (!hg_state_is_bound(s->worker->gateway, exchange)) {
+    if (!hg_state_is_bound(hg_realm_of(s)->vhost, exchange)) {
         return false;
     }
     hg_writer_str(text, "[\"");
@@ -153,7 +153,7 @@ static enum hg_status order_part(struct publish *p, struct hg_message **message_
         .on_settled = on_part_settled,
         .timeout_ms = p->timeout_ms,
     };
-    return hg_publisher_publish(&p->worker->routing->publisher, &order);
+    return hg_publisher_publish(&p->realm->routing->publisher, &order);
 }
 
 static void on_part_settled(void *owner, uint64_t id, enum hg_status outcome,
@@ -170,7 +170,7 @@ static void on_part_settled(void *owner, uint64_t id, enum hg_status outcome,
     }
     if (outcome == HG_OK && p->session != NULL) {
         p->until_read.done = on_publish_read;
-        hg_state_barrier(p->worker, &p->until_read);
+        hg_state_barrier(p->realm, &p->until_read);
     } else {
         settle(p, outcome, reason);
     }
@@ -187,10 +187,10 @@ enum hg_status hg_retain_publish(struct hg_session *s, const struct hg_publish_a
     }
     p->job.is_publish = true;
     p->session = args->wants_outcome ? s : NULL;
-    p->worker = s->worker;
+    p->realm = hg_realm_of(s);
     p->id = args->id;
     p->timeout_ms = args->timeout_ms;
-    hg_chain_add_first(args->wants_outcome ? &s->servings : &s->worker->routing->retaining,
+    hg_chain_add_first(args->wants_outcome ? &s->servings : &hg_realm_of(s)->routing->retaining,
                        &p->job.link);
     struct hg_message **first = message_own;
     if (*to_log_own != NULL) {
@@ -247,7 +247,7 @@ static void deliver(struct serving *v, const struct hg_retained *r)
     size_t rule = SIZE_MAX;
     if (m == NULL) {
         hg_count(&s->worker->metrics.proto[s->proto].dropped, 1);
-    } else if (hg_routing_address(s->worker->routing, s->proto, m, &d.address, &rule) &&
+    } else if (hg_routing_address(hg_realm_of(s)->routing, s->proto, m, &d.address, &rule) &&
                hg_access_may_see(s, d.address, rule)) {
         v->sub->next_match = NULL;
         s->ops->deliver(s, &d, v->sub);
@@ -290,7 +290,7 @@ static void on_serving_read(struct hg_state_wait *wait, enum hg_status status)
 {
     struct serving *v = HG_CONTAINER_OF(wait, struct serving, until_read);
     struct hg_session *s = v->session;
-    struct hg_state_index *index = hg_state_index_of(s->worker->gateway);
+    struct hg_state_index *index = hg_state_index_of(hg_realm_of(s)->vhost);
     bool has_failed = false;
     (void)status;
     if (index != NULL) {
@@ -310,7 +310,7 @@ enum hg_status hg_retained_serve_then(struct hg_session *s, struct hg_sub *sub,
                                       struct hg_bytes filter,
                                       void (*found)(struct hg_session *s, struct hg_sub *sub))
 {
-    if (hg_state_index_of(s->worker->gateway) == NULL) {
+    if (hg_state_index_of(hg_realm_of(s)->vhost) == NULL) {
         return HG_OK;
     }
     struct serving *v = hg_zalloc(sizeof(*v) + filter.n);
@@ -328,7 +328,7 @@ enum hg_status hg_retained_serve_then(struct hg_session *s, struct hg_sub *sub,
     hg_chain_add_first(&s->servings, &v->job.link);
     v->until_read.done = on_serving_read;
     v->until_read.patience_ms = PATIENCE_MS;
-    hg_state_barrier(s->worker, &v->until_read);
+    hg_state_barrier(hg_realm_of(s), &v->until_read);
     return HG_HELD;
 }
 
@@ -415,7 +415,7 @@ void hg_retain_detach(struct hg_session *s)
             free_publish(p); /* RabbitMQ has it, or gets it */
         } else {
             hg_chain_remove(it);
-            hg_chain_add_first(&s->worker->routing->retaining, it);
+            hg_chain_add_first(&hg_realm_of(s)->routing->retaining, it);
         }
     }
 }

@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/access.h"
-#include "core/reload.h"
 #include "core/retain_priv.h"
 #include "core/routing_priv.h"
 
@@ -26,12 +25,12 @@ bool hg_routing_address(struct hg_routing *r, enum hg_protocol proto, const stru
     bool has_original = header != NULL && header->kind == HG_VALUE_STRING;
     struct hg_bytes original = has_original ? header->u.bytes : HG_BYTES("");
     hg_writer_reset(&r->text);
-    if (!hg_rules_deliver(r->worker->rules, proto, hg_message_exchange(m),
-                          hg_message_routing_key(m), original, &r->text, rule_out) ||
+    if (!hg_rules_deliver(r->realm->rules, proto, hg_message_exchange(m), hg_message_routing_key(m),
+                          original, &r->text, rule_out) ||
         r->text.failed) {
         return false;
     }
-    hg_count(&r->worker->metrics.rule_out[*rule_out], 1);
+    hg_count(&r->worker->metrics.rule_out[r->realm->vhost->spec->first_rule + *rule_out], 1);
     *address_out = hg_writer_view(&r->text);
     return true;
 }
@@ -140,7 +139,7 @@ static void on_feed_delivery(void *ctx, struct hg_message *m, bool is_redelivere
         if (hg_trie_n(r->by_address[p]) > 0 && hg_routing_address(r, p, m, &address, &rule)) {
             is_mapped = true;
             if (c.is_guarded) {
-                hg_rule_gate_open(&gate, r->worker->rules, p, address, rule);
+                hg_rule_gate_open(&gate, r->realm->rules, p, address, rule);
                 c.gate = &gate;
             }
             handed_n += deliver_by_trie(&c, r->by_address[p], address, m, address);
@@ -178,7 +177,7 @@ void hg_routing_drop_source(struct hg_routing *r, struct hg_trie *trie)
 
 static void review_state(struct hg_routing *r)
 {
-    atomic_store(&r->worker->is_upstream_up, r->is_feed_up && r->is_publisher_up);
+    atomic_store(&r->realm->is_up, r->is_feed_up && r->is_publisher_up);
 }
 
 static void on_feed_state(void *ctx, bool is_up)
@@ -218,11 +217,12 @@ static const struct hg_feed_ops feed_ops = {.on_delivery = on_feed_delivery,
 /* ---- Life ---- */
 
 static struct hg_link_config link_config(const struct hg_config *config,
+                                         const struct hg_vhost_spec *vhost,
                                          struct hg_upstream_metrics *metrics)
 {
     return (struct hg_link_config){
-        .endpoints = config->endpoints,
-        .endpoints_n = config->endpoints_n,
+        .endpoints = vhost->endpoints,
+        .endpoints_n = vhost->endpoints_n,
         .tls = config->rabbitmq_tls,
         .heartbeat_ms = config->heartbeat_ms,
         .connect_timeout_ms = config->connect_timeout_ms,
@@ -231,26 +231,28 @@ static struct hg_link_config link_config(const struct hg_config *config,
     };
 }
 
-static struct hg_topology_spec topology_of(const struct hg_config *config)
+static struct hg_topology_spec topology_of(const struct hg_vhost_spec *vhost)
 {
     return (struct hg_topology_spec){
-        .exchanges = config->exchanges,
-        .exchanges_n = config->exchanges_n,
-        .queues = config->queues,
-        .queues_n = config->queues_n,
+        .exchanges = vhost->exchanges,
+        .exchanges_n = vhost->exchanges_n,
+        .queues = vhost->queues,
+        .queues_n = vhost->queues_n,
     };
 }
 
-int hg_routing_declare(const struct hg_config *config, uint64_t limit_ms, struct hg_log *log)
+int hg_routing_declare(const struct hg_config *config, const struct hg_vhost_spec *vhost,
+                       uint64_t limit_ms, struct hg_log *log)
 {
-    struct hg_topology_spec spec = topology_of(config);
-    struct hg_link_config link = link_config(config, NULL);
+    struct hg_topology_spec spec = topology_of(vhost);
+    struct hg_link_config link = link_config(config, vhost, NULL);
     return hg_topology_declare(&spec, &link, limit_ms, log);
 }
 
 struct hg_link_config hg_routing_link(struct hg_routing *r)
 {
-    struct hg_link_config link = link_config(r->worker->config, &r->worker->metrics.upstream);
+    struct hg_link_config link =
+        link_config(r->worker->config, r->realm->vhost->spec, &r->worker->metrics.upstream);
     link.topology = &r->topology;
     return link;
 }
@@ -261,7 +263,7 @@ static bool open_upstream(struct hg_routing *r)
     struct hg_worker *w = r->worker;
     const struct hg_config *config = w->config;
     struct hg_upstream_metrics *metrics = &w->metrics.upstream;
-    r->topology = topology_of(config);
+    r->topology = topology_of(r->realm->vhost->spec);
     struct hg_link_config link = hg_routing_link(r);
     const struct hg_publisher_config publisher = {
         .link = link,
@@ -336,13 +338,14 @@ static void fire_drain(struct hg_timer *timer)
     }
 }
 
-bool hg_routing_open(struct hg_worker *w)
+bool hg_routing_open(struct hg_realm *realm)
 {
     struct hg_routing *r = hg_zalloc(sizeof(*r));
     if (r == NULL) {
         return false;
     }
-    r->worker = w;
+    r->realm = realm;
+    r->worker = realm->worker;
     hg_map_open(&r->by_exchange);
     hg_subscribe_pool_open(&r->links);
     hg_list_init(&r->held);
@@ -353,43 +356,43 @@ bool hg_routing_open(struct hg_worker *w)
         r->by_address[p] = hg_trie_new(HG_TRIE_ADDRESS);
         is_whole = is_whole && r->by_address[p] != NULL;
     }
-    r->by_rule = hg_zalloc((hg_rules_n(w->rules) + 1) * sizeof(*r->by_rule));
+    r->by_rule = hg_zalloc((hg_rules_n(realm->rules) + 1) * sizeof(*r->by_rule));
     if (!is_whole || r->by_rule == NULL) {
         free_routing(r);
         return false;
     }
-    w->routing = r;
+    realm->routing = r;
     if (!open_upstream(r)) {
-        hg_routing_close(w);
+        hg_routing_close(realm);
         return false;
     }
     return true;
 }
 
-bool hg_routing_is_idle(const struct hg_worker *w)
+bool hg_routing_is_idle(const struct hg_realm *realm)
 {
-    return w->routing == NULL ||
-           (w->routing->publisher.held_n == 0 && w->routing->uploads.busy_n == 0);
+    const struct hg_routing *r = realm->routing;
+    return r == NULL || (r->publisher.held_n == 0 && r->uploads.busy_n == 0);
 }
 
-void hg_routing_drain(struct hg_worker *w, void (*done)(struct hg_worker *w))
+void hg_routing_drain(struct hg_realm *realm, void (*done)(struct hg_worker *w))
 {
-    struct hg_routing *r = w->routing;
+    struct hg_routing *r = realm->routing;
     r->drained = done;
     hg_link_stop(&r->publisher.link);
     hg_feed_stop(&r->feed);
     hg_seats_stop(&r->consumers.seats);
     hg_uploads_stop(&r->uploads);
-    hg_worker_timer(w, &r->drain_timer, 1);
+    hg_worker_timer(r->worker, &r->drain_timer, 1);
 }
 
-void hg_routing_close(struct hg_worker *w)
+void hg_routing_close(struct hg_realm *realm)
 {
-    struct hg_routing *r = w->routing;
+    struct hg_routing *r = realm->routing;
     if (r == NULL) {
         return;
     }
-    w->routing = NULL;
+    realm->routing = NULL;
     hg_timer_stop(&r->held_timer);
     hg_timer_stop(&r->drain_timer);
     hg_consumers_close(&r->consumers);
@@ -399,16 +402,4 @@ void hg_routing_close(struct hg_worker *w)
     hg_uploads_close(&r->uploads);
     hg_retain_close(r);
     free_routing(r);
-}
-
-void hg_routing_prepare(struct hg_worker *w, const struct hg_config *next)
-{
-    (void)next;
-    hg_reload_is_prepared(w);
-}
-
-void hg_routing_swap(struct hg_worker *w, const struct hg_config *before)
-{
-    (void)w;
-    (void)before;
 }

@@ -35,7 +35,8 @@ struct hg_calls { /* core/call.c's own */
 };
 
 struct hg_routing {
-    struct hg_worker *worker;
+    struct hg_realm *realm;
+    struct hg_worker *worker; /* the realm's */
     struct hg_publisher publisher;
     struct hg_calls calls;
     struct hg_feed feed;
@@ -61,7 +62,7 @@ struct hg_routing {
     struct hg_writer text;
 };
 
-/* How this worker's links reach RabbitMQ. */
+/* How this realm's links reach RabbitMQ. */
 struct hg_link_config hg_routing_link(struct hg_routing *r);
 /* A delivery is over: drops the encodings that subscribers shared. */
 void hg_routing_end_delivery(struct hg_delivery *d);

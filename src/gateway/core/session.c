@@ -67,7 +67,7 @@ static enum hg_status why_no_room(const struct hg_routing *r)
 
 enum hg_status hg_session_hold(struct hg_session *s, bool never_held)
 {
-    struct hg_routing *r = s->worker->routing;
+    struct hg_routing *r = hg_realm_of(s)->routing;
     uint64_t now = hg_clock_ms();
     never_held = never_held || s->conn == NULL;
     bool is_new = s->held == NULL;
@@ -141,18 +141,18 @@ static enum hg_status resolve(struct hg_session *s, const struct hg_publish_args
     if (*why != NULL) {
         return HG_BAD_ADDRESS;
     }
-    enum hg_status status = hg_rules_publish_request(s->worker->rules, s->proto, args->address,
+    enum hg_status status = hg_rules_publish_request(hg_realm_of(s)->rules, s->proto, args->address,
                                                      args->request, &out->route);
     if (status != HG_OK) {
         return status;
     }
-    const struct hg_rule_spec *rule = hg_rules_spec(s->worker->rules, out->route.rule);
+    const struct hg_rule_spec *rule = hg_rules_spec(hg_realm_of(s)->rules, out->route.rule);
     struct hg_rule_who room;
     const struct hg_rule_who *who = hg_session_who(s, &room);
     out->exchange = out->route.exchange;
     out->key = out->route.key;
     out->on_reject = rule->on_reject;
-    return hg_rules_may_publish(s->worker->rules, who, s->proto, &out->route)
+    return hg_rules_may_publish(hg_realm_of(s)->rules, who, s->proto, &out->route)
                ? HG_OK
                : hg_access_deny(s, "publish", args->address, rule->name);
 }
@@ -187,7 +187,7 @@ static size_t add_rule_headers(struct hg_session *s, const struct hg_publish_arg
                                const struct hg_published *pub, const struct hg_rule_spec *rule,
                                size_t n)
 {
-    struct hg_routing *r = s->worker->routing;
+    struct hg_routing *r = hg_realm_of(s)->routing;
     const struct hg_rule_vars vars = {.client_id = args->client_id,
                                       .user = args->user,
                                       .address = args->address,
@@ -195,7 +195,7 @@ static size_t add_rule_headers(struct hg_session *s, const struct hg_publish_arg
     hg_writer_reset(&r->text);
     for (size_t i = 0; i < rule->headers_n; i++) {
         size_t start = hg_writer_n(&r->text);
-        hg_rules_header(s->worker->rules, &pub->route, i, &vars, &r->text);
+        hg_rules_header(hg_realm_of(s)->rules, &pub->route, i, &vars, &r->text);
         struct hg_header *h = &r->headers[n + i];
         h->name = hg_bytes_str(rule->header_names[i]);
         h->value = (struct hg_value){.kind = HG_VALUE_STRING};
@@ -260,9 +260,9 @@ static bool build_properties(struct hg_session *s, const struct hg_publish_args 
                              const struct hg_published *pub, const struct marks *marks,
                              struct hg_properties *out)
 {
-    struct hg_routing *r = s->worker->routing;
+    struct hg_routing *r = hg_realm_of(s)->routing;
     const struct hg_rule_spec *rule =
-        args->is_direct ? NULL : hg_rules_spec(s->worker->rules, pub->route.rule);
+        args->is_direct ? NULL : hg_rules_spec(hg_realm_of(s)->rules, pub->route.rule);
     size_t most_n = args->properties.headers_n + args->marks_n + marks->n +
                     (rule == NULL ? 0 : rule->headers_n) + 1;
     if (!has_room_for_headers(r, most_n)) {
@@ -312,7 +312,7 @@ static uint64_t bytes_of(const struct hg_publish_args *args)
 static enum hg_status check(struct hg_session *s, const struct hg_message_parts *parts,
                             uint64_t body_bytes, const char **why)
 {
-    const struct hg_routing *r = s->worker->routing;
+    const struct hg_routing *r = hg_realm_of(s)->routing;
     if (body_bytes > s->worker->config->max_message_bytes) {
         *why = "the body is larger than max_message_size";
         return HG_TOO_LARGE;
@@ -342,7 +342,7 @@ static enum hg_status order_upload(struct hg_session *s, const struct hg_publish
         .timeout_ms =
             args->timeout_ms != 0 ? args->timeout_ms : s->worker->config->publish_timeout_ms,
     };
-    return hg_upload_begin(&s->worker->routing->uploads, &order, &args->upload->upload);
+    return hg_upload_begin(&hg_realm_of(s)->routing->uploads, &order, &args->upload->upload);
 }
 
 /* The quotas of what is retained, room towards RabbitMQ, and then it is on its way. */
@@ -350,7 +350,7 @@ static enum hg_status order(struct hg_session *s, const struct hg_publish_args *
                             const struct hg_published *pub, const struct hg_message_parts *parts,
                             bool takes_two, const struct hg_publish_order *asked, const char **why)
 {
-    struct hg_routing *r = s->worker->routing;
+    struct hg_routing *r = hg_realm_of(s)->routing;
     struct hg_message *message = hg_message_new(parts);
     struct hg_message *to_log = NULL;
     enum hg_status status = message == NULL ? HG_NO_MEMORY : HG_OK;
@@ -384,7 +384,7 @@ static enum hg_status make(struct hg_session *s, const struct hg_publish_args *a
                            const char **why_out)
 {
     const struct hg_rule_spec *rule =
-        args->is_direct ? NULL : hg_rules_spec(s->worker->rules, pub->route.rule);
+        args->is_direct ? NULL : hg_rules_spec(hg_realm_of(s)->rules, pub->route.rule);
     struct hg_message_parts parts = {.exchange = pub->exchange,
                                      .routing_key = pub->key,
                                      .body = args->body,
@@ -423,7 +423,7 @@ enum hg_status hg_publish_check(struct hg_session *s, const struct hg_publish_ar
 
 bool hg_publish_has_room(const struct hg_session *s)
 {
-    return hg_publisher_admits(&s->worker->routing->publisher, 0);
+    return hg_publisher_admits(&hg_realm_of(s)->routing->publisher, 0);
 }
 
 enum hg_status hg_session_publish(struct hg_session *s, const struct hg_publish_args *args,
@@ -450,7 +450,7 @@ enum hg_status hg_session_publish(struct hg_session *s, const struct hg_publish_
     hg_count(&metrics->messages_in, 1);
     hg_count(&metrics->bytes_in, bytes_of(args));
     if (!args->is_direct) {
-        hg_count(&w->metrics.rule_in[pub->route.rule], 1);
+        hg_count(&w->metrics.rule_in[hg_realm_of(s)->vhost->spec->first_rule + pub->route.rule], 1);
     }
     return HG_OK;
 }

@@ -104,7 +104,8 @@ struct hg_session { /* first member of an adapter's session */
     struct hg_held *held;   /* while it waits for room towards RabbitMQ; core/session.c's own */
     uint32_t match_at;      /* fan-out's scratch during one delivery */
     uint32_t subs_n;
-    uint8_t proto; /* enum hg_protocol */
+    uint16_t realm; /* which of its worker's it is in: hg_realm_of */
+    uint8_t proto;  /* enum hg_protocol */
     /* one deliver call with all matching subscriptions (MQTT) rather than one each (STOMP) */
     bool merges_overlaps;
     bool is_trusted; /* the gateway's own: it may everything */

@@ -20,29 +20,29 @@ enum {
 
 /* ---- What anybody may ask ---- */
 
-bool hg_state_is_enabled(const struct hg_gateway *gateway)
+bool hg_state_is_enabled(const struct hg_vhost *vhost)
 {
-    return gateway->state != NULL && !atomic_load(&gateway->state->is_refused);
+    return vhost->state != NULL && !atomic_load(&vhost->state->is_refused);
 }
 
-bool hg_state_is_ready(const struct hg_gateway *gateway)
+bool hg_state_is_ready(const struct hg_vhost *vhost)
 {
-    return gateway->state != NULL && atomic_load(&gateway->state->is_ready);
+    return vhost->state != NULL && atomic_load(&vhost->state->is_ready);
 }
 
-bool hg_state_is_settled(const struct hg_gateway *gateway)
+bool hg_state_is_settled(const struct hg_vhost *vhost)
 {
-    return gateway->state == NULL || atomic_load(&gateway->state->is_settled);
+    return vhost->state == NULL || atomic_load(&vhost->state->is_settled);
 }
 
-struct hg_state_index *hg_state_index_of(const struct hg_gateway *gateway)
+struct hg_state_index *hg_state_index_of(const struct hg_vhost *vhost)
 {
-    return hg_state_is_enabled(gateway) ? atomic_load(&gateway->state->index) : NULL;
+    return hg_state_is_enabled(vhost) ? atomic_load(&vhost->state->index) : NULL;
 }
 
-bool hg_state_is_bound(const struct hg_gateway *gateway, struct hg_bytes exchange)
+bool hg_state_is_bound(const struct hg_vhost *vhost, struct hg_bytes exchange)
 {
-    const struct hg_state *s = gateway->state;
+    const struct hg_state *s = vhost->state;
     for (size_t i = 0; s != NULL && i < s->exchanges_n; i++) {
         if (hg_bytes_eq(exchange, hg_bytes_str(s->exchanges[i]))) {
             return atomic_load(&s->is_bound[i]);
@@ -51,25 +51,25 @@ bool hg_state_is_bound(const struct hg_gateway *gateway, struct hg_bytes exchang
     return exchange.n == 0;
 }
 
-void hg_state_stats(const struct hg_gateway *gateway, struct hg_state_stats *out)
+void hg_state_stats(const struct hg_vhost *vhost, struct hg_state_stats *out)
 {
-    struct hg_state_index *index = hg_state_index_of(gateway);
+    struct hg_state_index *index = hg_state_index_of(vhost);
     *out = (struct hg_state_stats){.is_enabled = index != NULL};
     if (index != NULL) {
         hg_state_index_stats(index, &out->index);
-        out->replay_ms = atomic_load(&gateway->state->replay_ms);
-        out->is_ready = atomic_load(&gateway->state->is_ready);
-        out->is_leader = atomic_load(&gateway->state->is_leader);
+        out->replay_ms = atomic_load(&vhost->state->replay_ms);
+        out->is_ready = atomic_load(&vhost->state->is_ready);
+        out->is_leader = atomic_load(&vhost->state->is_leader);
     }
 }
 
 /* ---- Barriers, on the first worker ---- */
 
-enum hg_status hg_state_publish(struct hg_worker *w, struct hg_message *message_own,
+enum hg_status hg_state_publish(struct hg_realm *realm, struct hg_message *message_own,
                                 struct hg_publish_order order)
 {
     order.message_own = &message_own;
-    return hg_publisher_publish(&w->routing->publisher, &order);
+    return hg_publisher_publish(&realm->routing->publisher, &order);
 }
 
 static void on_barrier_settled(void *owner, uint64_t number, enum hg_status outcome,
@@ -96,7 +96,7 @@ static void pump(struct hg_state *s)
     const struct hg_publish_order order = {
         .owner = s, .owners = &s->barriers, .id = number, .on_settled = on_barrier_settled};
     s->is_confirmed = false;
-    s->in_flight = message != NULL && hg_state_publish(s->home, message, order) == HG_OK;
+    s->in_flight = message != NULL && hg_state_publish(s->realm, message, order) == HG_OK;
     hg_count(&s->home->metrics.state.state_barriers, s->in_flight);
 }
 
@@ -162,13 +162,13 @@ static void end_waits(struct hg_state_port *port)
 /* How long a wait may last now. */
 static uint64_t patience_of(const struct hg_state_wait *wait)
 {
-    const struct hg_worker *w = wait->worker;
-    if (!hg_state_is_enabled(w->gateway) || atomic_load(&w->state_port->state->is_away)) {
+    const struct hg_realm *realm = wait->realm;
+    if (!hg_state_is_enabled(realm->vhost) || atomic_load(&realm->vhost->state->is_away)) {
         return 0;
     }
-    return wait->patience_ms > 0 && !hg_publisher_is_available(&w->routing->publisher)
+    return wait->patience_ms > 0 && !hg_publisher_is_available(&realm->routing->publisher)
                ? wait->patience_ms
-               : w->config->unavailable_timeout_ms;
+               : realm->worker->config->unavailable_timeout_ms;
 }
 
 static void fire_overdue(struct hg_timer *timer)
@@ -190,7 +190,7 @@ static void fire_overdue(struct hg_timer *timer)
         wait->done(wait, HG_BROKER_AWAY);
     }
     if (!hg_list_is_empty(&port->waits)) {
-        hg_worker_timer(port->worker, timer, OVERDUE_EVERY_MS);
+        hg_worker_timer(port->realm->worker, timer, OVERDUE_EVERY_MS);
     }
 }
 
@@ -199,7 +199,7 @@ static void run_ask(struct hg_defer *defer)
     struct hg_state_port *port = HG_CONTAINER_OF(defer, struct hg_state_port, ask);
     struct hg_state *s = port->state;
     want(s, atomic_load(&port->asked));
-    if (port->worker == s->home) {
+    if (port->realm == s->realm) {
         pump(s);
         tell_ports(s); /* the barrier may have come back before it was asked for */
     } else {
@@ -207,25 +207,26 @@ static void run_ask(struct hg_defer *defer)
     }
 }
 
-void hg_state_on_mail(struct hg_worker *w, struct hg_mail *mail)
+void hg_state_on_mail(struct hg_mail *mail)
 {
-    struct hg_state_port *port = w->state_port;
-    if (port == NULL || !port->is_open) {
-        return;
-    }
-    if (mail->kind == HG_MAIL_STATE_ASK) {
-        pump(port->state);
-        tell_ports(port->state);
-    } else {
+    bool is_ask = mail->kind == HG_MAIL_STATE_ASK;
+    struct hg_state_port *port = is_ask ? HG_CONTAINER_OF(mail, struct hg_state_port, ask_mail)
+                                        : HG_CONTAINER_OF(mail, struct hg_state_port, done_mail);
+    struct hg_state *s = port->state;
+    if (is_ask && s->ports[0].is_open) {
+        pump(s);
+        tell_ports(s);
+    } else if (!is_ask && port->is_open) {
         end_waits(port);
     }
 }
 
-void hg_state_barrier(struct hg_worker *w, struct hg_state_wait *wait)
+void hg_state_barrier(struct hg_realm *realm, struct hg_state_wait *wait)
 {
-    struct hg_state_port *port = w->state_port;
+    struct hg_state_port *port = realm->state_port;
+    struct hg_worker *w = realm->worker;
     hg_list_init(&wait->link);
-    wait->worker = w;
+    wait->realm = realm;
     wait->since_ms = hg_clock_ms();
     wait->number = atomic_load(&port->state->sent) + 1;
     hg_list_add_last(&port->waits, &wait->link);
@@ -243,17 +244,18 @@ static void on_written(void *owner, uint64_t id, enum hg_status outcome, struct 
     (void)reason;
     hg_list_remove(&wait->link);
     if (outcome == HG_OK) {
-        hg_state_barrier(wait->worker, wait);
+        hg_state_barrier(wait->realm, wait);
     } else {
         wait->done(wait, outcome);
     }
 }
 
-enum hg_status hg_state_write(struct hg_worker *w, enum hg_session_act act,
+enum hg_status hg_state_write(struct hg_realm *realm, enum hg_session_act act,
                               const struct hg_session_record *record, struct hg_state_wait *wait)
 {
-    struct hg_state_port *port = w->state_port;
-    struct hg_state_index *index = hg_state_index_of(w->gateway);
+    struct hg_worker *w = realm->worker;
+    struct hg_state_port *port = realm->state_port;
+    struct hg_state_index *index = hg_state_index_of(realm->vhost);
     if (port == NULL || index == NULL) {
         return HG_BROKER_AWAY;
     }
@@ -267,12 +269,12 @@ enum hg_status hg_state_write(struct hg_worker *w, enum hg_session_act act,
     }
     struct hg_publish_order order = {0};
     if (wait != NULL) {
-        wait->worker = w;
+        wait->realm = realm;
         hg_list_init(&wait->link);
         order = (struct hg_publish_order){
             .owner = wait, .owners = &wait->publishes, .on_settled = on_written};
     }
-    enum hg_status status = hg_state_publish(w, message, order);
+    enum hg_status status = hg_state_publish(realm, message, order);
     if (status == HG_OK && wait != NULL) {
         hg_list_add_last(&port->writes, &wait->link);
     }
@@ -294,9 +296,9 @@ void hg_state_cancel(struct hg_state_wait *wait)
  * connection have to come again. */
 static void evict_if_disconnected(void *ctx, const struct hg_session_record *r)
 {
-    const struct hg_gateway *g = ctx;
-    if (r->boot_id == g->boot_id && r->disconnected_ms != 0) {
-        hg_directory_evict(g->directory, r->client_id, r->epoch); /* nobody's, as a rule */
+    const struct hg_vhost *vhost = ctx;
+    if (r->boot_id == vhost->gateway->boot_id && r->disconnected_ms != 0) {
+        hg_directory_evict(vhost->directory, r->client_id, r->epoch); /* nobody's, as a rule */
     }
 }
 
@@ -313,11 +315,11 @@ static void become_ready(struct hg_state *s)
     s->ready_number = 0;
     atomic_store(&s->replay_ms, hg_clock_ms() - s->started_ms);
     atomic_store(&s->is_ready, true);
-    hg_state_stats(s->gateway, &stats);
+    hg_state_stats(s->vhost, &stats);
     HG_LOG(s->home->log, HG_LOG_INFO, "state.ready", HG_F_UINT("records", s->records_n),
            HG_F_UINT("replay_ms", stats.replay_ms), HG_F_UINT("retained", stats.index.retained_n),
            HG_F_UINT("sessions", stats.index.sessions_n));
-    hg_state_index_each_session(atomic_load(&s->index), evict_if_disconnected, s->gateway);
+    hg_state_index_each_session(atomic_load(&s->index), evict_if_disconnected, s->vhost);
     settle(s);
     hg_janitor_wake(s->janitor);
 }
@@ -365,22 +367,22 @@ static void on_refused(void *ctx, struct hg_bytes reason)
     }
 }
 
-static struct hg_state_index *new_index(const struct hg_gateway *g)
+static struct hg_state_index *new_index(const struct hg_vhost *vhost)
 {
-    const struct hg_config *c = g->config;
+    const struct hg_config *c = vhost->gateway->config;
     const struct hg_state_limits limits = {
         .log_bytes = c->state_max_bytes,
         .retained_n = c->state_max_retained,
         .topic_bytes_max = (size_t)c->max_topic_bytes,
         .topic_levels_max = (size_t)c->max_topic_levels,
     };
-    return hg_state_index_new(c->table, c->state_log, &limits, g->boot_id);
+    return hg_state_index_new(vhost->spec->table, c->state_log, &limits, vhost->gateway->boot_id);
 }
 
 static void on_restart(void *ctx)
 {
     struct hg_state *s = ctx;
-    struct hg_state_index *fresh = new_index(s->gateway);
+    struct hg_state_index *fresh = new_index(s->vhost);
     s->started_ms = hg_clock_ms();
     s->records_n = 0;
     if (fresh == NULL) {
@@ -408,7 +410,7 @@ static bool on_record(void *ctx, struct hg_message *message, uint64_t offset)
     s->reading_ms = hg_clock_ms();
     hg_count(&s->home->metrics.state.state_records, 1);
     if (change.has_lost) {
-        hg_directory_evict(s->gateway->directory, change.client_id, change.lost_epoch);
+        hg_directory_evict(s->vhost->directory, change.client_id, change.lost_epoch);
     }
     if (atomic_load(&s->is_leader)) {
         hg_janitor_on_change(s->janitor, &change);
@@ -484,7 +486,7 @@ static void fire_watch(struct hg_timer *timer)
 /* The rules' exchanges that a binding key can be used on, each once. */
 static bool find_exchanges(struct hg_state *s)
 {
-    const struct hg_rules *rules = s->gateway->config->table;
+    const struct hg_rules *rules = s->vhost->spec->table;
     size_t n = hg_rules_n(rules);
     s->exchanges = hg_zalloc((n + 1) * sizeof(*s->exchanges));
     s->is_bound = hg_zalloc((n + 1) * sizeof(*s->is_bound));
@@ -508,15 +510,17 @@ static bool find_exchanges(struct hg_state *s)
     return true;
 }
 
-struct hg_state *hg_state_new(struct hg_gateway *gateway)
+struct hg_state *hg_state_new(struct hg_vhost *vhost)
 {
+    struct hg_gateway *gateway = vhost->gateway;
     size_t ports_n = gateway->config->workers;
     struct hg_state *s = hg_zalloc(sizeof(*s) + ports_n * sizeof(s->ports[0]));
     if (s == NULL) {
         return NULL;
     }
+    s->vhost = vhost;
     s->gateway = gateway;
-    atomic_store(&s->index, new_index(gateway));
+    atomic_store(&s->index, new_index(vhost));
     if (atomic_load(&s->index) == NULL || !find_exchanges(s)) {
         hg_state_free(s);
         return NULL;
@@ -542,9 +546,11 @@ void hg_state_free(struct hg_state *s)
     hg_free(s);
 }
 
-static bool open_home(struct hg_state *s, struct hg_worker *w)
+static bool open_home(struct hg_state *s, struct hg_realm *realm)
 {
+    struct hg_worker *w = realm->worker;
     const struct hg_config *config = w->config;
+    s->realm = realm;
     s->home = w;
     hg_timer_init(&s->watch, fire_watch);
     s->janitor = hg_janitor_new(s);
@@ -552,7 +558,7 @@ static bool open_home(struct hg_state *s, struct hg_worker *w)
         return false;
     }
     const struct hg_state_log_config log = {
-        .link = hg_routing_link(w->routing),
+        .link = hg_routing_link(realm->routing),
         .instance = config->name,
         .boot_id = w->gateway->boot_id,
         .name = config->state_log,
@@ -573,53 +579,54 @@ static void run_announce(struct hg_defer *defer)
     hg_state_send_announcement(HG_CONTAINER_OF(defer, struct hg_state_port, announce));
 }
 
-bool hg_state_open(struct hg_worker *w)
+bool hg_state_open(struct hg_realm *realm)
 {
-    struct hg_state *s = w->gateway->state;
+    const struct hg_worker *w = realm->worker;
+    struct hg_state *s = realm->vhost->state;
     if (s == NULL) {
         return true;
     }
     struct hg_state_port *port = &s->ports[w->index];
-    port->worker = w;
+    port->realm = realm;
     hg_list_init(&port->writes);
     hg_list_init(&port->waits);
     hg_timer_init(&port->overdue, fire_overdue);
     port->ask.run = run_ask;
     port->announce.run = run_announce;
-    if (w->index == 0 && !open_home(s, w)) {
+    if (w->index == 0 && !open_home(s, realm)) {
         return false;
     }
-    w->state_port = port;
+    realm->state_port = port;
     port->is_open = true;
     atomic_fetch_add(&s->ports_n, 1);
     return true;
 }
 
-static bool is_home(const struct hg_worker *w)
+static bool is_home(const struct hg_realm *realm)
 {
-    return w->state_port != NULL && w->index == 0;
+    return realm->state_port != NULL && realm->worker->index == 0;
 }
 
-bool hg_state_is_idle(const struct hg_worker *w)
+bool hg_state_is_idle(const struct hg_realm *realm)
 {
-    const struct hg_state_port *port = w->state_port;
+    const struct hg_state_port *port = realm->state_port;
     if (port == NULL) {
         return true;
     }
     /* The others' barriers go through the first worker. */
-    bool is_needed = is_home(w) && atomic_load(&port->state->ports_n) > 1;
+    bool is_needed = is_home(realm) && atomic_load(&port->state->ports_n) > 1;
     return !is_needed && hg_list_is_empty(&port->writes) && hg_list_is_empty(&port->waits) &&
            !hg_defer_is_set(&port->ask) && !hg_defer_is_set(&port->announce);
 }
 
-void hg_state_stop(struct hg_worker *w)
+void hg_state_stop(struct hg_realm *realm)
 {
-    struct hg_state_port *port = w->state_port;
+    struct hg_state_port *port = realm->state_port;
     if (port == NULL || port->is_stopped) {
         return;
     }
     port->is_stopped = true;
-    if (is_home(w)) {
+    if (is_home(realm)) {
         hg_janitor_stop(port->state->janitor);
         hg_timer_stop(&port->state->watch);
         hg_state_log_stop(&port->state->log);
@@ -628,11 +635,11 @@ void hg_state_stop(struct hg_worker *w)
     }
 }
 
-bool hg_state_is_stopped(const struct hg_worker *w)
+bool hg_state_is_stopped(const struct hg_realm *realm)
 {
-    return w->state_port == NULL ||
-           (w->state_port->is_stopped &&
-            (!is_home(w) || hg_link_is_stopped(&w->state_port->state->log.link)));
+    const struct hg_state_port *port = realm->state_port;
+    return port == NULL ||
+           (port->is_stopped && (!is_home(realm) || hg_link_is_stopped(&port->state->log.link)));
 }
 
 static void forget_all(struct hg_list *waits)
@@ -642,22 +649,22 @@ static void forget_all(struct hg_list *waits)
     }
 }
 
-void hg_state_close(struct hg_worker *w)
+void hg_state_close(struct hg_realm *realm)
 {
-    struct hg_state_port *port = w->state_port;
+    struct hg_state_port *port = realm->state_port;
     if (port == NULL) {
         return;
     }
-    hg_state_stop(w);
+    hg_state_stop(realm);
     port->is_open = false;
-    w->state_port = NULL;
+    realm->state_port = NULL;
     forget_all(&port->writes);
     forget_all(&port->waits);
     hg_timer_stop(&port->overdue);
     hg_net_undefer(&port->ask);
     hg_net_undefer(&port->announce);
     hg_writer_close(&port->announcement);
-    if (w->index == 0) {
+    if (realm->worker->index == 0) {
         struct hg_state *s = port->state;
         hg_janitor_free(s->janitor);
         hg_state_log_close(&s->log);

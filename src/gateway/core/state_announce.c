@@ -18,10 +18,11 @@ static void begin(struct hg_writer *out, const struct hg_gateway *g)
     hg_writer_bytes(out, name);
 }
 
-void hg_state_announce(struct hg_worker *w, struct hg_bytes client_id)
+void hg_state_announce(struct hg_realm *realm, struct hg_bytes client_id)
 {
-    struct hg_state_port *port = w->state_port;
-    if (port == NULL || !hg_state_is_enabled(w->gateway)) {
+    struct hg_state_port *port = realm->state_port;
+    struct hg_worker *w = realm->worker;
+    if (port == NULL || !hg_state_is_enabled(realm->vhost)) {
         return;
     }
     struct hg_writer *out = &port->announcement;
@@ -29,7 +30,7 @@ void hg_state_announce(struct hg_worker *w, struct hg_bytes client_id)
         begin(out, w->gateway);
     }
     /* The claim's own time: two gateways must agree on which of two claims is the later one. */
-    uint64_t claimed_ms = hg_directory_claimed_ms(w->gateway->directory, client_id);
+    uint64_t claimed_ms = hg_directory_claimed_ms(realm->vhost->directory, client_id);
     hg_writer_u64(out, claimed_ms != 0 ? claimed_ms : hg_clock_wall_ms());
     hg_writer_u16(out, (uint16_t)client_id.n);
     hg_writer_bytes(out, client_id);
@@ -39,7 +40,7 @@ void hg_state_announce(struct hg_worker *w, struct hg_bytes client_id)
 
 void hg_state_send_announcement(struct hg_state_port *port)
 {
-    struct hg_publisher *p = &port->worker->routing->publisher;
+    struct hg_publisher *p = &port->realm->routing->publisher;
     struct hg_message_parts parts = {.exchange = HG_BYTES(HG_STATE_GATEWAYS)};
     struct hg_message *message = NULL;
     if (!port->announcement.failed) {
@@ -55,7 +56,7 @@ void hg_state_send_announcement(struct hg_state_port *port)
         status = hg_publisher_publish(p, &order);
     }
     if (status != HG_OK) {
-        HG_LOG_LIMITED(port->worker->log, HG_LOG_WARN, "state.announcement_lost",
+        HG_LOG_LIMITED(port->realm->worker->log, HG_LOG_WARN, "state.announcement_lost",
                        HG_BYTES(HG_STATE_GATEWAYS), HG_F_STR("reason", hg_status_text(status)));
     }
     hg_writer_close(&port->announcement);
@@ -95,6 +96,6 @@ void hg_state_on_broadcast(struct hg_state *state, struct hg_bytes body)
     }
     bool gives_way = is_ours_first(g, name, boot_id);
     while (hg_bytes_take_number(&body, 8, &wall_ms) && take_text(&body, &client_id)) {
-        hg_directory_evict_older(g->directory, client_id, wall_ms, gives_way);
+        hg_directory_evict_older(state->vhost->directory, client_id, wall_ms, gives_way);
     }
 }

@@ -12,7 +12,7 @@ struct hg_janitor;
 
 struct hg_state_port { /* its worker's, but for what says otherwise */
     struct hg_state *state;
-    struct hg_worker *worker;
+    struct hg_realm *realm;
     struct hg_list writes; /* struct hg_state_wait whose record is not confirmed yet */
     struct hg_list waits;  /* those for a barrier, in the order of their numbers */
     struct hg_timer overdue;
@@ -25,9 +25,10 @@ struct hg_state_port { /* its worker's, but for what says otherwise */
 };
 
 struct hg_state {
-    struct hg_gateway *gateway;
-    const char **exchanges; /* that the log is to be bound to */
-    _Atomic bool *is_bound; /* of each: it is */
+    struct hg_vhost *vhost;
+    struct hg_gateway *gateway; /* the vhost's */
+    const char **exchanges;     /* that the log is to be bound to */
+    _Atomic bool *is_bound;     /* of each: it is */
     size_t exchanges_n;
     /* Read by any thread, replaced by the first worker. What was replaced is kept until the next
      * time, so that nobody who looks into it right now falls. */
@@ -42,7 +43,8 @@ struct hg_state {
     _Atomic unsigned ports_n; /* open ones */
     _Atomic uint64_t replay_ms;
     /* The first worker's own. */
-    struct hg_worker *home;
+    struct hg_realm *realm;
+    struct hg_worker *home; /* the realm's worker */
     struct hg_state_log log;
     struct hg_janitor *janitor;
     struct hg_timer watch;
@@ -60,7 +62,7 @@ struct hg_state {
 
 /* Publishes a message of the log, which is consumed; what else the order says but the message is
  * the caller's. As hg_publisher_publish. */
-enum hg_status hg_state_publish(struct hg_worker *w, struct hg_message *message_own,
+enum hg_status hg_state_publish(struct hg_realm *realm, struct hg_message *message_own,
                                 struct hg_publish_order order);
 
 /* Broadcasts what the port has collected. */

@@ -44,7 +44,7 @@ struct declare {
 
 static struct hg_routing *routing_of(const struct hg_session *s)
 {
-    return s->worker->routing;
+    return hg_realm_of(s)->routing;
 }
 
 /* ---- Answers ---- */
@@ -105,11 +105,11 @@ static bool address_for(const struct hg_sub_link *link, const struct hg_message 
     if (!link->is_whole_queue) {
         return false;
     }
-    const char *queue = hg_rules_spec(s->worker->rules, link->rule)->queue;
+    const char *queue = hg_rules_spec(hg_realm_of(s)->rules, link->rule)->queue;
     *rule_out = link->rule;
     hg_writer_reset(&r->text);
     size_t rule = 0;
-    if (hg_rules_deliver(s->worker->rules, s->proto, HG_BYTES(""), hg_bytes_str(queue),
+    if (hg_rules_deliver(hg_realm_of(s)->rules, s->proto, HG_BYTES(""), hg_bytes_str(queue),
                          HG_BYTES(""), &r->text, &rule)) {
         *address_out = hg_writer_view(&r->text);
     } else {
@@ -297,7 +297,7 @@ static bool has_own_address(const struct hg_session *s, struct hg_bytes queue)
 {
     struct hg_writer text = {0};
     size_t rule = 0;
-    bool has = hg_rules_deliver(s->worker->rules, s->proto, HG_BYTES(""), queue, HG_BYTES(""),
+    bool has = hg_rules_deliver(hg_realm_of(s)->rules, s->proto, HG_BYTES(""), queue, HG_BYTES(""),
                                 &text, &rule);
     hg_writer_close(&text);
     return has;
@@ -307,7 +307,7 @@ static bool has_own_address(const struct hg_session *s, struct hg_bytes queue)
  * everything twice. */
 static bool has_queue_at(const struct hg_sub *sub, struct hg_bytes exchange)
 {
-    const struct hg_rules *rules = sub->session->worker->rules;
+    const struct hg_rules *rules = hg_realm_of(sub->session)->rules;
     bool is_known = false;
     if (hg_rules_exchange_type(rules, exchange, &is_known) != HG_EXCHANGE_HEADERS) {
         return false;
@@ -361,8 +361,8 @@ static enum hg_status check_filter(struct hg_session *s, struct subscribing *c, 
         return HG_BAD_FILTER;
     }
     struct hg_rule_who room;
-    enum hg_status status = hg_rules_subscribe(s->worker->rules, hg_session_who(s, &room), s->proto,
-                                               c->filter, each, c, &c->why);
+    enum hg_status status = hg_rules_subscribe(hg_realm_of(s)->rules, hg_session_who(s, &room),
+                                               s->proto, c->filter, each, c, &c->why);
     return status == HG_NOT_ALLOWED ? hg_access_deny(s, "subscribe", c->filter, NULL) : status;
 }
 
@@ -394,8 +394,8 @@ static enum hg_status subscribe(struct hg_session *s, struct subscribing *c, con
     status = enter_index(c) ? HG_OK : HG_NO_MEMORY;
     if (status == HG_OK) {
         struct hg_rule_who room;
-        status = hg_rules_subscribe(s->worker->rules, hg_session_who(s, &room), s->proto, c->filter,
-                                    subscribe_plan, c, &c->why);
+        status = hg_rules_subscribe(hg_realm_of(s)->rules, hg_session_who(s, &room), s->proto,
+                                    c->filter, subscribe_plan, c, &c->why);
     }
     status = status == HG_OK ? c->status : status;
     if (status != HG_OK) {
@@ -433,7 +433,7 @@ static void note_queue(void *ctx, const struct hg_binding_plan *plan)
 enum hg_status hg_queue_of_filter(struct hg_session *s, struct hg_bytes filter,
                                   struct hg_bytes *queue_out, const char **why_out)
 {
-    const struct hg_rules *rules = s->worker->rules;
+    const struct hg_rules *rules = hg_realm_of(s)->rules;
     struct subscribing c = {.filter = filter, .queue_rule = SOURCE};
     *queue_out = hg_bytes(NULL, 0);
     enum hg_status status = check_filter(s, &c, note_queue);
@@ -556,7 +556,7 @@ enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
      * every type. */
     bool is_known = false;
     enum hg_exchange_type type =
-        hg_rules_exchange_type(s->worker->rules, source->exchange, &is_known);
+        hg_rules_exchange_type(hg_realm_of(s)->rules, source->exchange, &is_known);
     bool is_shared = is_known && (type == HG_EXCHANGE_TOPIC || type == HG_EXCHANGE_DIRECT ||
                                   type == HG_EXCHANGE_FANOUT);
     const struct hg_consumer_spec own = {.exchange = source->exchange, .key = source->key};
@@ -580,7 +580,7 @@ enum hg_status hg_subscribe_queue_source(struct hg_session *s, struct hg_sub *su
     if (status != HG_OK) {
         return status;
     }
-    if (hg_rules_exchange_type(s->worker->rules, source->exchange, &is_known) ==
+    if (hg_rules_exchange_type(hg_realm_of(s)->rules, source->exchange, &is_known) ==
             HG_EXCHANGE_DIRECT &&
         is_known && has_wildcard_word(source->key)) {
         *why_out = "a direct exchange knows no wildcards";

@@ -7,11 +7,8 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "base/mem.h"
-#include "core/idempotency.h"
 #include "core/login.h"
 #include "core/reload.h"
-#include "core/routing.h"
-#include "core/state.h"
 #include "core/systemd.h"
 #include "core/worker.h"
 
@@ -227,7 +224,7 @@ static void on_report(void *ctx, struct hg_mail *mail)
         stop_all(s);
         return;
     }
-    if (s->phase == PHASE_REPLAYING && hg_state_is_settled(&s->gateway)) {
+    if (s->phase == PHASE_REPLAYING && hg_vhosts_are_settled(&s->gateway)) {
         s->phase = PHASE_STARTING;
         order_listen(s, 0, 1);
     }
@@ -275,22 +272,14 @@ static bool open_gateway(struct supervisor *s, const struct hg_config *config,
     g->boot_id = hg_random_u64();
     g->started_wall_ms = hg_clock_wall_ms();
     atomic_store(&g->next_conn_id, 1);
-    g->directory = hg_directory_new();
-    bool has_state = strcmp(config->state_log, "off") != 0;
-    g->state = has_state ? hg_state_new(g) : NULL;
-    const struct hg_idempotency_limits limits = {.max_n = config->http_idempotency_max,
-                                                 .max_bytes = config->http_idempotency_buffer_bytes,
-                                                 .window_ms = config->http_idempotency_window_ms};
-    g->idempotency = limits.max_n == 0 ? NULL : hg_idempotency_new(&limits);
     g->logins = hg_logins_new(config);
     g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));
     g->bridges = hg_zalloc((config->bridges_n + 1) * sizeof(*g->bridges));
     g->webhooks = hg_zalloc((config->webhooks_n + 1) * sizeof(*g->webhooks));
     g->workers = hg_zalloc(config->workers * sizeof(struct hg_worker *));
     g->supervisor = hg_mailbox_new(&s->loop, on_report, s);
-    if (g->directory == NULL || (has_state && g->state == NULL) || g->logins == NULL ||
-        (limits.max_n > 0 && g->idempotency == NULL) || g->listeners == NULL ||
-        g->bridges == NULL || g->webhooks == NULL || g->workers == NULL || g->supervisor == NULL ||
+    if (!hg_vhosts_open(g) || g->logins == NULL || g->listeners == NULL || g->bridges == NULL ||
+        g->webhooks == NULL || g->workers == NULL || g->supervisor == NULL ||
         !prepare_adapters(g)) {
         return false;
     }
@@ -355,10 +344,8 @@ static void close_gateway(struct supervisor *s)
     }
     hg_reload_free(g->reload);
     release_adapters(g);
-    hg_state_free(g->state);
     hg_mailbox_free(g->supervisor);
-    hg_directory_free(g->directory);
-    hg_idempotency_free(g->idempotency);
+    hg_vhosts_close(g);
     hg_logins_free(g->logins);
     hg_free(g->workers);
     hg_free(g->bridges);
@@ -371,7 +358,7 @@ int hg_supervisor_run(const struct hg_config *config, const struct hg_adapter *c
 {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN); /* until the loop takes it */
-    int code = hg_routing_declare(config, 0, log);
+    int code = hg_vhosts_declare(config, 0, log);
     if (code == HG_TOPOLOGY_STOPPED) {
         HG_LOG(log, HG_LOG_INFO, "stopped", HG_F_INT("code", EXIT_OK));
         return EXIT_OK;

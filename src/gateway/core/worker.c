@@ -9,7 +9,6 @@
 #include "core/lease.h"
 #include "core/login.h"
 #include "core/reload.h"
-#include "core/routing.h"
 #include "core/service.h"
 #include "core/state.h"
 
@@ -143,12 +142,9 @@ static void fire_drain(struct hg_timer *timer)
 {
     struct hg_worker *w = HG_CONTAINER_OF(timer, struct hg_worker, drain_timer);
     bool is_idle = w->conns_n == 0 && hg_list_is_empty(&w->leavers) && services_are_idle(w) &&
-                   hg_routing_is_idle(w) && hg_state_is_idle(w);
-    if (is_idle) {
-        hg_state_stop(w);
-    }
-    if (is_idle && hg_state_is_stopped(w)) {
-        hg_routing_drain(w, on_links_closed);
+                   hg_realms_are_idle(w);
+    if (is_idle && hg_realms_stop(w)) {
+        hg_realms_drain(w, on_links_closed);
     } else {
         hg_worker_timer(w, timer, DRAIN_EVERY_MS);
     }
@@ -174,7 +170,7 @@ static void on_mail(void *ctx, struct hg_mail *mail)
     case HG_MAIL_GATHER_ASK: hg_gather_on_ask(w, mail); break;
     case HG_MAIL_GATHER_DONE: hg_gather_on_done(mail); break;
     case HG_MAIL_STATE_ASK:
-    case HG_MAIL_STATE_DONE: hg_state_on_mail(w, mail); break;
+    case HG_MAIL_STATE_DONE: hg_state_on_mail(mail); break;
     case HG_MAIL_LEASE_ASK:
     case HG_MAIL_LEASE_DONE: hg_lease_on_mail(w, mail); break;
     case HG_MAIL_LISTEN:
@@ -223,15 +219,14 @@ static void stop(struct hg_worker *w)
         leaver->abandon(leaver);
     }
     hg_login_close(w);
-    hg_state_close(w);
-    hg_routing_close(w);
+    hg_realms_close(w);
     close_handles(w);
 }
 
 static void run(void *arg)
 {
     struct hg_worker *w = arg;
-    if (!hg_routing_open(w) || !hg_leases_open(w) || !hg_state_open(w) || !hg_login_open(w)) {
+    if (!hg_realms_open(w) || !hg_login_open(w)) {
         HG_LOG(w->log, HG_LOG_ERROR, "worker.failed", HG_F_UINT("worker", w->index),
                HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
         hg_worker_report(w, HG_WORKER_FAILED);
@@ -257,7 +252,8 @@ static bool open_parts(struct hg_worker *w)
 {
     size_t listeners_n = w->config->listeners_n;
     w->acceptors = hg_zalloc((listeners_n + 1) * sizeof(*w->acceptors));
-    if (w->acceptors == NULL || !hg_metrics_open(&w->metrics, hg_rules_n(w->rules))) {
+    if (w->acceptors == NULL || !hg_realms_new(w) ||
+        !hg_metrics_open(&w->metrics, w->config->all_rules_n)) {
         return false;
     }
     for (size_t i = 0; i < listeners_n; i++) {
@@ -272,6 +268,7 @@ static void free_parts(struct hg_worker *w)
 {
     hg_mailbox_free(w->mailbox);
     hg_metrics_close(&w->metrics);
+    hg_realms_free(w);
     hg_free(w->acceptors);
     hg_config_free(w->config);
     hg_free(w);
@@ -286,7 +283,6 @@ struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index)
     }
     w->gateway = gateway;
     w->config = hg_config_ref(gateway->config);
-    w->rules = gateway->config->table;
     w->log = gateway->log;
     w->index = index;
     w->listen_mail.kind = HG_MAIL_LISTEN;

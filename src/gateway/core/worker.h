@@ -9,18 +9,14 @@
 #include "core/directory.h"
 #include "core/mailbox.h"
 #include "core/metrics.h"
+#include "core/realm.h"
 #include "stream/net.h"
 
 #include <uv.h>
 
-struct hg_idempotency;
 struct hg_reload;
-struct hg_leases;
 struct hg_login_port;
 struct hg_logins;
-struct hg_routing;
-struct hg_state;
-struct hg_state_port;
 struct hg_worker;
 
 struct hg_listener_state { /* of one [[listener]], for all workers */
@@ -33,11 +29,10 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     const struct hg_config *config;
     struct hg_reload *reload; /* core/reload.c */
     const struct hg_adapter *const *adapters;
-    struct hg_log *log;                  /* thread-safe */
-    struct hg_directory *directory;      /* locked */
-    struct hg_state *state;              /* locked; NULL: [state] log = "off" */
+    struct hg_log *log;      /* thread-safe */
+    struct hg_vhost *vhosts; /* the first is the default one */
+    unsigned vhosts_n;
     struct hg_logins *logins;            /* locked; core/login.c */
-    struct hg_idempotency *idempotency;  /* locked; NULL: [http] idempotency_max = 0 */
     struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
     struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
     struct hg_bridge_metrics *bridges;   /* likewise; each is counted by the worker that runs it */
@@ -77,7 +72,6 @@ struct hg_leaver {
 struct hg_worker {
     struct hg_gateway *gateway;
     const struct hg_config *config; /* in force here; a reference, another one after a reload */
-    const struct hg_rules *rules;
     struct hg_log *log;
     unsigned index; /* 0 … workers_n - 1 */
     uv_loop_t loop;
@@ -85,12 +79,13 @@ struct hg_worker {
     struct hg_net net; /* drives `wheel` */
     struct hg_metrics metrics;
     struct hg_mailbox *mailbox;
-    struct hg_routing *routing;       /* subscription indexes and deliveries, core/session.c */
-    struct hg_state_port *state_port; /* NULL: no state */
-    struct hg_leases *leases;         /* NULL: not open; core/lease.h */
-    struct hg_login_port *logins;     /* NULL: not open; core/login.c */
-    struct hg_acceptor *acceptors;    /* one per [[listener]], in its order */
-    struct hg_list services;          /* struct hg_service */
+    struct hg_realm **realms; /* one per virtual host, in the order of the gateway's */
+    unsigned realms_n;
+    unsigned realms_draining_n; /* core/realm.c's own, as the next */
+    void (*realms_drained)(struct hg_worker *w);
+    struct hg_login_port *logins;  /* NULL: not open; core/login.c */
+    struct hg_acceptor *acceptors; /* one per [[listener]], in its order */
+    struct hg_list services;       /* struct hg_service */
     struct hg_list conns;
     size_t conns_n;
     struct hg_list *probe_at; /* of conns, who is probed next; core/conn.c's own, as the next */
@@ -106,15 +101,14 @@ struct hg_worker {
         _Atomic int wanted, done;     /* enum hg_reload_step */
     } reload;                         /* core/reload.c's */
     uv_thread_t thread;
-    _Atomic int state;           /* enum hg_worker_state */
-    _Atomic bool is_upstream_up; /* publishing and feed links are open, for /readyz */
-    _Atomic bool has_turned;     /* since the supervisor asked last */
+    _Atomic int state;       /* enum hg_worker_state */
+    _Atomic bool has_turned; /* since the supervisor asked last */
 };
 
 /* Everything that can be made before its thread runs. NULL when there is no memory (or no
  * descriptor). */
 struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index);
-/* Starts its thread, which opens the routing and then obeys its mailbox, until HG_MAIL_STOP. False
+/* Starts its thread, which opens the realms and then obeys its mailbox, until HG_MAIL_STOP. False
  * if there can be no thread. */
 bool hg_worker_start(struct hg_worker *w);
 /* Waits until a started worker's thread has ended: no handle of its is left. */
@@ -126,6 +120,17 @@ void hg_worker_free(struct hg_worker *w);
 void hg_worker_report(struct hg_worker *w, enum hg_worker_state state);
 /* Sets t to fire in delay_ms from now. */
 void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms);
+
+/* Which virtual host a session is in: the default one, until it enters another, before it publishes,
+ * subscribes or claims anything. */
+static inline struct hg_realm *hg_realm_of(const struct hg_session *s)
+{
+    return s->worker->realms[s->realm];
+}
+static inline void hg_session_enter(struct hg_session *s, const struct hg_realm *realm)
+{
+    s->realm = realm->index;
+}
 
 /* "web", "mqtt", "stomp", "admin" */
 const char *hg_serve_name(enum hg_serve serve);

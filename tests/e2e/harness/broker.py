@@ -40,10 +40,9 @@ def stop_shared():
 
 
 def add_vhost(broker, name):
-    broker.ctl("eval", f'rabbit_vhost:add(<<"{name}">>, <<"e2e">>), '
-                       f'rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"{name}">>, '
-                       '<<".*">>, <<".*">>, <<".*">>, <<"e2e">>).')
+    broker.eval(f'rabbit_vhost:add(<<"{name}">>, <<"e2e">>), '
+                f'rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"e2e">>).')
 
 
 def delete_vhost(broker, name):
-    broker.ctl("delete_vhost", name)
+    broker.eval(f'rabbit_vhost:delete(<<"{name}">>, <<"e2e">>).')

@@ -21,6 +21,10 @@ struct world {
     struct hg_gateway gateway;
     struct hg_config config;
     struct hg_worker worker;
+    struct hg_vhost_spec spec;
+    struct hg_vhost vhost;
+    struct hg_realm realm;
+    struct hg_realm *realms[1];
     hg_counter rule_in[1], rule_out[1];
     struct hg_session session; /* has no connection, so it is never held */
     struct hg_call *calls[CALLS];
@@ -167,8 +171,6 @@ static int open_world(void **state)
     hg_writer_close(&errors);
     the->config = (struct hg_config){.name = "gw",
                                      .workers = 1,
-                                     .endpoints = &endpoint,
-                                     .endpoints_n = 1,
                                      .heartbeat_ms = 30000,
                                      .connect_timeout_ms = 5000,
                                      .unavailable_timeout_ms = 5000,
@@ -179,19 +181,24 @@ static int open_world(void **state)
                                      .max_topic_bytes = 1000,
                                      .max_topic_levels = 20,
                                      .http_rpc_max = CALLS - 1,
-                                     .prefetch = 100,
-                                     .table = table};
+                                     .prefetch = 100};
     seam_net_open(&the->sn);
     the->sn.prepare = confirm_all;
     struct hg_worker *w = &the->worker;
     w->gateway = &the->gateway;
     w->config = the->gateway.config = &the->config;
-    w->rules = table;
+    the->spec = (struct hg_vhost_spec){
+        .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = table};
+    the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
+    the->realm = (struct hg_realm){.worker = w, .vhost = &the->vhost, .rules = table};
+    the->realms[0] = &the->realm;
+    w->realms = the->realms;
+    w->realms_n = 1;
     w->metrics.rule_in = the->rule_in;
     w->metrics.rule_out = the->rule_out;
     seam_net_adopt(&the->sn, &w->net);
     w->net.wheel = &the->sn.wheel;
-    assert_true(hg_routing_open(w));
+    assert_true(hg_routing_open(&the->realm));
     hg_session_init(&the->session, &session_ops, HG_PROTO_HTTP, NULL, w);
     seam_net_run(&the->sn);
     return 0;
@@ -201,10 +208,10 @@ static int close_world(void **state)
 {
     (void)state;
     hg_session_detach(&the->session);
-    hg_routing_close(&the->worker);
+    hg_routing_close(&the->realm);
     assert_int_equal(hg_counted(&the->worker.metrics.call.calls), 0);
     seam_net_close(&the->sn);
-    hg_rules_free(the->config.table);
+    hg_rules_free(the->spec.table);
     free(the);
     assert_int_equal(seam_live(), 0);
     return 0;
@@ -305,7 +312,7 @@ static void a_call_ends_once_by_what_comes_first(void **state)
     reply(id, "late");
     assert_int_equal(hg_counted(&metrics()->call_timeouts), 1);
     assert_int_equal(hg_counted(&metrics()->call_late_replies), 1);
-    assert_int_equal(the->worker.routing->publisher.held_n, 0);
+    assert_int_equal(the->realm.routing->publisher.held_n, 0);
 }
 
 static void no_more_than_so_many_are_under_way(void **state)
@@ -362,7 +369,7 @@ static void what_is_blocked_is_taken_back_and_not_sent_late(void **state)
     broker_block(broker(), NULL);
     seam_net_pass(&the->sn, 1000);
     assert_null(published("second"));
-    assert_int_equal(the->worker.routing->publisher.held_n, 0);
+    assert_int_equal(the->realm.routing->publisher.held_n, 0);
 }
 
 static void an_address_that_cannot_be_had_refuses_for_a_second(void **state)
@@ -392,7 +399,7 @@ static void no_failed_allocation_costs_an_outcome(void **state)
         seam_fail_alloc(0);
         seam_net_pass(&the->sn, 6000);
         assert_int_equal(the->outcomes[0] != HG_STATUS_N, status == HG_OK);
-        if (hg_replies_address(&the->worker.routing->calls.replies, &(struct hg_bytes){0}) !=
+        if (hg_replies_address(&the->realm.routing->calls.replies, &(struct hg_bytes){0}) !=
             HG_OK) {
             seam_net_run(&the->sn);
             name_address(ADDRESS);

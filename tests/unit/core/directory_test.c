@@ -16,7 +16,9 @@ enum { WORKERS_N = 4 };
 
 struct bench {
     struct hg_gateway gateway;
+    struct hg_vhost vhost;
     struct hg_worker workers[WORKERS_N];
+    struct hg_realm realms[WORKERS_N];
     struct hg_worker *all[WORKERS_N];
 };
 
@@ -34,12 +36,13 @@ static void on_mail(void *ctx, struct hg_mail *mail)
 static void bench_open(struct bench *b)
 {
     memset(b, 0, sizeof(*b));
-    b->gateway.directory = hg_directory_new();
+    b->vhost = (struct hg_vhost){.gateway = &b->gateway, .directory = hg_directory_new()};
     b->gateway.workers = b->all;
     b->gateway.workers_n = WORKERS_N;
     for (unsigned i = 0; i < WORKERS_N; i++) {
         struct hg_worker *w = b->all[i] = &b->workers[i];
         w->gateway = &b->gateway;
+        b->realms[i] = (struct hg_realm){.worker = w, .vhost = &b->vhost};
         w->index = i;
         uv_loop_init(&w->loop);
         w->mailbox = hg_mailbox_new(&w->loop, on_mail, w);
@@ -67,7 +70,7 @@ static void bench_close(struct bench *b)
     for (unsigned i = 0; i < WORKERS_N; i++) {
         hg_mailbox_free(b->workers[i].mailbox);
     }
-    hg_directory_free(b->gateway.directory);
+    hg_directory_free(b->vhost.directory);
 }
 
 struct client {
@@ -94,7 +97,7 @@ static const struct hg_claim_ops ops = {on_granted, on_lost};
 
 static void claim(struct bench *b, unsigned worker, struct client *c, const char *id)
 {
-    assert_true(hg_claim_open(&b->workers[worker], &c->claim, hg_bytes_str(id), &ops));
+    assert_true(hg_claim_open(&b->realms[worker], &c->claim, hg_bytes_str(id), &ops));
     assert_int_equal(c->granted_n + c->lost_n, 0); /* nothing from inside */
 }
 
@@ -210,17 +213,17 @@ static void another_process_takes_exactly_the_claim_it_names(void **state)
     settle(&b);
     uint64_t epoch = a.claim.epoch;
     assert_int_not_equal(epoch, other.claim.epoch);
-    hg_directory_evict(b.gateway.directory, HG_BYTES("id"), other.claim.epoch);
-    hg_directory_evict(b.gateway.directory, HG_BYTES("nobody"), epoch);
+    hg_directory_evict(b.vhost.directory, HG_BYTES("id"), other.claim.epoch);
+    hg_directory_evict(b.vhost.directory, HG_BYTES("nobody"), epoch);
     settle(&b);
     ASSERT_HEARD(a, 1, 0);
-    hg_directory_evict(b.gateway.directory, HG_BYTES("id"), epoch);
-    hg_directory_evict(b.gateway.directory, HG_BYTES("id"), epoch);
+    hg_directory_evict(b.vhost.directory, HG_BYTES("id"), epoch);
+    hg_directory_evict(b.vhost.directory, HG_BYTES("id"), epoch);
     settle(&b);
     ASSERT_HEARD(a, 1, 1);
     ASSERT_HEARD(other, 1, 0);
     claim(&b, 0, &next, "id"); /* the way is free */
-    hg_directory_evict(b.gateway.directory, HG_BYTES("id"), epoch);
+    hg_directory_evict(b.vhost.directory, HG_BYTES("id"), epoch);
     settle(&b);
     ASSERT_HEARD(next, 1, 0);
     hg_claim_close(&next.claim);
@@ -236,7 +239,7 @@ static void a_claim_before_it_is_granted_can_be_taken_too(void **state)
     bench_open(&b);
     claim(&b, 0, &first, "id");
     claim(&b, 1, &second, "id");
-    hg_directory_evict(b.gateway.directory, HG_BYTES("id"), second.claim.epoch);
+    hg_directory_evict(b.vhost.directory, HG_BYTES("id"), second.claim.epoch);
     settle(&b);
     ASSERT_HEARD(second, 0, 1);
     hg_claim_close(&first.claim);
@@ -257,13 +260,13 @@ static void the_older_claim_gives_way(void **state)
         bench_open(&b);
         claim(&b, 0, &c, "id");
         settle(&b);
-        uint64_t claimed_ms = hg_directory_claimed_ms(b.gateway.directory, HG_BYTES("id"));
-        hg_directory_evict_older(b.gateway.directory, HG_BYTES("id"),
+        uint64_t claimed_ms = hg_directory_claimed_ms(b.vhost.directory, HG_BYTES("id"));
+        hg_directory_evict_older(b.vhost.directory, HG_BYTES("id"),
                                  claimed_ms + (uint64_t)cases[i].later_ms, cases[i].is_ours_first);
         settle(&b);
         ASSERT_HEARD(c, 1, cases[i].lost_n);
         hg_claim_close(&c.claim);
-        assert_int_equal(hg_directory_claimed_ms(b.gateway.directory, HG_BYTES("id")), 0);
+        assert_int_equal(hg_directory_claimed_ms(b.vhost.directory, HG_BYTES("id")), 0);
         bench_close(&b);
     }
 }
@@ -274,6 +277,7 @@ enum { ROUNDS = 300 };
 
 struct racer {
     struct hg_worker *worker;
+    struct hg_realm *realm;
     struct client_racer {
         struct hg_claim claim;
         struct racer *racer;
@@ -329,7 +333,7 @@ static void race(uv_async_t *go)
         }
         return;
     }
-    HG_CHECK(hg_claim_open(r->worker, &r->now.claim, HG_BYTES("contested"), &race_ops));
+    HG_CHECK(hg_claim_open(r->realm, &r->now.claim, HG_BYTES("contested"), &race_ops));
     if (r->rounds_n % 3 == 0) {
         uv_async_send(go); /* gives it up before it has heard anything */
     }
@@ -353,7 +357,8 @@ static void at_most_one_owns_it_and_everybody_gets_on(void **state)
     bench_open(&b);
     for (unsigned i = 0; i < WORKERS_N; i++) {
         b.workers[i].stop_mail.kind = HG_MAIL_STOP;
-        racers[i] = (struct racer){.worker = &b.workers[i], .owners = &owners, .done = &done};
+        racers[i] = (struct racer){
+            .worker = &b.workers[i], .realm = &b.realms[i], .owners = &owners, .done = &done};
         racers[i].now.racer = &racers[i];
         uv_async_init(&b.workers[i].loop, &racers[i].go, race);
         racers[i].go.data = &racers[i];
@@ -444,7 +449,7 @@ static void a_worker_that_has_stopped_is_left_out(void **state)
         assert_int_equal(uv_loop_close(&b.workers[i].loop), 0);
         hg_mailbox_free(b.workers[i].mailbox);
     }
-    hg_directory_free(b.gateway.directory);
+    hg_directory_free(b.vhost.directory);
 }
 
 int main(void)

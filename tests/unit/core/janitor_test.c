@@ -74,7 +74,7 @@ static void an_instance_taken_for_dead_loses_its_clients_when_it_reads_of_it(voi
     open_process(1);
     run();
     struct client c = {.lost_n = 0};
-    assert_true(hg_claim_open(worker(1, 1), &c.claim, HG_BYTES("c"), &claim_ops));
+    assert_true(hg_claim_open(realm(1, 1), &c.claim, HG_BYTES("c"), &claim_ops));
     struct hg_session_record r = record("c", 1, c.claim.epoch);
     claim(1, &r);
     the->is_hiding = true;
@@ -150,16 +150,16 @@ static void what_is_old_is_written_again_by_the_leader(void **state)
     size_t sessions_n = count("session");
     for (int i = 0; i < 200; i++) { /* 64 KiB of log is soon written */
         struct waiter w = WAITER;
-        hg_state_barrier(worker(1, 0), &w.wait);
+        hg_state_barrier(realm(1, 0), &w.wait);
         run();
         assert_int_equal(w.status, HG_OK);
     }
     pass(3000);
     assert_true(count("session") > sessions_n);
-    assert_int_equal(hg_state_index_digest(hg_state_index_of(gateway(0))),
-                     hg_state_index_digest(hg_state_index_of(gateway(1))));
-    assert_true(hg_counted(&worker(0, 0)->metrics.state.state_copies) > 0);
-    assert_int_equal(hg_counted(&worker(1, 0)->metrics.state.state_copies), 0);
+    assert_int_equal(hg_state_index_digest(hg_state_index_of(vhost(0))),
+                     hg_state_index_digest(hg_state_index_of(vhost(1))));
+    assert_true(hg_counted(&realm(0, 0)->worker->metrics.state.state_copies) > 0);
+    assert_int_equal(hg_counted(&realm(1, 0)->worker->metrics.state.state_copies), 0);
 }
 
 int main(void)

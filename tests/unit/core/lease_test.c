@@ -23,6 +23,10 @@ struct world {
     struct hg_gateway gateway;
     struct hg_config config;
     struct hg_worker worker;
+    struct hg_vhost_spec spec;
+    struct hg_vhost vhost;
+    struct hg_realm realm;
+    struct hg_realm *realms[1];
     struct hg_rules *rules;
     hg_counter rule_in[1], rule_out[1];
     /* Of the last poll. */
@@ -124,8 +128,6 @@ static int open_world(void **state)
     hg_writer_close(&errors);
     the->config = (struct hg_config){.name = "gw",
                                      .workers = 1,
-                                     .endpoints = &endpoint,
-                                     .endpoints_n = 1,
                                      .heartbeat_ms = 30000,
                                      .connect_timeout_ms = 5000,
                                      .unavailable_timeout_ms = 5000,
@@ -137,14 +139,19 @@ static int open_world(void **state)
                                      .lease_max = TAKEN,
                                      .lease_bytes = 100,
                                      .leases_per_queue = 4,
-                                     .leases_per_worker = 6,
-                                     .table = the->rules};
+                                     .leases_per_worker = 6};
     seam_net_open(&the->sn);
     the->sn.prepare = prepare;
     struct hg_worker *w = &the->worker;
     w->gateway = &the->gateway;
     w->config = &the->config;
-    w->rules = the->rules;
+    the->spec = (struct hg_vhost_spec){
+        .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = the->rules};
+    the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
+    the->realm = (struct hg_realm){.worker = w, .vhost = &the->vhost, .rules = the->rules};
+    the->realms[0] = &the->realm;
+    w->realms = the->realms;
+    w->realms_n = 1;
     the->gateway.config = &the->config;
     the->gateway.boot_id = BOOT;
     the->gateway.workers_n = 1;
@@ -153,8 +160,8 @@ static int open_world(void **state)
     hg_list_init(&w->services);
     seam_net_adopt(&the->sn, &w->net);
     w->net.wheel = &the->sn.wheel;
-    assert_true(hg_routing_open(w));
-    assert_true(hg_leases_open(w));
+    assert_true(hg_routing_open(&the->realm));
+    assert_true(hg_leases_open(&the->realm));
     seam_net_run(&the->sn);
     return 0;
 }
@@ -168,8 +175,8 @@ static int close_world(void **state)
 {
     (void)state;
     service()->ops->close(service());
-    assert_null(the->worker.leases);
-    hg_routing_close(&the->worker);
+    assert_null(the->realm.leases);
+    hg_routing_close(&the->realm);
     seam_net_close(&the->sn);
     hg_rules_free(the->rules);
     free(the);
@@ -198,7 +205,7 @@ static enum hg_status poll(const char *queue, uint32_t max, uint64_t wait_ms, ui
                                        .lease_ms = lease_ms,
                                        .done = on_done};
     the->status = HG_STATUS_N;
-    enum hg_status status = hg_lease_take(&the->worker, &spec, &the->poll, &why);
+    enum hg_status status = hg_lease_take(&the->realm, &spec, &the->poll, &why);
     assert_true(status != HG_TOO_MANY || why != NULL);
     seam_net_run(&the->sn);
     return status;
@@ -221,7 +228,7 @@ static const char *answer(enum hg_lease_act act, uint64_t ms, const char *queue,
         .act = act, .lease_ms = ms, .queue = hg_bytes_str(queue), .ids = ids, .ids_n = 1};
     struct hg_lease_call *call = NULL;
     the->answers[0] = '\0';
-    assert_true(hg_lease_answer(&the->worker, &order, on_answered, NULL, &call));
+    assert_true(hg_lease_answer(&the->realm, &order, on_answered, NULL, &call));
     the->call = call;
     seam_net_run(&the->sn);
     return the->answers;

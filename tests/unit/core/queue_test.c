@@ -21,6 +21,10 @@ struct world {
     struct hg_gateway gateway;
     struct hg_config config;
     struct hg_worker worker;
+    struct hg_vhost_spec spec;
+    struct hg_vhost vhost;
+    struct hg_realm realm;
+    struct hg_realm *realms[1];
     struct hg_rules *rules;
     hg_counter rule_in[RULES], rule_out[RULES];
     struct hg_session session; /* has no connection */
@@ -186,8 +190,6 @@ static int open_world(void **state)
     hg_writer_close(&errors);
     the->config = (struct hg_config){.name = "gw",
                                      .workers = 1,
-                                     .endpoints = &endpoint,
-                                     .endpoints_n = 1,
                                      .heartbeat_ms = 30000,
                                      .connect_timeout_ms = 5000,
                                      .unavailable_timeout_ms = 5000,
@@ -199,20 +201,25 @@ static int open_world(void **state)
                                      .max_topic_levels = 20,
                                      .max_subscriptions = SUBS - 1,
                                      .widen_after = 1,
-                                     .prefetch = 100,
-                                     .table = the->rules};
+                                     .prefetch = 100};
     seam_net_open(&the->sn);
     the->sn.prepare = confirm_all;
     struct hg_worker *w = &the->worker;
     w->gateway = &the->gateway;
     w->config = &the->config;
-    w->rules = the->rules;
+    the->spec = (struct hg_vhost_spec){
+        .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = the->rules};
+    the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
+    the->realm = (struct hg_realm){.worker = w, .vhost = &the->vhost, .rules = the->rules};
+    the->realms[0] = &the->realm;
+    w->realms = the->realms;
+    w->realms_n = 1;
     the->gateway.config = &the->config;
     w->metrics.rule_in = the->rule_in;
     w->metrics.rule_out = the->rule_out;
     seam_net_adopt(&the->sn, &w->net);
     w->net.wheel = &the->sn.wheel;
-    assert_true(hg_routing_open(w));
+    assert_true(hg_routing_open(&the->realm));
     hg_session_init(&the->session, &session_ops, HG_PROTO_MQTT, NULL, w);
     the->status = the->outcome = HG_STATUS_N;
     for (size_t i = 0; i < SUBS; i++) {
@@ -227,7 +234,7 @@ static int close_world(void **state)
     (void)state;
     hg_queue_close(the->queue, HG_QUEUE_KEEP);
     hg_session_detach(&the->session);
-    hg_routing_close(&the->worker);
+    hg_routing_close(&the->realm);
     seam_net_close(&the->sn);
     hg_rules_free(the->rules);
     free(the);
@@ -297,7 +304,7 @@ static void filters_are_bound_to_the_queue_and_exactly(void **state)
     assert_int_equal(asked("queue.bind event.a.*"), 1);
     assert_int_equal(asked("queue.bind event.b"), 1);
     assert_int_equal(hg_counted(&the->worker.metrics.upstream.widened), 0);
-    assert_int_equal(hg_trie_n(the->worker.routing->by_address[HG_PROTO_MQTT]), 0);
+    assert_int_equal(hg_trie_n(the->realm.routing->by_address[HG_PROTO_MQTT]), 0);
     const char *why = NULL;
     assert_int_equal(hg_subscribe_queue_filter(&the->session, &the->subs[3], HG_BYTES("event/c"),
                                                the->queue, &why),
@@ -486,7 +493,7 @@ static void what_is_checked_is_refused_like_a_publish_and_published_never(void *
         assert_int_equal(hg_publish_check(&the->session, &cases[i].args, &why), cases[i].status);
     }
     seam_net_run(&the->sn);
-    assert_int_equal(the->worker.routing->publisher.held_n, 0);
+    assert_int_equal(the->realm.routing->publisher.held_n, 0);
     const struct hg_proto_metrics *m = &the->worker.metrics.proto[HG_PROTO_MQTT];
     assert_int_equal(hg_counted(&m->refused), 5);
     assert_int_equal(hg_counted(&m->messages_in), 0);
@@ -521,7 +528,7 @@ static void a_session_without_a_connection_subscribes(void **state)
                      HG_OK);
     seam_net_run(&the->sn);
     assert_int_equal(the->subscribed[0], HG_OK);
-    struct hg_feed *feed = &the->worker.routing->feed;
+    struct hg_feed *feed = &the->realm.routing->feed;
     come(hg_amqp_channel_number(feed->consuming), 1, "amq.topic", "event.a");
     assert_int_equal(the->deliveries_n, 1);
     assert_string_equal(the->address, "event/a");

@@ -21,6 +21,10 @@ struct world {
     struct hg_gateway gateway;
     struct hg_config config;
     struct hg_worker worker;
+    struct hg_vhost_spec spec;
+    struct hg_vhost vhost;
+    struct hg_realm realm;
+    struct hg_realm *realms[1];
     struct hg_rules *rules;
     hg_counter rule_in[RULES], rule_out[RULES];
     struct hg_session session;
@@ -83,23 +87,23 @@ void hg_conn_release(struct hg_conn *c, enum hg_hold bit)
     assert_non_null(c);
 }
 
-struct hg_state_index *hg_state_index_of(const struct hg_gateway *gateway)
+struct hg_state_index *hg_state_index_of(const struct hg_vhost *vhost)
 {
-    (void)gateway;
+    (void)vhost;
     return the->index;
 }
 
-bool hg_state_is_bound(const struct hg_gateway *gateway, struct hg_bytes exchange)
+bool hg_state_is_bound(const struct hg_vhost *vhost, struct hg_bytes exchange)
 {
-    (void)gateway;
+    (void)vhost;
     return exchange.n == 0 || hg_bytes_eq(exchange, HG_BYTES("amq.topic"));
 }
 
-void hg_state_barrier(struct hg_worker *w, struct hg_state_wait *wait)
+void hg_state_barrier(struct hg_realm *realm, struct hg_state_wait *wait)
 {
-    assert_ptr_equal(w, &the->worker);
+    assert_ptr_equal(realm, &the->realm);
     assert_true(the->waits_n < WAITS);
-    wait->worker = w;
+    wait->realm = realm;
     the->waits[the->waits_n++] = wait;
 }
 
@@ -205,8 +209,6 @@ static int open_world(void **state)
     hg_writer_close(&errors);
     the->config = (struct hg_config){.name = "gw",
                                      .workers = 1,
-                                     .endpoints = &endpoint,
-                                     .endpoints_n = 1,
                                      .heartbeat_ms = 30000,
                                      .connect_timeout_ms = 5000,
                                      .unavailable_timeout_ms = 5000,
@@ -220,20 +222,25 @@ static int open_world(void **state)
                                      .widen_after = 10,
                                      .prefetch = 100,
                                      .state_log = "the.log",
-                                     .state_max_retained = 3,
-                                     .table = the->rules};
+                                     .state_max_retained = 3};
     seam_net_open(&the->sn);
     struct hg_worker *w = &the->worker;
     w->gateway = &the->gateway;
     w->config = &the->config;
-    w->rules = the->rules;
+    the->spec = (struct hg_vhost_spec){
+        .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = the->rules};
+    the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
+    the->realm = (struct hg_realm){.worker = w, .vhost = &the->vhost, .rules = the->rules};
+    the->realms[0] = &the->realm;
+    w->realms = the->realms;
+    w->realms_n = 1;
     the->gateway.config = &the->config;
     w->metrics.rule_in = the->rule_in;
     w->metrics.rule_out = the->rule_out;
     seam_net_adopt(&the->sn, &w->net);
     w->net.wheel = &the->sn.wheel;
     the->index = hg_state_index_new(the->rules, "the.log", &limits, 1);
-    assert_true(hg_routing_open(w));
+    assert_true(hg_routing_open(&the->realm));
     hg_session_init(&the->session, &session_ops, HG_PROTO_MQTT, NULL, w);
     the->outcome = HG_STATUS_N;
     the->room_n = SIZE_MAX;
@@ -245,7 +252,7 @@ static int close_world(void **state)
 {
     (void)state;
     hg_session_detach(&the->session);
-    hg_routing_close(&the->worker);
+    hg_routing_close(&the->realm);
     hg_state_index_free(the->index);
     seam_net_close(&the->sn);
     hg_rules_free(the->rules);

@@ -8,22 +8,22 @@ static void it_is_ready_when_the_log_was_read_to_its_end(void **state)
 {
     (void)state;
     open_process(0);
-    assert_true(hg_state_is_enabled(gateway(0)));
-    assert_false(hg_state_is_settled(gateway(0)));
+    assert_true(hg_state_is_enabled(vhost(0)));
+    assert_false(hg_state_is_settled(vhost(0)));
     run();
-    assert_true(hg_state_is_ready(gateway(0)));
-    assert_true(hg_state_is_settled(gateway(0)));
+    assert_true(hg_state_is_ready(vhost(0)));
+    assert_true(hg_state_is_settled(vhost(0)));
     assert_int_equal(the->processes[0].workers[0].reports_n, 1);
-    assert_true(hg_state_is_bound(gateway(0), HG_BYTES("amq.topic")));
-    assert_true(hg_state_is_bound(gateway(0), HG_BYTES("")));
-    assert_false(hg_state_is_bound(gateway(0), HG_BYTES("other")));
+    assert_true(hg_state_is_bound(vhost(0), HG_BYTES("amq.topic")));
+    assert_true(hg_state_is_bound(vhost(0), HG_BYTES("")));
+    assert_false(hg_state_is_bound(vhost(0), HG_BYTES("other")));
     struct hg_session_record r = record("c", 0, 1);
     claim(0, &r);
     open_process(1);
     run();
     assert_true(is_known(1, "c"));
-    assert_int_equal(hg_state_index_digest(hg_state_index_of(gateway(0))),
-                     hg_state_index_digest(hg_state_index_of(gateway(1))));
+    assert_int_equal(hg_state_index_digest(hg_state_index_of(vhost(0))),
+                     hg_state_index_digest(hg_state_index_of(vhost(1))));
 }
 
 static void without_streams_it_is_switched_off(void **state)
@@ -32,17 +32,17 @@ static void without_streams_it_is_switched_off(void **state)
     the->has_no_streams = true;
     open_process(0);
     run();
-    assert_false(hg_state_is_enabled(gateway(0)));
-    assert_true(hg_state_is_settled(gateway(0)));
-    assert_null(hg_state_index_of(gateway(0)));
-    assert_int_equal(atomic_load(&worker(0, 0)->state), HG_WORKER_STARTING);
+    assert_false(hg_state_is_enabled(vhost(0)));
+    assert_true(hg_state_is_settled(vhost(0)));
+    assert_null(hg_state_index_of(vhost(0)));
+    assert_int_equal(atomic_load(&realm(0, 0)->worker->state), HG_WORKER_STARTING);
     struct hg_session_record r = record("c", 0, 1);
-    assert_int_equal(hg_state_write(worker(0, 0), HG_SESSION_CLAIM, &r, NULL), HG_BROKER_AWAY);
+    assert_int_equal(hg_state_write(realm(0, 0), HG_SESSION_CLAIM, &r, NULL), HG_BROKER_AWAY);
     struct waiter w = WAITER;
-    hg_state_barrier(worker(0, 1), &w.wait);
+    hg_state_barrier(realm(0, 1), &w.wait);
     pass(500);
     assert_int_equal(w.status, HG_BROKER_AWAY);
-    hg_state_announce(worker(0, 1), HG_BYTES("c"));
+    hg_state_announce(realm(0, 1), HG_BYTES("c"));
 }
 
 static void without_streams_it_does_not_start_where_they_are_required(void **state)
@@ -52,7 +52,7 @@ static void without_streams_it_does_not_start_where_they_are_required(void **sta
     the->config.state_required = true;
     open_process(0);
     run();
-    assert_int_equal(atomic_load(&worker(0, 0)->state), HG_WORKER_FAILED);
+    assert_int_equal(atomic_load(&realm(0, 0)->worker->state), HG_WORKER_FAILED);
 }
 
 static void a_gap_makes_the_index_anew(void **state)
@@ -70,9 +70,9 @@ static void a_gap_makes_the_index_anew(void **state)
         hg_message_unref(the->log[i]);
         the->log[i] = NULL;
     }
-    assert_false(hg_state_is_ready(gateway(1)));
+    assert_false(hg_state_is_ready(vhost(1)));
     pass(3000);
-    assert_true(hg_state_is_ready(gateway(1)));
+    assert_true(hg_state_is_ready(vhost(1)));
     assert_false(is_known(1, "old"));
 }
 
@@ -86,11 +86,11 @@ static void a_barrier_comes_back_to_every_worker(void **state)
     size_t barriers_n = count("barrier");
     struct waiter w[4] = {WAITER, WAITER, WAITER, WAITER};
     for (size_t i = 0; i < 4; i++) {
-        hg_state_barrier(worker(0, i % 2), &w[i].wait);
+        hg_state_barrier(realm(0, i % 2), &w[i].wait);
     }
     hg_state_cancel(&w[3].wait);
     assert_int_equal(w[0].told_n, 0);
-    assert_false(hg_state_is_idle(worker(0, 1)));
+    assert_false(hg_state_is_idle(realm(0, 1)));
     run();
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(w[i].told_n, 1);
@@ -99,7 +99,7 @@ static void a_barrier_comes_back_to_every_worker(void **state)
     }
     assert_int_equal(w[3].told_n, 0);
     assert_true(count("barrier") - barriers_n <= 2); /* however many wait */
-    assert_true(hg_state_is_idle(worker(0, 1)));
+    assert_true(hg_state_is_idle(realm(0, 1)));
 }
 
 static void a_write_is_in_the_index_when_it_is_done(void **state)
@@ -111,7 +111,7 @@ static void a_write_is_in_the_index_when_it_is_done(void **state)
     claim(0, &r);
     assert_true(is_known(0, "c"));
     struct waiter gone = WAITER;
-    assert_int_equal(hg_state_write(worker(0, 1), HG_SESSION_END, &r, &gone.wait), HG_OK);
+    assert_int_equal(hg_state_write(realm(0, 1), HG_SESSION_END, &r, &gone.wait), HG_OK);
     hg_state_cancel(&gone.wait);
     run();
     assert_int_equal(gone.told_n, 0);
@@ -125,14 +125,14 @@ static void waits_go_on_after_a_cut(void **state)
     run();
     struct waiter w = WAITER;
     seam_net_cut(&the->sn, state_link(0));
-    assert_false(hg_state_is_ready(gateway(0)));
-    hg_state_barrier(worker(0, 1), &w.wait);
+    assert_false(hg_state_is_ready(vhost(0)));
+    hg_state_barrier(realm(0, 1), &w.wait);
     run();
     assert_int_equal(w.told_n, 0);
     pass(3000);
     assert_int_equal(w.status, HG_OK);
     assert_int_equal(w.told_n, 1);
-    assert_true(hg_state_is_ready(gateway(0)));
+    assert_true(hg_state_is_ready(vhost(0)));
 }
 
 static void waits_end_where_rabbitmq_stays_away(void **state)
@@ -143,7 +143,7 @@ static void waits_end_where_rabbitmq_stays_away(void **state)
     the->sn.is_refusing = true;
     seam_net_cut(&the->sn, state_link(0));
     struct waiter w = WAITER;
-    hg_state_barrier(worker(0, 1), &w.wait);
+    hg_state_barrier(realm(0, 1), &w.wait);
     pass(4500);
     assert_int_equal(w.told_n, 0);
     pass(1000);
@@ -161,16 +161,16 @@ static void nobody_waits_long_for_a_log_that_rabbitmq_has_not_got_ready(void **s
     the->is_log_down = true;
     seam_net_cut(&the->sn, state_link(0));
     struct waiter early = WAITER, late = WAITER, after = WAITER;
-    hg_state_barrier(worker(0, 1), &early.wait);
+    hg_state_barrier(realm(0, 1), &early.wait);
     pass(9000);
     assert_int_equal(early.status, HG_BROKER_AWAY);
-    hg_state_barrier(worker(0, 1), &late.wait);
+    hg_state_barrier(realm(0, 1), &late.wait);
     pass(500);
     assert_int_equal(late.told_n, 1);
-    assert_true(hg_state_is_enabled(gateway(0)));
+    assert_true(hg_state_is_enabled(vhost(0)));
     the->is_log_down = false;
     pass(4000);
-    hg_state_barrier(worker(0, 1), &after.wait);
+    hg_state_barrier(realm(0, 1), &after.wait);
     run();
     assert_int_equal(after.told_n, 1);
     assert_int_equal(after.status, HG_OK);
@@ -182,10 +182,10 @@ static void a_barrier_that_is_rejected_is_sent_again(void **state)
     open_process(0);
     run();
     struct seam_link *link =
-        HG_CONTAINER_OF(worker(0, 0)->routing->publisher.link.stream, struct seam_link, stream);
+        HG_CONTAINER_OF(realm(0, 0)->routing->publisher.link.stream, struct seam_link, stream);
     link->broker.has_auto_confirm = false;
     struct waiter w = WAITER;
-    hg_state_barrier(worker(0, 1), &w.wait);
+    hg_state_barrier(realm(0, 1), &w.wait);
     run();
     assert_int_equal(w.told_n, 0);
     link->broker.has_auto_confirm = true;
@@ -200,11 +200,11 @@ static void a_write_that_is_rejected_says_so(void **state)
     open_process(0);
     run();
     struct seam_link *link =
-        HG_CONTAINER_OF(worker(0, 1)->routing->publisher.link.stream, struct seam_link, stream);
+        HG_CONTAINER_OF(realm(0, 1)->routing->publisher.link.stream, struct seam_link, stream);
     link->broker.has_auto_confirm = false;
     struct hg_session_record r = record("c", 0, 1);
     struct waiter w = WAITER;
-    assert_int_equal(hg_state_write(worker(0, 1), HG_SESSION_CLAIM, &r, &w.wait), HG_OK);
+    assert_int_equal(hg_state_write(realm(0, 1), HG_SESSION_CLAIM, &r, &w.wait), HG_OK);
     run();
     assert_int_equal(w.told_n, 1);
     assert_int_equal(w.status, HG_REJECTED);
@@ -221,15 +221,15 @@ static void a_log_that_was_made_anew_behind_its_back_is_noticed(void **state)
     struct reader *reader = &the->readers[0];
     reader->next = LOG_MAX; /* RabbitMQ waits for offsets that do not come */
     struct waiter w = WAITER;
-    hg_state_barrier(worker(0, 1), &w.wait);
+    hg_state_barrier(realm(0, 1), &w.wait);
     pass(20000);
     assert_int_equal(w.status, HG_BROKER_AWAY); /* overdue meanwhile */
     struct waiter after = WAITER;
-    hg_state_barrier(worker(0, 1), &after.wait);
+    hg_state_barrier(realm(0, 1), &after.wait);
     run();
     assert_int_equal(after.told_n, 1);
     assert_int_equal(after.status, HG_OK);
-    assert_true(hg_state_is_ready(gateway(0)));
+    assert_true(hg_state_is_ready(vhost(0)));
     assert_true(is_known(0, "c"));
 }
 
@@ -242,15 +242,15 @@ static void no_failed_allocation_leaves_anybody_waiting(void **state)
         struct waiter written = WAITER, waited = WAITER;
         struct hg_session_record r = record("c", 0, n);
         seam_fail_alloc(n);
-        enum hg_status status = hg_state_write(worker(0, 1), HG_SESSION_CLAIM, &r, &written.wait);
-        hg_state_barrier(worker(0, 0), &waited.wait);
-        hg_state_announce(worker(0, 1), HG_BYTES("c"));
+        enum hg_status status = hg_state_write(realm(0, 1), HG_SESSION_CLAIM, &r, &written.wait);
+        hg_state_barrier(realm(0, 0), &waited.wait);
+        hg_state_announce(realm(0, 1), HG_BYTES("c"));
         run();
         seam_fail_alloc(0);
         pass(5500);
         assert_int_equal(written.told_n, status == HG_OK);
         assert_int_equal(waited.told_n, 1);
-        assert_true(hg_state_is_ready(gateway(0)));
+        assert_true(hg_state_is_ready(vhost(0)));
     }
     struct hg_session_record r = record("c", 0, 100);
     claim(0, &r);
@@ -265,10 +265,10 @@ static void a_session_taken_by_another_process_is_lost_here(void **state)
     open_process(1);
     run();
     struct client here = {.lost_n = 0}, there = {.lost_n = 0};
-    assert_true(hg_claim_open(worker(0, 1), &here.claim, HG_BYTES("c"), &claim_ops));
+    assert_true(hg_claim_open(realm(0, 1), &here.claim, HG_BYTES("c"), &claim_ops));
     struct hg_session_record first = record("c", 0, here.claim.epoch);
     claim(0, &first);
-    assert_true(hg_claim_open(worker(1, 0), &there.claim, HG_BYTES("c"), &claim_ops));
+    assert_true(hg_claim_open(realm(1, 0), &there.claim, HG_BYTES("c"), &claim_ops));
     struct hg_session_record second = record("c", 1, there.claim.epoch);
     claim(1, &second);
     run();
@@ -285,13 +285,13 @@ static void the_older_of_two_unkept_sessions_is_lost(void **state)
     open_process(1);
     run();
     struct client older = {.lost_n = 0}, newer = {.lost_n = 0};
-    assert_true(hg_claim_open(worker(0, 1), &older.claim, HG_BYTES("c"), &claim_ops));
+    assert_true(hg_claim_open(realm(0, 1), &older.claim, HG_BYTES("c"), &claim_ops));
     seam_wall_ms += 1;
-    assert_true(hg_claim_open(worker(1, 1), &newer.claim, HG_BYTES("c"), &claim_ops));
+    assert_true(hg_claim_open(realm(1, 1), &newer.claim, HG_BYTES("c"), &claim_ops));
     seam_wall_ms += 1;
-    hg_state_announce(worker(1, 1), HG_BYTES("c")); /* in whichever order they are told */
-    hg_state_announce(worker(0, 1), HG_BYTES("someone else"));
-    hg_state_announce(worker(0, 1), HG_BYTES("c"));
+    hg_state_announce(realm(1, 1), HG_BYTES("c")); /* in whichever order they are told */
+    hg_state_announce(realm(0, 1), HG_BYTES("someone else"));
+    hg_state_announce(realm(0, 1), HG_BYTES("c"));
     run();
     assert_int_equal(older.lost_n, 1);
     assert_int_equal(newer.lost_n, 0);
@@ -305,18 +305,18 @@ static void a_broadcast_of_another_version_or_cut_short_does_nothing(void **stat
     open_process(0);
     run();
     struct client c = {.lost_n = 0};
-    assert_true(hg_claim_open(worker(0, 0), &c.claim, HG_BYTES("c"), &claim_ops));
+    assert_true(hg_claim_open(realm(0, 0), &c.claim, HG_BYTES("c"), &claim_ops));
     uint8_t body[] = {1,    0,    0,    0,    0,    0,    0,    0,    9, 0, 1,  'x',
                       0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0, 1, 'c'};
     for (size_t n = 0; n < sizeof(body); n++) {
-        hg_state_on_broadcast(gateway(0)->state, hg_bytes(body, n));
+        hg_state_on_broadcast(vhost(0)->state, hg_bytes(body, n));
     }
     body[0] = 2;
-    hg_state_on_broadcast(gateway(0)->state, hg_bytes(body, sizeof(body)));
+    hg_state_on_broadcast(vhost(0)->state, hg_bytes(body, sizeof(body)));
     run();
     assert_int_equal(c.lost_n, 0);
     body[0] = 1;
-    hg_state_on_broadcast(gateway(0)->state, hg_bytes(body, sizeof(body)));
+    hg_state_on_broadcast(vhost(0)->state, hg_bytes(body, sizeof(body)));
     run();
     assert_int_equal(c.lost_n, 1);
     hg_claim_close(&c.claim);
@@ -330,13 +330,13 @@ static void one_leads_and_then_the_other(void **state)
     open_process(1);
     run();
     struct hg_state_stats a, b;
-    hg_state_stats(gateway(0), &a);
-    hg_state_stats(gateway(1), &b);
+    hg_state_stats(vhost(0), &a);
+    hg_state_stats(vhost(1), &b);
     assert_true(a.is_leader);
     assert_false(b.is_leader);
     close_process(0);
     pass(3100);
-    hg_state_stats(gateway(1), &b);
+    hg_state_stats(vhost(1), &b);
     assert_true(b.is_leader);
 }
 
@@ -348,21 +348,21 @@ static void the_first_worker_stays_until_the_others_need_it_no_more(void **state
     open_process(0);
     run();
     struct hg_session_record r = record("c", 0, 7);
-    assert_true(hg_state_is_idle(worker(0, 1)));
-    assert_false(hg_state_is_idle(worker(0, 0)));
+    assert_true(hg_state_is_idle(realm(0, 1)));
+    assert_false(hg_state_is_idle(realm(0, 0)));
     struct waiter w = WAITER;
-    assert_int_equal(hg_state_write(worker(0, 1), HG_SESSION_CLAIM, &r, &w.wait), HG_OK);
-    assert_false(hg_state_is_idle(worker(0, 1)));
+    assert_int_equal(hg_state_write(realm(0, 1), HG_SESSION_CLAIM, &r, &w.wait), HG_OK);
+    assert_false(hg_state_is_idle(realm(0, 1)));
     run();
     assert_int_equal(w.status, HG_OK);
-    assert_true(hg_state_is_idle(worker(0, 1)));
-    hg_state_stop(worker(0, 1));
-    assert_true(hg_state_is_stopped(worker(0, 1)));
-    assert_true(hg_state_is_idle(worker(0, 0)));
-    assert_false(hg_state_is_stopped(worker(0, 0)));
-    hg_state_stop(worker(0, 0));
+    assert_true(hg_state_is_idle(realm(0, 1)));
+    hg_state_stop(realm(0, 1));
+    assert_true(hg_state_is_stopped(realm(0, 1)));
+    assert_true(hg_state_is_idle(realm(0, 0)));
+    assert_false(hg_state_is_stopped(realm(0, 0)));
+    hg_state_stop(realm(0, 0));
     run();
-    assert_true(hg_state_is_stopped(worker(0, 0)));
+    assert_true(hg_state_is_stopped(realm(0, 0)));
 }
 
 static void whoever_still_waits_at_the_end_is_not_told(void **state)
@@ -373,9 +373,9 @@ static void whoever_still_waits_at_the_end_is_not_told(void **state)
     static struct waiter w[2]; /* outlive the process */
     struct hg_session_record r = record("c", 0, 7);
     w[0] = w[1] = (struct waiter)WAITER;
-    hg_state_barrier(worker(0, 1), &w[0].wait);
-    assert_int_equal(hg_state_write(worker(0, 1), HG_SESSION_CLAIM, &r, &w[1].wait), HG_OK);
-    hg_state_announce(worker(0, 1), HG_BYTES("c"));
+    hg_state_barrier(realm(0, 1), &w[0].wait);
+    assert_int_equal(hg_state_write(realm(0, 1), HG_SESSION_CLAIM, &r, &w[1].wait), HG_OK);
+    hg_state_announce(realm(0, 1), HG_BYTES("c"));
     close_process(0);
     assert_int_equal(w[0].told_n + w[1].told_n, 0);
 }

@@ -274,10 +274,11 @@ static const struct hg_publisher_ops publisher_ops = {
 
 static void on_mail(void *ctx, struct hg_mail *mail)
 {
+    (void)ctx;
     if (mail->kind == HG_MAIL_CLAIM) {
         hg_claim_on_mail(mail);
     } else {
-        hg_state_on_mail(ctx, mail);
+        hg_state_on_mail(mail);
     }
 }
 
@@ -287,7 +288,6 @@ static void open_worker(struct process *p, unsigned index)
     struct hg_worker *w = p->all[index] = &worker->w;
     w->gateway = &p->gateway;
     w->config = &the->config;
-    w->rules = the->rules;
     w->index = index;
     assert_int_equal(uv_loop_init(&w->loop), 0);
     hg_wheel_open(&w->wheel, hg_clock_ms());
@@ -295,10 +295,17 @@ static void open_worker(struct process *p, unsigned index)
     w->net.wheel = &w->wheel;
     w->mailbox = hg_mailbox_new(&w->loop, on_mail, w);
     assert_non_null(w->mailbox);
-    w->routing = &worker->routing;
-    w->routing->worker = w;
+    struct hg_realm *realm = worker->realms[0] = &worker->realm;
+    realm->worker = w;
+    realm->vhost = &p->vhost;
+    realm->rules = the->rules;
+    w->realms = worker->realms;
+    w->realms_n = 1;
+    realm->routing = &worker->routing;
+    realm->routing->realm = realm;
+    realm->routing->worker = w;
     const struct hg_publisher_config publisher = {
-        .link = hg_routing_link(w->routing),
+        .link = hg_routing_link(realm->routing),
         .instance = "test",
         .worker = index,
         .window_n = 1000,
@@ -307,7 +314,7 @@ static void open_worker(struct process *p, unsigned index)
         .away_timeout_ms = 30000,
         .metrics = &the->metrics,
     };
-    hg_publisher_open(&w->routing->publisher, &w->net, &publisher, &publisher_ops, NULL);
+    hg_publisher_open(&realm->routing->publisher, &w->net, &publisher, &publisher_ops, NULL);
 }
 
 void open_process(size_t i)
@@ -316,17 +323,17 @@ void open_process(size_t i)
     struct hg_gateway *g = &p->gateway;
     memset(p, 0, sizeof(*p));
     g->config = &the->config;
-    g->directory = hg_directory_new();
+    p->vhost = (struct hg_vhost){.gateway = g, .spec = &the->spec, .directory = hg_directory_new()};
     g->boot_id = 0xb000 + i + the->sn.links_n * 16;
     g->workers = p->all;
     g->workers_n = WORKERS_N;
-    g->state = hg_state_new(g);
-    assert_non_null(g->state);
+    p->vhost.state = hg_state_new(&p->vhost);
+    assert_non_null(p->vhost.state);
     for (unsigned w = 0; w < WORKERS_N; w++) {
         open_worker(p, w);
     }
     for (unsigned w = 0; w < WORKERS_N; w++) {
-        assert_true(hg_state_open(p->all[w]));
+        assert_true(hg_state_open(&p->workers[w].realm));
     }
     p->is_open = true;
 }
@@ -338,8 +345,8 @@ void close_process(size_t i)
         return;
     }
     for (unsigned w = 0; w < WORKERS_N; w++) {
-        hg_state_close(p->all[w]);
-        hg_publisher_close(&p->all[w]->routing->publisher);
+        hg_state_close(&p->workers[w].realm);
+        hg_publisher_close(&p->workers[w].realm.routing->publisher);
     }
     for (unsigned w = 0; w < WORKERS_N; w++) {
         hg_mailbox_close(p->all[w]->mailbox);
@@ -347,20 +354,20 @@ void close_process(size_t i)
         assert_int_equal(uv_loop_close(&p->all[w]->loop), 0);
         hg_mailbox_free(p->all[w]->mailbox);
     }
-    hg_state_free(p->gateway.state);
-    hg_directory_free(p->gateway.directory);
+    hg_state_free(p->vhost.state);
+    hg_directory_free(p->vhost.directory);
     p->is_open = false;
     run(); /* its exclusive queues go */
 }
 
-struct hg_gateway *gateway(size_t i)
+struct hg_vhost *vhost(size_t i)
 {
-    return &the->processes[i].gateway;
+    return &the->processes[i].vhost;
 }
 
-struct hg_worker *worker(size_t process, size_t i)
+struct hg_realm *realm(size_t process, size_t i)
 {
-    return &the->processes[process].workers[i].w;
+    return &the->processes[process].workers[i].realm;
 }
 
 int open_world(void **state)
@@ -383,7 +390,7 @@ int open_world(void **state)
     };
     the->rules = hg_rules_new(&hg_config_schema_builtin_rule, 1, NULL, 0, &errors);
     assert_non_null(the->rules);
-    the->config.table = the->rules;
+    the->spec.table = the->rules;
     hg_writer_close(&errors);
     seam_net_open(&the->sn);
     the->sn.prepare = prepare;
@@ -408,7 +415,7 @@ int close_world(void **state)
 
 struct seam_link *state_link(size_t process)
 {
-    return HG_CONTAINER_OF(gateway(process)->state->log.link.stream, struct seam_link, stream);
+    return HG_CONTAINER_OF(vhost(process)->state->log.link.stream, struct seam_link, stream);
 }
 
 size_t count(const char *kind)
@@ -435,7 +442,7 @@ struct hg_session_record record(const char *client_id, size_t process, uint64_t 
     return (struct hg_session_record){
         .client_id = hg_bytes_str(client_id),
         .instance = HG_BYTES("gw"),
-        .boot_id = gateway(process)->boot_id,
+        .boot_id = vhost(process)->gateway->boot_id,
         .epoch = epoch,
         .expiry_ms = 3600000,
     };
@@ -444,7 +451,7 @@ struct hg_session_record record(const char *client_id, size_t process, uint64_t 
 void claim(size_t process, struct hg_session_record *r)
 {
     struct waiter w = WAITER;
-    assert_int_equal(hg_state_write(worker(process, 1), HG_SESSION_CLAIM, r, &w.wait), HG_OK);
+    assert_int_equal(hg_state_write(realm(process, 1), HG_SESSION_CLAIM, r, &w.wait), HG_OK);
     assert_int_equal(w.told_n, 0); /* never from inside */
     run();
     assert_int_equal(w.told_n, 1);
@@ -454,7 +461,7 @@ void claim(size_t process, struct hg_session_record *r)
 struct hg_session_record *find(size_t process, const char *client_id)
 {
     bool has_failed;
-    return hg_state_index_find(hg_state_index_of(gateway(process)), hg_bytes_str(client_id),
+    return hg_state_index_find(hg_state_index_of(vhost(process)), hg_bytes_str(client_id),
                                &has_failed);
 }
 

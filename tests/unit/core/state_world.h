@@ -16,12 +16,15 @@ enum { PROCESSES_N = 2, WORKERS_N = 2, LOG_MAX = 4096, QUEUES_MAX = 32, WILLS_MA
 
 struct worker {
     struct hg_worker w;
+    struct hg_realm realm;
+    struct hg_realm *realms[1];
     struct hg_routing routing;
     unsigned reports_n;
 };
 
 struct process {
     struct hg_gateway gateway;
+    struct hg_vhost vhost;
     struct worker workers[WORKERS_N];
     struct hg_worker *all[WORKERS_N];
     bool is_open;
@@ -43,6 +46,7 @@ struct reader { /* of the log */
 struct world {
     struct seam_net sn;
     struct hg_config config;
+    struct hg_vhost_spec spec;
     struct hg_rules *rules;
     struct hg_upstream_metrics metrics;
     struct process processes[PROCESSES_N];
@@ -75,8 +79,8 @@ int close_world(void **state);
 void open_process(size_t i);
 /* As if it had been killed. */
 void close_process(size_t i);
-struct hg_gateway *gateway(size_t i);
-struct hg_worker *worker(size_t process, size_t i);
+struct hg_vhost *vhost(size_t i);
+struct hg_realm *realm(size_t process, size_t i);
 /* The broker at the other end of a process's state link. */
 struct seam_link *state_link(size_t process);
 

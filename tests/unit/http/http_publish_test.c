@@ -19,7 +19,7 @@ static int open_web(void **state)
     seam_fail_alloc(0);
     world_open(&hg_http_adapter);
     world.config.http_max_body_bytes = 100000;
-    world.gateway.idempotency = hg_idempotency_new(
+    world.vhost.idempotency = hg_idempotency_new(
         &(struct hg_idempotency_limits){.max_n = 3, .max_bytes = 1000, .window_ms = 60000});
     return 0;
 }
@@ -33,7 +33,7 @@ static int close_web(void **state)
         struct hg_leaver *l = HG_LIST_ENTRY(world.worker.leavers.next, struct hg_leaver, link);
         l->abandon(l);
     }
-    hg_idempotency_free(world.gateway.idempotency);
+    hg_idempotency_free(world.vhost.idempotency);
     world_close();
     return 0;
 }

@@ -27,7 +27,7 @@ static int close_web(void **state)
     (void)state;
     seam_fail_alloc(0);
     world_hang_up();
-    hg_idempotency_free(world.gateway.idempotency);
+    hg_idempotency_free(world.vhost.idempotency);
     world_close();
     return 0;
 }
@@ -74,7 +74,7 @@ static void what_is_small_chunked_repeated_or_retained_is_gathered(void **state)
         "POST /v1/topics/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
         "b\r\n" TEN "a\r\n0\r\n\r\n",
     };
-    world.gateway.idempotency = hg_idempotency_new(
+    world.vhost.idempotency = hg_idempotency_new(
         &(struct hg_idempotency_limits){.max_n = 3, .max_bytes = 1000, .window_ms = 60000});
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         world_send(table[i]);

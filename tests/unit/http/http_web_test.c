@@ -359,13 +359,13 @@ static void readiness_says_what_is_missing(void **state)
     (void)state;
     world_open(&hg_admin_adapter);
     assert_has(ask_admin("/readyz"), "200 OK");
-    world.worker.is_upstream_up = false;
+    world.realm.is_up = false;
     world.gateway.is_draining = true;
     const char *out = ask_admin("/readyz");
     assert_has(out, "503 Service Unavailable");
     assert_has(out, "{\"ready\":false,\"reasons\":[\"draining\","
                     "\"worker 0: RabbitMQ is not connected\"]}");
-    world.worker.is_upstream_up = true;
+    world.realm.is_up = true;
     world.gateway.is_draining = false;
     world.state.is_enabled = true;
     assert_has(ask_admin("/readyz"), "[\"the state log is not read up to its end\"]}");

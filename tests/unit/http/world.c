@@ -520,10 +520,10 @@ void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out)
 
 /* ---- Leases ---- */
 
-enum hg_status hg_lease_take(struct hg_worker *w, const struct hg_lease_spec *spec,
+enum hg_status hg_lease_take(struct hg_realm *realm, const struct hg_lease_spec *spec,
                              struct hg_lease_poll **poll_out, const char **why_out)
 {
-    assert_ptr_equal(w, &world.worker);
+    assert_ptr_equal(realm, &world.realm);
     assert_false(world.lease.is_polling);
     world.lease.spec = *spec;
     copy(world.lease.queue, sizeof(world.lease.queue), spec->queue);
@@ -547,11 +547,11 @@ void world_leased(const struct hg_lease_result *result)
     world.lease.spec.done(world.lease.spec.ctx, result);
 }
 
-bool hg_lease_answer(struct hg_worker *w, const struct hg_lease_order *order,
+bool hg_lease_answer(struct hg_realm *realm, const struct hg_lease_order *order,
                      hg_lease_answered_fn *answered, void *ctx, struct hg_lease_call **call_out)
 {
     struct world_lease *lease = &world.lease;
-    assert_ptr_equal(w, &world.worker);
+    assert_ptr_equal(realm, &world.realm);
     lease->order = *order;
     copy(lease->queue, sizeof(lease->queue), order->queue);
     int n = 0;
@@ -619,21 +619,21 @@ void hg_metrics_write(const struct hg_gateway *gateway, struct hg_writer *out)
     hg_writer_str(out, "headgate_connections 1\n");
 }
 
-bool hg_state_is_enabled(const struct hg_gateway *gateway)
+bool hg_state_is_enabled(const struct hg_vhost *vhost)
 {
-    (void)gateway;
+    (void)vhost;
     return world.state.is_enabled;
 }
 
-bool hg_state_is_ready(const struct hg_gateway *gateway)
+bool hg_state_is_ready(const struct hg_vhost *vhost)
 {
-    (void)gateway;
+    (void)vhost;
     return world.state.is_ready;
 }
 
-struct hg_state_index *hg_state_index_of(const struct hg_gateway *gateway)
+struct hg_state_index *hg_state_index_of(const struct hg_vhost *vhost)
 {
-    (void)gateway;
+    (void)vhost;
     return world.state.is_enabled ? (struct hg_state_index *)&world : NULL;
 }
 
@@ -643,9 +643,9 @@ uint64_t hg_state_index_digest(struct hg_state_index *x)
     return 0xabc;
 }
 
-void hg_state_stats(const struct hg_gateway *gateway, struct hg_state_stats *out)
+void hg_state_stats(const struct hg_vhost *vhost, struct hg_state_stats *out)
 {
-    (void)gateway;
+    (void)vhost;
     *out = world.state;
 }
 
@@ -659,7 +659,7 @@ static const struct hg_adapter mqtt = {.name = "mqtt", .subprotocols = mqtt_prot
 static const struct hg_adapter plain = {.name = "plain"};
 static const struct hg_adapter *const adapters[] = {&plain, &stomp, &mqtt, NULL};
 
-static const struct hg_endpoint endpoints[] = {{.vhost = "/"}};
+static const struct hg_vhost_spec vhost_spec = {.name = "/"};
 
 unsigned world_count(const char *text, const char *what)
 {
@@ -689,8 +689,6 @@ void world_open(const struct hg_adapter *adapter)
                    .lease_max = 9,
                    .lease_wait_ms = 60000,
                    .lease_time_ms = 1500000,
-                   .endpoints = endpoints,
-                   .endpoints_n = 1,
                    .http_sse_heartbeat_ms = 15000,
                    .unavailable_timeout_ms = 5000,
                    .max_subscriptions = 4,
@@ -706,7 +704,15 @@ void world_open(const struct hg_adapter *adapter)
     world.worker.gateway = &world.gateway;
     world.worker.config = &world.config;
     world.worker.state = HG_WORKER_READY;
-    world.worker.is_upstream_up = true;
+    world.vhost = (struct hg_vhost){.gateway = &world.gateway, .spec = &vhost_spec};
+    world.gateway.vhosts = &world.vhost;
+    world.gateway.vhosts_n = 1;
+    world.realm.worker = &world.worker;
+    world.realm.vhost = &world.vhost;
+    world.realm.is_up = true;
+    world.realms[0] = &world.realm;
+    world.worker.realms = world.realms;
+    world.worker.realms_n = 1;
     static hg_counter counters[sizeof(specs) / sizeof(specs[0])];
     world.worker.metrics.rule_in = counters;
     world.worker.metrics.rule_out = counters;

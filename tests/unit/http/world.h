@@ -103,6 +103,9 @@ struct world {
     struct hg_gateway gateway;
     struct hg_worker worker;
     struct hg_worker *workers[1];
+    struct hg_vhost vhost;
+    struct hg_realm realm;
+    struct hg_realm *realms[1];
     struct hg_conn conn;
     struct world_publish publishes[WORLD_PUBLISHES];
     size_t publishes_n;

@@ -75,9 +75,12 @@ static int ask(const struct hg_rule_who *who, bool is_json, const char *const wo
     size_t err_n;
     FILE *to = open_memstream(out, &out_n);
     FILE *errors = open_memstream(err, &err_n);
-    const struct hg_config config = {.table = fixture_new(rules, sizeof(rules) / sizeof(rules[0])),
-                                     .exchanges = exchanges,
-                                     .exchanges_n = 1,
+    const struct hg_vhost_spec spec = {.table =
+                                           fixture_new(rules, sizeof(rules) / sizeof(rules[0])),
+                                       .exchanges = exchanges,
+                                       .exchanges_n = 1};
+    const struct hg_config config = {.vhosts = &spec,
+                                     .vhosts_n = 1,
                                      .stomp_rabbitmq_destinations = true,
                                      .has_identities = true,
                                      .roles = roles,
@@ -88,7 +91,7 @@ static int ask(const struct hg_rule_who *who, bool is_json, const char *const wo
         hg_route_command(&config, who, is_json, words[0], words[1], words[2], words[3], to, errors);
     assert_int_equal(fclose(to), 0);
     assert_int_equal(fclose(errors), 0);
-    hg_rules_free(config.table);
+    hg_rules_free(spec.table);
     return code;
 }
 
