@@ -171,17 +171,10 @@ struct hg_metrics {
     struct hg_stomp_metrics stomp;
     struct hg_login_metrics login;
     struct hg_call_metrics call;
-    /* by rule, from hg_vhost_spec.first_rule on */
-    hg_counter *rule_in;  /* publishes that the rule took */
-    hg_counter *rule_out; /* deliveries that the rule mapped back */
 };
 
-/* The arrays by rule, zeroed. False when there is no memory. */
-bool hg_metrics_open(struct hg_metrics *m, size_t rules_n);
-void hg_metrics_close(struct hg_metrics *m);
-
-struct hg_gateway;
-/* All workers' counters, added up, as Prometheus text (version 0.0.4). Any thread. */
-void hg_metrics_write(const struct hg_gateway *g, struct hg_writer *out);
+struct hg_worker;
+/* All workers' counters, added up, as Prometheus text (version 0.0.4), by one of them. */
+void hg_metrics_write(const struct hg_worker *w, struct hg_writer *out);
 
 #endif

@@ -81,7 +81,8 @@ bool hg_realms_new(struct hg_worker *w)
             realm->worker = w;
             realm->vhost = &g->vhosts[i];
             realm->index = (uint16_t)i;
-            realm->rules = realm->vhost->spec->table;
+            realm->spec = realm->vhost->spec;
+            realm->rules = realm->spec->table;
             w->realms[w->realms_n++] = realm;
         }
     }

@@ -17,10 +17,10 @@ struct hg_worker;
 
 struct hg_vhost { /* the process's; frozen after start but for what says otherwise */
     struct hg_gateway *gateway;
-    const struct hg_vhost_spec *spec;
-    unsigned index;                 /* in hg_gateway.vhosts, and of its realm in each worker's */
-    struct hg_directory *directory; /* locked */
-    struct hg_state *state;         /* locked; NULL: [state] log = "off" */
+    const struct hg_vhost_spec *spec; /* as the gateway was started */
+    unsigned index;                   /* in hg_gateway.vhosts, and of its realm in each worker's */
+    struct hg_directory *directory;   /* locked */
+    struct hg_state *state;           /* locked; NULL: [state] log = "off" */
     struct hg_idempotency *idempotency; /* locked; NULL: [http] idempotency_max = 0 */
 };
 
@@ -28,8 +28,10 @@ struct hg_realm { /* a worker's; in place as long as the worker is */
     struct hg_worker *worker;
     struct hg_vhost *vhost;
     uint16_t index; /* in hg_worker.realms */
-    const struct hg_rules *rules;
-    struct hg_routing *routing; /* links, subscription indexes and deliveries; NULL: not open */
+    const struct hg_vhost_spec
+        *spec;                    /* in force on this worker; its name and endpoints never change */
+    const struct hg_rules *rules; /* of it */
+    struct hg_routing *routing;   /* links, subscription indexes and deliveries; NULL: not open */
     struct hg_state_port *state_port; /* NULL: no state */
     struct hg_leases *leases;         /* NULL: not open; core/lease.h */
     _Atomic bool is_up;               /* publishing and feed links are open, for /readyz */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* In two steps, so that no worker publishes to where another one's subscribers do not listen yet: first
- * every worker has RabbitMQ bind what its subscriptions need by the new rules, then every worker swaps,
- * in one turn of its loop each. */
+/* In three steps, so that no worker publishes to where another one's subscribers do not listen yet, or do
+ * no longer: every worker has RabbitMQ bind what its subscriptions need by the new rules; then every
+ * worker swaps, in one turn of its loop each; then old bindings are let go of. */
 #include "core/reload.h"
 
 #include "base/clock.h"
@@ -17,9 +17,10 @@
 #include <stdio.h>
 
 enum {
-    DECLARE_MS = 5000, /* for RabbitMQ's answer to new exchanges and queues */
-    PREPARE_MS =
-        10000, /* for its answers to new bindings; those that are late come after the swap */
+    DECLARE_MS = 5000,  /* for RabbitMQ's answer to new exchanges and queues */
+    PREPARE_MS = 10000, /* for its answers to new bindings; late ones come after the swap */
+    RELEASE_MS = 1000,  /* what was published by the old rules has arrived */
+    STEP_BITS = 3,
 };
 
 struct hg_reload {
@@ -27,12 +28,13 @@ struct hg_reload {
     const struct hg_config *first;   /* what cannot change stays as in this one; borrowed */
     const struct hg_config *current; /* in force; a reference, as the next */
     const struct hg_config *next;    /* on its way to the workers; NULL: none is */
+    struct hg_rule_counts *next_counts;
     enum hg_reload_step step;
     uv_timer_t limit;
     uint64_t begun_ms;
+    unsigned round;       /* counts reloads, so that a late word of an earlier one is known */
     unsigned kept_n;      /* keys that need a restart */
     bool wants_again;     /* SIGHUP came meanwhile */
-    bool is_declaring;    /* exchanges or queues are not what they were */
     pthread_mutex_t lock; /* of what follows */
     struct hg_reload_stats stats;
 };
@@ -77,6 +79,7 @@ void hg_reload_free(struct hg_reload *r)
 {
     if (r != NULL) {
         hg_config_free(r->next);
+        hg_rule_counts_unref(r->next_counts);
         hg_config_free(r->current);
         pthread_mutex_destroy(&r->lock);
         hg_free(r);
@@ -104,15 +107,18 @@ void hg_reload_stats(const struct hg_gateway *gateway, struct hg_reload_stats *o
 static void end(struct hg_reload *r)
 {
     r->step = HG_RELOAD_IDLE;
-    uv_timer_stop(&r->limit);
     hg_systemd_notify("READY=1");
     if (r->wants_again) {
         hg_reload_begin(r);
     }
 }
 
-static void refuse(struct hg_reload *r, const char *problem)
+static void give_up(struct hg_reload *r, const char *problem)
 {
+    hg_config_free(r->next);
+    hg_rule_counts_unref(r->next_counts);
+    r->next = NULL;
+    r->next_counts = NULL;
     pthread_mutex_lock(&r->lock);
     r->stats.refused_n++;
     r->stats.refused_wall_ms = hg_clock_wall_ms();
@@ -125,33 +131,23 @@ static void refuse(struct hg_reload *r, const char *problem)
     end(r);
 }
 
-static void finish(struct hg_reload *r)
-{
-    hg_config_free(r->current);
-    r->current = r->next;
-    r->next = NULL;
-    pthread_mutex_lock(&r->lock);
-    r->stats.done_n++;
-    r->stats.loaded_wall_ms = hg_clock_wall_ms();
-    r->stats.problem[0] = '\0';
-    pthread_mutex_unlock(&r->lock);
-    HG_LOG(r->gateway->log, HG_LOG_INFO, "reload.done", HG_F_STR("file", r->first->file),
-           HG_F_UINT("rules", r->current->rules_n), HG_F_UINT("users", r->current->users.users_n),
-           HG_F_UINT("need_restart", r->kept_n), HG_F_UINT("ms", hg_clock_ms() - r->begun_ms));
-    end(r);
-}
-
 /* ---- Step by step ---- */
+
+static unsigned word(unsigned round, enum hg_reload_step step)
+{
+    return round << STEP_BITS | step;
+}
 
 static void order(struct hg_reload *r, enum hg_reload_step step)
 {
-    r->step = step;
+    r->round += step == HG_RELOAD_PREPARE;
     for (unsigned i = 0; i < r->gateway->workers_n; i++) {
         struct hg_worker *w = r->gateway->workers[i];
         if (step == HG_RELOAD_PREPARE) {
-            w->reload.next = r->next; /* no order is under way: nobody reads it */
+            w->reload.next = r->next; /* no order is under way: nobody reads them */
+            w->reload.next_counts = r->next_counts;
         }
-        atomic_store(&w->reload.wanted, step);
+        atomic_store(&w->reload.wanted, word(r->round, step));
         hg_mailbox_send(w->mailbox, &w->reload.order_mail);
     }
 }
@@ -162,21 +158,52 @@ static void swap(struct hg_reload *r)
     uv_timer_stop(&r->limit);
     hg_log_set_level(r->gateway->log, next->log_level);
     hg_logins_limit(r->gateway->logins, next);
+    r->step = HG_RELOAD_SWAP;
     order(r, HG_RELOAD_SWAP);
 }
 
 static void on_limit(uv_timer_t *timer)
 {
-    swap(timer->data);
+    struct hg_reload *r = timer->data;
+    if (r->step == HG_RELOAD_PREPARE) {
+        swap(r);
+    } else {
+        order(r, HG_RELOAD_RELEASE);
+    }
+}
+
+static void finish(struct hg_reload *r)
+{
+    hg_config_free(r->current);
+    hg_rule_counts_unref(r->gateway->rule_counts);
+    r->current = r->next;
+    r->gateway->rule_counts = r->next_counts;
+    r->next = NULL;
+    r->next_counts = NULL;
+    pthread_mutex_lock(&r->lock);
+    r->stats.done_n++;
+    r->stats.loaded_wall_ms = hg_clock_wall_ms();
+    r->stats.problem[0] = '\0';
+    pthread_mutex_unlock(&r->lock);
+    HG_LOG(r->gateway->log, HG_LOG_INFO, "reload.done", HG_F_STR("file", r->first->file),
+           HG_F_UINT("rules", r->current->rules_n), HG_F_UINT("users", r->current->users.users_n),
+           HG_F_UINT("need_restart", r->kept_n), HG_F_UINT("ms", hg_clock_ms() - r->begun_ms));
+    uv_timer_start(&r->limit, on_limit, RELEASE_MS, 0);
+    end(r);
 }
 
 void hg_reload_on_report(struct hg_reload *r)
 {
     bool are_done = r->step == HG_RELOAD_PREPARE || r->step == HG_RELOAD_SWAP;
+    bool has_failed = false;
     for (unsigned i = 0; i < r->gateway->workers_n; i++) {
-        are_done = are_done && atomic_load(&r->gateway->workers[i]->reload.done) == (int)r->step;
+        unsigned done = atomic_load(&r->gateway->workers[i]->reload.done);
+        has_failed = has_failed || done == word(r->round, HG_RELOAD_FAILED);
+        are_done = are_done && done == word(r->round, r->step);
     }
-    if (are_done && r->step == HG_RELOAD_PREPARE) {
+    if (has_failed && r->step == HG_RELOAD_PREPARE) {
+        give_up(r, hg_status_text(HG_NO_MEMORY));
+    } else if (are_done && r->step == HG_RELOAD_PREPARE) {
         swap(r);
     } else if (are_done) {
         finish(r);
@@ -261,14 +288,17 @@ void hg_reload_begin(struct hg_reload *r)
     log_problems(r, hg_writer_view(&problems), problem);
     hg_writer_close(&problems);
     const char *why = r->next == NULL ? problem : declare(r);
+    if (why == NULL) {
+        r->next_counts = hg_rule_counts_new(r->next, r->gateway->rule_counts);
+        why = r->next_counts == NULL ? hg_status_text(HG_NO_MEMORY) : NULL;
+    }
     if (why != NULL) {
-        hg_config_free(r->next);
-        r->next = NULL;
-        refuse(r, why);
+        give_up(r, why);
         return;
     }
     renew_all_certificates(r);
     uv_timer_start(&r->limit, on_limit, PREPARE_MS, 0);
+    r->step = HG_RELOAD_PREPARE;
     order(r, HG_RELOAD_PREPARE);
 }
 
@@ -276,7 +306,7 @@ void hg_reload_begin(struct hg_reload *r)
 
 static void report(struct hg_worker *w, enum hg_reload_step step)
 {
-    atomic_store(&w->reload.done, (int)step);
+    atomic_store(&w->reload.done, word(w->reload.round, step));
     hg_mailbox_send(w->gateway->supervisor, &w->reload.report_mail);
 }
 
@@ -295,17 +325,38 @@ static void reconfigure(struct hg_worker *w, const struct hg_config *next)
     for (size_t i = 0; i < next->listeners_n; i++) {
         w->acceptors[i].spec = &next->listeners[i];
     }
+    hg_rule_counts_unref(w->rule_counts);
+    w->rule_counts = hg_rule_counts_ref(w->reload.next_counts);
     hg_conn_reconfigure(w, before);
     hg_login_review(w, before);
     hg_resubscribe(w, before);
     hg_config_free(before);
 }
 
+/* Prepared for this round, by now. False when there is no memory. */
+static bool prepare(struct hg_worker *w, unsigned round)
+{
+    if (w->reload.round == round) {
+        return w->reload.is_prepared;
+    }
+    w->reload.round = round;
+    w->reload.is_prepared = hg_resubscribe_prepare(w, w->reload.next);
+    return w->reload.is_prepared;
+}
+
 void hg_reload_on_order(struct hg_worker *w)
 {
-    if (atomic_load(&w->reload.wanted) == (int)HG_RELOAD_PREPARE) {
-        hg_resubscribe_prepare(w, w->reload.next);
-    } else {
+    unsigned wanted = atomic_load(&w->reload.wanted);
+    bool must_swap = wanted == word(wanted >> STEP_BITS, HG_RELOAD_SWAP);
+    if (wanted == word(wanted >> STEP_BITS, HG_RELOAD_RELEASE)) {
+        hg_resubscribe_release(w);
+        return;
+    }
+    if (!prepare(w, wanted >> STEP_BITS)) {
+        HG_LOG(w->log, HG_LOG_ERROR, "reload.failed", HG_F_UINT("worker", w->index),
+               HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
+        report(w, must_swap ? HG_RELOAD_SWAP : HG_RELOAD_FAILED);
+    } else if (must_swap) {
         reconfigure(w, w->reload.next);
         report(w, HG_RELOAD_SWAP);
     }

@@ -31,7 +31,14 @@ void hg_reload_on_report(struct hg_reload *r);
 /* In force. */
 const struct hg_config *hg_reload_current(const struct hg_reload *r);
 
-enum hg_reload_step { HG_RELOAD_OFF, HG_RELOAD_IDLE, HG_RELOAD_PREPARE, HG_RELOAD_SWAP };
+enum hg_reload_step {
+    HG_RELOAD_OFF,
+    HG_RELOAD_IDLE,
+    HG_RELOAD_PREPARE,
+    HG_RELOAD_SWAP,
+    HG_RELOAD_RELEASE,
+    HG_RELOAD_FAILED
+};
 
 struct hg_reload_stats {
     uint64_t loaded_wall_ms; /* when what is in force was read */
@@ -50,10 +57,12 @@ void hg_reload_on_order(struct hg_worker *w);
 void hg_reload_is_prepared(struct hg_worker *w);
 
 /* Of every realm, in core/resubscribe.c: has RabbitMQ bind what the subscriptions need by the rules of
- * `next`, then calls hg_reload_is_prepared, now or later. */
-void hg_resubscribe_prepare(struct hg_worker *w, const struct hg_config *next);
-/* The worker has another configuration than `before`: its rules hold from here on, and every
+ * `next`, then calls hg_reload_is_prepared, now or later. False when there is no memory. */
+bool hg_resubscribe_prepare(struct hg_worker *w, const struct hg_config *next);
+/* Prepared, and the worker has another configuration than `before`: its rules hold from here on, and every
  * subscription has what it needs by them, or has been ended. */
 void hg_resubscribe(struct hg_worker *w, const struct hg_config *before);
+/* What only the old rules needed is let go of. */
+void hg_resubscribe_release(struct hg_worker *w);
 
 #endif

@@ -30,7 +30,8 @@ bool hg_routing_address(struct hg_routing *r, enum hg_protocol proto, const stru
         r->text.failed) {
         return false;
     }
-    hg_count(&r->worker->metrics.rule_out[r->realm->vhost->spec->first_rule + *rule_out], 1);
+    hg_rule_counts_add(r->worker->rule_counts, r->realm->spec->first_rule + *rule_out, HG_RULE_OUT,
+                       r->worker->index);
     *address_out = hg_writer_view(&r->text);
     return true;
 }
@@ -231,9 +232,23 @@ static struct hg_link_config link_config(const struct hg_config *config,
     };
 }
 
-static struct hg_topology_spec topology_of(const struct hg_vhost_spec *vhost)
+static void hold_config(const void *config)
+{
+    (void)hg_config_ref(config);
+}
+
+static void release_config(const void *config)
+{
+    hg_config_free(config);
+}
+
+struct hg_topology_spec hg_routing_topology(const struct hg_config *config,
+                                            const struct hg_vhost_spec *vhost)
 {
     return (struct hg_topology_spec){
+        .owner = config,
+        .hold = hold_config,
+        .release = release_config,
         .exchanges = vhost->exchanges,
         .exchanges_n = vhost->exchanges_n,
         .queues = vhost->queues,
@@ -244,7 +259,7 @@ static struct hg_topology_spec topology_of(const struct hg_vhost_spec *vhost)
 int hg_routing_declare(const struct hg_config *config, const struct hg_vhost_spec *vhost,
                        uint64_t limit_ms, struct hg_log *log)
 {
-    struct hg_topology_spec spec = topology_of(vhost);
+    struct hg_topology_spec spec = hg_routing_topology(config, vhost);
     struct hg_link_config link = link_config(config, vhost, NULL);
     return hg_topology_declare(&spec, &link, limit_ms, log);
 }
@@ -263,7 +278,7 @@ static bool open_upstream(struct hg_routing *r)
     struct hg_worker *w = r->worker;
     const struct hg_config *config = w->config;
     struct hg_upstream_metrics *metrics = &w->metrics.upstream;
-    r->topology = topology_of(r->realm->vhost->spec);
+    r->topology = hg_routing_topology(config, r->realm->spec);
     struct hg_link_config link = hg_routing_link(r);
     const struct hg_publisher_config publisher = {
         .link = link,
@@ -349,6 +364,7 @@ bool hg_routing_open(struct hg_realm *realm)
     hg_map_open(&r->by_exchange);
     hg_subscribe_pool_open(&r->links);
     hg_list_init(&r->held);
+    hg_list_init(&r->queues);
     hg_timer_init(&r->held_timer, fire_held);
     hg_timer_init(&r->drain_timer, fire_drain);
     bool is_whole = true;
@@ -395,6 +411,7 @@ void hg_routing_close(struct hg_realm *realm)
     realm->routing = NULL;
     hg_timer_stop(&r->held_timer);
     hg_timer_stop(&r->drain_timer);
+    hg_resubscribe_forget(r);
     hg_consumers_close(&r->consumers);
     hg_feed_close(&r->feed);
     hg_calls_close(r);

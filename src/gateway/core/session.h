@@ -120,7 +120,9 @@ struct hg_sub {
     struct hg_sub *next_match;    /* during a deliver call */
     struct hg_sub_link *links; /* what it holds in RabbitMQ; core/subscribe.c's own, as the next */
     uint16_t links_n, waiting_n;
-    bool has_pooled_link;
+    bool has_pooled_link : 1;
+    bool has_filter : 1;    /* kept with its links: it is in no index */
+    uint8_t refused;        /* by new rules, enum hg_status; subscribed() is about to be told */
     bool takes_redelivered; /* QoS 1 and up: is shown redelivered messages */
     bool is_live;           /* subscribed() has been told OK */
 };

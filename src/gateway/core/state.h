@@ -79,4 +79,8 @@ struct hg_state_stats {
 /* For the metrics and /api/status: any thread. */
 void hg_state_stats(const struct hg_vhost *vhost, struct hg_state_stats *out);
 
+/* The realm has other rules: retained messages are found by theirs. Of the first worker; of another
+ * nothing is done. */
+void hg_state_readdress(struct hg_realm *realm);
+
 #endif

@@ -273,13 +273,14 @@ static bool open_gateway(struct supervisor *s, const struct hg_config *config,
     g->started_wall_ms = hg_clock_wall_ms();
     atomic_store(&g->next_conn_id, 1);
     g->logins = hg_logins_new(config);
+    g->rule_counts = hg_rule_counts_new(config, NULL);
     g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));
     g->bridges = hg_zalloc((config->bridges_n + 1) * sizeof(*g->bridges));
     g->webhooks = hg_zalloc((config->webhooks_n + 1) * sizeof(*g->webhooks));
     g->workers = hg_zalloc(config->workers * sizeof(struct hg_worker *));
     g->supervisor = hg_mailbox_new(&s->loop, on_report, s);
-    if (!hg_vhosts_open(g) || g->logins == NULL || g->listeners == NULL || g->bridges == NULL ||
-        g->webhooks == NULL || g->workers == NULL || g->supervisor == NULL ||
+    if (!hg_vhosts_open(g) || g->logins == NULL || g->rule_counts == NULL || g->listeners == NULL ||
+        g->bridges == NULL || g->webhooks == NULL || g->workers == NULL || g->supervisor == NULL ||
         !prepare_adapters(g)) {
         return false;
     }
@@ -343,6 +344,7 @@ static void close_gateway(struct supervisor *s)
         hg_worker_free(g->workers[i]);
     }
     hg_reload_free(g->reload);
+    hg_rule_counts_unref(g->rule_counts);
     release_adapters(g);
     hg_mailbox_free(g->supervisor);
     hg_vhosts_close(g);

@@ -252,8 +252,7 @@ static bool open_parts(struct hg_worker *w)
 {
     size_t listeners_n = w->config->listeners_n;
     w->acceptors = hg_zalloc((listeners_n + 1) * sizeof(*w->acceptors));
-    if (w->acceptors == NULL || !hg_realms_new(w) ||
-        !hg_metrics_open(&w->metrics, w->config->all_rules_n)) {
+    if (w->acceptors == NULL || !hg_realms_new(w)) {
         return false;
     }
     for (size_t i = 0; i < listeners_n; i++) {
@@ -267,7 +266,7 @@ static bool open_parts(struct hg_worker *w)
 static void free_parts(struct hg_worker *w)
 {
     hg_mailbox_free(w->mailbox);
-    hg_metrics_close(&w->metrics);
+    hg_rule_counts_unref(w->rule_counts);
     hg_realms_free(w);
     hg_free(w->acceptors);
     hg_config_free(w->config);
@@ -283,6 +282,7 @@ struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index)
     }
     w->gateway = gateway;
     w->config = hg_config_ref(gateway->config);
+    w->rule_counts = hg_rule_counts_ref(gateway->rule_counts);
     w->log = gateway->log;
     w->index = index;
     w->listen_mail.kind = HG_MAIL_LISTEN;

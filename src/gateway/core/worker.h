@@ -10,6 +10,7 @@
 #include "core/mailbox.h"
 #include "core/metrics.h"
 #include "core/realm.h"
+#include "core/rule_counts.h"
 #include "stream/net.h"
 
 #include <uv.h>
@@ -27,7 +28,8 @@ struct hg_listener_state { /* of one [[listener]], for all workers */
 struct hg_gateway { /* shared by all workers; frozen after start but for what says otherwise */
     /* What it was started with, for what cannot change while it runs; else ask the worker's. */
     const struct hg_config *config;
-    struct hg_reload *reload; /* core/reload.c */
+    struct hg_reload *reload;           /* core/reload.c */
+    struct hg_rule_counts *rule_counts; /* the supervisor's, of what is in force; a reference */
     const struct hg_adapter *const *adapters;
     struct hg_log *log;      /* thread-safe */
     struct hg_vhost *vhosts; /* the first is the default one */
@@ -78,6 +80,7 @@ struct hg_worker {
     struct hg_wheel wheel;
     struct hg_net net; /* drives `wheel` */
     struct hg_metrics metrics;
+    struct hg_rule_counts *rule_counts; /* of its configuration's rules; a reference */
     struct hg_mailbox *mailbox;
     struct hg_realm **realms; /* one per virtual host, in the order of the gateway's */
     unsigned realms_n;
@@ -97,9 +100,13 @@ struct hg_worker {
     struct hg_mail report_mail;
     struct {
         struct hg_mail order_mail, report_mail;
-        const struct hg_config *next; /* borrowed until it is this worker's */
-        _Atomic int wanted, done;     /* enum hg_reload_step */
-    } reload;                         /* core/reload.c's */
+        const struct hg_config *next; /* borrowed until it is this worker's, as the next */
+        struct hg_rule_counts *next_counts;
+        _Atomic unsigned wanted, done; /* round and enum hg_reload_step */
+        unsigned round;
+        bool is_prepared;
+        size_t waiting_n; /* RabbitMQ's answers that it takes */
+    } reload;             /* core/reload.c's */
     uv_thread_t thread;
     _Atomic int state;       /* enum hg_worker_state */
     _Atomic bool has_turned; /* since the supervisor asked last */

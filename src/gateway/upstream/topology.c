@@ -18,6 +18,8 @@ struct step {
 
 struct hg_topology_run {
     struct hg_log *log;
+    const void *owner;
+    void (*release)(const void *owner);
     struct hg_amqp_conn *conn;
     struct hg_amqp_channel *channel;
     size_t steps_n, at;
@@ -26,6 +28,14 @@ struct hg_topology_run {
     void *ctx;
     struct step steps[];
 };
+
+static void free_run(struct hg_topology_run *run)
+{
+    if (run != NULL && run->owner != NULL) {
+        run->release(run->owner);
+    }
+    hg_free(run);
+}
 
 static size_t count_steps(const struct hg_topology_spec *spec)
 {
@@ -50,6 +60,11 @@ static struct hg_topology_run *new_run(const struct hg_topology_spec *spec,
     }
     run->log = log;
     run->conn = conn;
+    run->owner = spec->owner;
+    run->release = spec->release;
+    if (run->owner != NULL) {
+        spec->hold(run->owner);
+    }
     for (size_t i = 0; i < spec->exchanges_n; i++) {
         run->steps[run->steps_n++] =
             (struct step){.kind = STEP_EXCHANGE, .exchange = &spec->exchanges[i]};
@@ -200,7 +215,7 @@ struct hg_topology_run *hg_topology_start(const struct hg_topology_spec *spec,
     run->ctx = ctx;
     run->channel = hg_amqp_channel_open(conn, &channel_ops, run, 0);
     if (run->channel == NULL) {
-        hg_free(run);
+        free_run(run);
         return NULL;
     }
     return run;
@@ -211,12 +226,12 @@ void hg_topology_cancel(struct hg_topology_run *run)
     if (run != NULL && run->channel != NULL) {
         hg_amqp_channel_close(run->channel);
     }
-    hg_free(run);
+    free_run(run);
 }
 
 void hg_topology_lost(struct hg_topology_run *run)
 {
-    hg_free(run); /* its channel went with the connection */
+    free_run(run); /* its channel went with the connection */
 }
 
 /* ---- Before the start, on a loop of its own ---- */

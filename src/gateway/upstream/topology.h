@@ -41,6 +41,10 @@ struct hg_topology_spec { /* borrowed for as long as it is used */
     size_t exchanges_n;
     const struct hg_queue_decl *queues;
     size_t queues_n;
+    /* What it belongs to, held while a run uses it; NULL: it outlives every run. */
+    const void *owner;
+    void (*hold)(const void *owner);
+    void (*release)(const void *owner);
 };
 
 enum { HG_TOPOLOGY_STOPPED = 3, HG_TOPOLOGY_AWAY = 4 };

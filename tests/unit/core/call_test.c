@@ -25,7 +25,6 @@ struct world {
     struct hg_vhost vhost;
     struct hg_realm realm;
     struct hg_realm *realms[1];
-    hg_counter rule_in[1], rule_out[1];
     struct hg_session session; /* has no connection, so it is never held */
     struct hg_call *calls[CALLS];
     enum hg_status outcomes[CALLS]; /* HG_STATUS_N: none yet */
@@ -194,8 +193,6 @@ static int open_world(void **state)
     the->realms[0] = &the->realm;
     w->realms = the->realms;
     w->realms_n = 1;
-    w->metrics.rule_in = the->rule_in;
-    w->metrics.rule_out = the->rule_out;
     seam_net_adopt(&the->sn, &w->net);
     w->net.wheel = &the->sn.wheel;
     assert_true(hg_routing_open(&the->realm));

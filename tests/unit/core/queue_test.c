@@ -26,7 +26,6 @@ struct world {
     struct hg_realm realm;
     struct hg_realm *realms[1];
     struct hg_rules *rules;
-    hg_counter rule_in[RULES], rule_out[RULES];
     struct hg_session session; /* has no connection */
     struct hg_sub subs[SUBS];
     enum hg_status subscribed[SUBS]; /* HG_STATUS_N: not told */
@@ -215,8 +214,6 @@ static int open_world(void **state)
     w->realms = the->realms;
     w->realms_n = 1;
     the->gateway.config = &the->config;
-    w->metrics.rule_in = the->rule_in;
-    w->metrics.rule_out = the->rule_out;
     seam_net_adopt(&the->sn, &w->net);
     w->net.wheel = &the->sn.wheel;
     assert_true(hg_routing_open(&the->realm));

@@ -26,7 +26,6 @@ struct world {
     struct hg_realm realm;
     struct hg_realm *realms[1];
     struct hg_rules *rules;
-    hg_counter rule_in[RULES], rule_out[RULES];
     struct hg_session session;
     struct hg_sub sub;
     struct hg_state_index *index; /* NULL: switched off */
@@ -235,8 +234,6 @@ static int open_world(void **state)
     w->realms = the->realms;
     w->realms_n = 1;
     the->gateway.config = &the->config;
-    w->metrics.rule_in = the->rule_in;
-    w->metrics.rule_out = the->rule_out;
     seam_net_adopt(&the->sn, &w->net);
     w->net.wheel = &the->sn.wheel;
     the->index = hg_state_index_new(the->rules, "the.log", &limits, 1);

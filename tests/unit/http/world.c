@@ -613,9 +613,9 @@ void hg_gather_cancel(struct hg_gather *g)
     world.gather_ask = NULL;
 }
 
-void hg_metrics_write(const struct hg_gateway *gateway, struct hg_writer *out)
+void hg_metrics_write(const struct hg_worker *worker, struct hg_writer *out)
 {
-    (void)gateway;
+    (void)worker;
     hg_writer_str(out, "headgate_connections 1\n");
 }
 
@@ -713,9 +713,7 @@ void world_open(const struct hg_adapter *adapter)
     world.realms[0] = &world.realm;
     world.worker.realms = world.realms;
     world.worker.realms_n = 1;
-    static hg_counter counters[sizeof(specs) / sizeof(specs[0])];
-    world.worker.metrics.rule_in = counters;
-    world.worker.metrics.rule_out = counters;
+    world.realm.spec = &vhost_spec;
     static const char *const websocket_paths[] = {"/ws", "/mqtt"};
     world.conn.listener.websocket_paths = websocket_paths;
     world.conn.listener.websocket_paths_n = 2;
