@@ -94,6 +94,200 @@ class Rules(Reloading):
         self.assertEqual(other.messages.take().topic, "new/1")
 
 
+class Publisher(threading.Thread):
+    """Publishes with confirmation, one after the other, the numbers from 0 to an address each, until it is told to stop."""
+
+    def __init__(self, publish, *addresses):
+        super().__init__(daemon=True)
+        self.publish = publish
+        self.sent = dict.fromkeys(addresses, 0)  # confirmed
+        self.is_over = threading.Event()
+        self.trouble = None
+
+    def run(self):
+        try:
+            while not self.is_over.is_set():
+                for address in self.sent:
+                    self.publish(address, str(self.sent[address]).encode())
+                    self.sent[address] += 1
+        except Exception as e:  # told by end()
+            self.trouble = e
+
+    def end(self):
+        self.is_over.set()
+        self.join()
+        if self.trouble is not None:
+            raise self.trouble
+
+
+class Ledger:
+    """What each subscriber got: numbers by address."""
+
+    def __init__(self, take):
+        self.take = take  # (address, body) of the next message
+        self.got = collections.defaultdict(list)
+
+    def read_to(self, sent):
+        """Until it has the last of each that was sent."""
+        while any(self.got[address][-1:] != [n - 1] for address, n in sent.items()):
+            address, body = self.take()
+            self.got[address].append(int(body))
+
+
+class Traffic(Reloading):
+    """Steady traffic on three protocols through twenty reloads: what every rule table brings is there, once."""
+
+    def from_mqtt(self, client):
+        def take():
+            message = client.messages.take()
+            return message.topic, message.payload
+        return Ledger(take)
+
+    def from_stomp(self, client, ack=False):
+        def take():
+            frame = client.messages.take()
+            if ack:
+                client.connection.ack(frame.headers["ack"])
+            return frame.headers["destination"].removeprefix("/"), frame.body
+        return Ledger(take)
+
+    def from_events(self, address):
+        events = self.open(Events(self.gw, address))
+        return Ledger(lambda: (address, events.take()["data"].encode()))
+
+    def subscribers(self):
+        """By name: the ledger, and the kinds of addresses that it has subscribed to."""
+        filters = [f"{kind}/#" for kind in KINDS]
+        fed, kept, shared = self.mqtt(), self.mqtt5("kept", expiry_s=600), self.mqtt()
+        fed.subscribe(*filters)
+        for each in filters:
+            kept.subscribe(each, qos=1)
+            shared.subscribe(f"$share/g/{each}")
+        fed_stomp, acked = self.stomp(), self.stomp()
+        for i, each in enumerate(KINDS):
+            fed_stomp.subscribe(f"/{each}/*", str(i))
+            acked.subscribe(f"/{each}/*", str(i), ack="client-individual")
+        return {"mqtt": self.from_mqtt(fed), "kept": self.from_mqtt(kept), "shared": self.from_mqtt(shared), "stomp": self.from_stomp(fed_stomp),
+                "acked": self.from_stomp(acked, ack=True), "events": self.from_events("same/m")}
+
+    def publishers(self):
+        mqtt, stomp = self.mqtt(), self.stomp()
+        web = http_connection(self.gw.addresses["web"])
+        self.addCleanup(web.close)
+
+        def post(address, body):
+            self.assertEqual(http_request(web, "POST", f"/v1/topics/{address}", body)[0], 202)
+        return [Publisher(mqtt.publish, *(f"{kind}/m" for kind in KINDS)),
+                Publisher(lambda address, body: stomp.send(f"/{address}", body), *(f"{kind}/s" for kind in KINDS)),
+                Publisher(post, *(f"{kind}/h" for kind in KINDS))]
+
+    def test_nothing_is_lost_nor_doubled(self):
+        self.start(TABLES[0], workers=2)
+        subscribers, publishers = self.subscribers(), self.publishers()
+        for p in publishers:
+            p.start()
+        for n in range(1, 21):
+            self.reload(TABLES[n % len(TABLES)])
+            eventually(lambda: all(p.sent[a] >= 5 * n or p.trouble for p in publishers for a in p.sent))
+        for p in publishers:
+            p.end()
+        sent = {address: n for p in publishers for address, n in p.sent.items()}
+        for name, ledger in subscribers.items():
+            with self.subTest(name):
+                mine = {"same/m": sent["same/m"]} if name == "events" else sent
+                ledger.read_to(mine)
+                self.assertEqual(ledger.got, {address: list(range(n)) for address, n in mine.items()})
+        self.assertEqual(self.status()["done"], 20)
+
+
+# The kinds of rules whose outcome is the same in all tables: as it was; bound wide; moving between exchanges, and mapped back from both; with a
+# queue per subscriber; with another key, another name; taken by the built-in rule now and then.
+KINDS = ("same", "wide", "moving", "heads", "builtin")
+SAME = rule("same")
+WIDE = rule("wide", "r.wide", more='binding_scope = "wide"')
+HEADS = rule("heads", "r.heads")
+
+
+def moving(exchange):
+    return rule("moving", exchange, more='via = ["r.one", "r.two"]')
+
+
+TABLES = [EXCHANGES + table for table in (
+    SAME + WIDE + HEADS + moving("r.one"),
+    HEADS + moving("r.two") + rule("more", "r.two") + SAME + WIDE,
+    rule("less", topic="sam/{x}") + WIDE + SAME + moving("r.one") + HEADS,
+)]
+
+
+class Refused(Reloading):
+    """What is wrong leaves everything as it was, and says so."""
+
+    def works(self, client, other):
+        other.publish("a/1", b"x")
+        self.assertEqual(client.messages.take().topic, "a/1")
+
+    def test_a_bad_file_leaves_the_old_one_in_force(self):
+        self.start(EXCHANGES + rule("a"))
+        client, other = self.mqtt(), self.mqtt()
+        client.subscribe("a/+")
+        loaded = self.status()["loaded_unix_s"]
+        for bad, problem in ((EXCHANGES + "nonsense", "nonsense"),
+                             (EXCHANGES + rule("a", topic="b/{x}") + '[limits]\nmax_subscription = 1\n', "max_subscriptions"),
+                             (EXCHANGES + rule("a", "r.none"), "r.none"),
+                             (EXCHANGES + rule("a", key="{y}"), "{y}")):
+            with self.subTest(problem):
+                self.reload(bad, "reload.refused")
+                line = self.gw.wait_log("reload.problem")["reason"]
+                self.assertTrue(line.startswith(f"{self.gw.file}:"), line)
+                self.assertIn(problem, line)
+                self.works(client, other)
+                status = self.status()
+                self.assertEqual((status["problem"], status["loaded_unix_s"], status["done"]), (line, loaded, 0))
+        self.assertEqual(self.gw.metric("headgate_reloads_total", result="refused"), 4)
+        self.gw.file.unlink()
+        self.hup("reload.refused")
+        self.assertIn("No such file", self.gw.wait_log("reload.problem")["reason"])
+        self.reload(EXCHANGES + rule("a"))
+        self.assertEqual((self.status()["problem"], self.status()["refused"]), (None, 5))
+        self.works(client, other)
+
+    def test_what_rabbitmq_refuses_leaves_the_old_one_in_force(self):
+        self.start(EXCHANGES + rule("a"))
+        client, other = self.mqtt(), self.mqtt()
+        client.subscribe("a/+")
+        outside = self.open(Consumer(self.amqp))
+        outside.channel.exchange_declare("r.theirs", "fanout")
+        outside.bind("r.one")
+        more = '[[exchange]]\nname = "r.theirs"\ntype = "topic"\n'
+        self.reload(EXCHANGES + rule("a", key="b.{x}") + more, "reload.refused")
+        self.assertEqual(self.gw.wait_log("topology.refused")["exchange"], "r.theirs")
+        self.assertIn("topology.refused", self.status()["problem"])
+        self.works(client, other)
+        self.assertEqual(outside.take()[0].routing_key, "a.1")
+
+    def test_what_needs_a_restart_is_named_and_stays(self):
+        self.start(EXCHANGES + rule("a"))
+        text = config_text(self.amqp, EXCHANGES + rule("a", key="b.{x}"), workers=3)
+        self.gw.file.write_text(text.replace('serve = "stomp"\nbind = "127.0.0.1:0"', 'serve = "stomp"\nbind = "127.0.0.1:1"')
+                                .replace('name = "e2e"', 'name = "other"') + '[mqtt]\nmax_packet = "1MiB"\n')
+        done = self.hup()
+        kept = {self.gw.wait_log("reload.kept")["key"]: None for _ in range(done["need_restart"])}
+        self.assertEqual(sorted(kept), ["gateway.name", "gateway.workers", "listener[2].bind", "mqtt.max_packet"])
+        outside = self.open(Consumer(self.amqp))
+        outside.bind("r.one")
+        self.mqtt().publish("a/1", b"x")
+        self.assertEqual(outside.take()[0].routing_key, "b.1")  # the rest applies
+        self.stomp()
+
+    def test_several_at_once_are_one_after_the_other(self):
+        self.start(EXCHANGES + rule("a"))
+        for _ in range(5):
+            self.gw.signal(signal.SIGHUP)
+        self.write(EXCHANGES + rule("a", topic="b/{x}"))
+        self.hup()
+        eventually(lambda: [r["patterns"]["mqtt"] for r in self.gw.admin("/api/rules")[1]][0] == "b/{x}")
+
+
 if __name__ == "__main__":
     import unittest
     unittest.main()

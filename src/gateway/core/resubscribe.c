@@ -11,13 +11,6 @@
 #include "core/subscribe_priv.h"
 #include "message/topic.h"
 
-/* A binding that some subscription will need: held until it has it. */
-struct hg_holder {
-    struct hg_sub_link link; /* its answer comes like that of any other link */
-    struct hg_holder *next;
-    struct hg_worker *worker;
-};
-
 /* ---- What a subscription asked for ---- */
 
 /* False: it has no filter, it is not about rules; or there is no memory. */
@@ -66,6 +59,13 @@ struct preparing {
     struct hg_bindings *bindings;
 };
 
+static void on_answer(struct hg_worker *w)
+{
+    if (--w->reload.waiting_n == 0) {
+        hg_reload_is_prepared(w);
+    }
+}
+
 static void hold(void *ctx, const struct hg_binding_plan *plan)
 {
     struct preparing *p = ctx;
@@ -91,6 +91,7 @@ static void hold(void *ctx, const struct hg_binding_plan *plan)
     }
     holder->link.is_waiting = true;
     holder->worker = p->worker;
+    holder->on_answer = on_answer;
     holder->next = r->holders;
     r->holders = holder;
     p->worker->reload.waiting_n++;
@@ -147,7 +148,7 @@ static bool prepare_realm(struct hg_realm *realm, const struct hg_config *next)
 {
     struct hg_routing *r = realm->routing;
     const struct hg_rules *rules = next->vhosts[realm->index].table;
-    hg_resubscribe_forget(r);
+    hg_subscribe_let_go(r);
     r->by_next_rule = hg_zalloc((hg_rules_n(rules) + 1) * sizeof(*r->by_next_rule));
     if (r->by_next_rule != NULL) {
         carry_widened(realm, rules, r->by_next_rule);
@@ -177,29 +178,6 @@ bool hg_resubscribe_prepare(struct hg_worker *w, const struct hg_config *next)
         hg_reload_is_prepared(w);
     }
     return is_whole;
-}
-
-void hg_resubscribe_on_bound(struct hg_sub_link *link)
-{
-    const struct hg_holder *holder = HG_CONTAINER_OF(link, struct hg_holder, link);
-    if (link->is_waiting) { /* refused or not: who needs it will hear */
-        link->is_waiting = false;
-        if (--holder->worker->reload.waiting_n == 0) {
-            hg_reload_is_prepared(holder->worker);
-        }
-    }
-}
-
-void hg_resubscribe_forget(struct hg_routing *r)
-{
-    while (r->holders != NULL) {
-        struct hg_holder *holder = r->holders;
-        r->holders = holder->next;
-        hg_bindings_remove(&holder->link.u.bound);
-        hg_free(holder);
-    }
-    hg_free(r->by_next_rule);
-    r->by_next_rule = NULL;
 }
 
 /* ---- The swap: one subscription ---- */
@@ -431,6 +409,6 @@ void hg_resubscribe(struct hg_worker *w, const struct hg_config *before)
 void hg_resubscribe_release(struct hg_worker *w)
 {
     for (unsigned i = 0; i < w->realms_n; i++) {
-        hg_resubscribe_forget(w->realms[i]->routing);
+        hg_subscribe_let_go(w->realms[i]->routing);
     }
 }

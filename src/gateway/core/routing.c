@@ -411,7 +411,7 @@ void hg_routing_close(struct hg_realm *realm)
     realm->routing = NULL;
     hg_timer_stop(&r->held_timer);
     hg_timer_stop(&r->drain_timer);
-    hg_resubscribe_forget(r);
+    hg_subscribe_let_go(r);
     hg_consumers_close(&r->consumers);
     hg_feed_close(&r->feed);
     hg_calls_close(r);

@@ -97,8 +97,8 @@ void hg_subscribe_pool_open(struct hg_pool *pool);
 /* Of queues that sessions consume by themselves: whoever may not any more, by the configuration that
  * holds now, is told so. */
 void hg_queue_review_all(struct hg_routing *r);
-/* What was prepared is not wanted any more. */
-void hg_resubscribe_forget(struct hg_routing *r);
+/* Bindings that are held, and what was prepared, are not wanted any more. */
+void hg_subscribe_let_go(struct hg_routing *r);
 /* Where subscriptions bind such a queue. */
 struct hg_bindings *hg_queue_bindings(struct hg_queue *q);
 /* Its connection is about to go: nothing is shown to it any more. False for one without a

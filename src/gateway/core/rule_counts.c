@@ -120,7 +120,7 @@ void hg_rule_counts_add(const struct hg_rule_counts *c, size_t rule, enum hg_rul
 uint64_t hg_rule_counts_sum(const struct hg_rule_counts *c, size_t rule, enum hg_rule_way way)
 {
     uint64_t n = 0;
-    for (unsigned i = 0; i < c->workers_n; i++) {
+    for (unsigned i = 0; c != NULL && i < c->workers_n; i++) {
         n += hg_counted(&c->by_rule[rule]->by_worker[i].ways[way]);
     }
     return n;

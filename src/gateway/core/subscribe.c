@@ -52,11 +52,19 @@ void hg_subscribe_end(struct hg_sub *sub, enum hg_status status, const char *why
     fail(sub, status, hg_bytes_str(why));
 }
 
+static void answer_holder(struct hg_holder *holder)
+{
+    if (holder->link.is_waiting) {
+        holder->link.is_waiting = false;
+        holder->on_answer(holder->worker);
+    }
+}
+
 static void answered(struct hg_sub_link *link, enum hg_status status, struct hg_bytes reason)
 {
     struct hg_sub *sub = link->sub;
     if (sub == NULL) {
-        hg_resubscribe_on_bound(link);
+        answer_holder(HG_CONTAINER_OF(link, struct hg_holder, link));
         return;
     }
     if (status != HG_OK) {
@@ -719,4 +727,18 @@ void hg_session_forget_declares(struct hg_session *s)
         hg_consumer_close(d->consumer);
         free_declare(d);
     }
+}
+
+/* ---- What is held for others ---- */
+
+void hg_subscribe_let_go(struct hg_routing *r)
+{
+    while (r->holders != NULL) {
+        struct hg_holder *holder = r->holders;
+        r->holders = holder->next;
+        hg_bindings_remove(&holder->link.u.bound);
+        hg_free(holder);
+    }
+    hg_free(r->by_next_rule);
+    r->by_next_rule = NULL;
 }

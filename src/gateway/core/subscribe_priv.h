@@ -21,6 +21,14 @@ struct hg_sub_link {
     bool is_whole_queue; /* consumes a queue as it is: whatever is in it, is for the subscriber */
 };
 
+/* A binding that some subscription will need, or that is not let go of yet. */
+struct hg_holder {
+    struct hg_sub_link link; /* its answer comes like that of any other link */
+    struct hg_holder *next;  /* in hg_routing.holders */
+    struct hg_worker *worker;
+    void (*on_answer)(struct hg_worker *w); /* once, refused or not: who needs it will hear */
+};
+
 static const uint32_t HG_SUB_SOURCE = UINT32_MAX; /* subscribed to by RabbitMQ's names */
 
 struct hg_sub_links { /* of a subscription that is in no index */
@@ -63,8 +71,5 @@ bool hg_subscribe_has_address(const struct hg_session *s, struct hg_bytes queue)
 /* Whether one of the first links is a queue at this headers exchange: it gets all of it already, and
  * a second one would bring everything twice. */
 bool hg_subscribe_has_queue_at(const struct hg_sub *sub, size_t links_n, struct hg_bytes exchange);
-
-/* A holder's binding has RabbitMQ's answer. */
-void hg_resubscribe_on_bound(struct hg_sub_link *link);
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "core/access.h"
 #include "core/login.h"
+#include "core/reload.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
 
@@ -617,6 +618,11 @@ void hg_metrics_write(const struct hg_worker *worker, struct hg_writer *out)
 {
     (void)worker;
     hg_writer_str(out, "headgate_connections 1\n");
+}
+
+void hg_reload_stats(const struct hg_gateway *gateway, struct hg_reload_stats *out)
+{
+    *out = (struct hg_reload_stats){.loaded_wall_ms = gateway->started_wall_ms};
 }
 
 bool hg_state_is_enabled(const struct hg_vhost *vhost)
