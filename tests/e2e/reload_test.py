@@ -3,11 +3,11 @@
 import collections
 import signal
 import threading
-import time
 
-from harness import Consumer, E2E, Events, Mqtt, Mqtt5, Stomp, eventually, http
+from harness import Consumer, E2E, Events, Mqtt, Mqtt5, Peer, Proxy, Stomp, eventually, http
 from harness.clients import http_connection, http_request
 from harness.gateway import config_text
+from identities_test import OTHER, PASSWORD, basic, line_of
 
 EXCHANGES = "".join(f'[[exchange]]\nname = "r.{name}"\ntype = "{kind}"\n'
                     for name, kind in (("one", "topic"), ("two", "topic"), ("wide", "topic"), ("heads", "headers")))
@@ -231,7 +231,7 @@ class Refused(Reloading):
         client, other = self.mqtt(), self.mqtt()
         client.subscribe("a/+")
         loaded = self.status()["loaded_unix_s"]
-        for bad, problem in ((EXCHANGES + "nonsense", "nonsense"),
+        for bad, problem in ((EXCHANGES + "nonsense", "end-of-file"),
                              (EXCHANGES + rule("a", topic="b/{x}") + '[limits]\nmax_subscription = 1\n', "max_subscriptions"),
                              (EXCHANGES + rule("a", "r.none"), "r.none"),
                              (EXCHANGES + rule("a", key="{y}"), "{y}")):
@@ -286,6 +286,165 @@ class Refused(Reloading):
         self.write(EXCHANGES + rule("a", topic="b/{x}"))
         self.hup()
         eventually(lambda: [r["patterns"]["mqtt"] for r in self.gw.admin("/api/rules")[1]][0] == "b/{x}")
+
+
+class Away(Reloading):
+    def test_rabbitmq_may_be_away(self):
+        outside = self.open(Consumer(self.amqp))
+        with Proxy(("127.0.0.1", self.broker.port)) as proxy:
+            self.amqp = self.amqp_by(proxy)
+            self.start(EXCHANGES + rule("a"), workers=1)
+            client, other = self.mqtt(), self.mqtt()
+            client.subscribe("#")
+            proxy.refuse()
+            proxy.cut()
+            self.gw.wait_log("rabbitmq.lost")
+            self.reload(EXCHANGES + rule("a", "r.two"))
+            more = '[[exchange]]\nname = "r.new"\ntype = "topic"\n'
+            self.reload(EXCHANGES + rule("b") + more, "reload.refused")  # which only RabbitMQ could say yes to
+            self.assertIn("cannot be reached", self.status()["problem"])
+            mid = other.send("a/1", b"x")
+            proxy.accept()
+            other.acked(mid)
+            self.assertEqual(client.messages.take().topic, "a/1")
+            self.reload(EXCHANGES + rule("b", "r.new") + more)
+            other.publish("b/1", b"x")
+            self.assertEqual(client.messages.take().topic, "b/1")
+            outside.bind("r.new")
+            other.publish("b/2", b"x")
+            self.assertEqual(outside.take()[0].routing_key, "b.2")
+
+
+def user(name, password, *roles):
+    roles = ", ".join(f'"{r}"' for r in roles)
+    return f'[[user]]\nname = "{name}"\npassword = "{password}"\nroles = [{roles}]\n'
+
+
+def allowed(name, publish, subscribe):
+    return rule(name, more=f'allow = {{ publish = ["{publish}"], subscribe = ["{subscribe}"] }}')
+
+
+class Users(Reloading):
+    """Who may come in, and do what, changes under those who are in."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.line, cls.other = line_of(PASSWORD), line_of(OTHER)
+
+    def table(self, *users, rules=None, more=""):
+        return EXCHANGES + (rules or allowed("a", "writer", "reader")) + "[users]\nmax_failures = 0\n" + more + "".join(users)
+
+    def alice(self, *roles, line=None):
+        return user("alice", line or self.line, *roles)
+
+    def bob(self, *roles):
+        return user("bob", self.line, *roles)
+
+    def log_in(self, name="alice", password=PASSWORD):
+        """A client of each kind."""
+        stomp = self.stomp(login=name, passcode=password)
+        peer = self.open(Peer(self.gw.addresses["mqtt"], user=name, password=password.encode()))
+        events = self.open(Events(self.gw, "a/%23", f"Authorization: {basic(name, password)['Authorization']}\r\n"))
+        return stomp, peer, events
+
+    def as_user(self, name, password=PASSWORD):
+        return http(self.gw.addresses["web"], "POST", "/v1/topics/a/1", b"x", basic(name, password))[0]
+
+    def test_roles_change_for_those_who_are_in(self):
+        self.start(self.table(self.alice("writer", "reader"), self.bob("reader")))
+        stomp, reader = self.stomp(login="alice", passcode=PASSWORD), self.stomp(login="bob", passcode=PASSWORD)
+        reader.subscribe("/a/*")
+        web = http_connection(self.gw.addresses["web"])
+        self.addCleanup(web.close)
+
+        def post(name):
+            return http_request(web, "POST", "/v1/topics/a/1", b"x", basic(name, PASSWORD))[0]
+        stomp.send("/a/1", b"1")
+        self.assertEqual((post("alice"), post("bob")), (202, 403))
+        # The roles' order of appearance, and with it their numbers, is another now.
+        self.reload(self.table(self.bob("reader", "writer"), self.alice("reader")))
+        self.assertEqual((post("alice"), post("bob")), (403, 202))
+        reader.send("/a/1", b"3")
+        self.assertEqual([reader.messages.take().body for _ in range(3)], [b"1", b"x", b"x"])
+        self.assertEqual(reader.messages.take().body, b"3")
+        stomp.connection.send("/a/1", b"4")
+        self.assertEqual(stomp.errors.take().headers["message"], "not permitted")
+
+    def test_who_may_not_subscribe_any_more_is_told(self):
+        self.start(self.table(self.alice("writer", "reader"), self.bob("writer")))
+        stomp, peer, events = self.log_in()
+        stomp.subscribe("/a/*")
+        peer.subscribe("a/+")
+        done = self.reload(self.table(self.alice("writer"), self.bob("writer", "reader")))
+        self.assertEqual(done["users"], 2)
+        self.assertEqual(stomp.errors.take().headers["message"], "not permitted")
+        self.assertEqual(peer.reason(), 0x87)
+        events.socket.read_to_end()
+        self.assertEqual(self.gw.wait_log("reload.unsubscribed")["user"], "alice")
+
+    def test_who_is_gone_or_has_another_password_is_ended(self):
+        self.start(self.table(self.alice("reader", "writer"), self.bob("writer")))
+        for users in ((self.bob("writer"),), (self.alice("reader", "writer", line=self.other), self.bob("writer"))):
+            with self.subTest(users=len(users)):
+                self.reload(self.table(self.alice("reader", "writer"), self.bob("writer")))
+                stomp, peer, events = self.log_in()
+                bob = self.stomp(login="bob", passcode=PASSWORD)
+                self.assertEqual(self.as_user("alice"), 202)  # and is remembered
+                before = self.gw.metric("headgate_logins_ended_total")
+                self.reload(self.table(*users))
+                self.assertEqual(stomp.errors.take().headers["message"], "not permitted")
+                self.assertEqual(peer.reason(), 0x87)
+                eventually(lambda: events.take().get("event") == "headgate.login-ended")
+                self.assertEqual(self.as_user("alice"), 401)
+                bob.send("/a/1", b"still here")
+                eventually(lambda: self.gw.metric("headgate_logins_ended_total") >= before + 3)
+        self.assertEqual(self.as_user("alice", OTHER), 202)
+
+    def test_identities_may_come_and_go(self):
+        self.start(EXCHANGES + rule("a"))
+        silent, stays = self.stomp(), self.mqtt()
+        self.reload(self.table(self.alice("writer")))
+        silent.errors.take()
+        stays.ends.take()
+        self.assertEqual((self.post("a/1"), self.as_user("alice")), (401, 202))
+        self.reload(self.table(self.alice("writer"), more='anonymous = "loopback"\nanonymous_roles = ["writer"]\n'))
+        self.assertEqual(self.post("a/1"), 202)
+        self.reload(EXCHANGES + rule("a"))
+        self.assertEqual(self.post("a/1"), 202)
+
+    def test_access_to_queues_changes(self):
+        queue = '[[access]]\nqueue = "jobs"\nsubscribe = ["reader"]\nconfigure = ["reader"]\n'
+        self.start(self.table(self.alice("reader")) + queue)
+        stomp = self.stomp(login="alice", passcode=PASSWORD)
+        stomp.subscribe("/queue/jobs")
+        self.reload(self.table(self.alice("reader", "writer")) + queue)
+        stomp.subscribe("/a/*", "1")
+        self.reload(self.table(self.alice("reader", "writer")))
+        self.assertEqual(stomp.errors.take().headers["message"], "not permitted")
+
+
+class Limits(Reloading):
+    def test_limits_change(self):
+        self.start(EXCHANGES + "[limits]\nmax_subscriptions = 2\n")
+        client = self.mqtt()
+        self.assertEqual([client.subscribe(x) for x in "abc"], [[1], [1], [128]])
+        self.reload(EXCHANGES + "[limits]\nmax_subscriptions = 3\n")
+        self.assertEqual([client.subscribe(x) for x in "cd"], [[1], [128]])
+        self.reload(EXCHANGES + "[limits]\nmax_subscriptions = 1\n")
+        client.publish("a", b"x")  # who has more keeps them
+        self.assertEqual(client.messages.take().topic, "a")
+
+    def test_what_pages_may_do_and_the_level_of_the_log_change(self):
+        self.start(EXCHANGES)
+        field = {"Origin": "https://a.example"}
+        self.assertNotIn("access-control-allow-origin", http(self.gw.addresses["web"], "POST", "/v1/topics/a", b"x", field)[1])
+        text = config_text(self.amqp, EXCHANGES, web='cors_origins = ["https://a.example"]\n')
+        self.gw.file.write_text(text.replace('level = "debug"', 'level = "warn"'))
+        self.gw.signal(signal.SIGHUP)
+        eventually(lambda: self.status()["done"] == 1)
+        self.assertIn("access-control-allow-origin", http(self.gw.addresses["web"], "POST", "/v1/topics/a", b"x", field)[1])
+        self.assertFalse([e for e in self.gw.events.all() if e["event"] == "reload.done"])
 
 
 if __name__ == "__main__":

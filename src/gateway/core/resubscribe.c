@@ -369,6 +369,16 @@ static void resubscribe_session(void *ctx, struct hg_session *s)
     tell_all(s);
 }
 
+static void hold_config(const void *config)
+{
+    (void)hg_config_ref(config);
+}
+
+static void release_config(const void *config)
+{
+    hg_config_free(config);
+}
+
 /* The new rules take the place of the old, which wait in theirs for the end of the swap. */
 static void swap_rules(struct hg_realm *realm, bool has_changed)
 {
@@ -376,7 +386,10 @@ static void swap_rules(struct hg_realm *realm, bool has_changed)
     struct rule_bindings *before = r->by_rule;
     realm->spec = &realm->worker->config->vhosts[realm->index];
     realm->rules = realm->spec->table;
-    r->topology = hg_routing_topology(realm->worker->config, realm->spec);
+    r->topology = hg_routing_topology(realm->spec);
+    r->topology.owner = realm->worker->config;
+    r->topology.hold = hold_config;
+    r->topology.release = release_config;
     if (has_changed) {
         r->by_rule = r->by_next_rule;
         r->by_next_rule = before;

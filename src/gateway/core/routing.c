@@ -232,23 +232,9 @@ static struct hg_link_config link_config(const struct hg_config *config,
     };
 }
 
-static void hold_config(const void *config)
-{
-    (void)hg_config_ref(config);
-}
-
-static void release_config(const void *config)
-{
-    hg_config_free(config);
-}
-
-struct hg_topology_spec hg_routing_topology(const struct hg_config *config,
-                                            const struct hg_vhost_spec *vhost)
+struct hg_topology_spec hg_routing_topology(const struct hg_vhost_spec *vhost)
 {
     return (struct hg_topology_spec){
-        .owner = config,
-        .hold = hold_config,
-        .release = release_config,
         .exchanges = vhost->exchanges,
         .exchanges_n = vhost->exchanges_n,
         .queues = vhost->queues,
@@ -259,7 +245,7 @@ struct hg_topology_spec hg_routing_topology(const struct hg_config *config,
 int hg_routing_declare(const struct hg_config *config, const struct hg_vhost_spec *vhost,
                        uint64_t limit_ms, struct hg_log *log)
 {
-    struct hg_topology_spec spec = hg_routing_topology(config, vhost);
+    struct hg_topology_spec spec = hg_routing_topology(vhost);
     struct hg_link_config link = link_config(config, vhost, NULL);
     return hg_topology_declare(&spec, &link, limit_ms, log);
 }
@@ -278,7 +264,7 @@ static bool open_upstream(struct hg_routing *r)
     struct hg_worker *w = r->worker;
     const struct hg_config *config = w->config;
     struct hg_upstream_metrics *metrics = &w->metrics.upstream;
-    r->topology = hg_routing_topology(config, r->realm->spec);
+    r->topology = hg_routing_topology(r->realm->spec);
     struct hg_link_config link = hg_routing_link(r);
     const struct hg_publisher_config publisher = {
         .link = link,

@@ -67,9 +67,8 @@ struct hg_routing {
     struct hg_writer text;
 };
 
-/* What RabbitMQ is to have of a configuration; whoever declares it holds that meanwhile. */
-struct hg_topology_spec hg_routing_topology(const struct hg_config *config,
-                                            const struct hg_vhost_spec *vhost);
+/* What RabbitMQ is to have, as configured. */
+struct hg_topology_spec hg_routing_topology(const struct hg_vhost_spec *vhost);
 /* How this realm's links reach RabbitMQ. */
 struct hg_link_config hg_routing_link(struct hg_routing *r);
 /* A delivery is over: drops the encodings that subscribers shared. */

@@ -189,7 +189,8 @@ static int open_world(void **state)
     the->spec = (struct hg_vhost_spec){
         .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = table};
     the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
-    the->realm = (struct hg_realm){.worker = w, .vhost = &the->vhost, .rules = table};
+    the->realm =
+        (struct hg_realm){.worker = w, .vhost = &the->vhost, .spec = &the->spec, .rules = table};
     the->realms[0] = &the->realm;
     w->realms = the->realms;
     w->realms_n = 1;

@@ -209,7 +209,8 @@ static int open_world(void **state)
     the->spec = (struct hg_vhost_spec){
         .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = the->rules};
     the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
-    the->realm = (struct hg_realm){.worker = w, .vhost = &the->vhost, .rules = the->rules};
+    the->realm = (struct hg_realm){
+        .worker = w, .vhost = &the->vhost, .spec = &the->spec, .rules = the->rules};
     the->realms[0] = &the->realm;
     w->realms = the->realms;
     w->realms_n = 1;
