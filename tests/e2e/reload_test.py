@@ -303,9 +303,12 @@ class Away(Reloading):
             more = '[[exchange]]\nname = "r.new"\ntype = "topic"\n'
             self.reload(EXCHANGES + rule("b") + more, "reload.refused")  # which only RabbitMQ could say yes to
             self.assertIn("cannot be reached", self.status()["problem"])
-            mid = other.send("a/1", b"x")
+            mid = other.send("as/before", b"x")
             proxy.accept()
             other.acked(mid)
+            self.assertEqual(client.messages.take().topic, "as/before")
+            client.subscribe("fence")  # behind what the new rules need
+            other.publish("a/1", b"x")
             self.assertEqual(client.messages.take().topic, "a/1")
             self.reload(EXCHANGES + rule("b", "r.new") + more)
             other.publish("b/1", b"x")
