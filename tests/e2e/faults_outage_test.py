@@ -111,6 +111,8 @@ class Restart(Outage):
         briefs = [self.open(Mqtt(gw.addresses["mqtt"])) for _ in range(4)]  # on both workers
         for client in briefs:
             client.subscribe("brief/#")
+            _, mid = client.client.subscribe([(f"apart/{i}", 1) for i in range(N)])
+            client.answers.take(lambda a, mid=mid: a[:2] == ("suback", mid))
         stomp = self.open(Stomp(gw.addresses["stomp"], heartbeats=(500, 500)))
         stomp.subscribe("/live/*", "live")
         stomp.subscribe("/amq/queue/work", "work")
@@ -124,6 +126,7 @@ class Restart(Outage):
             self.broker.halt(kill)
             gw.wait_log("rabbitmq.lost")
             late = self.send_all(sender, "kept/b") + self.send_all(sender, "brief/a")
+            late += [sender.send(f"apart/{i}", b"held") for i in range(N)]
             self.assert_unavailable(post(gw, "kept/never"))
             eventually(lambda: gw.admin("/readyz")[0] == 503)
             self.assertEqual(gw.admin("/healthz")[0], 200)
@@ -146,6 +149,10 @@ class Restart(Outage):
             again = [m.payload for m in client.messages.all() if not m.dup]
             self.assertLessEqual(set(again), {b"before"} if kill else set())
         self.assertEqual(stomp.messages.take().body, b"after")
+        # What waited for RabbitMQ waited for the bindings of all workers as well.
+        for client in briefs:
+            for i in range(N):
+                client.messages.take(lambda m, topic=f"apart/{i}": m.topic == topic)
         # An exchange that is gone with RabbitMQ's memory is declared again, before it is bound to or published to.
         self.assertEqual(post(gw, "brief/b", b"after")[0], 202)
         for client in briefs:

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publishing by HTTP: batches, repeats, the management API's call, and their description, against a real RabbitMQ."""
 import base64
+import collections
 import gzip
 import json
+import queue
 import re
 import subprocess
+import threading
+import time
 import urllib.parse
 
-from harness import Consumer, E2E, Proxy, eventually, http, raw, wire
+from harness import Balancer, Consumer, E2E, Gateway, Proxy, eventually, http, raw, wire
+from harness.gateway import config_text
 
 RULE = """
 [[exchange]]
@@ -121,9 +126,10 @@ class Events(E2E):
         consumer = self.open(Consumer(self.amqp))
         consumer.bind("amq.topic", "zip.#")
         body = gzip.compress(b"hello")
-        self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/zip/a", body, {"Content-Encoding": "gzip"})[0], 202)
-        _, properties, received = consumer.take()
-        self.assertEqual((properties.content_encoding, received), ("gzip", body))
+        for encoding in ("br", "zstd", "gzip, br", "gzip"):  # what it says it is, is never looked at
+            self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/zip/a", body, {"Content-Encoding": encoding})[0], 202)
+            _, properties, received = consumer.take()
+            self.assertEqual((properties.content_encoding, received), (encoding, body))
         status, headers, _ = http(gw.addresses["web"], "POST", "/v1/topics", body, {**NDJSON, "Content-Encoding": "gzip"})
         self.assertEqual((status, headers["accept-encoding"]), (415, "identity"))
 
@@ -164,6 +170,154 @@ class Repeats(E2E):
             eventually(repeat)
             http(gw.addresses["web"], "POST", "/v1/topics/a", b"last")
             self.assertEqual(consumer.take()[2], b"last")
+            gw.stop()
+
+
+SHARED = '[http]\nidempotency_shared = true\nidempotency_claim = "2s"\n'
+
+
+class SharedRepeats(E2E):
+    """Keys among two instances of two workers each, behind a balancer that gives every connection to the next of them."""
+
+    also_on_release = True
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.gateways = [Gateway(config_text(cls.amqp, SHARED, workers=2), "--set", f"gateway.name={name}").start()
+                        for name in ("one", "two")]
+        cls.one, cls.two = (gw.addresses["web"] for gw in cls.gateways)
+
+    @classmethod
+    def tearDownClass(cls):
+        for gw in cls.gateways:
+            gw.stop()
+        super().tearDownClass()
+
+    def setUp(self):
+        self.consumer = self.open(Consumer(self.amqp))
+
+    def post(self, address, topic, body=b"x", key="k"):
+        return http(address, "POST", f"/v1/topics/{topic}", body, {"Idempotency-Key": key})
+
+    def sum(self, name):
+        return sum(gw.metric(f"headgate_{name}") for gw in self.gateways)
+
+    def test_each_of_200_is_published_once_however_often_and_wherever_it_is_sent(self):
+        self.consumer.bind("amq.topic", "once.#")
+        before = self.sum("requests_claimed_total")
+        with Balancer(self.one, self.two) as balancer:
+            address, keys = ("127.0.0.1", balancer.port), [f"once-{i}" for i in range(200)]
+            answers, todo = collections.defaultdict(list), queue.Queue()
+            for key in keys:
+                for _ in range(4):
+                    todo.put(key)
+
+            def work():  # a connection each, so that repeats meet the first one under way
+                while True:
+                    try:
+                        key = todo.get_nowait()
+                    except queue.Empty:
+                        return
+                    status = 409
+                    while status == 409:
+                        time.sleep(0.005)
+                        status, _, body = self.post(address, f"once/{key}", key.encode(), key)
+                    answers[key].append((status, body))
+
+            threads = [threading.Thread(target=work) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        for key in keys:
+            self.assertEqual([status for status, _ in answers[key]], [202] * 4)
+            self.assertEqual(len(set(answers[key])), 1)
+        got = sorted(self.consumer.take()[2].decode() for _ in keys)
+        self.assertEqual(got, sorted(keys))
+        self.post(self.one, "once/last", b"last", "once-last")
+        self.assertEqual(self.consumer.take()[2], b"last")
+        self.assertEqual(self.sum("requests_claimed_total") - before, 201)
+        self.assertGreater(self.sum("requests_repeated_total"), 0)
+
+    def test_the_other_instance_answers_as_the_first_did(self):
+        self.consumer.bind("amq.topic", "as.#")
+        first = self.post(self.one, "as/a", key="as")
+        again = eventually(lambda: self.not_under_way(self.two, "as/a", key="as"))
+        self.assertEqual((again[0], again[2]), (first[0], first[2]))
+        self.assertEqual((again[1]["content-type"], again[1]["idempotency-replayed"]), ("application/json", "true"))
+        self.assertEqual(self.post(self.two, "as/a", b"y", "as")[0], 422)
+        self.assertEqual(self.post(self.two, "as/b", b"x", "as")[0], 422)
+        lines = b'{"address":"as/c","body":"1"}\n{}\n'
+        batches = [http(address, "POST", "/v1/topics", lines, {**NDJSON, "Idempotency-Key": "batch"}) for address in (self.one,)]
+        batches.append(eventually(lambda: self.not_under_way(self.two, "", lines, "batch", NDJSON)))
+        self.assertEqual([(status, body) for status, _, body in batches], [(207, batches[0][2])] * 2)
+        self.post(self.one, "as/end", b"end", "as-end")
+        self.assertEqual([self.consumer.take()[2] for _ in range(3)], [b"x", b"1", b"end"])
+
+    def not_under_way(self, address, topic, body=b"x", key="k", more=()):
+        path = f"/v1/topics/{topic}".rstrip("/")
+        answer = http(address, "POST", path, body, {"Idempotency-Key": key, **dict(more)})
+        return None if answer[0] == 409 else answer
+
+    def test_what_came_to_nothing_may_be_tried_at_the_other(self):
+        strict = {"Idempotency-Key": "nothing"}
+        self.consumer.channel.queue_declare("full", arguments={"x-max-length": 0, "x-overflow": "reject-publish"})
+        self.consumer.channel.queue_bind("full", "amq.topic", "full")
+        self.assertEqual(http(self.one, "POST", "/v1/topics/full", b"x", strict)[0], 429)
+        self.consumer.channel.queue_delete("full")
+        answer = eventually(lambda: self.not_under_way(self.two, "full", b"x", "nothing"))
+        self.assertEqual((answer[0], answer[1].get("idempotency-replayed")), (202, None))
+
+    def test_a_claim_of_a_dead_instance_holds_for_its_time_and_then_the_request_is_done_again(self):
+        self.consumer.bind("amq.topic", "dead")
+        claim = self.claim_of(lambda: self.post(self.one, "dead", key="alive"))
+        self.assertEqual(self.consumer.take()[2], b"x")
+        claim.headers |= {"x-headgate-request": "died", "x-headgate-boot": "00000000deadbeef"}
+        now_ms = int(time.time() * 1000)
+        claim.headers |= {"x-headgate-at": now_ms, "x-headgate-ends": now_ms + 2000}
+        self.consumer.channel.confirm_delivery()
+        self.consumer.channel.basic_publish("", "headgate.state", b"", claim)
+        again = eventually(lambda: self.not_under_way(self.two, "dead", key="died"))
+        self.assertGreaterEqual(time.time() * 1000, now_ms + 2000)
+        self.assertEqual((again[0], again[1].get("idempotency-replayed")), (202, None))
+        self.assertEqual(self.consumer.take()[1].message_id, "died")
+        self.assertEqual(self.sum("requests_again_total"), 1)
+
+    def claim_of(self, request):
+        """The properties of the claim that the request leaves in the log."""
+        reader, records = self.open(Consumer(self.amqp)), []
+        reader.channel.basic_qos(prefetch_count=1)
+
+        def on_record(channel, method, properties, _):
+            if (properties.headers or {}).get("x-headgate-act") == "claim":
+                records.append(properties)  # without an acknowledgement it is the last to come
+            else:
+                channel.basic_ack(method.delivery_tag)
+
+        reader.channel.basic_consume("headgate.state", on_record, arguments={"x-stream-offset": "next"})
+        request()
+        while not records:
+            reader.connection.process_data_events(1)
+        del records[0].headers["x-stream-offset"]
+        return records[0]
+
+    def test_without_the_log_a_key_is_refused_and_nothing_is_published(self):
+        with Proxy(("127.0.0.1", self.broker.port)) as proxy:
+            gw = self.gateway(SHARED, "--set", "gateway.name=cut", "--set", "http.publish_timeout=1s", workers=1,
+                              amqp=self.amqp_by(proxy))
+            self.post(gw.addresses["web"], "warm", key="cut-warm")
+            self.consumer.bind("amq.topic", "cut")
+            proxy.refuse()
+            proxy.cut()
+            status, headers, _ = self.post(gw.addresses["web"], "cut", key="cut")
+            self.assertEqual(status, 503)
+            self.assertIn("retry-after", headers)
+            self.assertEqual(self.post(self.two, "cut", b"other", "cut-other")[0], 202)
+            self.assertEqual(self.consumer.take()[2], b"other")
+            proxy.accept()
+            eventually(lambda: self.post(gw.addresses["web"], "cut", key="cut")[0] == 202)
+            self.assertEqual(self.consumer.take()[2], b"x")
             gw.stop()
 
 

@@ -10,7 +10,7 @@ import urllib.parse
 
 import pika
 
-from harness import Consumer, E2E, Gateway, Proxy, eventually, http, raw
+from harness import Balancer, Consumer, E2E, Gateway, Proxy, eventually, http, raw
 from harness.clients import http_connection, http_request
 from harness.gateway import config_text
 
@@ -355,6 +355,8 @@ class SeveralWorkers(Queues):
 
 
 class SeveralInstances(Queues):
+    workers = 2
+
     def setUp(self):
         super().setUp()
         self.other = self.gateway("", "--set", "gateway.name=two", must_exit=None)
@@ -380,18 +382,50 @@ class SeveralInstances(Queues):
         eventually(lambda: answer(self.web, "ack", name, [taken["lease"]]) == ["gone"])  # once RabbitMQ has seen all of it die
 
     def test_behind_a_balancer_share_a_queue(self):
-        name = self.queue(*(b"%d" % i for i in range(200)))
-        balancer = Proxy(self.web)
-        self.addCleanup(balancer.stop)
-        address, turns, got = ("127.0.0.1", balancer.port), itertools.cycle((self.web, self.two, self.two)), []
-        while len(got) < 200:
-            balancer.target = next(turns)
-            messages = lease(address, name, max=20, wait="10s")
-            got += [int(m["body"]) for m in messages]
-            balancer.target = next(turns)
-            self.assertEqual(set(answer(address, "ack", name, [m["lease"] for m in messages])), {"done"})
-        self.assertEqual(sorted(got), list(range(200)))
+        name, n = self.queue(*(b"%d" % i for i in range(500))), 500
+        got, errors = [], []
+        with Balancer(self.web, self.two, self.two) as balancer:
+            address = ("127.0.0.1", balancer.port)
+
+            def consume():  # each request on a connection of its own: the answer comes to whoever is next
+                try:
+                    while len(got) < n:
+                        messages = lease(address, name, max=10, wait="500ms")
+                        got.extend(int(m["body"]) for m in messages)
+                        if messages:
+                            errors.extend(set(answer(address, "ack", name, [m["lease"] for m in messages])) - {"done"})
+                except Exception as e:  # pylint: disable=broad-exception-caught
+                    errors.append(e)
+
+            threads = [threading.Thread(target=consume) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        self.assertEqual(errors, [])
+        self.assertEqual(sorted(got), list(range(n)))
+        self.assertEqual(self.counts(name)[0], 0)
         self.assertGreater(self.gw.metric("headgate_leases_forwarded_total"), 0)
+        self.assertGreater(self.other.metric("headgate_leases_forwarded_total"), 0)
+
+    def test_two_who_wait_get_a_message_each(self):
+        for pair in ((self.web, self.web), (self.web, self.two)):
+            for _ in range(5):
+                with self.subTest(pair):
+                    name, got = self.queue(), [[], []]
+                    waiting = [threading.Thread(target=lambda at, mine: mine.extend(lease(at, name, wait="30s")), args=args)
+                               for args in zip(pair, got)]
+                    for thread in waiting:
+                        thread.start()
+                    eventually(lambda: self.waiting_n(pair) == 2)
+                    self.fill(name, b"a", b"b")
+                    for thread in waiting:
+                        thread.join()
+                    self.assertEqual(sorted(m["body"] for mine in got for m in mine), ["a", "b"])
+                    self.assertEqual([len(mine) for mine in got], [1, 1])
+
+    def waiting_n(self, addresses):
+        return sum(gw.metric("headgate_lease_polls") for gw in (self.gw, self.other) if gw.addresses["web"] in addresses)
 
 
 class Ends(Queues):

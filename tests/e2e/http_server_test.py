@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.parse
 
-from harness import Consumer, E2E, Proxy, eventually, http, raw, wire
+from harness import Consumer, E2E, Proxy, WebSocket, eventually, http, raw, wire
 from harness.certificates import Authority
 from harness.clients import http_connection, http_request
 from harness.wait import LIMIT_S
@@ -229,6 +229,62 @@ class ProxyHeaders(E2E):
         eventually(curl)
         self.assertEqual(consumer.take()[2], b"x")
         plain = socket.create_connection(("127.0.0.1", ports[8883]), timeout=LIMIT_S)
+        port = plain.getsockname()[1]
+        device = self.open(authority.client().wrap_socket(plain, server_hostname="localhost"))
+        device.sendall(wire.mqtt_connect("device") + wire.mqtt_publish("by/mqtt", b"y", qos=1, packet_id=1))
+        self.assertEqual(consumer.take()[2], b"y")
+        self.assertEqual([c["peer"] for c in gw.admin("/api/connections")[1] if c["client_id"] == "device"], [f"127.0.0.1:{port}"])
+
+    def nginx(self, folder, page, gw):
+        """Runs it as the page says, but for ports and files; returns the ports by those that the page says."""
+        web, stream = re.findall(r"```nginx\n(.*?)```", page, re.S)
+        modules = pathlib.Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+        temp = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        config = (f"load_module {modules};\ndaemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log stderr;\nevents {{}}\n"
+                  f"http {{\naccess_log off;\n{temp}{web}}}\n{stream}")
+        ports = {said: self.free_port() for said in (80, 443, 8883)}
+        for said, port in ports.items():
+            config = re.sub(rf"listen {said}\b", f"listen 127.0.0.1:{port}", config)
+        for said, serves in (("127.0.0.1:8080", "web"), ("127.0.0.1:1883", "mqtt")):
+            config = config.replace(said, "%s:%d" % gw.addresses[serves])
+        (folder / "nginx.conf").write_text(config.replace("/etc/nginx/", f"{folder}/"))
+        nginx = subprocess.Popen(["nginx", "-p", folder, "-e", "stderr", "-c", folder / "nginx.conf"])
+        self.addCleanup(nginx.wait)
+        self.addCleanup(nginx.terminate)
+        return {said: ("127.0.0.1", port) for said, port in ports.items()}
+
+    def test_nginx_brings_http2_events_websockets_and_mqtt_as_the_page_says(self):
+        gw = self.gateway(mqtt=self.ON)
+        consumer = self.open(Consumer(self.amqp))
+        consumer.bind("amq.topic", "#")
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="headgate-e2e-")))
+        authority = self.open(Authority())
+        for part, name in zip(authority.make("localhost"), ("site.pem", "site.key"), strict=True):
+            (folder / name).write_bytes(pathlib.Path(part).read_bytes())
+        at = self.nginx(folder, (ROOT / "docs/proxy.md").read_text(), gw)
+        secure = "https://%s:%d/v1/topics/" % at[443]
+
+        def post(body):
+            done = subprocess.run(["curl", "-skf", "--http2", "-w", "%{http_version}", "-o", "/dev/null", "--data", body, secure + "by/nginx"],
+                                  capture_output=True, timeout=LIMIT_S, text=True, check=False)
+            return done.stdout == "2"
+
+        eventually(lambda: post("x"))
+        self.assertEqual(consumer.take()[2], b"x")
+        events = subprocess.Popen(["curl", "-skN", "--http2", "-H", "Accept: text/event-stream", secure + "by/*"], stdout=subprocess.PIPE)
+        self.addCleanup(events.stdout.close)
+        self.addCleanup(events.wait)
+        self.addCleanup(events.kill)
+        self.assertTrue(events.stdout.readline().startswith(b"retry: "))  # each as it comes: the next is published after it was read
+        for body in ("1", "2"):
+            self.assertTrue(post(body))
+            self.assertEqual([line for line in iter(events.stdout.readline, b"data: %s\n" % body.encode())
+                              if line.startswith(b"data")], [])
+            self.assertEqual(consumer.take()[2], body.encode())
+        page = self.open(WebSocket(at[80], "/ws", ("v12.stomp",), {"Origin": "http://%s:%d" % at[80]}))
+        page.send_frame(page.TEXT, b"CONNECT\naccept-version:1.2\nhost:/\n\n\0")
+        self.assertTrue(page.read_message()[1].startswith(b"CONNECTED\n"))
+        plain = socket.create_connection(at[8883], timeout=LIMIT_S)
         port = plain.getsockname()[1]
         device = self.open(authority.client().wrap_socket(plain, server_hostname="localhost"))
         device.sendall(wire.mqtt_connect("device") + wire.mqtt_publish("by/mqtt", b"y", qos=1, packet_id=1))

@@ -7,6 +7,7 @@ import time
 import pika
 
 from harness import Consumer, E2E, Mailbox, Proxy, Stomp, eventually, http, raw, wire
+from harness.gateway import FREE_ENV
 
 RULE = """
 [[exchange]]
@@ -120,21 +121,26 @@ class Calls(E2E):
         self.assertNotIn("x-correlation-id", request.headers)
 
     def test_a_thousand_calls_wait_at_once_on_two_workers_and_leave_nothing(self):
-        gw = self.gateway(RULE, workers=2)
+        gw = self.gateway(RULE, workers=2, env=FREE_ENV)
         responder = self.open(Responder(self.amqp, "slow"))
-        connections_n, each_n = 100, 10  # bounded: pipelined, not a thousand sockets
+        connections_n, each_n, filler = 100, 10, b"." * 10000  # bounded: pipelined, not a thousand sockets
         clients = [self.open(raw(gw.addresses["web"])) for _ in range(connections_n)]
-        for c, client in enumerate(clients):
-            client.send(b"".join(wire.http("POST", "/v1/rpc/svc/slow?timeout=2m", f"{c}.{i}".encode()) for i in range(each_n)))
-        requests = responder.requests.take_n(connections_n * each_n)
-        self.expect_calls(gw, connections_n * each_n)
-        self.assertEqual(len({properties.correlation_id for properties, _ in requests}), len(requests))
-        responder.reply(*((properties, b"re " + body) for properties, body in reversed(requests)))
-        for c, client in enumerate(clients):
-            self.assertEqual([read_answer(client) for _ in range(each_n)], [(200, f"re {c}.{i}".encode()) for i in range(each_n)])
-        self.expect_calls(gw, 0)
-        self.assertEqual(gw.metric("headgate_call_replies_total"), connections_n * each_n)
+        after = []
+        for turn in range(1, 4):
+            for c, client in enumerate(clients):
+                client.send(b"".join(wire.http("POST", "/v1/rpc/svc/slow?timeout=2m", f"{c}.{i}".encode() + filler) for i in range(each_n)))
+            requests = responder.requests.take_n(connections_n * each_n)
+            self.expect_calls(gw, connections_n * each_n)
+            self.assertEqual(len({properties.correlation_id for properties, _ in requests}), len(requests))
+            responder.reply(*((properties, b"re " + body) for properties, body in reversed(requests)))
+            for c, client in enumerate(clients):
+                self.assertEqual([read_answer(client) for _ in range(each_n)],
+                                 [(200, f"re {c}.{i}".encode() + filler) for i in range(each_n)])
+            self.expect_calls(gw, 0)
+            self.assertEqual(gw.metric("headgate_call_replies_total"), turn * connections_n * each_n)
+            after.append(gw.memory())
         self.assertEqual(gw.metric("headgate_call_late_replies_total"), 0)
+        self.assertLess(after[2] - after[0], len(filler) * connections_n * each_n // 3)  # of 20 MB that passed in between
 
     def test_no_reply_is_a_504_and_a_late_one_is_dropped_and_counted(self):
         gw = self.gateway(RULE, workers=1)

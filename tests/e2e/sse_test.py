@@ -28,6 +28,16 @@ topic = "gone/{id}"
 exchange = "gone"
 key = "{id}"
 """
+ALERTS = """
+[[exchange]]
+name = "alerts"
+type = "headers"
+[[rule]]
+name = "alerts"
+topic = "alerts/{id}"
+exchange = "alerts"
+key = "{id}"
+"""
 EVERY_BYTE = bytes(range(256))
 
 
@@ -62,6 +72,29 @@ class Sse(E2E):
         self.assertEqual(got, [b"id: 7\n", b"event: headgate.base64\n", b"data: " + base64.b64encode(EVERY_BYTE) + b"\n", b"\n"])
         self.open(Consumer(self.amqp)).publish("news", "c", b"by pika")
         self.assertEqual([curl.stdout.readline() for _ in range(3)], [b"id: \n", b"data: by pika\n", b"\n"])
+
+    def test_a_headers_exchange_matches_by_the_query(self):
+        gw = self.gateway(ALERTS)
+        beside = self.open(Consumer(self.amqp))
+        wants = {"all": "x-match=all&colour=red&size=int:5", "any": "x-match=any&colour=red&size=int:5",
+                 "bool": "x-match=all&deep=bool:true", "with-x": "x-match=any-with-x&x-kind=end", "everything": ""}
+        streams = {name: self.events(gw, f"alerts/*?{query}") for name, query in wants.items()}
+        messages = [("both", {"colour": "red", "size": 5}), ("colour", {"colour": "red", "size": "5"}), ("size", {"size": 5}),
+                    ("deep", {"deep": True}), ("not", {"deep": "true"}), ("x", {"x-kind": "end"}), ("none", {})]
+        for name, headers in messages:
+            beside.publish("alerts", name, name.encode(), headers=headers)
+        beside.publish("alerts", "last", b"last", headers={"colour": "red", "size": 5, "deep": True, "x-kind": "end"})
+        expected = {"all": ["both"], "any": ["both", "colour", "size"], "bool": ["deep"], "with-x": ["x"],
+                    "everything": [name for name, _ in messages]}
+        for name, stream in streams.items():
+            with self.subTest(name):
+                got = [stream.take()["data"]]
+                while got[-1] != "last":
+                    got.append(stream.take()["data"])
+                self.assertEqual(got[:-1], expected[name])
+        status, _, body = http(gw.addresses["web"], "GET", "/v1/topics/plain/x?x-match=all", headers={"Accept": "text/event-stream"})
+        self.assertEqual((status, json.loads(body)["code"]), (400, "BAD_FILTER"))
+        self.assertIn(b"type headers", body)
 
     def test_the_envelope_says_where_a_message_comes_from(self):
         gw = self.gateway(RULES)

@@ -7,7 +7,7 @@ import socket
 import threading
 
 from harness import Consumer, E2E, Gateway, Proxy, eventually, http, raw, wire
-from harness.gateway import config_text
+from harness.gateway import FREE_ENV, config_text
 from identities_test import PASSWORD, basic, line_of
 
 MIB = 1 << 20
@@ -34,11 +34,6 @@ def head(path, n, **headers):
 
 def status_of(stream):
     return int(stream.read_until(b"\r\n\r\n").split()[1])
-
-
-def pss(gw):
-    with open(f"/proc/{gw.process.pid}/smaps_rollup", encoding="ascii") as f:
-        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("Pss:"))
 
 
 class Uploads(E2E):
@@ -132,16 +127,14 @@ class Window(E2E):
         proxy = Proxy(("127.0.0.1", self.broker.port))
         self.addCleanup(proxy.stop)
         proxy.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)  # the kernel shall not take it all
-        gw = self.gateway(workers=1, serves=("web", "admin"), amqp=self.amqp_by(proxy), env={
-            # what is freed shall be free, or memory could not be measured
-            "ASAN_OPTIONS": "detect_leaks=1:exitcode=86:quarantine_size_mb=1:thread_local_quarantine_size_kb=64"})
+        gw = self.gateway(workers=1, serves=("web", "admin"), amqp=self.amqp_by(proxy), env=FREE_ENV)
         consumer = self.open(Consumer(self.amqp))
         consumer.bind("amq.topic", "window.#")
         size, n, first = 12 * MIB, 10, MIB // 4
         body = body_of(size)
         clients = [self.open(raw(gw.addresses["web"], head(f"/v1/topics/window/{i}", size) + body[:first])) for i in range(n)]
         eventually(lambda: gw.metric("headgate_upload_bytes_total") == n * first)
-        before = pss(gw)
+        before = gw.memory()
         proxy.hold("up")
         threads = [threading.Thread(target=c.send, args=(body[first:],), daemon=True) for c in clients]
         for t in threads:
@@ -153,7 +146,7 @@ class Window(E2E):
             return len(seen) > 20 and seen[-1] > n * first and len(set(seen[-20:])) == 1
         eventually(stands_still)
         self.assertLess(seen[-1], n * size)
-        self.assertLess(pss(gw) - before, n * size // 3)
+        self.assertLess(gw.memory() - before, n * size // 3)
         proxy.release("up")
         self.assertEqual([status_of(c) for c in clients], [202] * n)
         for t in threads:

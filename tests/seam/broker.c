@@ -301,6 +301,20 @@ static void on_exchange_declare(struct broker *b, const struct broker_method *m)
     }
 }
 
+static void on_exchange_bind(struct broker *b, const struct broker_method *m)
+{
+    const amqp_exchange_bind_t *bind = m->decoded;
+    if (!refuse_missing(b, m, "exchange", bind->source)) {
+        answer_plain(b, m);
+    }
+}
+
+static void on_exchange_unbind(struct broker *b, const struct broker_method *m)
+{
+    amqp_exchange_unbind_ok_t ok = {0};
+    broker_send(b, m->channel, AMQP_EXCHANGE_UNBIND_OK_METHOD, &ok); /* not m->id + 1 */
+}
+
 static void on_queue_declare(struct broker *b, const struct broker_method *m)
 {
     const amqp_queue_declare_t *declare = m->decoded;
@@ -380,8 +394,10 @@ static const struct answer {
     {AMQP_CONFIRM_SELECT_METHOD, "confirm.select", on_confirm_select, 0},
     {AMQP_EXCHANGE_DECLARE_METHOD, "exchange.declare", on_exchange_declare,
      AT(amqp_exchange_declare_t, exchange)},
-    {AMQP_EXCHANGE_BIND_METHOD, "exchange.bind", answer_plain,
+    {AMQP_EXCHANGE_BIND_METHOD, "exchange.bind", on_exchange_bind,
      AT(amqp_exchange_bind_t, routing_key)},
+    {AMQP_EXCHANGE_UNBIND_METHOD, "exchange.unbind", on_exchange_unbind,
+     AT(amqp_exchange_unbind_t, routing_key)},
     {AMQP_QUEUE_DECLARE_METHOD, "queue.declare", on_queue_declare, AT(amqp_queue_declare_t, queue)},
     {AMQP_QUEUE_BIND_METHOD, "queue.bind", on_queue_bind, AT(amqp_queue_bind_t, routing_key)},
     {AMQP_QUEUE_UNBIND_METHOD, "queue.unbind", answer_plain, AT(amqp_queue_unbind_t, routing_key)},

@@ -375,9 +375,12 @@ bool hg_http_publish_batch(struct hg_http_request *req)
     struct hg_bytes body = hg_http_body(&req->in);
     uint32_t lines_n = count_lines(body, req->session->worker->config->http_max_batch);
     struct hg_http_publish_options options = {.is_mandatory = false};
-    if (!hg_http_publish_takes_encoding(req) || !check(req, lines_n, &options) ||
-        !hg_http_repeat_begin(req)) {
+    if (!hg_http_publish_takes_encoding(req) || !check(req, lines_n, &options)) {
         return true;
+    }
+    enum hg_http_repeat repeat = hg_http_repeat_begin(req);
+    if (repeat != HG_HTTP_REPEAT_NONE) {
+        return repeat == HG_HTTP_REPEAT_ANSWERED;
     }
     struct batch *b = hg_zalloc(sizeof(*b) + lines_n * sizeof(b->answers[0]));
     if (b == NULL) {

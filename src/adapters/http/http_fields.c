@@ -2,6 +2,7 @@
 #include "adapters/http/http_fields.h"
 
 #include "adapters/http/http_codec.h"
+#include "base/percent.h"
 
 #include <stdio.h>
 
@@ -53,7 +54,9 @@ static void write_percent_encoded(struct hg_writer *w, struct hg_bytes text)
         if (c > 0x20 && c < 0x7f && c != '"' && c != '%') {
             hg_writer_u8(w, c);
         } else {
-            hg_writer_printf(w, "%%%02X", c);
+            uint8_t escape[HG_PERCENT_N];
+            (void)hg_percent_write(escape, c);
+            hg_writer_bytes(w, hg_bytes(escape, sizeof(escape)));
         }
     }
 }

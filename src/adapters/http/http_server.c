@@ -493,7 +493,8 @@ static void update_hold(struct hg_http_session *s)
 {
     struct hg_conn *conn = s->base.conn;
     bool must_wait =
-        s->waiting != NULL && first_of(s) != s->waiting && s->waiting->route->runs_alone;
+        s->waiting != NULL &&
+        (s->waiting->is_waiting || (first_of(s) != s->waiting && s->waiting->route->runs_alone));
     bool is_enough =
         must_wait || s->complete_n >= config_of(s)->http_max_pipelined || hg_conn_is_full(conn, 0);
     bool is_held = !s->is_finished && (s->current == NULL ? is_enough : s->current->is_paused);
@@ -666,6 +667,12 @@ void hg_http_resume(struct hg_session *s, uint64_t part)
         req->is_paused = false;
         go_on(session_of(s));
     }
+}
+
+void hg_http_proceed(struct hg_http_request *req)
+{
+    req->is_waiting = false;
+    go_on(session_of(req->session));
 }
 
 static void on_drained(struct hg_session *base)

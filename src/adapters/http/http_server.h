@@ -13,6 +13,7 @@ enum { HG_HTTP_MAX_HEADERS = 100, HG_HTTP_RETRY_AFTER_S = 1 };
 struct hg_http_answer;
 struct hg_http_request;
 struct hg_idempotency_entry;
+struct hg_once;
 
 /* What GET /v1/openapi.json says of a route. */
 struct hg_http_doc {
@@ -35,8 +36,8 @@ struct hg_http_route {
     /* Whether there is such a resource; NULL: always. Called once the head is there. */
     bool (*takes)(const struct hg_http_request *req);
     /* The whole request is there. Answers it, or keeps it to answer later. False: a call returned
-     * HELD; the same request comes again when the connection is released, or is answered 503 after
-     * the configured time. */
+     * HELD, or is_waiting is set; the same request comes again when the connection is released, or
+     * hg_http_proceed called, or is answered 503 after the configured time. */
     bool (*handle)(struct hg_http_request *req);
     /* The head of a request with a body of known size is there: it may be answered already (and the
      * connection ends with that), or take the body piece by piece by setting on_body; else `handle`
@@ -70,8 +71,12 @@ struct hg_http_request {
     void (*on_answer)(struct hg_http_request *req, const struct hg_http_answer *answer);
     /* The next piece of the body, instead of `handle`. */
     void (*on_body)(struct hg_http_request *req, struct hg_bytes piece);
-    bool is_paused;                     /* no further piece is read, until hg_http_resume */
+    bool is_paused; /* no further piece is read, until hg_http_resume */
+    /* The handler, having returned false, waits for something else than room: nothing behind the
+     * request is read until hg_http_proceed. */
+    bool is_waiting;
     struct hg_idempotency_entry *entry; /* repeat.c: of its Idempotency-Key, while under way */
+    struct hg_once *once;               /* likewise, among all instances */
     /* The server's. */
     struct hg_writer out;    /* status line and fields of the answer */
     struct hg_buf *out_body; /* NULL: none */
@@ -116,6 +121,8 @@ void hg_http_refuse(struct hg_http_request *req, const struct hg_http_answer *an
 void hg_http_write_cors(const struct hg_http_request *req, struct hg_writer *w);
 /* Goes on reading the body of the request that the part belongs to, if it is still there. */
 void hg_http_resume(struct hg_session *s, uint64_t part);
+/* What a request with is_waiting waited for has come: its handler is called again, from the loop. */
+void hg_http_proceed(struct hg_http_request *req);
 /* Input behind the request, for its handler to pass on when it takes the connection over. */
 struct hg_bytes hg_http_rest(const struct hg_http_request *req);
 

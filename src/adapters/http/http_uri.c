@@ -2,14 +2,7 @@
 /* Percent-decoding. */
 #include "adapters/http/http_uri.h"
 
-static int hex_of(uint8_t c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+#include "base/percent.h"
 
 /* In a path an encoded slash is refused, in a query a `+` is a blank. */
 enum part { PATH, LEVEL, QUERY };
@@ -21,12 +14,9 @@ static const char *decode_to(struct hg_bytes b, enum part part, uint8_t *p, size
     for (size_t i = 0; i < b.n; i++) {
         uint8_t c = b.p[i];
         if (c == '%') {
-            int high = i + 2 < b.n ? hex_of(b.p[i + 1]) : -1;
-            int low = i + 2 < b.n ? hex_of(b.p[i + 2]) : -1;
-            if (high < 0 || low < 0) {
+            if (!hg_percent_read(hg_bytes_skip(b, i), &c)) {
                 return "a % must be followed by two hex digits";
             }
-            c = (uint8_t)(high * 16 + low);
             i += 2;
             if (c == 0) {
                 return "%00 cannot stand here";

@@ -163,9 +163,13 @@ bool hg_http_manage_publish(struct hg_http_request *req)
     }
     if (!read_order(req, &o, &refusal.status, &why)) {
         hg_http_refuse(req, &refusal, hg_writer_view(&why), NULL);
-    } else if (hg_http_repeat_begin(req)) {
-        req->on_gone = hg_http_repeat_forget;
-        is_done = publish(req, &o);
+    } else {
+        enum hg_http_repeat repeat = hg_http_repeat_begin(req);
+        is_done = repeat != HG_HTTP_REPEAT_WAITS;
+        if (repeat == HG_HTTP_REPEAT_NONE) {
+            req->on_gone = hg_http_repeat_forget;
+            is_done = publish(req, &o);
+        }
     }
     close_order(&o);
     hg_writer_close(&why);

@@ -35,6 +35,8 @@ const struct hg_http_doc hg_http_doc_subscribe = {
                           "\"schema\":{\"type\":\"boolean\"}},"
                           "{\"name\":\"from\",\"in\":\"query\",\"description\":\"Where the rule's stream is read from: "
                           "first, next, an offset or a time\",\"schema\":{\"type\":\"string\"}},"
+                          "{\"name\":\"x-match\",\"in\":\"query\",\"description\":\"Of a headers exchange, what has these headers: every other "
+                          "parameter is one, its value text, int:5 or bool:true\",\"schema\":{\"enum\":[\"all\",\"any\",\"all-with-x\",\"any-with-x\"]}},"
                           "{\"name\":\"Last-Event-ID\",\"in\":\"header\",\"description\":\"Read on behind this offset of "
                           "the rule's stream\",\"schema\":{\"type\":\"string\"}}],\"responses\":{\"200\":{"
                           "\"description\":\"Server-sent events.\",\"content\":{\"text/event-stream\":{}}}," PROBLEM};

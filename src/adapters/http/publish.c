@@ -326,6 +326,7 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_k
     bool is_early = req->in.state < HG_HTTP_STATE_DONE;
     bool is_done = true;
     const struct hg_http_answer bad_request = {.status = 400};
+    enum hg_http_repeat repeat = HG_HTTP_REPEAT_ANSWERED;
     const char *why = hg_http_decode_path(path, &address);
     place.address = hg_writer_view(&address);
     if (why != NULL) {
@@ -341,7 +342,7 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_k
         hg_http_refuse(req, &bad_request, hg_writer_view(&bad_header), "BAD_PROPERTY");
     } else if (is_early && (options.is_retained || props.is_retained)) {
         is_done = true; /* it comes again with its body */
-    } else if (hg_http_repeat_begin(req)) {
+    } else if ((repeat = hg_http_repeat_begin(req)) == HG_HTTP_REPEAT_NONE) {
         req->on_gone = hg_http_repeat_forget;
         options.is_retained = options.is_retained || props.is_retained;
         is_done = publish_with(req, place.address, &options, &props.properties);
@@ -349,7 +350,7 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_k
     hg_http_props_close(&props);
     hg_writer_close(&bad_header);
     hg_writer_close(&address);
-    return is_done;
+    return is_done && repeat != HG_HTTP_REPEAT_WAITS;
 }
 
 void hg_http_publish_topic_begin(struct hg_http_request *req)

@@ -27,10 +27,13 @@ void hg_http_publish_refuse(struct hg_http_request *req, enum hg_status status,
  * none. */
 bool hg_http_publish_takes_encoding(struct hg_http_request *req);
 
-/* repeat.c. Idempotency-Key: true if the request is to be done, now that its answer will be kept;
- * false if it has been answered: as the first with this key was, or refused. Again for the same
- * request: true. */
-bool hg_http_repeat_begin(struct hg_http_request *req);
+/* repeat.c. Idempotency-Key. To be asked again when the same request comes again. */
+enum hg_http_repeat {
+    HG_HTTP_REPEAT_NONE,     /* it is to be done, now that its answer will be kept */
+    HG_HTTP_REPEAT_ANSWERED, /* as the first with this key was, or refused */
+    HG_HTTP_REPEAT_WAITS     /* for the state log: the handler returns false */
+};
+enum hg_http_repeat hg_http_repeat_begin(struct hg_http_request *req);
 /* Whether a repeat of this request would be known, by its body. */
 bool hg_http_repeat_applies(const struct hg_http_request *req);
 /* It came to nothing: the key is free again. Fine without one. For on_gone. */

@@ -7,6 +7,7 @@
 #include "adapters/http/publish.h"
 #include "adapters/http/sse_event.h"
 #include "adapters/http/sse_from.h"
+#include "adapters/http/sse_query.h"
 #include "adapters/http/web.h"
 #include "base/check.h"
 #include "base/clock.h"
@@ -374,38 +375,6 @@ static const struct hg_session_ops session_ops = {
 
 /* ---- The request --------------------------------------------------------------------------- */
 
-/* What a request asks for. */
-struct wanted {
-    struct hg_writer filters; /* each ends in NUL */
-    uint32_t filters_n;
-    bool is_envelope, is_retained;
-    bool has_from;          /* the query says where to begin */
-    struct hg_value from;   /* where a stream is read from */
-    struct hg_bytes stream; /* empty: there is none to read */
-};
-
-/* The next of them; start with all of them. */
-static struct hg_bytes next_filter(struct hg_bytes *filters)
-{
-    struct hg_bytes filter = hg_bytes(filters->p, hg_bytes_index(*filters, 0));
-    *filters = hg_bytes_skip(*filters, filter.n + 1);
-    return filter;
-}
-
-/* `*` in a level of its own is `+`, which means a blank in a query. */
-static void add_filter(struct wanted *wanted, struct hg_bytes filter)
-{
-    struct hg_bytes level;
-    bool has_more = true;
-    for (bool is_first = true; hg_topic_next(&filter, &has_more, '/', &level); is_first = false) {
-        hg_writer_str(&wanted->filters, is_first ? "" : "/");
-        hg_writer_bytes(&wanted->filters,
-                        hg_bytes_eq(level, HG_BYTES("*")) ? HG_BYTES("+") : level);
-    }
-    hg_writer_u8(&wanted->filters, 0);
-    wanted->filters_n++;
-}
-
 static struct hg_bytes trimmed(struct hg_bytes b)
 {
     while (b.n > 0 && (b.p[0] == ' ' || b.p[0] == '\t')) {
@@ -415,64 +384,6 @@ static struct hg_bytes trimmed(struct hg_bytes b)
         b.n--;
     }
     return b;
-}
-
-static const char *read_switch(struct hg_bytes value, const char *why, bool *out)
-{
-    *out = hg_bytes_eq(value, HG_BYTES("1")) || hg_bytes_eq(value, HG_BYTES("true"));
-    bool is_known =
-        *out || hg_bytes_eq(value, HG_BYTES("0")) || hg_bytes_eq(value, HG_BYTES("false"));
-    return is_known ? NULL : why;
-}
-
-/* NULL or what is wrong. */
-static const char *read_parameter(struct wanted *wanted, struct hg_bytes name,
-                                  struct hg_bytes value)
-{
-    if (hg_bytes_eq(name, HG_BYTES("filter"))) {
-        add_filter(wanted, value);
-        return NULL;
-    }
-    if (hg_bytes_eq(name, HG_BYTES("envelope"))) {
-        return read_switch(value, "envelope must be 1 or 0", &wanted->is_envelope);
-    }
-    if (hg_bytes_eq(name, HG_BYTES("retained"))) {
-        return read_switch(value, "retained must be true or false", &wanted->is_retained);
-    }
-    if (hg_bytes_eq(name, HG_BYTES("from"))) {
-        wanted->has_from = true;
-        return hg_sse_from_read(value, &wanted->from)
-                   ? NULL
-                   : "from must be first, next, an offset, or a time like 2026-01-31T08:00:00Z";
-    }
-    return "the query parameters here are filter, envelope, retained and from";
-}
-
-static const char *read_query(struct wanted *wanted, struct hg_bytes query)
-{
-    struct hg_writer name = {0};
-    struct hg_writer value = {0};
-    const char *why = NULL;
-    while (why == NULL && hg_http_next_parameter(&query, &name, &value, &why)) {
-        if (why == NULL) {
-            why = read_parameter(wanted, hg_writer_view(&name), hg_writer_view(&value));
-        }
-    }
-    hg_writer_close(&name);
-    hg_writer_close(&value);
-    return why;
-}
-
-/* The path's filter, unless the path is empty because the query has them all. */
-static const char *read_path(struct wanted *wanted, struct hg_bytes path)
-{
-    struct hg_writer text = {0};
-    const char *why = hg_http_decode_path(path, &text);
-    if (why == NULL && (path.n > 0 || wanted->filters_n == 0)) {
-        add_filter(wanted, hg_writer_view(&text));
-    }
-    hg_writer_close(&text);
-    return why;
 }
 
 /* Whether a media range's parameters say q=0. */
@@ -521,33 +432,42 @@ static bool accepts_events(const struct hg_http_head *head)
     return is_fine;
 }
 
-/* What a GET would be told at once, without a subscription. */
-static void ignore_plan(void *ctx, const struct hg_binding_plan *plan)
+static void note_plan(void *ctx, const struct hg_binding_plan *plan)
 {
-    (void)ctx;
-    (void)plan;
+    bool *can_match = ctx;
+    *can_match = *can_match || hg_plan_matches_headers(plan);
 }
 
-static enum hg_status check_filter(struct hg_session *s, struct hg_bytes filter, const char **why)
+/* What a GET would be told at once, without a subscription. */
+static enum hg_status check_filter(struct hg_session *s, struct hg_bytes filter, bool must_match,
+                                   const char **why)
 {
     const struct hg_config *config = s->worker->config;
     struct hg_rule_who room;
+    bool can_match = false;
     const struct hg_topic_limits limits = {.max_bytes = (size_t)config->max_topic_bytes,
                                            .max_levels = (size_t)config->max_topic_levels};
     *why = hg_topic_check_filter(filter, &limits);
-    return *why != NULL ? HG_BAD_FILTER
-                        : hg_rules_subscribe(hg_realm_of(s)->rules, hg_session_who(s, &room),
-                                             HG_PROTO_HTTP, filter, ignore_plan, NULL, why);
+    enum hg_status status =
+        *why != NULL ? HG_BAD_FILTER
+                     : hg_rules_subscribe(hg_realm_of(s)->rules, hg_session_who(s, &room),
+                                          HG_PROTO_HTTP, filter, note_plan, &can_match, why);
+    if (status == HG_OK && must_match && !can_match) {
+        *why = HG_MATCH_MISPLACED;
+        status = HG_BAD_FILTER;
+    }
+    return status;
 }
 
-static void answer_head(struct hg_http_request *req, const struct wanted *wanted)
+static void answer_head(struct hg_http_request *req, const struct hg_sse_query *wanted)
 {
     const struct hg_http_answer_field no_store = {"Cache-Control", HG_BYTES("no-store")};
     struct hg_bytes filters = hg_writer_view(&wanted->filters);
     enum hg_status status = HG_OK;
     const char *why = NULL;
     while (status == HG_OK && filters.n > 0) {
-        status = check_filter(req->session, next_filter(&filters), &why);
+        status =
+            check_filter(req->session, hg_sse_next_filter(&filters), wanted->match_n > 0, &why);
     }
     if (status != HG_OK) {
         hg_http_publish_refuse(req, status, hg_bytes_str(why));
@@ -560,7 +480,7 @@ static void answer_head(struct hg_http_request *req, const struct wanted *wanted
                                                  .fields_n = 1});
 }
 
-static struct sse *make(const struct hg_http_request *req, const struct wanted *wanted)
+static struct sse *make(const struct hg_http_request *req, const struct hg_sse_query *wanted)
 {
     struct hg_session *session = req->session;
     struct sse *s = hg_zalloc(sizeof(*s) + wanted->filters_n * sizeof(s->subs[0]));
@@ -581,12 +501,15 @@ static struct sse *make(const struct hg_http_request *req, const struct wanted *
 
 /* Which stream to read, and from where: Last-Event-ID is newer than the query of a reader who comes
  * back. NULL or what is wrong. */
-static const char *find_stream(const struct hg_http_request *req, struct wanted *wanted)
+static const char *find_stream(const struct hg_http_request *req, struct hg_sse_query *wanted)
 {
     struct hg_bytes filters = hg_writer_view(&wanted->filters);
     struct hg_bytes last_id = hg_http_field(&req->in.head, HG_BYTES("Last-Event-ID"));
-    if (wanted->filters_n == 1 && !wanted->is_retained) {
-        wanted->stream = hg_replay_of_filter(req->session, next_filter(&filters));
+    if (wanted->match_n > 0 && (wanted->is_retained || wanted->has_from)) {
+        return "x-match goes with what is published from now on: not with retained, nor with from";
+    }
+    if (wanted->filters_n == 1 && !wanted->is_retained && wanted->match_n == 0) {
+        wanted->stream = hg_replay_of_filter(req->session, hg_sse_next_filter(&filters));
     }
     if (wanted->has_from && wanted->stream.n == 0) {
         return "from: there is no stream to read. It takes one filter, without retained, and a rule "
@@ -599,12 +522,13 @@ static const char *find_stream(const struct hg_http_request *req, struct wanted 
 }
 
 /* The subscription is in no index: what it gets comes from the queue. */
-static enum hg_status open_stream(struct sse *s, const struct wanted *wanted, const char **why)
+static enum hg_status open_stream(struct sse *s, const struct hg_sse_query *wanted,
+                                  const char **why)
 {
     struct hg_bytes filters = hg_writer_view(&wanted->filters);
-    struct hg_bytes filter = next_filter(&filters);
+    struct hg_bytes filter = hg_sse_next_filter(&filters);
     const struct hg_header from = {HG_BYTES("x-stream-offset"), wanted->from};
-    enum hg_status status = check_filter(&s->base, filter, why);
+    enum hg_status status = check_filter(&s->base, filter, false, why);
     if (status == HG_OK) {
         status = hg_subscribe_index(&s->base, &s->subs[0], NULL, filter, why);
         s->subs_n = status == HG_OK;
@@ -626,19 +550,24 @@ static enum hg_status open_stream(struct sse *s, const struct wanted *wanted, co
     return s->stream == NULL ? HG_NO_MEMORY : HG_OK;
 }
 
-static enum hg_status open_filters(struct sse *s, const struct wanted *wanted, const char **why)
+static enum hg_status open_filters(struct sse *s, const struct hg_sse_query *wanted,
+                                   const char **why)
 {
+    const struct hg_match match = {wanted->match, wanted->match_n};
     struct hg_bytes filters = hg_writer_view(&wanted->filters);
     enum hg_status status = HG_OK;
     while (status == HG_OK && filters.n > 0) {
-        status = hg_subscribe_filter(&s->base, &s->subs[s->subs_n], next_filter(&filters), why);
+        struct hg_sub *sub = &s->subs[s->subs_n];
+        struct hg_bytes filter = hg_sse_next_filter(&filters);
+        status = match.n > 0 ? hg_subscribe_matching(&s->base, sub, filter, &match, why)
+                             : hg_subscribe_filter(&s->base, sub, filter, why);
         s->subs_n += status == HG_OK;
     }
     s->waiting_n = s->subs_n;
     return status;
 }
 
-static void subscribe(struct hg_http_request *req, const struct wanted *wanted)
+static void subscribe(struct hg_http_request *req, const struct hg_sse_query *wanted)
 {
     struct hg_conn *conn = req->session->conn;
     const char *why = NULL;
@@ -671,16 +600,17 @@ static void subscribe(struct hg_http_request *req, const struct wanted *wanted)
 bool hg_http_subscribe(struct hg_http_request *req)
 {
     const struct hg_http_head *head = &req->in.head;
-    struct wanted wanted = {.filters_n = 0};
-    const char *why = read_query(&wanted, head->query);
+    struct hg_sse_query wanted = {.filters_n = 0};
+    const char *why = hg_sse_query_read(&wanted, head->query);
     if (!accepts_events(head)) {
         hg_http_refuse(req, &(struct hg_http_answer){.status = 406},
                        HG_BYTES("only text/event-stream is served here"), NULL);
     } else if (why != NULL) {
         hg_http_refuse(req, &(struct hg_http_answer){.status = 400}, hg_bytes_str(why), NULL);
-    } else if ((why = read_path(&wanted, hg_bytes_skip(head->path, sizeof(TOPICS) - 1))) != NULL) {
+    } else if ((why = hg_sse_query_read_path(
+                    &wanted, hg_bytes_skip(head->path, sizeof(TOPICS) - 1))) != NULL) {
         hg_http_publish_refuse(req, HG_BAD_FILTER, hg_bytes_str(why));
-    } else if (wanted.filters.failed) {
+    } else if (hg_sse_query_has_failed(&wanted)) {
         hg_http_publish_refuse(req, HG_NO_MEMORY, HG_BYTES(""));
     } else if (wanted.is_retained && !hg_state_is_enabled(hg_realm_of(req->session)->vhost)) {
         hg_http_publish_refuse(req, HG_NO_RETAIN, HG_BYTES(""));
@@ -691,6 +621,6 @@ bool hg_http_subscribe(struct hg_http_request *req)
     } else {
         subscribe(req, &wanted);
     }
-    hg_writer_close(&wanted.filters);
+    hg_sse_query_close(&wanted);
     return true;
 }

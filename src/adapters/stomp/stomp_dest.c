@@ -4,6 +4,7 @@
 #include "adapters/stomp/stomp_dest.h"
 
 #include "base/check.h"
+#include "base/percent.h"
 #include "message/topic.h"
 
 #include <string.h>
@@ -149,16 +150,14 @@ static uint8_t *put(uint8_t *at, const char *text)
 /* Slashes, percent signs and whatever is not printable ASCII as %HH. */
 static uint8_t *put_escaped(uint8_t *at, struct hg_bytes name)
 {
-    static const char digits[] = "0123456789ABCDEF";
     HG_CHECK(name.n <= HG_STOMP_NAME_MAX);
     for (size_t i = 0; i < name.n; i++) {
         uint8_t c = name.p[i];
         if (c == '/' || c == '%' || c < 32 || c > 127) {
-            *at++ = '%';
-            *at++ = (uint8_t)digits[c >> 4];
-            c = (uint8_t)digits[c & 15];
+            at = hg_percent_write(at, c);
+        } else {
+            *at++ = c;
         }
-        *at++ = c;
     }
     return at;
 }

@@ -4,6 +4,7 @@
 #include "base/base64.h"
 #include "base/check.h"
 #include "base/mem.h"
+#include "message/match.h"
 
 #include <openssl/evp.h>
 
@@ -249,37 +250,16 @@ static bool means_something_else(struct hg_bytes header)
     return false;
 }
 
-/* "text", or after int:, bool:, string: what that says. RabbitMQ matches types as well as values. */
-static bool read_typed(struct hg_bytes text, struct hg_value *out)
-{
-    const struct hg_bytes as_int = HG_BYTES("int:");
-    const struct hg_bytes as_bool = HG_BYTES("bool:");
-    const struct hg_bytes as_string = HG_BYTES("string:");
-    if (hg_bytes_starts(text, as_int)) {
-        return read_signed(hg_bytes_skip(text, as_int.n), 0, INT64_MAX, out);
-    }
-    if (hg_bytes_starts(text, as_bool)) {
-        struct hg_bytes word = hg_bytes_skip(text, as_bool.n);
-        *out = (struct hg_value){.kind = HG_VALUE_BOOL, .u.b = is_true(word)};
-        return is_true(word) || is_false(word);
-    }
-    size_t skip = hg_bytes_starts(text, as_string) ? as_string.n : 0;
-    *out = (struct hg_value){.kind = HG_VALUE_STRING, .u.bytes = hg_bytes_skip(text, skip)};
-    return true;
-}
-
 enum hg_status hg_stomp_match_read(const struct hg_stomp_frame *frame, struct hg_header **own_out,
                                    size_t *n_out, struct hg_stomp_misfit *misfit_out)
 {
-    static const char *const words[] = {"all", "any", "all-with-x", "any-with-x", NULL};
     const struct hg_bytes *match = hg_stomp_find(frame, "x-match");
-    struct hg_value value;
     *own_out = NULL;
     *n_out = 0;
     if (match == NULL) {
         return HG_OK;
     }
-    if (!read_word(*match, words, &value)) {
+    if (!hg_match_is_word(*match)) {
         return refuse("the header x-match is none of all, any, all-with-x, any-with-x", *match,
                       misfit_out);
     }
@@ -294,7 +274,7 @@ enum hg_status hg_stomp_match_read(const struct hg_stomp_frame *frame, struct hg
             continue;
         }
         items[n].name = h->name;
-        if (h->name.n > NAME_MAX_BYTES || !read_typed(h->value, &items[n++].value)) {
+        if (h->name.n > HG_MATCH_NAME_MAX || !hg_match_read_value(h->value, &items[n++].value)) {
             hg_free(items);
             return refuse("a header to match by is not what int: or bool: before it says, or its "
                           "name is over 255 bytes",
@@ -323,27 +303,21 @@ struct hg_bytes hg_stomp_durable_name(struct hg_bytes key, struct hg_bytes id,
                                       char room[static HG_STOMP_QUEUE_NAME_BYTES])
 {
     static const char prefix[] = "stomp-subscription-";
+    enum { PREFIX_N = sizeof(prefix) - 1, DIGEST_N = 16 }; /* MD5's */
+    _Static_assert(HG_STOMP_QUEUE_NAME_BYTES == PREFIX_N + HG_BASE64URL_N(DIGEST_N), "all of it");
     uint8_t digest[EVP_MAX_MD_SIZE];
     unsigned digest_n = 0;
     struct hg_writer term = {0};
-    struct hg_writer name = {0};
     hg_writer_bytes(&term, HG_BYTES("\x83\x68\x02")); /* version, a tuple of two */
     write_term(&term, key);
     write_term(&term, id);
     struct hg_bytes view = hg_writer_view(&term);
     bool is_made = !term.failed && EVP_Digest(view.p, view.n, digest, &digest_n, EVP_md5(), NULL);
     hg_writer_close(&term);
-    hg_writer_str(&name, prefix);
-    hg_base64_encode(&name, hg_bytes(digest, digest_n));
-    view = hg_writer_view(&name);
-    size_t n = 0;
-    if (is_made && !name.failed && view.n >= HG_STOMP_QUEUE_NAME_BYTES) {
-        n = HG_STOMP_QUEUE_NAME_BYTES;
-        for (size_t i = 0; i < n; i++) { /* base64url, without padding */
-            char c = (char)view.p[i];
-            room[i] = c == '+' ? '-' : c == '/' ? '_' : c;
-        }
+    if (!is_made) {
+        return hg_bytes(room, 0);
     }
-    hg_writer_close(&name);
-    return hg_bytes(room, n);
+    memcpy(room, prefix, PREFIX_N);
+    hg_base64url_write(room + PREFIX_N, hg_bytes(digest, DIGEST_N));
+    return hg_bytes(room, HG_STOMP_QUEUE_NAME_BYTES);
 }

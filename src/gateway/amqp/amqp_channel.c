@@ -138,6 +138,12 @@ static bool grow_requests(struct hg_amqp_channel *ch)
     return true;
 }
 
+/* RabbitMQ numbers a reply one above its request, but for this one. */
+static amqp_method_number_t reply_of(amqp_method_number_t request)
+{
+    return request == AMQP_EXCHANGE_UNBIND_METHOD ? AMQP_EXCHANGE_UNBIND_OK_METHOD : request + 1;
+}
+
 enum hg_status hg_amqp_channel_request(struct hg_amqp_channel *ch, uint64_t cookie,
                                        amqp_method_number_t id, void *method)
 {
@@ -153,7 +159,7 @@ enum hg_status hg_amqp_channel_request(struct hg_amqp_channel *ch, uint64_t cook
     enum hg_status status = hg_amqp_conn_send(ch->conn, ch->number, id, method);
     if (status == HG_OK) {
         uint32_t at = (ch->requests_head + ch->requests_n) & (ch->requests_cap - 1);
-        ch->requests[at] = (struct hg_amqp_request){cookie, id + 1};
+        ch->requests[at] = (struct hg_amqp_request){cookie, reply_of(id)};
         ch->requests_n++;
     }
     return status;
@@ -526,6 +532,7 @@ static const struct channel_method {
     {AMQP_BASIC_CANCEL_METHOD, 0, on_cancel},
     {AMQP_EXCHANGE_DECLARE_OK_METHOD, HG_AMQP_EXCHANGE_OK, on_plain_reply},
     {AMQP_EXCHANGE_BIND_OK_METHOD, HG_AMQP_EXCHANGE_OK, on_plain_reply},
+    {AMQP_EXCHANGE_UNBIND_OK_METHOD, HG_AMQP_EXCHANGE_OK, on_plain_reply},
     {AMQP_CONFIRM_SELECT_OK_METHOD, HG_AMQP_CONFIRM_OK, on_plain_reply},
     {AMQP_CHANNEL_OPEN_OK_METHOD, HG_AMQP_CHANNEL_OPEN_OK, on_plain_reply},
     {AMQP_CHANNEL_CLOSE_METHOD, 0, on_channel_close},

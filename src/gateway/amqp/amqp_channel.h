@@ -103,6 +103,8 @@ enum hg_status hg_amqp_exchange_declare(struct hg_amqp_channel *ch, uint64_t coo
                                         const struct hg_amqp_exchange_declare *args);
 enum hg_status hg_amqp_exchange_bind(struct hg_amqp_channel *ch, uint64_t cookie,
                                      const struct hg_amqp_binding *args);
+enum hg_status hg_amqp_exchange_unbind(struct hg_amqp_channel *ch, uint64_t cookie,
+                                       const struct hg_amqp_binding *args);
 enum hg_status hg_amqp_queue_declare(struct hg_amqp_channel *ch, uint64_t cookie,
                                      const struct hg_amqp_queue_declare *args);
 enum hg_status hg_amqp_queue_bind(struct hg_amqp_channel *ch, uint64_t cookie,

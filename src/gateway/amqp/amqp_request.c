@@ -47,6 +47,18 @@ enum hg_status hg_amqp_exchange_bind(struct hg_amqp_channel *ch, uint64_t cookie
                         args->arguments, args->arguments_n);
 }
 
+enum hg_status hg_amqp_exchange_unbind(struct hg_amqp_channel *ch, uint64_t cookie,
+                                       const struct hg_amqp_binding *args)
+{
+    amqp_exchange_unbind_t method = {
+        .destination = hg_amqp_bytes(args->queue),
+        .source = hg_amqp_bytes(args->exchange),
+        .routing_key = hg_amqp_bytes(args->routing_key),
+    };
+    return request_with(ch, cookie, AMQP_EXCHANGE_UNBIND_METHOD, &method, &method.arguments,
+                        args->arguments, args->arguments_n);
+}
+
 enum hg_status hg_amqp_queue_declare(struct hg_amqp_channel *ch, uint64_t cookie,
                                      const struct hg_amqp_queue_declare *args)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bytes as text, two lower-case digits each. */
+/* Bytes as text, two lower-case digits each; and digits of either case as numbers. */
 #ifndef HG_BASE_HEX_H
 #define HG_BASE_HEX_H
 
@@ -15,6 +15,16 @@ static inline struct hg_bytes hg_hex_write(void *out, struct hg_bytes b)
         *at++ = digits[b.p[i] & 15];
     }
     return hg_bytes(out, 2 * b.n);
+}
+
+/* -1: no hex digit. */
+static inline int hg_hex_value(uint8_t c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 #endif

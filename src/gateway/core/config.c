@@ -292,6 +292,8 @@ static const struct hg_config_field http_fields[] = {
     {.key = "idempotency_max",    .kind = HG_READ_NUMBER,   CONFIG(http_idempotency_max), .preset = "100000", .max = 10000000},
     {.key = "idempotency_window", .kind = HG_READ_DURATION, CONFIG(http_idempotency_window_ms), .preset = "10m", .min = 1000, .max = 24 * MS_PER_HOUR},
     {.key = "idempotency_buffer", .kind = HG_READ_SIZE,     CONFIG(http_idempotency_buffer_bytes), .preset = "64MiB", .max = GIB},
+    {.key = "idempotency_shared", .kind = HG_READ_BOOLEAN,  CONFIG(http_idempotency_shared), .preset = "false"},
+    {.key = "idempotency_claim",  .kind = HG_READ_DURATION, CONFIG(http_idempotency_claim_ms), .preset = "1m", .min = 1000, .max = MS_PER_HOUR},
     {.key = "management_paths", .kind = HG_READ_BOOLEAN,  CONFIG(http_management_paths), .preset = "true"},
     {.key = "max_batch",       .kind = HG_READ_NUMBER,   CONFIG(http_max_batch), .preset = "1000", .min = 1, .max = 100000},
     {.key = "lease_max",       .kind = HG_READ_NUMBER,   CONFIG(lease_max), .preset = "1000", .max = 10000},
@@ -490,6 +492,11 @@ static void check_together(struct hg_config_reader *r, const struct hg_config_no
     refuse_twice(r, root, "webhook", "name");
     hg_config_schema_check_users(r, root, c);
     hg_config_schema_check_rabbitmq_tls(r, root, c);
+    if (c->http_idempotency_shared && r->problems_n == 0 &&
+        (strcmp(c->state_log, "off") == 0 || c->http_idempotency_max == 0)) {
+        hg_config_read_error(r, &hg_config_tree_find(root, "http")->at,
+                             "idempotency_shared needs the state log, and idempotency_max");
+    }
     if (c->outbound_low_bytes >= c->outbound_high_bytes && r->problems_n == 0) {
         hg_config_read_error(r, &hg_config_tree_find(root, "limits")->at,
                              "outbound_low must be less than outbound_high");

@@ -117,7 +117,9 @@ struct hg_config {
     uint32_t http_max_pipelined;
     uint32_t http_idempotency_max; /* keys; 0: Idempotency-Key is only the message_id */
     uint64_t http_idempotency_window_ms, http_idempotency_buffer_bytes;
-    uint32_t http_rpc_max;                                 /* calls under way per worker */
+    bool http_idempotency_shared;       /* keys count for all instances, through the state log */
+    uint64_t http_idempotency_claim_ms; /* of an instance that is not heard of any more */
+    uint32_t http_rpc_max;              /* calls under way per worker */
     uint64_t http_rpc_timeout_ms, http_rpc_max_timeout_ms; /* where a call says nothing; at most */
     uint64_t http_rpc_max_reply_bytes;
     uint32_t http_max_batch; /* lines of one POST /v1/topics */

@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/inet.h"
+#include "base/percent.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -119,15 +120,6 @@ const char *hg_config_value_expand(struct hg_config_arena *a, const char *text, 
     return problem;
 }
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c = (uint8_t)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* NULL: not well-formed (or no memory, which the arena remembers). */
 static const char *percent_decoded(struct hg_config_arena *a, struct hg_bytes in)
 {
@@ -141,13 +133,12 @@ static const char *percent_decoded(struct hg_config_arena *a, struct hg_bytes in
             out[n++] = (char)in.p[i];
             continue;
         }
-        int high = i + 2 < in.n ? hex_digit(in.p[i + 1]) : -1;
-        int low = i + 2 < in.n ? hex_digit(in.p[i + 2]) : -1;
-        if (high < 0 || low < 0 || high + low == 0) {
+        uint8_t c;
+        if (!hg_percent_read(hg_bytes_skip(in, i), &c) || c == 0) {
             return NULL;
         }
-        out[n++] = (char)(high * 16 + low);
-        i += 2;
+        out[n++] = (char)c;
+        i += HG_PERCENT_N - 1;
     }
     out[n] = '\0';
     return out;

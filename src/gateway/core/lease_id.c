@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/lease_id.h"
 
+#include "base/base64.h"
 #include "base/map.h"
 
 enum { RAW_BYTES = 8 + 2 + 4 + HG_LEASE_SECRET_BYTES, TEXT_N = HG_LEASE_ID_SIZE - 1 };
 
-static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+_Static_assert(TEXT_N == HG_BASE64URL_N(RAW_BYTES), "an identifier is all of its bytes");
 
 static uint8_t *put(uint8_t *at, uint64_t number, size_t n)
 {
@@ -20,31 +21,15 @@ void hg_lease_id_write(const struct hg_lease_id *id, char out[HG_LEASE_ID_SIZE])
     uint8_t raw[RAW_BYTES];
     memcpy(put(put(put(raw, id->boot_id, 8), id->worker, 2), id->slot, 4), id->secret,
            sizeof(id->secret));
-    for (size_t i = 0; i < RAW_BYTES; i += 3) { /* 30 bytes are 40 letters, without padding */
-        uint32_t three = (uint32_t)raw[i] << 16 | (uint32_t)raw[i + 1] << 8 | raw[i + 2];
-        for (unsigned k = 0; k < 4; k++) {
-            *out++ = letters[three >> (18 - 6 * k) & 63];
-        }
-    }
-    *out = '\0';
+    hg_base64url_write(out, hg_bytes(raw, sizeof(raw)));
+    out[TEXT_N] = '\0';
 }
 
 bool hg_lease_id_read(struct hg_bytes text, struct hg_lease_id *out)
 {
     uint8_t raw[RAW_BYTES];
-    if (text.n != TEXT_N) {
+    if (!hg_base64url_read(text, raw, sizeof(raw))) {
         return false;
-    }
-    for (size_t i = 0; i < TEXT_N; i += 4) {
-        uint32_t three = 0;
-        for (size_t k = 0; k < 4; k++) {
-            const char *letter = text.p[i + k] == '\0' ? NULL : strchr(letters, text.p[i + k]);
-            if (letter == NULL) {
-                return false;
-            }
-            three = three << 6 | (uint32_t)(letter - letters);
-        }
-        put(raw + i / 4 * 3, three, 3);
     }
     struct hg_bytes in = hg_bytes(raw, sizeof(raw));
     uint64_t worker = 0;

@@ -229,6 +229,8 @@ static void write_state(const struct hg_gateway *g, struct hg_writer *out)
         {{"state_replay_ms", "gauge", "What reading the state log up to its end took",                0}, stats.replay_ms},
         {{"state_bytes",     "gauge", "Bytes of live records in the state log",                       0}, stats.index.live_bytes},
         {{"state_tombstones", "gauge", "Cleared or ended keys that are still remembered",             0}, stats.index.tombstones_n},
+        {{"shared_requests", "gauge", "Requests with an Idempotency-Key known to all instances",      0}, stats.index.requests_n},
+        {{"shared_request_bytes", "gauge", "Bytes of their records in the state log",                 0}, stats.index.request_bytes},
         {{"retained_messages", "gauge", "Retained messages",                                          0}, stats.index.retained_n},
         {{"retained_bytes",  "gauge", "Bytes of retained messages",                                   0}, stats.index.retained_bytes},
         {{"sessions",        "gauge", "Kept sessions, on all instances",                              0}, stats.index.sessions_n},

@@ -35,6 +35,11 @@
     X(state_records,      counter, "Messages read from the state log") \
     X(state_barriers,     counter, "Barriers written to the state log") \
     X(state_writes,       counter, "Session records written to the state log") \
+    X(state_request_writes, counter, "Records of requests written to the state log") \
+    X(requests_claimed,   counter, "Requests with an Idempotency-Key that this instance had first, among all") \
+    X(requests_repeated,  counter, "Requests answered as another instance had answered them") \
+    X(requests_refused,   counter, "Requests refused: another instance had the key, there was no room, or no log") \
+    X(requests_again,     counter, "Requests done although another instance may have done them before it died") \
     X(state_copies,       counter, "Records written again for the log's truncation") \
     X(state_announced,    counter, "Clients announced to the other gateways") \
     X(state_wills,        counter, "Wills published for sessions without a connection") \

@@ -13,12 +13,28 @@
 
 /* ---- What a subscription asked for ---- */
 
-/* False: it has no filter, it is not about rules; or there is no memory. */
-static bool read_filter(const struct hg_sub *sub, struct hg_writer *out)
+/* It is in no index, since it matches by headers: queues of its own bring what it gets. */
+static const struct hg_sub_link *matching_link(const struct hg_sub *sub)
+{
+    const struct hg_sub_link *link = sub->links;
+    bool is_matching = !sub->has_filter && sub->entry.node == NULL && sub->links_n > 0 &&
+                       link->is_consumer && link->u.consumer.filter != NULL &&
+                       link->u.consumer.handle != NULL;
+    return is_matching ? link : NULL;
+}
+
+/* False: it has no filter, it is not about rules; or there is no memory. match_out: lives as long as
+ * the links. */
+static bool read_filter(const struct hg_sub *sub, struct hg_writer *out, struct hg_match *match_out)
 {
     const struct hg_session *s = sub->session;
     const struct hg_routing *r = hg_realm_of(s)->routing;
-    if (sub->has_filter) {
+    const struct hg_sub_link *matching = matching_link(sub);
+    *match_out = (struct hg_match){.n = 0};
+    if (matching != NULL) {
+        match_out->items = hg_consumer_arguments(matching->u.consumer.handle, &match_out->n);
+        hg_writer_str(out, matching->u.consumer.filter);
+    } else if (sub->has_filter) {
         hg_writer_str(out, HG_CONTAINER_OF(sub->links, struct hg_sub_links, links)->filter_own);
     } else if (sub->entry.node != NULL && sub->index == r->by_address[s->proto]) {
         hg_trie_write_pattern(sub->index, &sub->entry, out);
@@ -109,10 +125,12 @@ static void prepare_session(void *ctx, struct hg_session *s)
     }
     HG_LIST_FOREACH (it, &s->subs) {
         struct hg_writer filter = {0};
+        struct hg_match match;
         const char *why;
         p->sub = HG_LIST_ENTRY(it, struct hg_sub, session_link);
         p->bindings = queue_of(p->sub);
-        if (read_filter(p->sub, &filter) && (p->bindings != NULL || !p->sub->has_filter)) {
+        if (read_filter(p->sub, &filter, &match) && match.n == 0 &&
+            (p->bindings != NULL || !p->sub->has_filter)) {
             (void)hg_rules_subscribe(rules, who, s->proto, hg_writer_view(&filter), hold, p, &why);
         }
         hg_writer_close(&filter);
@@ -186,6 +204,7 @@ bool hg_resubscribe_prepare(struct hg_worker *w, const struct hg_config *next)
 struct comparing {
     const struct hg_sub *sub;
     struct hg_bytes filter;
+    struct hg_match match;
     struct hg_bindings *bindings;
     size_t plans_n, at;
     bool is_same;
@@ -227,8 +246,9 @@ static void compare(void *ctx, const struct hg_binding_plan *plan)
 {
     struct comparing *c = ctx;
     c->plans_n++;
-    if (!c->is_same || (plan->kind == HG_PLAN_OWN_QUEUE && c->bindings == NULL &&
-                        hg_subscribe_has_queue_at(c->sub, c->at, plan->exchange))) {
+    if (!c->is_same || (c->match.n > 0 && !hg_plan_matches_headers(plan)) ||
+        (plan->kind == HG_PLAN_OWN_QUEUE && c->bindings == NULL &&
+         hg_subscribe_has_queue_at(c->sub, c->at, plan->exchange))) {
         return;
     }
     struct hg_sub_link *link = c->at < c->sub->links_n ? &c->sub->links[c->at] : NULL;
@@ -267,6 +287,7 @@ static enum hg_status make_anew(struct hg_sub *sub, const struct comparing *c,
     struct hg_sub before = *sub;
     struct hg_subscribing making = {.sub = sub,
                                     .filter = c->filter,
+                                    .match = c->match,
                                     .bindings = c->bindings,
                                     .before = before.links,
                                     .before_n = before.links_n};
@@ -288,16 +309,18 @@ static enum hg_status make_anew(struct hg_sub *sub, const struct comparing *c,
     hg_subscribe_release(r, &before);
     if (status == HG_OK) {
         *why = making.why;
-        status = making.status;
+        status = making.status == HG_OK && sub->links_n == 0 ? HG_BAD_FILTER : making.status;
     }
     return status;
 }
 
 static enum hg_status resubscribe(struct hg_sub *sub, struct hg_bytes filter,
-                                  const struct hg_rule_who *who, const char **why)
+                                  const struct hg_match *match, const struct hg_rule_who *who,
+                                  const char **why)
 {
     const struct hg_session *s = sub->session;
-    struct comparing c = {.sub = sub, .filter = filter, .bindings = queue_of(sub), .is_same = true};
+    struct comparing c = {
+        .sub = sub, .filter = filter, .match = *match, .bindings = queue_of(sub), .is_same = true};
     enum hg_status status =
         hg_rules_subscribe(hg_realm_of(s)->rules, who, s->proto, filter, compare, &c, why);
     if (status != HG_OK || (c.is_same && c.at == sub->links_n)) {
@@ -359,9 +382,10 @@ static void resubscribe_session(void *ctx, struct hg_session *s)
     HG_LIST_FOREACH (it, &s->subs) {
         struct hg_sub *sub = HG_LIST_ENTRY(it, struct hg_sub, session_link);
         struct hg_writer filter = {0};
+        struct hg_match match;
         const char *why = NULL;
-        enum hg_status status = read_filter(sub, &filter)
-                                    ? resubscribe(sub, hg_writer_view(&filter), who, &why)
+        enum hg_status status = read_filter(sub, &filter, &match)
+                                    ? resubscribe(sub, hg_writer_view(&filter), &match, who, &why)
                                     : check_source(sub, &why);
         sub->refused = (uint8_t)status;
         hg_writer_close(&filter);

@@ -10,6 +10,8 @@
 enum {
     HELD_EVERY_MS = 256,
     DRAIN_EVERY_MS = 64,
+    BEHIND_EVERY_MS = 64,
+    BEHIND_MAX_MS = 10000, /* then publishers go on without the bindings of others */
     /* RabbitMQ's own upper limit: a delivery that was refused for its size would come again for
      * ever. max_message bounds what clients publish; what a subscriber has no room for is its slow
      * policy's business. */
@@ -181,17 +183,52 @@ static void review_state(struct hg_routing *r)
     atomic_store(&r->realm->is_up, r->is_feed_up && r->is_publisher_up);
 }
 
+static void set_feed_behind(struct hg_routing *r, bool is_behind)
+{
+    if (r->is_feed_behind != is_behind) {
+        r->is_feed_behind = is_behind;
+        if (is_behind) {
+            atomic_fetch_add(&r->worker->gateway->feeds_behind, 1);
+        } else {
+            atomic_fetch_sub(&r->worker->gateway->feeds_behind, 1);
+        }
+    }
+}
+
 static void on_feed_state(void *ctx, bool is_up)
 {
     struct hg_routing *r = ctx;
     r->is_feed_up = is_up;
+    if (!is_up && r->drained == NULL) {
+        set_feed_behind(r, true);
+    }
     review_state(r);
+}
+
+static void on_feed_whole(void *ctx)
+{
+    set_feed_behind(ctx, false);
+}
+
+/* A RabbitMQ that was restarted has the feeds' queues, and not what they were bound to: what clients
+ * published meanwhile waits until every worker's subscribers are there again to get it. */
+static void fire_behind(struct hg_timer *timer)
+{
+    struct hg_routing *r = HG_CONTAINER_OF(timer, struct hg_routing, behind_timer);
+    bool must_wait = r->is_publisher_up && hg_clock_ms() < r->behind_until_ms &&
+                     atomic_load(&r->worker->gateway->feeds_behind) > 0;
+    hg_publisher_hold_back(&r->publisher, must_wait);
+    if (must_wait) {
+        hg_worker_timer(r->worker, timer, BEHIND_EVERY_MS);
+    }
 }
 
 static void on_publisher_state(void *ctx, bool is_up)
 {
     struct hg_routing *r = ctx;
     r->is_publisher_up = is_up;
+    r->behind_until_ms = hg_clock_ms() + BEHIND_MAX_MS;
+    fire_behind(&r->behind_timer);
     review_state(r);
     hg_calls_on_link(r, is_up);
 }
@@ -212,8 +249,8 @@ static void fire_held(struct hg_timer *timer)
 
 static const struct hg_publisher_ops publisher_ops = {
     .on_settled = hg_session_settle, .on_room = on_room, .on_state = on_publisher_state};
-static const struct hg_feed_ops feed_ops = {.on_delivery = on_feed_delivery,
-                                            .on_state = on_feed_state};
+static const struct hg_feed_ops feed_ops = {
+    .on_delivery = on_feed_delivery, .on_state = on_feed_state, .on_whole = on_feed_whole};
 
 /* ---- Life ---- */
 
@@ -353,6 +390,7 @@ bool hg_routing_open(struct hg_realm *realm)
     hg_list_init(&r->queues);
     hg_timer_init(&r->held_timer, fire_held);
     hg_timer_init(&r->drain_timer, fire_drain);
+    hg_timer_init(&r->behind_timer, fire_behind);
     bool is_whole = true;
     for (enum hg_protocol p = 0; p < HG_PROTO_N; p++) {
         r->by_address[p] = hg_trie_new(HG_TRIE_ADDRESS);
@@ -397,6 +435,8 @@ void hg_routing_close(struct hg_realm *realm)
     realm->routing = NULL;
     hg_timer_stop(&r->held_timer);
     hg_timer_stop(&r->drain_timer);
+    hg_timer_stop(&r->behind_timer);
+    set_feed_behind(r, false);
     hg_subscribe_let_go(r);
     hg_consumers_close(&r->consumers);
     hg_feed_close(&r->feed);

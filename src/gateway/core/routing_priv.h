@@ -53,6 +53,9 @@ struct hg_routing {
     struct hg_list queues;     /* struct hg_queue */
     struct hg_pool links;      /* of the subscriptions that have one */
     bool is_feed_up, is_publisher_up;
+    bool is_feed_behind;          /* it was lost, and its bindings are not all there again */
+    struct hg_timer behind_timer; /* while the publisher waits for those of all workers … */
+    uint64_t behind_until_ms;     /* … no longer than this */
     void (*drained)(struct hg_worker *w); /* NULL: not draining */
     struct hg_timer drain_timer;
     /* Clients held for room, oldest first (struct hg_held), and the timer that ends their wait. */

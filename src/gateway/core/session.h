@@ -143,6 +143,21 @@ void hg_session_detach(struct hg_session *s);
 enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter,
                                    const char **why_out);
 
+#define HG_MATCH_MISPLACED \
+    "x-match is for addresses whose rules lead to an exchange of type headers"
+struct
+    hg_match { /* arguments for bindings to exchanges that match by headers, x-match among them */
+    const struct hg_header *items;
+    size_t n;
+};
+/* As hg_subscribe_filter, of what comes through exchanges that match by headers (copied), and nothing
+ * else. BAD_FILTER where the filter leads to none. */
+enum hg_status hg_subscribe_matching(struct hg_session *s, struct hg_sub *sub,
+                                     struct hg_bytes filter, const struct hg_match *match,
+                                     const char **why_out);
+/* Whether bindings made by this plan can match by headers. */
+bool hg_plan_matches_headers(const struct hg_binding_plan *plan);
+
 struct hg_source { /* what to subscribe to, by RabbitMQ's own names */
     struct hg_bytes exchange, key;
 };

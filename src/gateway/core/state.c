@@ -15,7 +15,8 @@ enum {
     WATCH_EVERY_MS = 1000,
     AWAY_N = 5, /* looks of `watch` until nobody waits any more for a log that is not there */
     SWEEP_EVERY_MS = 10000,
-    STUCK_MS = 15000 /* without a record although a barrier was confirmed */
+    STUCK_MS = 15000,  /* without a record although a barrier was confirmed */
+    REQUESTS_SHARE = 8 /* of the log, which records of requests may fill */
 };
 
 /* ---- What anybody may ask ---- */
@@ -250,21 +251,17 @@ static void on_written(void *owner, uint64_t id, enum hg_status outcome, struct 
     }
 }
 
-enum hg_status hg_state_write(struct hg_realm *realm, enum hg_session_act act,
-                              const struct hg_session_record *record, struct hg_state_wait *wait)
+/* message_own NULL: no memory. */
+static enum hg_status write_message(struct hg_realm *realm, struct hg_message *message_own,
+                                    struct hg_state_wait *wait)
 {
     struct hg_worker *w = realm->worker;
     struct hg_state_port *port = realm->state_port;
-    struct hg_state_index *index = hg_state_index_of(realm->vhost);
-    if (port == NULL || index == NULL) {
-        return HG_BROKER_AWAY;
-    }
-    struct hg_message *message = hg_state_index_session(index, act, record);
-    if (message == NULL) {
+    if (message_own == NULL) {
         return HG_NO_MEMORY;
     }
-    if (hg_message_cost_bytes(message) > w->config->buffer_bytes) {
-        hg_message_unref(message);
+    if (hg_message_cost_bytes(message_own) > w->config->buffer_bytes) {
+        hg_message_unref(message_own);
         return HG_TOO_LARGE;
     }
     struct hg_publish_order order = {0};
@@ -274,11 +271,41 @@ enum hg_status hg_state_write(struct hg_realm *realm, enum hg_session_act act,
         order = (struct hg_publish_order){
             .owner = wait, .owners = &wait->publishes, .on_settled = on_written};
     }
-    enum hg_status status = hg_state_publish(realm, message, order);
+    enum hg_status status = hg_state_publish(realm, message_own, order);
     if (status == HG_OK && wait != NULL) {
         hg_list_add_last(&port->writes, &wait->link);
     }
-    hg_count(&w->metrics.state.state_writes, status == HG_OK);
+    return status;
+}
+
+enum hg_status hg_state_write(struct hg_realm *realm, enum hg_session_act act,
+                              const struct hg_session_record *record, struct hg_state_wait *wait)
+{
+    struct hg_state_index *index = hg_state_index_of(realm->vhost);
+    if (realm->state_port == NULL || index == NULL) {
+        return HG_BROKER_AWAY;
+    }
+    enum hg_status status = write_message(realm, hg_state_index_session(index, act, record), wait);
+    hg_count(&realm->worker->metrics.state.state_writes, status == HG_OK);
+    return status;
+}
+
+enum hg_status hg_state_write_request(struct hg_realm *realm,
+                                      const struct hg_request_record *record,
+                                      struct hg_state_wait *wait)
+{
+    struct hg_state_index *index = hg_state_index_of(realm->vhost);
+    if (realm->state_port == NULL || index == NULL) {
+        return HG_BROKER_AWAY;
+    }
+    struct hg_message *message = hg_state_index_request(index, record);
+    if (message != NULL &&
+        !hg_publisher_admits(&realm->routing->publisher, hg_message_cost_bytes(message))) {
+        hg_message_unref(message);
+        return HG_BUSY;
+    }
+    enum hg_status status = write_message(realm, message, wait);
+    hg_count(&realm->worker->metrics.state.state_request_writes, status == HG_OK);
     return status;
 }
 
@@ -370,9 +397,14 @@ static void on_refused(void *ctx, struct hg_bytes reason)
 static struct hg_state_index *new_index(const struct hg_vhost *vhost, const struct hg_rules *rules)
 {
     const struct hg_config *c = vhost->gateway->config;
+    uint64_t request_bytes = c->state_max_bytes / REQUESTS_SHARE;
     const struct hg_state_limits limits = {
         .log_bytes = c->state_max_bytes,
         .retained_n = c->state_max_retained,
+        .requests_n = c->http_idempotency_max,
+        .request_bytes = request_bytes < c->http_idempotency_buffer_bytes
+                             ? request_bytes
+                             : c->http_idempotency_buffer_bytes,
         .topic_bytes_max = (size_t)c->max_topic_bytes,
         .topic_levels_max = (size_t)c->max_topic_levels,
     };

@@ -60,6 +60,10 @@ void hg_state_barrier(struct hg_realm *realm, struct hg_state_wait *wait);
  * NULL. OK: done follows; else NO_MEMORY, TOO_LARGE, BROKER_AWAY, and it does not. */
 enum hg_status hg_state_write(struct hg_realm *realm, enum hg_session_act act,
                               const struct hg_session_record *record, struct hg_state_wait *wait);
+/* The same for a request's record; BUSY too: the publisher has no room. */
+enum hg_status hg_state_write_request(struct hg_realm *realm,
+                                      const struct hg_request_record *record,
+                                      struct hg_state_wait *wait);
 /* The waiter is not told any more; a write goes on. Safe on a zeroed or told one. */
 void hg_state_cancel(struct hg_state_wait *wait);
 

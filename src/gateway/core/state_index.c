@@ -28,10 +28,13 @@ struct hg_state_index *hg_state_index_new(const struct hg_rules *rules, const ch
     x->boot_id = boot_id;
     hg_map_open(&x->retained);
     hg_map_open(&x->sessions);
+    hg_map_open(&x->requests);
     hg_address_tree_open(&x->addresses);
     hg_list_init(&x->live);
     hg_list_init(&x->copying);
     hg_list_init(&x->gone);
+    hg_list_init(&x->answered);
+    hg_list_init(&x->open);
     return x;
 }
 
@@ -49,7 +52,7 @@ static uint64_t digest_of(const struct item *item)
     return hash_of(hg_bytes(both, sizeof(both)));
 }
 
-static uint32_t log_bytes_of(const struct hg_message *m)
+uint32_t hg_state_log_bytes(const struct hg_message *m)
 {
     const struct hg_properties *p = hg_message_properties(m);
     size_t n = HG_STATE_MESSAGE_EXTRA + hg_message_cost_bytes(m) + p->headers_n * 2;
@@ -73,7 +76,7 @@ static void take_out(struct hg_state_index *x, struct item *item)
     }
     x->digest -= digest_of(item);
     x->stats.live_bytes -= item->bytes;
-    if (item->is_retained) {
+    if (item->kind == ITEM_RETAINED) {
         x->stats.retained_n--;
         x->stats.retained_bytes -= item->bytes;
     } else {
@@ -91,7 +94,7 @@ static void go_live(struct hg_state_index *x, struct item *item, uint64_t hash, 
     hg_list_add_last(&x->live, &item->link);
     x->digest += digest_of(item);
     x->stats.live_bytes += bytes;
-    if (item->is_retained) {
+    if (item->kind == ITEM_RETAINED) {
         x->stats.retained_n++;
         x->stats.retained_bytes += bytes;
     } else {
@@ -110,8 +113,7 @@ static void go(struct hg_state_index *x, struct item *item, uint64_t now_ms)
     x->stats.tombstones_n++;
 }
 
-/* The copy on its way was overtaken: the next one is due at once. */
-static void copy_again(struct hg_state_index *x, struct item *item)
+void hg_state_item_copy_again(struct hg_state_index *x, struct item *item)
 {
     if (item->is_copying) {
         item->is_copying = false;
@@ -124,7 +126,7 @@ static void copy_again(struct hg_state_index *x, struct item *item)
 static void refuse_copy(struct hg_state_index *x, struct item *item, bool is_of_live,
                         struct hg_state_change *out)
 {
-    copy_again(x, item);
+    hg_state_item_copy_again(x, item);
     out->must_clear = item->is_gone && is_of_live;
     item->is_haunted = item->is_haunted || out->must_clear;
     out->version = item->version;
@@ -256,14 +258,14 @@ static void apply_retained(struct hg_state_index *x, const struct hg_message *m,
         drop_retained(x, entry);
     }
     hg_list_init(&entry->item.link);
-    entry->item.is_retained = true;
+    entry->item.kind = ITEM_RETAINED;
     entry->item.version = version;
     entry->blob = blob;
     set_nodes(x, entry, nodes);
     if (is_over) {
         go(x, &entry->item, now_ms);
     } else {
-        go_live(x, &entry->item, hash_of(hg_retained_bytes(blob)), log_bytes_of(m));
+        go_live(x, &entry->item, hash_of(hg_retained_bytes(blob)), hg_state_log_bytes(m));
     }
     out->kind = HG_STATE_RETAINED;
     out->exchange = hg_retained_exchange(blob);
@@ -471,7 +473,7 @@ static void write_session(struct hg_state_index *x, struct session *s, const str
         return;
     }
     s->previous = previous;
-    set_record(x, s, record, hash, log_bytes_of(m), is_new || what->is_copy);
+    set_record(x, s, record, hash, hg_state_log_bytes(m), is_new || what->is_copy);
     out->kind = HG_STATE_SESSION;
 }
 
@@ -522,10 +524,10 @@ static void apply_session(struct hg_state_index *x, const struct hg_message *m,
 
 static void forget(struct hg_state_index *x, struct item *item)
 {
-    if (item->is_retained) {
-        forget_retained(x, retained_of(item));
-    } else {
-        forget_session(x, session_of(item));
+    switch ((enum item_kind)item->kind) {
+    case ITEM_SESSION: forget_session(x, session_of(item)); break;
+    case ITEM_RETAINED: forget_retained(x, retained_of(item)); break;
+    case ITEM_REQUEST: hg_state_request_forget(x, item); break;
     }
 }
 
@@ -542,6 +544,7 @@ void hg_state_index_free(struct hg_state_index *x)
     }
     hg_map_close(&x->retained);
     hg_map_close(&x->sessions);
+    hg_map_close(&x->requests);
     uv_rwlock_destroy(&x->lock);
     hg_free(x);
 }
@@ -569,6 +572,7 @@ void hg_state_index_apply(struct hg_state_index *x, const struct hg_message *m, 
     switch (what.kind) {
     case HG_STATE_MESSAGE_RETAINED: apply_retained(x, m, &what, version, now_ms, out); break;
     case HG_STATE_MESSAGE_SESSION: apply_session(x, m, &what, version, now_ms, out); break;
+    case HG_STATE_MESSAGE_REQUEST: hg_state_request_apply(x, m, &what, version, out); break;
     case HG_STATE_MESSAGE_BARRIER:
         out->kind = HG_STATE_BARRIER;
         out->boot_id = what.by;
@@ -579,7 +583,7 @@ void hg_state_index_apply(struct hg_state_index *x, const struct hg_message *m, 
     if (!out->has_failed) {
         x->stats.applied_n++;
         x->stats.last_offset = offset;
-        x->read_bytes += log_bytes_of(m);
+        x->read_bytes += hg_state_log_bytes(m);
     }
     uv_rwlock_wrunlock(&x->lock);
 }
@@ -621,7 +625,10 @@ struct hg_message *hg_state_index_gone(struct hg_state_index *x,
 static struct hg_message *copy_of(struct hg_state_index *x, struct item *item)
 {
     struct hg_state_message what = {.by = x->boot_id, .is_copy = true, .as_of = item->version};
-    if (item->is_retained) {
+    if (item->kind == ITEM_REQUEST) {
+        return hg_state_request_copy(x, item);
+    }
+    if (item->kind == ITEM_RETAINED) {
         const struct hg_retained *blob = retained_of(item)->blob;
         what.exchange = hg_retained_exchange(blob);
         what.key = hg_retained_key(blob);
@@ -676,6 +683,7 @@ void hg_state_index_sweep(struct hg_state_index *x, uint64_t now_ms)
         }
         forget(x, item);
     }
+    hg_state_request_sweep(x, now_ms);
     size_t end = x->swept_at + SWEEP_SLOTS;
     struct hg_bytes name;
     void *value;

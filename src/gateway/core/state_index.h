@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the log says, last value per key: retained messages by address, session records by client
- * identifier. One writer (who reads the log), any number of readers; locked inside. Two processes
+ * identifier, requests by the key that they came with. One writer (who reads the log), any number of readers; locked inside. Two processes
  * that have read the same log have equal indexes. */
 #ifndef HG_CORE_STATE_INDEX_H
 #define HG_CORE_STATE_INDEX_H
 
+#include "core/request_record.h"
 #include "core/session_record.h"
 #include "message/message.h"
 #include "rules/rules.h"
@@ -14,6 +15,8 @@ struct hg_state_index;
 struct hg_state_limits {
     uint64_t log_bytes;  /* x-max-length-bytes of the log: live records may fill a quarter of it */
     uint32_t retained_n; /* messages at most */
+    uint32_t requests_n; /* at most, */
+    uint64_t request_bytes; /* and of their records: the oldest answers are forgotten first */
     size_t topic_bytes_max, topic_levels_max;
 };
 
@@ -60,6 +63,8 @@ void hg_state_index_apply(struct hg_state_index *x, const struct hg_message *m, 
 struct hg_message *hg_state_index_barrier(struct hg_state_index *x, uint64_t number);
 struct hg_message *hg_state_index_session(struct hg_state_index *x, enum hg_session_act act,
                                           const struct hg_session_record *r);
+struct hg_message *hg_state_index_request(struct hg_state_index *x,
+                                          const struct hg_request_record *record);
 /* After must_clear: what clears it again. */
 struct hg_message *hg_state_index_gone(struct hg_state_index *x,
                                        const struct hg_state_change *change);
@@ -68,7 +73,7 @@ struct hg_message *hg_state_index_gone(struct hg_state_index *x,
 struct hg_message *hg_state_index_next_copy(struct hg_state_index *x);
 /* Copies that were under way were lost: they are due again. */
 void hg_state_index_recopy(struct hg_state_index *x);
-/* Forgets tombstones that are old enough and retained messages whose time is over. */
+/* Forgets tombstones that are old enough, and retained messages and requests whose time is over. */
 void hg_state_index_sweep(struct hg_state_index *x, uint64_t now_ms);
 
 /* ---- Readers, any thread ---- */
@@ -97,12 +102,32 @@ void hg_retained_unref(struct hg_retained *r);
 /* The message, copied for the calling worker; NULL: no memory. */
 struct hg_message *hg_retained_message(const struct hg_retained *r);
 
+enum hg_request_state {
+    HG_REQUEST_UNKNOWN,
+    HG_REQUEST_OURS,       /* the claim by this owner has it, */
+    HG_REQUEST_OURS_AGAIN, /* after another's ran out: that one may have done it or not */
+    HG_REQUEST_ANSWERED,
+    HG_REQUEST_UNDER_WAY, /* somebody else has it */
+    HG_REQUEST_DIFFERS    /* the key belongs to another request */
+};
+struct hg_request_answer {
+    unsigned status;
+    char type[HG_REQUEST_TYPE_MAX + 1]; /* empty: none */
+    struct hg_writer body; /* the caller's to close; if it failed, there was no memory */
+};
+/* What is known of asked->key, by this owner and fingerprint; ANSWERED fills *answer_out. */
+enum hg_request_state hg_state_index_look(struct hg_state_index *x,
+                                          const struct hg_request_record *asked, uint64_t now_ms,
+                                          struct hg_request_answer *answer_out);
+
 struct hg_state_index_stats {
     uint64_t retained_n, retained_bytes, sessions_n, sessions_connected_n, tombstones_n, live_bytes;
+    uint64_t requests_n, request_bytes; /* not among live_bytes: their share is their own */
     uint64_t applied_n, last_offset;
 };
 void hg_state_index_stats(struct hg_state_index *x, struct hg_state_index_stats *out);
-/* A hash over all keys, values and versions: equal where indexes are equal. For /api/status. */
+/* A hash over all keys, values and versions but requests, which each process forgets by its own
+ * clock: equal where indexes are equal. For /api/status. */
 uint64_t hg_state_index_digest(struct hg_state_index *x);
 
 #endif

@@ -2,6 +2,7 @@
 /* Headers are never taken from clients, so whoever wrote them may write to the log. */
 #include "core/state_message.h"
 
+#include "base/hex.h"
 #include "core/retained.h"
 #include "message/topic.h"
 
@@ -22,6 +23,12 @@
 #define FORCE          HG_BYTES("x-headgate-force")
 #define NUMBER         HG_BYTES("x-headgate-number")
 #define AS_OF          HG_BYTES("x-headgate-as-of")
+#define REQUEST        HG_BYTES("x-headgate-request")
+#define TARGET_HASH    HG_BYTES("x-headgate-target-hash")
+#define BODY_HASH      HG_BYTES("x-headgate-body-hash")
+#define AT             HG_BYTES("x-headgate-at")
+#define ENDS           HG_BYTES("x-headgate-ends")
+#define STATUS         HG_BYTES("x-headgate-status")
 
 #define RETAIN_KEY HG_BYTES("headgate.retain")
 
@@ -29,6 +36,11 @@
 static const char *const acts[] = {"claim", "update", "handover", "end"};
 enum { ACTS_N = sizeof(acts) / sizeof(acts[0]) };
 _Static_assert((int)HG_SESSION_END == (int)ACTS_N - 1, "in the order of enum hg_session_act");
+
+static const char *const request_acts[] = {"claim", "free", "answer"};
+enum { REQUEST_ACTS_N = sizeof(request_acts) / sizeof(request_acts[0]) };
+_Static_assert((int)HG_REQUEST_ANSWER == (int)REQUEST_ACTS_N - 1,
+               "in the order of enum hg_request_act");
 
 /* ---- Reading ---- */
 
@@ -58,25 +70,31 @@ static uint64_t read_hex(const struct hg_message *m, struct hg_bytes name)
     struct hg_bytes text = read_text(m, name);
     uint64_t v = 0;
     for (size_t i = 0; i < text.n && i < 16; i++) {
-        uint8_t c = text.p[i];
-        bool is_digit = c >= '0' && c <= '9';
-        if (!is_digit && (c < 'a' || c > 'f')) {
+        int digit = hg_hex_value(text.p[i]);
+        if (digit < 0) {
             return 0;
         }
-        v = v << 4 | (uint64_t)(is_digit ? c - '0' : c - 'a' + 10);
+        v = v << 4 | (uint64_t)digit;
     }
     return v;
 }
 
-static void read_session(const struct hg_message *m, struct hg_state_message *out)
+/* Which of the words the act is; words_n: of a version to come. */
+static size_t read_act(const struct hg_message *m, const char *const *words, size_t words_n)
 {
     struct hg_bytes act = read_text(m, ACT);
     size_t at = 0;
-    while (at < ACTS_N && !hg_bytes_eq(act, hg_bytes_str(acts[at]))) {
+    while (at < words_n && !hg_bytes_eq(act, hg_bytes_str(words[at]))) {
         at++;
     }
+    return at;
+}
+
+static void read_session(const struct hg_message *m, struct hg_state_message *out)
+{
+    size_t at = read_act(m, acts, ACTS_N);
     if (at == ACTS_N) {
-        return; /* of a version to come */
+        return;
     }
     out->kind = HG_STATE_MESSAGE_SESSION;
     out->act = (enum hg_session_act)at;
@@ -88,6 +106,29 @@ static void read_session(const struct hg_message *m, struct hg_state_message *ou
     out->previous.boot_id = read_hex(m, PREVIOUS_BOOT);
     (void)read_number(m, EPOCH, &out->owner.epoch);
     (void)read_number(m, PREVIOUS_EPOCH, &out->previous.epoch);
+}
+
+static void read_request(const struct hg_message *m, struct hg_state_message *out)
+{
+    struct hg_request_record *r = &out->request;
+    size_t at = read_act(m, request_acts, REQUEST_ACTS_N);
+    uint64_t status;
+    if (at == REQUEST_ACTS_N) {
+        return;
+    }
+    out->kind = HG_STATE_MESSAGE_REQUEST;
+    r->act = (enum hg_request_act)at;
+    r->key = read_text(m, REQUEST);
+    r->boot_id = read_hex(m, BOOT);
+    r->fingerprint[0] = read_hex(m, TARGET_HASH);
+    r->fingerprint[1] = read_hex(m, BODY_HASH);
+    (void)read_number(m, EPOCH, &r->number);
+    (void)read_number(m, AT, &r->at_ms);
+    (void)read_number(m, ENDS, &r->ends_ms);
+    (void)read_number(m, STATUS, &status);
+    r->status = (unsigned)status;
+    r->type = hg_message_properties(m)->content_type;
+    r->body = hg_message_body(m);
 }
 
 /* Without a kind it was published by somebody: retained if it says so, or if it came by BCC. A
@@ -119,6 +160,8 @@ void hg_state_message_read(const struct hg_message *m, struct hg_bytes log_name,
         out->key = read_text(m, KEY);
     } else if (hg_bytes_eq(kind, HG_BYTES("session"))) {
         read_session(m, out);
+    } else if (hg_bytes_eq(kind, HG_BYTES("request"))) {
+        read_request(m, out);
     } else if (hg_bytes_eq(kind, HG_BYTES("barrier"))) {
         out->kind = HG_STATE_MESSAGE_BARRIER;
         (void)read_number(m, NUMBER, &out->number);
@@ -206,6 +249,29 @@ struct hg_message *hg_state_message_session(struct hg_bytes log_name,
                     : make(log_name, &h, HG_BYTES("application/json"), hg_writer_view(&body));
     hg_writer_close(&body);
     return m;
+}
+
+struct hg_message *hg_state_message_request(struct hg_bytes log_name,
+                                            const struct hg_state_message *what)
+{
+    const struct hg_request_record *r = &what->request;
+    struct headers h = {.n = 0};
+    add_text(&h, KIND, HG_BYTES("request"));
+    add_text(&h, ACT, hg_bytes_str(request_acts[r->act]));
+    add_text(&h, REQUEST, r->key);
+    add_hex(&h, BOOT, r->boot_id);
+    add_number(&h, EPOCH, r->number);
+    add_hex(&h, TARGET_HASH, r->fingerprint[0]);
+    add_hex(&h, BODY_HASH, r->fingerprint[1]);
+    add_number(&h, AT, r->at_ms);
+    add_number(&h, ENDS, r->ends_ms);
+    if (r->act == HG_REQUEST_ANSWER) {
+        add_number(&h, STATUS, r->status);
+    }
+    if (what->is_copy) {
+        add_number(&h, AS_OF, what->as_of);
+    }
+    return make(log_name, &h, r->type, r->body);
 }
 
 struct hg_message *hg_state_message_retained(struct hg_bytes log_name,

@@ -4,6 +4,7 @@
 #ifndef HG_CORE_STATE_MESSAGE_H
 #define HG_CORE_STATE_MESSAGE_H
 
+#include "core/request_record.h"
 #include "core/session_record.h"
 
 struct hg_state_owner { /* of a session; {0, 0}: nobody */
@@ -15,7 +16,8 @@ struct hg_state_message { /* read; texts are borrowed from the message */
         HG_STATE_MESSAGE_OTHER,
         HG_STATE_MESSAGE_BARRIER,
         HG_STATE_MESSAGE_RETAINED,
-        HG_STATE_MESSAGE_SESSION
+        HG_STATE_MESSAGE_SESSION,
+        HG_STATE_MESSAGE_REQUEST
     } kind;
     struct hg_bytes exchange, key; /* of a retained message */
     enum hg_session_act act;
@@ -23,6 +25,7 @@ struct hg_state_message { /* read; texts are borrowed from the message */
     struct hg_state_owner owner, previous;
     uint64_t by;     /* boot id of the process that wrote it */
     uint64_t number; /* of a barrier */
+    struct hg_request_record request;
     /* It repeats what was so after the message at offset `as_of`. */
     bool is_copy;
     uint64_t as_of;
@@ -36,6 +39,8 @@ struct hg_message *hg_state_message_barrier(struct hg_bytes log_name, uint64_t b
 struct hg_message *hg_state_message_session(struct hg_bytes log_name,
                                             const struct hg_state_message *what,
                                             const struct hg_session_record *r);
+struct hg_message *hg_state_message_request(struct hg_bytes log_name,
+                                            const struct hg_state_message *what);
 /* `from` NULL: it is cleared. */
 struct hg_retained;
 struct hg_message *hg_state_message_retained(struct hg_bytes log_name,

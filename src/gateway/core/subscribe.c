@@ -394,8 +394,11 @@ static bool follow_plan(struct hg_subscribing *c, const struct hg_binding_plan *
     if (plan->kind == HG_PLAN_FEED) {
         return bind_plan(c->sub, plan);
     }
-    const struct hg_consumer_spec spec = {
-        .queue = plan->queue, .exchange = plan->exchange, .key = plan->key};
+    const struct hg_consumer_spec spec = {.queue = plan->queue,
+                                          .exchange = plan->exchange,
+                                          .key = plan->key,
+                                          .binding_arguments = c->match.items,
+                                          .binding_arguments_n = c->match.n};
     return take_over(c, &spec, (uint32_t)plan->rule) ||
            add_consumer(c->sub, &spec, &c->filter, (uint32_t)plan->rule);
 }
@@ -403,9 +406,10 @@ static bool follow_plan(struct hg_subscribing *c, const struct hg_binding_plan *
 void hg_subscribe_plan(void *ctx, const struct hg_binding_plan *plan)
 {
     struct hg_subscribing *c = ctx;
-    if (c->status != HG_OK ||
-        (plan->kind == HG_PLAN_OWN_QUEUE && c->bindings == NULL &&
-         hg_subscribe_has_queue_at(c->sub, c->sub->links_n, plan->exchange))) {
+    bool is_had_already = plan->kind == HG_PLAN_OWN_QUEUE && c->bindings == NULL &&
+                          hg_subscribe_has_queue_at(c->sub, c->sub->links_n, plan->exchange);
+    bool cannot_match = c->match.n > 0 && !hg_plan_matches_headers(plan);
+    if (c->status != HG_OK || is_had_already || cannot_match) {
         return;
     }
     if (plan->kind == HG_PLAN_QUEUE && hg_topic_has_wildcard(c->filter) &&
@@ -432,11 +436,11 @@ static enum hg_status check_filter(struct hg_session *s, struct hg_subscribing *
     return status == HG_NOT_ALLOWED ? hg_access_deny(s, "subscribe", c->filter, NULL) : status;
 }
 
-/* Into the session's protocol's index, unless the session matches the queue's deliveries itself. */
+/* Into the session's protocol's index, unless what it gets comes from queues alone. */
 static bool enter_index(struct hg_subscribing *c)
 {
     struct hg_sub *sub = c->sub;
-    if (c->bindings != NULL) {
+    if (c->bindings != NULL || c->match.n > 0) {
         return true;
     }
     sub->index = routing_of(sub->session)->by_address[sub->session->proto];
@@ -465,6 +469,10 @@ static enum hg_status subscribe(struct hg_session *s, struct hg_subscribing *c,
                                     c->filter, hg_subscribe_plan, c, &c->why);
     }
     status = status == HG_OK ? c->status : status;
+    if (status == HG_OK && c->sub->links_n == 0) { /* nothing of it matches by headers */
+        status = HG_BAD_FILTER;
+        c->why = HG_MATCH_MISPLACED;
+    }
     if (status != HG_OK) {
         hg_unsubscribe(c->sub);
     }
@@ -484,6 +492,19 @@ enum hg_status hg_subscribe_queue_filter(struct hg_session *s, struct hg_sub *su
                                          const char **why_out)
 {
     struct hg_subscribing c = {.sub = sub, .filter = filter, .bindings = hg_queue_bindings(q)};
+    return subscribe(s, &c, why_out);
+}
+
+bool hg_plan_matches_headers(const struct hg_binding_plan *plan)
+{
+    return plan->kind == HG_PLAN_OWN_QUEUE;
+}
+
+enum hg_status hg_subscribe_matching(struct hg_session *s, struct hg_sub *sub,
+                                     struct hg_bytes filter, const struct hg_match *match,
+                                     const char **why_out)
+{
+    struct hg_subscribing c = {.sub = sub, .filter = filter, .match = *match};
     return subscribe(s, &c, why_out);
 }
 

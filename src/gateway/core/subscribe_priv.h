@@ -41,6 +41,7 @@ struct hg_subscribing {
     struct hg_sub *sub;
     struct hg_bytes filter;
     struct hg_bindings *bindings; /* of a queue of the session's own; NULL: by way of the feed */
+    struct hg_match match;        /* n == 0: whatever its headers */
     struct hg_sub_link *before;   /* what it had; consumers are taken over from there */
     size_t before_n;
     size_t plans_n, queue_rule; /* the latter: of the first plan, if that is a queue */

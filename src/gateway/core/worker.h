@@ -45,6 +45,7 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     uint64_t started_wall_ms;
     _Atomic uint64_t next_conn_id;
     _Atomic bool is_draining;
+    _Atomic uint32_t feeds_behind; /* workers whose feed was lost and is not whole again */
 };
 
 enum hg_worker_state {

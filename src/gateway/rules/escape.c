@@ -2,6 +2,8 @@
 /* The two-way escape between addresses and routing keys, and the hash that shortens a key. */
 #include "rules/escape.h"
 
+#include "base/percent.h"
+
 void hg_fnv128_init(struct hg_fnv128 *h)
 {
     *h = (struct hg_fnv128){0x6c62272e07bb0142, 0x62b821756295c58d};
@@ -80,8 +82,8 @@ static bool is_special_in_keys(uint8_t c)
 
 static void put_escape(struct hg_sink *out, uint8_t c)
 {
-    static const char digits[] = "0123456789ABCDEF";
-    const uint8_t text[] = {'%', (uint8_t)digits[c >> 4], (uint8_t)digits[c & 15]};
+    uint8_t text[HG_PERCENT_N];
+    (void)hg_percent_write(text, c);
     hg_sink_bytes(out, hg_bytes(text, sizeof(text)));
 }
 

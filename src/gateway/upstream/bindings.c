@@ -232,6 +232,9 @@ static bool has_channel(struct hg_binder *binder)
     return conn != NULL && binder->channel != NULL;
 }
 
+typedef enum hg_status method_fn(struct hg_amqp_channel *ch, uint64_t cookie,
+                                 const struct hg_amqp_binding *args);
+
 static bool send_method(struct hg_binder *binder, struct hg_binding *b)
 {
     const struct hg_amqp_binding args = {
@@ -242,9 +245,11 @@ static bool send_method(struct hg_binder *binder, struct hg_binding *b)
         .arguments_n = b->of->arguments_n,
     };
     b->is_binding = is_wanted(b);
-    enum hg_status status = b->is_binding ? hg_amqp_queue_bind(binder->channel, false, &args)
-                                          : hg_amqp_queue_unbind(binder->channel, false, &args);
-    if (status != HG_OK) {
+    bool to_exchange = b->of->is_exchange;
+    method_fn *send = b->is_binding
+                          ? (to_exchange ? hg_amqp_exchange_bind : hg_amqp_queue_bind)
+                          : (to_exchange ? hg_amqp_exchange_unbind : hg_amqp_queue_unbind);
+    if (send(binder->channel, false, &args) != HG_OK) {
         return false;
     }
     put_last(&binder->inflight, b);

@@ -54,7 +54,10 @@ struct hg_bindings { /* of one queue */
     void (*on_whole)(void *ctx);
     void *ctx;             /* of on_whole */
     struct hg_bytes queue; /* borrowed */
-    /* For the queue's owner to set, too: of every binding; borrowed. */
+    /* For the queue's owner to set, too: what is bound is the exchange of that name, from which the
+     * queue gets everything. */
+    bool is_exchange;
+    /* Likewise: of every binding; borrowed. */
     const struct hg_header *arguments;
     size_t arguments_n;
     struct hg_map map; /* exchange, NUL, key -> struct hg_binding */

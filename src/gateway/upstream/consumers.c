@@ -27,7 +27,8 @@ struct hg_consumer {
     struct hg_amqp_queue_declare declare; /* slices below */
     struct hg_bytes queue, exchange, key;
     struct hg_buf *text; /* what the slices point into */
-    struct hg_header arguments[];
+    size_t arguments_n;
+    struct hg_header arguments[]; /* of `declare`, or of an own queue's binding */
 };
 
 enum cookie { COOKIE_OPEN, COOKIE_DECLARE, COOKIE_BIND, COOKIE_QOS, COOKIE_CONSUME, COOKIE_DELETE };
@@ -158,8 +159,11 @@ static enum hg_status send_all(struct hg_consumer *c)
 {
     enum hg_status status = send_declare(c);
     if (status == HG_OK && c->is_own) {
-        const struct hg_amqp_binding binding = {
-            .queue = c->queue, .exchange = c->exchange, .routing_key = c->key};
+        const struct hg_amqp_binding binding = {.queue = c->queue,
+                                                .exchange = c->exchange,
+                                                .routing_key = c->key,
+                                                .arguments = c->arguments,
+                                                .arguments_n = c->arguments_n};
         status = hg_amqp_queue_bind(c->seat.channel, COOKIE_BIND, &binding);
     }
     if (status == HG_OK && !c->is_declare_only) {
@@ -235,9 +239,11 @@ static bool copy_texts(struct hg_consumer *c, const struct hg_consumer_spec *spe
                          c->owner->config.seats.worker, ++c->owner->own_n);
         queue = hg_bytes(own, (size_t)n);
     }
-    const struct hg_header *arguments = spec->declare == NULL ? NULL : spec->declare->arguments;
-    size_t n = queue.n + spec->exchange.n + spec->key.n +
-               hg_copy_headers_bytes(arguments, c->declare.arguments_n);
+    const struct hg_header *arguments = c->is_own        ? spec->binding_arguments
+                                        : c->has_declare ? spec->declare->arguments
+                                                         : NULL;
+    size_t n =
+        queue.n + spec->exchange.n + spec->key.n + hg_copy_headers_bytes(arguments, c->arguments_n);
     c->text = hg_buf_new(n + 1);
     if (c->text == NULL) {
         return false;
@@ -245,7 +251,7 @@ static bool copy_texts(struct hg_consumer *c, const struct hg_consumer_spec *spe
     c->queue = hg_copy_bytes(c->text, queue);
     c->exchange = hg_copy_bytes(c->text, spec->exchange);
     c->key = hg_copy_bytes(c->text, spec->key);
-    hg_copy_headers(c->text, arguments, c->declare.arguments_n, c->arguments);
+    hg_copy_headers(c->text, arguments, c->arguments_n, c->arguments);
     c->declare.name = c->queue;
     c->declare.arguments = c->arguments;
     return true;
@@ -255,7 +261,10 @@ struct hg_consumer *hg_consumer_open(struct hg_consumers *owner,
                                      const struct hg_consumer_spec *spec,
                                      const struct hg_consumer_ops *ops, void *ctx)
 {
-    size_t arguments_n = spec->declare == NULL ? 0 : spec->declare->arguments_n;
+    bool is_own = spec->queue.n == 0;
+    size_t arguments_n = is_own                  ? spec->binding_arguments_n
+                         : spec->declare == NULL ? 0
+                                                 : spec->declare->arguments_n;
     struct hg_consumer *c = hg_zalloc(sizeof(*c) + arguments_n * sizeof(c->arguments[0]));
     if (c == NULL) {
         return NULL;
@@ -263,7 +272,8 @@ struct hg_consumer *hg_consumer_open(struct hg_consumers *owner,
     c->owner = owner;
     c->ops = ops;
     c->ctx = ctx;
-    c->is_own = spec->queue.n == 0;
+    c->is_own = is_own;
+    c->arguments_n = arguments_n;
     c->is_declare_only = spec->is_declare_only;
     c->is_delete_only = spec->is_delete_only;
     c->has_declare = spec->declare != NULL;
@@ -292,6 +302,12 @@ void hg_consumer_source(const struct hg_consumer *c, struct hg_bytes *exchange_o
 {
     *exchange_out = c->exchange;
     *key_out = c->key;
+}
+
+const struct hg_header *hg_consumer_arguments(const struct hg_consumer *c, size_t *n_out)
+{
+    *n_out = c->is_own ? c->arguments_n : 0;
+    return c->arguments;
 }
 
 void hg_consumer_tell(struct hg_consumer *c, void *ctx)

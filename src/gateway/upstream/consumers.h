@@ -39,9 +39,11 @@ struct hg_consumer_spec {  /* copied */
     struct hg_bytes queue; /* empty: a queue of the subscriber's own, deleted at the end */
     const struct hg_amqp_queue_declare
         *declare;                  /* declare `queue` like this first; NULL: it must exist */
-    struct hg_bytes exchange, key; /* for a queue of one's own: what to bind it to */
-    bool is_declare_only;          /* end after the declaration */
-    bool is_delete_only;           /* `queue` is deleted, with what is in it, and that is all */
+    struct hg_bytes exchange, key; /* for a queue of one's own: what to bind it to, */
+    const struct hg_header *binding_arguments; /* and how */
+    size_t binding_arguments_n;
+    bool is_declare_only; /* end after the declaration */
+    bool is_delete_only;  /* `queue` is deleted, with what is in it, and that is all */
 };
 
 void hg_consumers_open(struct hg_consumers *c, struct hg_net *net,
@@ -57,6 +59,8 @@ bool hg_consumer_is_for(const struct hg_consumer *consumer, const struct hg_cons
 /* What a queue of one's own is bound to; lives as long as the consumer. */
 void hg_consumer_source(const struct hg_consumer *consumer, struct hg_bytes *exchange_out,
                         struct hg_bytes *key_out);
+/* And how; likewise. */
+const struct hg_header *hg_consumer_arguments(const struct hg_consumer *consumer, size_t *n_out);
 /* Another place is told from now on, by the same ops. */
 void hg_consumer_tell(struct hg_consumer *consumer, void *ctx);
 /* Stops consuming; what was not acknowledged is requeued. Nothing is told any more. NULL is

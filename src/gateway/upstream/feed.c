@@ -8,7 +8,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum cookie { COOKIE_OPEN, COOKIE_DECLARE, COOKIE_QOS, COOKIE_CONSUME, COOKIE_DELETE };
+enum cookie {
+    COOKIE_OPEN,
+    COOKIE_DECLARE,
+    COOKIE_EXCHANGE,
+    COOKIE_JOIN,
+    COOKIE_QOS,
+    COOKIE_CONSUME,
+    COOKIE_DELETE
+};
 
 static void start(struct hg_feed *f);
 
@@ -44,6 +52,18 @@ static enum hg_status declare(struct hg_feed *f)
     return hg_amqp_queue_declare(f->consuming, COOKIE_DECLARE, &args);
 }
 
+/* The exchange in front of the queue goes when the queue does. */
+static enum hg_status join(struct hg_feed *f)
+{
+    const struct hg_amqp_exchange_declare exchange = {.name = hg_bytes_str(f->queue),
+                                                      .type = HG_BYTES("fanout"),
+                                                      .is_auto_delete = true,
+                                                      .is_internal = true};
+    const struct hg_amqp_binding binding = {.queue = exchange.name, .exchange = exchange.name};
+    enum hg_status status = hg_amqp_exchange_declare(f->consuming, COOKIE_EXCHANGE, &exchange);
+    return status != HG_OK ? status : hg_amqp_queue_bind(f->consuming, COOKIE_JOIN, &binding);
+}
+
 static enum hg_status consume(struct hg_feed *f)
 {
     /* RabbitMQ may go on for a while believing in the consumer of a link that broke: it prefers the
@@ -55,14 +75,11 @@ static enum hg_status consume(struct hg_feed *f)
     return status != HG_OK ? status : hg_amqp_basic_consume(f->consuming, COOKIE_CONSUME, &args);
 }
 
-/* The queue is there: every binding that is wanted is made (again: it costs nothing where it
- * exists). */
 static void on_declared(struct hg_feed *f)
 {
     f->is_known = true;
     f->is_checking = false;
-    hg_bindings_declared(&f->bindings, hg_bytes_str(f->queue));
-    if (consume(f) != HG_OK) {
+    if (join(f) != HG_OK || consume(f) != HG_OK) {
         hg_link_reset(&f->link, "out of memory while consuming");
     }
 }
@@ -73,6 +90,9 @@ static void on_consume_reply(void *ctx, uint64_t cookie, const struct hg_amqp_re
     (void)reply;
     if (cookie == COOKIE_DECLARE) {
         on_declared(f);
+    } else if (cookie == COOKIE_JOIN) {
+        /* Every binding that is wanted is made (again: it costs nothing where it exists). */
+        hg_bindings_declared(&f->bindings, hg_bytes_str(f->queue));
     } else if (cookie == COOKIE_CONSUME) {
         f->is_consuming = true;
         f->ops->on_state(f->ctx, true);
@@ -139,6 +159,12 @@ static void on_cancel(void *ctx, struct hg_bytes consumer_tag)
     lose_queue(ctx, "feed.queue_deleted");
 }
 
+static void on_whole(void *ctx)
+{
+    struct hg_feed *f = ctx;
+    f->ops->on_whole(f->ctx);
+}
+
 static const struct hg_amqp_channel_ops consuming_ops = {
     .on_reply = on_consume_reply,
     .on_close = on_consume_close,
@@ -200,7 +226,10 @@ void hg_feed_open(struct hg_feed *f, struct hg_net *net, const struct hg_feed_co
     f->ack.run = run_ack;
     hg_binder_open(&f->binder, &f->link, config->log, config->metrics);
     hg_bindings_open(&f->bindings, &f->binder, HG_BYTES(""), bindings_ops);
+    f->bindings.is_exchange = true;
     f->bindings.gauge = &config->metrics->bindings;
+    f->bindings.on_whole = on_whole;
+    f->bindings.ctx = f;
     name_queue(f);
     hg_link_open(&f->link, net, &config->link, config->instance, config->worker, "feed", &link_ops,
                  f);

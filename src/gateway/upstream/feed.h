@@ -2,7 +2,12 @@
 /* A worker's feed: one queue of its own in RabbitMQ whose bindings are shared by all local
  * subscriptions and counted per (exchange, binding key). Durable with x-expires, so that it
  * outlives a lost link, and never inherited by another process. Deliveries are acknowledged in
- * multiples once they have been handed on. */
+ * multiples once they have been handed on.
+ *
+ * What is bound is not the queue but a transient exchange of the same name in front of it: RabbitMQ
+ * keeps such bindings in memory, where those of a durable queue to a durable exchange are written
+ * to disk in a transaction each, four times as slowly. A RabbitMQ that restarts has forgotten them;
+ * on_whole says when they are there again. */
 #ifndef HG_UPSTREAM_FEED_H
 #define HG_UPSTREAM_FEED_H
 
@@ -27,6 +32,9 @@ struct hg_feed_ops {
     /* Borrowed message. The delivery counts as handled when this returns. */
     void (*on_delivery)(void *ctx, struct hg_message *message, bool is_redelivered);
     void (*on_state)(void *ctx, bool is_up); /* consuming, or not any more */
+    /* Every binding that is wanted is there: after on_state(true), and whenever the last of some
+     * new ones is. */
+    void (*on_whole)(void *ctx);
 };
 
 struct hg_feed {

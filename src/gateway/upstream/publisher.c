@@ -118,7 +118,8 @@ static void settle_pending(struct pub_exchange *x, enum hg_status outcome, struc
 
 static bool may_send(const struct pub_exchange *x)
 {
-    if (!x->is_ready || x->publisher->is_blocked || hg_list_is_empty(&x->pending)) {
+    if (!x->is_ready || x->publisher->is_blocked || x->publisher->is_held_back ||
+        hg_list_is_empty(&x->pending)) {
         return false;
     }
     bool one_at_a_time = x->replay_n > 0 || x->is_replaying;
@@ -482,13 +483,24 @@ static void on_link_down(void *ctx, const struct hg_amqp_close *why)
     p->ops->on_state(p->ctx, false);
 }
 
+static void pump_all(struct hg_publisher *p)
+{
+    HG_LIST_FOREACH (it, &p->exchanges) {
+        pump(HG_LIST_ENTRY(it, struct pub_exchange, link));
+    }
+}
+
 static void on_link_blocked(void *ctx, bool is_blocked)
 {
     struct hg_publisher *p = ctx;
     p->is_blocked = is_blocked;
-    HG_LIST_FOREACH (it, &p->exchanges) {
-        pump(HG_LIST_ENTRY(it, struct pub_exchange, link));
-    }
+    pump_all(p);
+}
+
+void hg_publisher_hold_back(struct hg_publisher *p, bool is_held_back)
+{
+    p->is_held_back = is_held_back;
+    pump_all(p);
 }
 
 static const struct hg_link_ops link_ops = {

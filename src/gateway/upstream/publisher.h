@@ -52,7 +52,7 @@ struct hg_publisher {
     struct hg_timer deadlines;
     struct hg_defer sending, room;
     unsigned telling_n; /* depth of on_settled calls */
-    bool wants_room, is_blocked;
+    bool wants_room, is_blocked, is_held_back;
 };
 
 /* One publish to be made. The message is consumed whatever is returned. */
@@ -80,6 +80,9 @@ void hg_publisher_close(struct hg_publisher *p);
  * asking again. */
 bool hg_publisher_admits(struct hg_publisher *p, size_t cost_bytes);
 bool hg_publisher_is_available(const struct hg_publisher *p); /* link up and not blocked */
+/* Writes nothing, or goes on; from on_state and the loop. What waits is under way as while the link
+ * is down. */
+void hg_publisher_hold_back(struct hg_publisher *p, bool is_held_back);
 /* OK: on_settled follows, from the loop. Else refused: NO_EXCHANGE, NOT_ALLOWED, REFUSED (RabbitMQ
  * said so of this exchange a moment ago), NO_MEMORY, BUSY (too many exchanges in use). */
 enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publish_order *order);

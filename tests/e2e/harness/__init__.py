@@ -6,12 +6,12 @@ from .clients import Consumer, Events, Mqtt, Mqtt5, MosquittoSub, Stomp, WebSock
 from .controls import Controls
 from .gateway import Gateway, headgate
 from .peer import MqttConformance, Peer, conforms
-from .proxy import Proxy
+from .proxy import Balancer, Proxy
 from .stomp_peer import StompConformance, StompPeer
 from .swarm import Swarm
 from .wait import Mailbox, eventually
 from .ws_peer import WebSocketConformance, WsPeer, close_payload
 
-__all__ = ["E2E", "browser", "close_payload", "conforms", "Consumer", "Controls", "Events", "eventually", "Gateway", "headgate", "http",
-           "Mailbox", "mosquitto_pub", "MosquittoSub", "Mqtt", "Mqtt5", "mqtt5", "MqttConformance", "Peer", "Proxy", "raw", "sessions",
-           "Stomp", "StompConformance", "StompPeer", "Swarm", "WebSocket", "WebSocketConformance", "wire", "WsPeer"]
+__all__ = ["Balancer", "E2E", "browser", "close_payload", "conforms", "Consumer", "Controls", "Events", "eventually", "Gateway",
+           "headgate", "http", "Mailbox", "mosquitto_pub", "MosquittoSub", "Mqtt", "Mqtt5", "mqtt5", "MqttConformance", "Peer", "Proxy",
+           "raw", "sessions", "Stomp", "StompConformance", "StompPeer", "Swarm", "WebSocket", "WebSocketConformance", "wire", "WsPeer"]

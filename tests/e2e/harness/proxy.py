@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A TCP proxy that breaks connections in the ways that networks do."""
+import itertools
 import selectors
 import socket
 import struct
@@ -245,3 +246,15 @@ class Proxy:
             if is_reset:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             s.close()
+
+
+class Balancer(Proxy):
+    """Gives each connection to the next of its targets."""
+
+    def __init__(self, *targets):
+        self.turns = itertools.cycle(targets)
+        super().__init__(None)
+
+    def open(self):
+        self.target = next(self.turns)
+        super().open()

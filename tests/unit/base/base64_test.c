@@ -71,6 +71,16 @@ static void base64url_has_its_own_alphabet_and_no_padding(void **state)
     (void)state;
     static const char *const wrong[] = {"-_8=", "+/8", "a", "aaaaa", "a b", "_x"};
     struct hg_writer w = {0};
+    char letters[HG_BASE64URL_N(4)];
+    uint8_t back[4];
+    hg_base64url_write(letters, HG_BYTES("\xfb\xff\xfe"
+                                         "f"));
+    assert_text(hg_bytes(letters, sizeof(letters)), "-__-Zg");
+    assert_true(hg_base64url_read(hg_bytes(letters, sizeof(letters)), back, sizeof(back)));
+    assert_text(hg_bytes(back, sizeof(back)), "\xfb\xff\xfe"
+                                              "f");
+    assert_false(hg_base64url_read(HG_BYTES("-__-"), back, sizeof(back)));
+    assert_false(hg_base64url_read(HG_BYTES("-__-Zh"), back, sizeof(back)));
     assert_true(hg_base64url_decode(&w, HG_BYTES("-_8")));
     assert_text(hg_writer_view(&w), "\xfb\xff");
     assert_true(hg_base64url_decode(&w, HG_BYTES("Zm9vYg")));

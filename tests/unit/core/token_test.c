@@ -66,7 +66,7 @@ static void write_number(struct hg_writer *w, EVP_PKEY *key, const char *name, i
 static int open_world(void **state)
 {
     (void)state;
-    strcpy(world.folder, "headgate-token-XXXXXX");
+    strcpy(world.folder, "/tmp/headgate-token-XXXXXX");
     assert_non_null(mkdtemp(world.folder));
     world.key[KEY_RSA] = EVP_RSA_gen(2048);
     world.key[KEY_EC] = EVP_EC_gen("P-256");

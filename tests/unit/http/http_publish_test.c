@@ -341,6 +341,100 @@ static void what_may_end_otherwise_next_time_is_tried_again(void **state)
     }
 }
 
+/* ---- Among all instances ---- */
+
+static void share(enum hg_once_state state)
+{
+    world.config.http_idempotency_shared = true;
+    world.once.state = state;
+}
+
+static void a_shared_key_is_claimed_before_anything_is_published(void **state)
+{
+    (void)state;
+    share(HG_ONCE_WAITING);
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+    post("/v1/topics/b", "", "y"); /* waits its turn */
+    assert_int_equal(world.publishes_n, 0);
+    assert_string_equal(world.once.key, "k");
+    world_once(HG_ONCE_OURS);
+    assert_int_equal(world.publishes_n, 2);
+    assert_string_equal(world.publishes[0].address, "a");
+    world_settle(0, HG_OK, "");
+    assert_has(world_out(), "HTTP/1.1 202 ");
+    assert_string_equal(
+        world.once.end,
+        "202 application/json {\"id\":\"k\",\"exchange\":\"amq.topic\",\"key\":\"a\"}\n");
+    world_settle(1, HG_OK, "");
+    world_out();
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x"); /* this instance knows it by now */
+    assert_has(world_out(), "Idempotency-Replayed: true");
+    assert_null(world.once.ask.ctx);
+    share(HG_ONCE_WAITING);
+    post("/v1/topics", NDJSON "Idempotency-Key: b\r\n", "{\"address\":\"a\"}\n");
+    assert_int_equal(world.publishes_n, 2);
+    world_once(HG_ONCE_OURS);
+    assert_int_equal(world.publishes_n, 3);
+}
+
+static void what_another_instance_has_is_answered_without_a_publish(void **state)
+{
+    (void)state;
+    static const struct {
+        enum hg_once_state state;
+        const char *answer;
+    } table[] = {
+        {HG_ONCE_ANSWERED, "HTTP/1.1 207 Multi-Status\r\nContent-Type: text/plain\r\n"
+                           "Idempotency-Replayed: true\r\nContent-Length: 9\r\n\r\nelsewhere"},
+        {HG_ONCE_UNDER_WAY, "HTTP/1.1 409 "},
+        {HG_ONCE_DIFFERS, "HTTP/1.1 422 "},
+        {HG_ONCE_FULL, "HTTP/1.1 503 "},
+        {HG_ONCE_AWAY, "the state log, which cannot be had; nothing was published"},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        share(table[i].state); /* known at once */
+        post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+        assert_has(world_out(), table[i].answer);
+        share(HG_ONCE_WAITING); /* and known once the claim is back */
+        post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+        assert_string_equal(world_out(), "");
+        world_once(table[i].state);
+        assert_has(world_out(), table[i].answer);
+        assert_string_equal(world.once.end, "0 - -");
+    }
+    assert_int_equal(world.publishes_n, 0);
+}
+
+static void a_claim_is_given_back_where_the_request_comes_to_nothing(void **state)
+{
+    (void)state;
+    share(HG_ONCE_WAITING);
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+    world_once(HG_ONCE_OURS);
+    world_settle(0, HG_REJECTED, "");
+    assert_has(world_out(), "HTTP/1.1 429 ");
+    assert_has(world.once.end, " -");
+    world.once.end[0] = '\0';
+    share(HG_ONCE_WAITING);
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x"); /* the log does not answer */
+    world.config.http_publish_timeout_ms = 5000;
+    world_wait(60000);
+    assert_has(world_out(), "HTTP/1.1 503 ");
+    assert_has(world.once.end, " -");
+    assert_null(world.once.ask.ctx);
+    assert_int_equal(world.publishes_n, 1);
+}
+
+static void who_goes_before_the_claim_is_back_gives_it_back(void **state)
+{
+    (void)state;
+    share(HG_ONCE_WAITING);
+    post("/v1/topics/a", "Idempotency-Key: k\r\n", "x");
+    world_hang_up();
+    assert_string_equal(world.once.end, "0 - -");
+    assert_int_equal(world.publishes_n, 0);
+}
+
 static void who_lost_the_connection_gets_the_answer_on_the_next(void **state)
 {
     (void)state;
@@ -533,6 +627,10 @@ int main(void)
         TEST(a_repeat_is_answered_as_the_first_was),
         TEST(a_key_belongs_to_one_request),
         TEST(what_may_end_otherwise_next_time_is_tried_again),
+        TEST(a_shared_key_is_claimed_before_anything_is_published),
+        TEST(what_another_instance_has_is_answered_without_a_publish),
+        TEST(a_claim_is_given_back_where_the_request_comes_to_nothing),
+        TEST(who_goes_before_the_claim_is_back_gives_it_back),
         TEST(who_lost_the_connection_gets_the_answer_on_the_next),
         TEST(a_key_is_free_when_its_request_did_not_get_through),
         TEST(keys_are_forgotten_by_time_and_number),

@@ -97,6 +97,15 @@ static void what_cannot_be_served_is_refused_and_the_connection_stays(void **sta
         {GET("a%0"), "400 ", HG_OK},
         {GET("a?x=1"), "400 ", HG_OK},
         {GET("a?envelope=yes"), "400 ", HG_OK},
+        {GET("a?colour=red"), "and with x-match the headers to match by", HG_OK},
+        {GET("a?x-match=some"), "x-match must be all, any, all-with-x or any-with-x", HG_OK},
+        {GET("a?x-match=all&x-match=any"), "x-match is given twice", HG_OK},
+        {GET("a?x-match=all&size=int:x"), "is not what int: or bool: before it says", HG_OK},
+        {GET("a?x-match=all&deep=bool:1"), "is not what int: or bool: before it says", HG_OK},
+        {GET("a?x-match=all&=1"), "its name is not 1 to 255 bytes", HG_OK},
+        {GET("a?x-match=all&a=%FF"), "is not UTF-8", HG_OK},
+        {GET("a?x-match=all&from=first"), "not with retained, nor with from", HG_OK},
+        {"HEAD /v1/topics/a?x-match=all HTTP/1.1\r\n" H "\r\n", "400 ", HG_OK},
         {GET("a?retained=true"), "\"code\":\"NO_RETAIN\"", HG_OK},
         {GET("a"), "400 Bad Request", HG_BAD_FILTER},
         {GET("a"), "404 Not Found", HG_NO_RULE},
@@ -115,6 +124,29 @@ static void what_cannot_be_served_is_refused_and_the_connection_stays(void **sta
         assert_false(world.conn.is_ended);
         world_send("GET /none HTTP/1.1\r\n" H "\r\n");
         assert_has(world_out(), "HTTP/1.1 404 ");
+        world_close();
+    }
+}
+
+static void with_x_match_the_rest_of_the_query_is_headers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *request, *match;
+    } table[] = {
+        {GET("a?x-match=all"), "x-match=all "},
+        {GET("a?colour=light+red&size=int:-5&x-match=any&deep=bool:true&envelope=1&word=string:int:5"),
+         "x-match=any colour=light red size=int -5 deep=bool 1 word=int:5 "},
+        {GET("a?x-match=all-with-x&x-kind=%C3%A4&empty="),
+         "x-match=all-with-x x-kind=\xc3\xa4 empty= "},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        world_open(&hg_http_adapter);
+        world_send(table[i].request);
+        assert_int_equal(world.subs_n, 1);
+        assert_string_equal(world.subs[0].match, table[i].match);
+        world_subscribed(0, HG_OK, "");
+        assert_has(world_out(), "HTTP/1.1 200 OK\r\n");
         world_close();
     }
 }
@@ -462,6 +494,7 @@ int main(void)
         cmocka_unit_test(an_asterisk_is_a_plus_and_filters_may_be_many),
         cmocka_unit_test(a_message_before_the_last_answer_is_not_lost),
         cmocka_unit_test(what_cannot_be_served_is_refused_and_the_connection_stays),
+        cmocka_unit_test(with_x_match_the_rest_of_the_query_is_headers),
         cmocka_unit_test(what_accept_leaves_open_is_a_stream),
         cmocka_unit_test(a_refusal_by_rabbitmq_is_a_problem_and_the_end),
         cmocka_unit_test(without_rabbitmq_the_wait_ends),

@@ -324,6 +324,33 @@ enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, str
     return HG_OK;
 }
 
+enum hg_status hg_subscribe_matching(struct hg_session *s, struct hg_sub *sub,
+                                     struct hg_bytes filter, const struct hg_match *match,
+                                     const char **why_out)
+{
+    enum hg_status status = hg_subscribe_filter(s, sub, filter, why_out);
+    size_t n = 0;
+    for (size_t i = 0; i < match->n && status == HG_OK; i++) {
+        const struct hg_value *v = &match->items[i].value;
+        char *to = world.subs[world.subs_n - 1].match + n;
+        size_t room = sizeof(world.subs[0].match) - n;
+        const char *name = (const char *)match->items[i].name.p;
+        int name_n = (int)match->items[i].name.n;
+        n += (size_t)(v->kind == HG_VALUE_INT
+                          ? snprintf(to, room, "%.*s=int %lld ", name_n, name, (long long)v->u.i)
+                      : v->kind == HG_VALUE_BOOL
+                          ? snprintf(to, room, "%.*s=bool %d ", name_n, name, v->u.b)
+                          : snprintf(to, room, "%.*s=%.*s ", name_n, name,
+                                     HG_BYTES_FMT(v->u.bytes)));
+    }
+    return status;
+}
+
+bool hg_plan_matches_headers(const struct hg_binding_plan *plan)
+{
+    return plan->kind == HG_PLAN_OWN_QUEUE;
+}
+
 enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, struct hg_trie *index,
                                   struct hg_bytes filter, const char **why_out)
 {
@@ -637,6 +664,38 @@ bool hg_state_is_ready(const struct hg_vhost *vhost)
     return world.state.is_ready;
 }
 
+enum hg_once_state hg_once_begin(const struct hg_once_ask *ask, struct hg_once **once_out,
+                                 struct hg_request_answer *answer_out)
+{
+    assert_null(world.once.ask.ctx);
+    *once_out = world.once.state == HG_ONCE_WAITING ? (struct hg_once *)&world : NULL;
+    if (*once_out != NULL) {
+        world.once.ask = *ask;
+        snprintf(world.once.key, sizeof(world.once.key), "%.*s", HG_BYTES_FMT(ask->key));
+    }
+    return hg_once_look((struct hg_once *)&world, answer_out);
+}
+
+enum hg_once_state hg_once_look(struct hg_once *once, struct hg_request_answer *answer_out)
+{
+    assert_ptr_equal(once, &world);
+    if (world.once.state == HG_ONCE_ANSWERED) {
+        *answer_out = (struct hg_request_answer){.status = 207, .type = "text/plain"};
+        hg_writer_str(&answer_out->body, "elsewhere");
+    }
+    return world.once.state;
+}
+
+void hg_once_end(struct hg_once *once_own, unsigned status, const char *type,
+                 const struct hg_bytes *body)
+{
+    assert_ptr_equal(once_own, &world);
+    snprintf(world.once.end, sizeof(world.once.end), "%u %s %.*s", status,
+             type == NULL ? "-" : type, body == NULL ? 1 : (int)body->n,
+             body == NULL ? "-" : (const char *)body->p);
+    world.once.ask.ctx = NULL;
+}
+
 struct hg_state_index *hg_state_index_of(const struct hg_vhost *vhost)
 {
     (void)vhost;
@@ -824,6 +883,13 @@ void world_wait(uint64_t ms)
         seam_now_ms += end - seam_now_ms < 50 ? end - seam_now_ms : 50;
         hg_wheel_advance(&world.worker.wheel, seam_now_ms);
     }
+    feed();
+}
+
+void world_once(enum hg_once_state state)
+{
+    world.once.state = state;
+    world.once.ask.on_known(world.once.ask.ctx);
     feed();
 }
 

@@ -7,6 +7,7 @@
 #include "core/call.h"
 #include "core/conn.h"
 #include "core/lease.h"
+#include "core/once.h"
 #include "core/queue.h"
 #include "core/retain.h"
 #include "core/state.h"
@@ -47,9 +48,9 @@ struct hg_upload {
 
 /* What hg_subscribe_filter was called with, and accepted. */
 struct world_sub {
-    struct hg_sub *sub; /* NULL: unsubscribed */
-    char filter[128];
-    bool is_served; /* with what is retained */
+    struct hg_sub *sub;           /* NULL: unsubscribed */
+    char filter[128], match[256]; /* arguments, "name=value " each */
+    bool is_served;               /* with what is retained */
 };
 
 /* What hg_queue_open was called with. */
@@ -82,6 +83,14 @@ struct world_lease {
     void *ctx;
     bool is_polling, is_calling;
     bool is_here; /* calls are answered at once: done */
+};
+
+/* The request that is claimed among all instances; ask.ctx NULL: there is none. */
+struct world_once {
+    enum hg_once_state state; /* what hg_once_begin and _look return */
+    struct hg_once_ask ask;
+    char key[64];
+    char end[256]; /* "status type body" of the last hg_once_end; body "-": it came to nothing */
 };
 
 struct hg_conn {
@@ -124,6 +133,7 @@ struct world {
     unsigned resumes;                /* calls of hg_retained_resume */
     struct hg_trie *trie;            /* of the subscriptions; NULL while there is none */
     struct world_lease lease;
+    struct world_once once;
     struct hg_state_stats state;  /* what hg_state_stats and its like say */
     hg_gather_ask_fn *gather_ask; /* NULL: none under way */
     hg_gather_done_fn *gather_done;
@@ -167,6 +177,8 @@ void world_release(enum hg_hold bit);
 void world_wait(uint64_t ms);
 /* The client is gone. */
 void world_hang_up(void);
+/* The claim has come back from the log, and this is how it stands. */
+void world_once(enum hg_once_state state);
 /* hg_gather comes to its end. */
 void world_gather(void);
 

@@ -17,7 +17,7 @@ struct bench {
     struct hg_feed feed;
     struct hg_upstream_metrics metrics;
     struct wait waits[WAITS];
-    unsigned deliveries_n, redelivered_n;
+    unsigned deliveries_n, redelivered_n, whole_n;
     uint32_t made_n; /* bindings that want() made */
     bool is_up;
 };
@@ -35,7 +35,13 @@ static void on_state(void *ctx, bool is_up)
     ((struct bench *)ctx)->is_up = is_up;
 }
 
-static const struct hg_feed_ops ops = {.on_delivery = on_delivery, .on_state = on_state};
+static void on_whole(void *ctx)
+{
+    ((struct bench *)ctx)->whole_n++;
+}
+
+static const struct hg_feed_ops ops = {
+    .on_delivery = on_delivery, .on_state = on_state, .on_whole = on_whole};
 
 static void on_bound(struct hg_binding_user *user, enum hg_status status, struct hg_bytes reason)
 {
@@ -101,7 +107,7 @@ static void equal_subscriptions_cost_one_binding(void **state)
     seam_net_run(&t->sn);
     assert_int_equal(t->waits[0].status, HG_OK);
     assert_int_equal(t->waits[1].status, HG_OK);
-    assert_int_equal(rig_asked(&t->sn, "queue.bind"), 1);
+    assert_int_equal(rig_asked(&t->sn, "exchange.bind"), 1);
     want(t, 2, "x", "k.*"); /* bound long since */
     assert_int_equal(t->waits[2].told_n, 0);
     seam_net_run(&t->sn);
@@ -110,11 +116,11 @@ static void equal_subscriptions_cost_one_binding(void **state)
     leave(t, 2);
     assert_int_equal(t->made_n, 1);
     seam_net_run(&t->sn);
-    assert_int_equal(rig_asked(&t->sn, "queue.unbind"), 0);
+    assert_int_equal(rig_asked(&t->sn, "exchange.unbind"), 0);
     leave(t, 1);
     assert_int_equal(t->made_n, 0);
     seam_net_run(&t->sn);
-    assert_int_equal(rig_asked(&t->sn, "queue.unbind"), 1);
+    assert_int_equal(rig_asked(&t->sn, "exchange.unbind"), 1);
     assert_int_equal(hg_counted(&t->metrics.bindings), 0);
     close_bench(t);
 }
@@ -178,7 +184,7 @@ static bool keep_bind_waiting(void *ctx, struct broker *b, const struct broker_m
 {
     (void)ctx;
     (void)b;
-    return method->id == AMQP_QUEUE_BIND_METHOD;
+    return method->id == AMQP_EXCHANGE_BIND_METHOD;
 }
 
 static void a_change_of_mind_in_flight_is_carried_out(void **state)
@@ -190,20 +196,20 @@ static void a_change_of_mind_in_flight_is_carried_out(void **state)
     leave(t, 1); /* before it was sent */
     seam_net_run(&t->sn);
     assert_int_equal(t->waits[1].told_n, 0);
-    assert_int_equal(rig_asked(&t->sn, "queue.bind"), 1);
+    assert_int_equal(rig_asked(&t->sn, "exchange.bind"), 1);
     rig_broker(&t->sn)->on_method = keep_bind_waiting;
     want(t, 2, "x", "k");
     seam_net_run(&t->sn);
     leave(t, 2); /* while its answer is on the way */
     seam_net_run(&t->sn);
-    assert_int_equal(rig_asked(&t->sn, "queue.unbind"), 0);
+    assert_int_equal(rig_asked(&t->sn, "exchange.unbind"), 0);
     rig_broker(&t->sn)->on_method = NULL;
-    amqp_queue_bind_ok_t ok = {0};
+    amqp_exchange_bind_ok_t ok = {0};
     broker_send(rig_broker(&t->sn), hg_amqp_channel_number(t->feed.binder.channel),
-                AMQP_QUEUE_BIND_OK_METHOD, &ok);
+                AMQP_EXCHANGE_BIND_OK_METHOD, &ok);
     seam_net_run(&t->sn);
     assert_int_equal(t->waits[2].told_n, 0);
-    assert_int_equal(rig_asked(&t->sn, "queue.unbind"), 1);
+    assert_int_equal(rig_asked(&t->sn, "exchange.unbind"), 1);
     close_bench(t);
 }
 
@@ -222,10 +228,49 @@ static void after_a_cut_the_same_queue_is_consumed_and_bound_again(void **state)
     seam_net_pass(&t->sn, 2000);
     assert_true(t->is_up);
     assert_string_equal(t->feed.queue, queue);
-    assert_int_equal(rig_asked(&t->sn, "queue.bind"), 2);
+    assert_int_equal(rig_asked(&t->sn, "exchange.bind"), 2);
     assert_int_equal(rig_asked(&t->sn, "basic.consume"), 1);
-    assert_int_equal(t->waits[0].told_n, 1); /* not again */
+    assert_int_equal(t->waits[0].told_n, 1);              /* not again */
+    assert_int_equal(rig_asked(&t->sn, "queue.bind"), 1); /* the queue to the exchange before it */
     assert_int_equal(hg_counted(&t->metrics.feed_dropped), 0);
+    close_bench(t);
+}
+
+static unsigned binds_n;
+
+static bool keep_second_bind_waiting(void *ctx, struct broker *b,
+                                     const struct broker_method *method)
+{
+    (void)ctx;
+    (void)b;
+    return method->id == AMQP_EXCHANGE_BIND_METHOD && ++binds_n == 2;
+}
+
+static void answer_no_second_bind(struct broker *b)
+{
+    binds_n = 0;
+    b->on_method = keep_second_bind_waiting;
+}
+
+static void a_feed_is_whole_when_its_last_binding_is_there_again(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    want(t, 0, "x", "a");
+    want(t, 1, "y", "b");
+    seam_net_run(&t->sn);
+    seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    t->whole_n = 0;
+    t->sn.prepare = answer_no_second_bind;
+    seam_net_pass(&t->sn, 2000);
+    assert_int_equal(binds_n, 2);
+    assert_true(t->is_up);
+    assert_int_equal(t->whole_n, 0);
+    amqp_exchange_bind_ok_t ok = {0};
+    broker_send(rig_broker(&t->sn), hg_amqp_channel_number(t->feed.binder.channel),
+                AMQP_EXCHANGE_BIND_OK_METHOD, &ok);
+    seam_net_run(&t->sn);
+    assert_int_equal(t->whole_n, 1);
     close_bench(t);
 }
 
@@ -248,7 +293,7 @@ static void a_queue_that_expired_is_followed_by_a_new_generation(void **state)
     seam_net_pass(&t->sn, 2000);
     assert_true(t->is_up);
     assert_string_not_equal(t->feed.queue, expired);
-    assert_int_equal(rig_asked(&t->sn, "queue.bind"), 1);
+    assert_int_equal(rig_asked(&t->sn, "exchange.bind"), 1);
     assert_int_equal(hg_counted(&t->metrics.feed_dropped), 1);
     close_bench(t);
 }
@@ -264,7 +309,7 @@ static void a_queue_that_was_deleted_is_followed_by_a_new_generation(void **stat
     seam_net_run(&t->sn);
     assert_true(t->is_up);
     assert_int_equal(t->feed.generation, 2);
-    assert_int_equal(rig_asked(&t->sn, "queue.bind"), 1);
+    assert_int_equal(rig_asked(&t->sn, "exchange.bind"), 1);
     assert_int_equal(t->sn.links_n, 1);
     close_bench(t);
 }
@@ -312,6 +357,7 @@ int main(void)
         cmocka_unit_test(a_refused_binding_leaves_its_count),
         cmocka_unit_test(a_change_of_mind_in_flight_is_carried_out),
         cmocka_unit_test(after_a_cut_the_same_queue_is_consumed_and_bound_again),
+        cmocka_unit_test(a_feed_is_whole_when_its_last_binding_is_there_again),
         cmocka_unit_test(a_queue_that_expired_is_followed_by_a_new_generation),
         cmocka_unit_test(a_queue_that_was_deleted_is_followed_by_a_new_generation),
         cmocka_unit_test(a_turn_of_deliveries_is_acknowledged_once),
