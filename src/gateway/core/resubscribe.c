@@ -434,8 +434,8 @@ void hg_resubscribe(struct hg_worker *w, const struct hg_config *before)
         struct hg_routing *r = w->realms[i]->routing;
         if (has_changed) {
             hg_queue_review_all(r);
-            hg_state_readdress(w->realms[i]);
         }
+        hg_state_take_rules(w->realms[i], has_changed);
         for (size_t k = 0; has_changed && k < hg_rules_n(before->vhosts[i].table); k++) {
             keep_a_while(r, &r->by_next_rule[k].wide);
             hg_bindings_remove(&r->by_next_rule[k].wide);

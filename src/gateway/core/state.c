@@ -704,11 +704,14 @@ void hg_state_close(struct hg_realm *realm)
     }
 }
 
-void hg_state_readdress(struct hg_realm *realm)
+void hg_state_take_rules(struct hg_realm *realm, bool have_changed)
 {
     struct hg_state *s = realm->vhost->state;
-    if (s != NULL && s->home == realm->worker &&
-        hg_state_index_readdress(atomic_load(&s->index), realm->rules) > 0) {
+    if (s == NULL || s->home != realm->worker) {
+        return;
+    }
+    hg_state_index_set_rules(atomic_load(&s->index), realm->rules);
+    if (have_changed && hg_state_index_readdress(atomic_load(&s->index)) > 0) {
         HG_LOG(realm->worker->log, HG_LOG_ERROR, "state.not_readdressed",
                HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
     }

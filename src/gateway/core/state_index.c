@@ -273,14 +273,18 @@ static void apply_retained(struct hg_state_index *x, const struct hg_message *m,
     out->version = version;
 }
 
+void hg_state_index_set_rules(struct hg_state_index *x, const struct hg_rules *rules)
+{
+    x->rules = rules;
+}
+
 /* Readers come in between: nobody waits for all of them. */
-size_t hg_state_index_readdress(struct hg_state_index *x, const struct hg_rules *rules)
+size_t hg_state_index_readdress(struct hg_state_index *x)
 {
     size_t failed_n = 0;
     size_t at = 0;
     struct hg_bytes name;
     void *value;
-    x->rules = rules;
     while (hg_map_next(&x->retained, &at, &name, &value)) {
         struct retained *entry = value;
         struct hg_message *m = entry->item.is_gone ? NULL : hg_retained_message(entry->blob);
