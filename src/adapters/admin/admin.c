@@ -391,9 +391,9 @@ static void write_rule(struct hg_writer *w, const struct hg_worker *worker,
     write_roles(w, worker->config, rule->subscribe_roles);
     hg_writer_printf(
         w,
-        ",\"escape\":\"%s\",\"mandatory\":%s,\"builtin\":%s,"
+        ",\"escape\":\"%s\",\"slow\":\"%s\",\"mandatory\":%s,\"builtin\":%s,"
         "\"messages_in\":%llu,\"messages_out\":%llu}",
-        rule->escape == HG_ESCAPE_PLAIN ? "plain" : "lossless",
+        rule->escape == HG_ESCAPE_PLAIN ? "plain" : "lossless", hg_slow_name(rule->slow),
         rule->is_mandatory ? "true" : "false", rule->is_builtin ? "true" : "false",
         (unsigned long long)hg_rule_counts_sum(worker->rule_counts, index, HG_RULE_IN),
         (unsigned long long)hg_rule_counts_sum(worker->rule_counts, index, HG_RULE_OUT));

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/secret.h"
 #include "core/conn.h"
 #include "core/login.h"
 #include "core/routing.h"
@@ -265,12 +266,15 @@ static void renew_certificates(const struct hg_reload *r, struct hg_tls_context 
     hg_writer_close(&problem);
 }
 
-static void renew_all_certificates(const struct hg_reload *r)
+static void renew_files(const struct hg_reload *r)
 {
     for (size_t i = 0; i < r->first->listeners_n; i++) {
         renew_certificates(r, r->first->listeners[i].tls_context, r->first->listeners[i].where);
     }
     renew_certificates(r, r->first->rabbitmq_tls, "rabbitmq");
+    if (r->first->rabbitmq_secret != NULL) {
+        hg_secret_look(r->first->rabbitmq_secret, hg_clock_ms(), true, r->gateway->log);
+    }
 }
 
 void hg_reload_begin(struct hg_reload *r)
@@ -296,7 +300,7 @@ void hg_reload_begin(struct hg_reload *r)
         give_up(r, why);
         return;
     }
-    renew_all_certificates(r);
+    renew_files(r);
     uv_timer_start(&r->limit, on_limit, PREPARE_MS, 0);
     r->step = HG_RELOAD_PREPARE;
     order(r, HG_RELOAD_PREPARE);
