@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/secret.h"
+#include "core/allowance.h"
 #include "core/conn.h"
 #include "core/login.h"
 #include "core/routing.h"
@@ -52,7 +53,7 @@ struct hg_reload *hg_reload_new(struct hg_gateway *gateway, uv_loop_t *loop)
     uv_timer_init(loop, &r->limit);
     r->limit.data = r;
     pthread_mutex_init(&r->lock, NULL);
-    r->stats.loaded_wall_ms = gateway->started_wall_ms;
+    r->stats.loaded_wall_ms = hg_clock_wall_ms();
     return r;
 }
 
@@ -95,12 +96,9 @@ const struct hg_config *hg_reload_current(const struct hg_reload *r)
 void hg_reload_stats(const struct hg_gateway *gateway, struct hg_reload_stats *out)
 {
     struct hg_reload *r = gateway->reload;
-    *out = (struct hg_reload_stats){.loaded_wall_ms = gateway->started_wall_ms};
-    if (r != NULL) {
-        pthread_mutex_lock(&r->lock);
-        *out = r->stats;
-        pthread_mutex_unlock(&r->lock);
-    }
+    pthread_mutex_lock(&r->lock);
+    *out = r->stats;
+    pthread_mutex_unlock(&r->lock);
 }
 
 /* ---- The end of a reload ---- */
@@ -153,12 +151,37 @@ static void order(struct hg_reload *r, enum hg_reload_step step)
     }
 }
 
+static void copy(_Atomic uint64_t *to, const _Atomic uint64_t *from)
+{
+    atomic_store_explicit(to, atomic_load_explicit(from, memory_order_relaxed),
+                          memory_order_relaxed);
+}
+
+/* A rule's rate goes on where it was, by the rule's name. */
+static void carry_meters(const struct hg_config *from, const struct hg_config *to)
+{
+    for (size_t i = 0; i < to->rules_n; i++) {
+        struct hg_rule_meter *now = to->rules[i].meter;
+        for (size_t j = 0; now != NULL && j < from->rules_n; j++) {
+            const struct hg_rule_meter *was = from->rules[j].meter;
+            if (was != NULL && strcmp(from->rules[j].name, to->rules[i].name) == 0) {
+                copy(&now->meters.messages.full_ns, &was->meters.messages.full_ns);
+                copy(&now->meters.bytes.full_ns, &was->meters.bytes.full_ns);
+                copy(&now->held_n, &was->held_n);
+                copy(&now->refused_n, &was->refused_n);
+            }
+        }
+    }
+}
+
 static void swap(struct hg_reload *r)
 {
     const struct hg_config *next = r->next;
     uv_timer_stop(&r->limit);
     hg_log_set_level(r->gateway->log, next->log_level);
+    carry_meters(r->current, next);
     hg_logins_limit(r->gateway->logins, next);
+    hg_allowances_apply(r->gateway, next);
     r->step = HG_RELOAD_SWAP;
     order(r, HG_RELOAD_SWAP);
 }
