@@ -7,6 +7,7 @@
 #include "base/base64.h"
 #include "base/clock.h"
 #include "core/conn.h"
+#include "core/reload.h"
 #include "core/state.h"
 #include "core/worker.h"
 
@@ -180,7 +181,7 @@ static bool get_metrics(struct hg_http_request *req)
         return true;
     }
     struct hg_writer body = {0};
-    hg_metrics_write(gateway_of(req), &body);
+    hg_metrics_write(req->session->worker, &body);
     answer(req, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
     return true;
 }
@@ -273,14 +274,33 @@ static void write_state(struct hg_writer *w, const struct hg_vhost *vhost)
         (unsigned long long)hg_state_index_digest(index));
 }
 
-static void write_vhost(struct hg_writer *w, const struct hg_vhost *vhost)
+static void write_vhost(struct hg_writer *w, const struct hg_realm *realm)
 {
+    const struct hg_vhost *vhost = realm->vhost;
     hg_writer_str(w, "{\"name\":");
     write_string(w, vhost->spec->name);
     hg_writer_printf(w, ",\"default\":%s,\"up\":%s,\"rules\":%zu,\"state\":",
                      vhost->index == 0 ? "true" : "false", hg_vhost_is_up(vhost) ? "true" : "false",
-                     vhost->spec->rules_n);
+                     hg_rules_n(realm->rules));
     write_state(w, vhost);
+    hg_writer_str(w, "}");
+}
+
+static void write_reload(struct hg_writer *w, const struct hg_gateway *g)
+{
+    struct hg_reload_stats stats;
+    hg_reload_stats(g, &stats);
+    hg_writer_printf(w,
+                     "{\"loaded_unix_s\":%llu,\"done\":%llu,\"refused\":%llu,\"refused_unix_s\":",
+                     (unsigned long long)(stats.loaded_wall_ms / 1000),
+                     (unsigned long long)stats.done_n, (unsigned long long)stats.refused_n);
+    if (stats.refused_wall_ms > 0) {
+        hg_writer_printf(w, "%llu", (unsigned long long)(stats.refused_wall_ms / 1000));
+    } else {
+        hg_writer_str(w, "null");
+    }
+    hg_writer_str(w, ",\"problem\":");
+    write_string(w, stats.problem[0] == '\0' ? NULL : stats.problem);
     hg_writer_str(w, "}");
 }
 
@@ -296,8 +316,8 @@ static bool get_status(struct hg_http_request *req)
     hg_writer_printf(&body,
                      ",\"version\":\"" HG_VERSION "\",\"uptime_s\":%llu,\"draining\":%s,"
                      "\"rules\":%zu,\"workers\":[",
-                     (unsigned long long)((hg_clock_wall_ms() - g->started_wall_ms) / 1000),
-                     is_draining(g) ? "true" : "false", g->config->all_rules_n);
+                     (unsigned long long)((hg_clock_ms() - g->started_ms) / 1000),
+                     is_draining(g) ? "true" : "false", req->session->worker->config->all_rules_n);
     for (unsigned i = 0; i < g->workers_n; i++) {
         hg_writer_str(&body, i == 0 ? "" : ",");
         write_worker(&body, g->workers[i]);
@@ -317,9 +337,12 @@ static bool get_status(struct hg_http_request *req)
     hg_writer_str(&body, ",\"vhosts\":[");
     for (unsigned i = 0; i < g->vhosts_n; i++) {
         hg_writer_str(&body, i == 0 ? "" : ",");
-        write_vhost(&body, &g->vhosts[i]);
+        write_vhost(&body, req->session->worker->realms[i]);
     }
-    hg_writer_str(&body, "]}");
+    hg_writer_str(&body, "]");
+    hg_writer_str(&body, ",\"configuration\":");
+    write_reload(&body, g);
+    hg_writer_str(&body, "}");
     answer_json(req, &body);
     return true;
 }
@@ -360,16 +383,6 @@ static bool get_connections(struct hg_http_request *req)
 
 /* ---- Rules --------------------------------------------------------------------------------- */
 
-static unsigned long long sum_of(const struct hg_gateway *g, size_t rule, bool is_in)
-{
-    unsigned long long sum = 0;
-    for (unsigned i = 0; i < g->workers_n; i++) {
-        const struct hg_metrics *m = &g->workers[i]->metrics;
-        sum += hg_counted(&(is_in ? m->rule_in : m->rule_out)[rule]);
-    }
-    return sum;
-}
-
 /* Names; null where nobody is asked for a role. */
 static void write_roles(struct hg_writer *w, const struct hg_config *c, uint64_t roles)
 {
@@ -389,15 +402,15 @@ static void write_roles(struct hg_writer *w, const struct hg_config *c, uint64_t
     hg_writer_str(w, "]");
 }
 
-static void write_rule(struct hg_writer *w, const struct hg_vhost *vhost,
+static void write_rule(struct hg_writer *w, const struct hg_realm *realm,
                        const struct hg_rule_spec *rule, size_t index)
 {
-    const struct hg_gateway *g = vhost->gateway;
+    const struct hg_worker *worker = realm->worker;
     hg_writer_str(w, "{\"name\":");
     write_string(w, rule->name);
-    if (g->vhosts_n > 1) {
+    if (worker->realms_n > 1) {
         hg_writer_str(w, ",\"vhost\":");
-        write_string(w, vhost->spec->name);
+        write_string(w, realm->vhost->spec->name);
     }
     hg_writer_str(w, ",\"patterns\":{");
     for (unsigned p = 0; p < HG_PROTO_N; p++) {
@@ -411,16 +424,17 @@ static void write_rule(struct hg_writer *w, const struct hg_vhost *vhost,
     hg_writer_str(w, ",\"key\":");
     write_string(w, rule->key);
     hg_writer_str(w, ",\"publish_roles\":");
-    write_roles(w, g->config, rule->publish_roles);
+    write_roles(w, worker->config, rule->publish_roles);
     hg_writer_str(w, ",\"subscribe_roles\":");
-    write_roles(w, g->config, rule->subscribe_roles);
-    hg_writer_printf(w,
-                     ",\"escape\":\"%s\",\"slow\":\"%s\",\"mandatory\":%s,\"builtin\":%s,"
-                     "\"messages_in\":%llu,\"messages_out\":%llu}",
-                     rule->escape == HG_ESCAPE_PLAIN ? "plain" : "lossless",
-                     hg_slow_name(rule->slow), rule->is_mandatory ? "true" : "false",
-                     rule->is_builtin ? "true" : "false", sum_of(g, index, true),
-                     sum_of(g, index, false));
+    write_roles(w, worker->config, rule->subscribe_roles);
+    hg_writer_printf(
+        w,
+        ",\"escape\":\"%s\",\"slow\":\"%s\",\"mandatory\":%s,\"builtin\":%s,"
+        "\"messages_in\":%llu,\"messages_out\":%llu}",
+        rule->escape == HG_ESCAPE_PLAIN ? "plain" : "lossless", hg_slow_name(rule->slow),
+        rule->is_mandatory ? "true" : "false", rule->is_builtin ? "true" : "false",
+        (unsigned long long)hg_rule_counts_sum(worker->rule_counts, index, HG_RULE_IN),
+        (unsigned long long)hg_rule_counts_sum(worker->rule_counts, index, HG_RULE_OUT));
 }
 
 static bool get_rules(struct hg_http_request *req)
@@ -436,7 +450,7 @@ static bool get_rules(struct hg_http_request *req)
         const struct hg_rules *rules = w->realms[v]->rules;
         for (size_t i = 0; i < hg_rules_n(rules); i++, index++) {
             hg_writer_str(&body, index == 0 ? "" : ",");
-            write_rule(&body, w->realms[v]->vhost, hg_rules_spec(rules, i), index);
+            write_rule(&body, w->realms[v], hg_rules_spec(rules, i), index);
         }
     }
     hg_writer_str(&body, "]");

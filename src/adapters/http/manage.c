@@ -42,8 +42,8 @@ static const char *read_path(const struct hg_http_request *req, size_t prefix_n,
     const char *rule = hg_http_decode_level(hg_http_take_level(&path), vhost);
     rule = rule != NULL ? rule : hg_http_decode_level(hg_http_take_level(&path), name);
     *status_out = 400;
-    if (rule == NULL && hg_vhost_find(req->session->worker->config, hg_writer_view(vhost)) !=
-                            req->realm->vhost->spec) {
+    if (rule == NULL &&
+        hg_vhost_find(req->session->worker->config, hg_writer_view(vhost)) != req->realm->spec) {
         *status_out = 404;
         rule = "it is no virtual host of this gateway";
     }

@@ -65,19 +65,19 @@ static const struct hg_config *config_of(const struct sse *s)
 
 /* ---- The stream ---------------------------------------------------------------------------- */
 
-/* False: no memory, the connection closes. */
-static bool send_part(struct sse *s, struct hg_buf *buf, struct hg_bytes bytes)
+/* NO_MEMORY, CLOSED: the connection is at its end, or should be. */
+static enum hg_status send_part(struct sse *s, struct hg_buf *buf, struct hg_bytes bytes)
 {
     enum hg_status status = hg_conn_send(s->base.conn, &(struct hg_part){buf, bytes}, 1);
     if (status == HG_OK) {
         s->sent_ms = hg_clock_ms();
     }
-    return status == HG_OK;
+    return status;
 }
 
 static void send_text(struct sse *s, struct hg_writer *w)
 {
-    if (w->failed || !send_part(s, NULL, hg_writer_view(w))) {
+    if (w->failed || send_part(s, NULL, hg_writer_view(w)) != HG_OK) {
         hg_conn_close(s->base.conn, HG_NO_MEMORY);
     }
     hg_writer_close(w);
@@ -183,7 +183,12 @@ static void send_event(struct sse *s, struct hg_delivery *d, struct hg_sub *matc
         return;
     }
     send_lost(s);
-    if (*event == NULL || !send_part(s, *event, hg_buf_bytes(*event))) {
+    enum hg_status status =
+        *event == NULL ? HG_NO_MEMORY : send_part(s, *event, hg_buf_bytes(*event));
+    if (status == HG_CLOSED) { /* the reader has gone, which will be told in a moment */
+        return;
+    }
+    if (status != HG_OK) {
         give_up(s, d);
         return;
     }
@@ -306,13 +311,16 @@ static void on_drain(struct hg_session *base)
 }
 
 /* An EventSource comes back by itself: with a newer token, if its page has one by then. */
-static void on_expired(struct hg_session *base)
+static void on_expired(struct hg_session *base, enum hg_status why)
 {
     struct sse *s = sse_of(base);
     begin(s);
     (void)send_part(s, NULL,
-                    HG_BYTES("event: " HG_SSE_EVENT_EXPIRED "\ndata: the token has expired\n\n"));
-    hg_conn_finish(base->conn, HG_EXPIRED);
+                    why == HG_EXPIRED ? HG_BYTES("event: " HG_SSE_EVENT_EXPIRED
+                                                 "\ndata: the token has expired\n\n")
+                                      : HG_BYTES("event: " HG_SSE_EVENT_ENDED
+                                                 "\ndata: the login does not hold any more\n\n"));
+    hg_conn_finish(base->conn, why);
 }
 
 static void on_too_slow(struct hg_session *base)

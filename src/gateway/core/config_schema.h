@@ -52,6 +52,8 @@ void hg_config_schema_check_access(struct hg_config_reader *r, const struct hg_c
                                    void *into);
 void hg_config_schema_check_user(struct hg_config_reader *r, const struct hg_config_node *element,
                                  void *into);
+/* Whether who says nothing may come in by this listener; of an admin listener never. */
+bool hg_config_schema_takes_anonymous(const struct hg_config *c, const struct hg_listener_spec *l);
 /* Reads the keys of tokens, and decides who may come without a name. */
 void hg_config_schema_check_users(struct hg_config_reader *r, const struct hg_config_node *root,
                                   struct hg_config *c);
@@ -74,6 +76,13 @@ void hg_config_schema_check_vhosts(struct hg_config_reader *r, const struct hg_c
  * False: no memory, or the rules are wrong (said in errors_out). */
 bool hg_config_schema_make_vhosts(struct hg_config_reader *r, const struct hg_config_node *root,
                                   struct hg_config *c, struct hg_writer *errors_out);
+/* For the reading of a file that has been read before: takes over from `first` what cannot change
+ * (config_reload.c). False, and what is wrong in *errors_out: it cannot be had while this gateway
+ * runs. */
+bool hg_config_schema_settle(struct hg_config_arena *arena, struct hg_config *next,
+                             const struct hg_config *first, hg_config_kept_fn *kept, void *ctx,
+                             struct hg_writer *errors_out);
+
 void hg_config_schema_free_vhosts(struct hg_config *c);
 
 /* The last rule of every table: what RabbitMQ's plugins do. */

@@ -15,6 +15,17 @@ static bool may_enter(const struct hg_vhost_limits *limits, unsigned place)
     return (limits->may >> (place - 1) & 1) != 0;
 }
 
+/* own: the place of its listener's. */
+static bool may_be_in(const struct hg_vhost_limits *limits, unsigned place, unsigned own)
+{
+    return may_enter(limits, place) || (place == own && !limits->is_bound);
+}
+
+bool hg_login_may_stay(const struct hg_session *s, const struct hg_vhost_limits *limits)
+{
+    return may_be_in(limits, s->realm + 1U, hg_conn_listener(s->conn)->vhost);
+}
+
 /* For who names none: what the user is configured with, or the first that it may enter. */
 static unsigned preferred(const struct hg_config *c, const struct hg_vhost_limits *limits)
 {
@@ -40,7 +51,7 @@ enum hg_status hg_login_choose(struct hg_session *s, struct hg_bytes named,
         return HG_NOT_ALLOWED;
     }
     unsigned place = own != 0 ? own : wanted != 0 ? wanted : preferred(config, limits);
-    if (!may_enter(limits, place) && (place != own || limits->is_bound)) {
+    if (!may_be_in(limits, place, own)) {
         *why_out = "this user may not enter that virtual host";
         return HG_NOT_ALLOWED;
     }

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/failures.h"
 
+#include "base/inet.h"
 #include "base/list.h"
 #include "base/map.h"
 #include "base/mem.h"
 
-#include <arpa/inet.h>
 #include <pthread.h>
 
-enum { MS_PER_MINUTE = 60000, NETWORK_BYTES = 8, MAPPED_BYTES = 12, TEXT_SIZE = 64 };
+enum { MS_PER_MINUTE = 60000 };
 
 struct address {
     struct hg_list link;  /* the one heard of last is last */
     uint64_t empty_at_ms; /* its bucket, if nothing comes to it */
     uint8_t key_n;
-    uint8_t key[16];
+    uint8_t key[HG_INET_CLIENT_BYTES];
 };
 
 struct hg_failures {
@@ -24,6 +24,15 @@ struct hg_failures {
     uint64_t each_ms, full_ms; /* what one weighs, and what a bucket holds */
 };
 
+void hg_failures_limit(struct hg_failures *f, uint32_t per_minute)
+{
+    pthread_mutex_lock(&f->lock);
+    f->each_ms = per_minute == 0 ? 0 : MS_PER_MINUTE / per_minute;
+    f->each_ms += per_minute > MS_PER_MINUTE;
+    f->full_ms = f->each_ms * per_minute;
+    pthread_mutex_unlock(&f->lock);
+}
+
 struct hg_failures *hg_failures_new(uint32_t per_minute)
 {
     struct hg_failures *f = hg_zalloc(sizeof(*f));
@@ -31,9 +40,7 @@ struct hg_failures *hg_failures_new(uint32_t per_minute)
         pthread_mutex_init(&f->lock, NULL);
         hg_map_open(&f->by_key);
         hg_list_init(&f->all);
-        f->each_ms = per_minute == 0 ? 0 : MS_PER_MINUTE / per_minute;
-        f->each_ms += per_minute > MS_PER_MINUTE;
-        f->full_ms = f->each_ms * per_minute;
+        hg_failures_limit(f, per_minute);
     }
     return f;
 }
@@ -58,26 +65,6 @@ void hg_failures_free(struct hg_failures *f)
     hg_free(f);
 }
 
-/* The address alone, without brackets and port. */
-static struct hg_bytes key_of(const char *peer, uint8_t out[16])
-{
-    static const uint8_t mapped[MAPPED_BYTES] = {[10] = 0xff, [11] = 0xff};
-    char text[TEXT_SIZE] = "";
-    const char *colon = strrchr(peer, ':');
-    size_t n = colon == NULL ? strlen(peer) : (size_t)(colon - peer);
-    bool is_bracketed = n >= 2 && peer[0] == '[' && peer[n - 1] == ']';
-    n = n < sizeof(text) ? n : sizeof(text) - 1;
-    memcpy(text, peer + is_bracketed, is_bracketed ? n - 2 : n);
-    if (inet_pton(AF_INET, text, out) == 1) {
-        return hg_bytes(out, 4);
-    }
-    if (inet_pton(AF_INET6, text, out) == 1) {
-        bool is_mapped = memcmp(out, mapped, sizeof(mapped)) == 0;
-        return is_mapped ? hg_bytes(out + MAPPED_BYTES, 4) : hg_bytes(out, NETWORK_BYTES);
-    }
-    return hg_bytes(out, 0); /* no address: all of these together */
-}
-
 static struct address *find(struct hg_failures *f, struct hg_bytes key)
 {
     return hg_map_find(&f->by_key, key);
@@ -85,13 +72,10 @@ static struct address *find(struct hg_failures *f, struct hg_bytes key)
 
 bool hg_failures_is_full(struct hg_failures *f, const char *peer, uint64_t now_ms)
 {
-    uint8_t bytes[16];
-    struct hg_bytes key = key_of(peer, bytes);
-    if (f->each_ms == 0) {
-        return false;
-    }
+    uint8_t bytes[HG_INET_CLIENT_BYTES];
+    struct hg_bytes key = hg_bytes(bytes, hg_inet_client(peer, bytes));
     pthread_mutex_lock(&f->lock);
-    const struct address *a = find(f, key);
+    const struct address *a = f->each_ms == 0 ? NULL : find(f, key);
     bool is_full =
         a != NULL && a->empty_at_ms > now_ms && a->empty_at_ms - now_ms + f->each_ms > f->full_ms;
     pthread_mutex_unlock(&f->lock);
@@ -121,15 +105,12 @@ static struct address *add(struct hg_failures *f, struct hg_bytes key)
 
 void hg_failures_add(struct hg_failures *f, const char *peer, uint64_t now_ms)
 {
-    uint8_t bytes[16];
-    struct hg_bytes key = key_of(peer, bytes);
-    if (f->each_ms == 0) {
-        return;
-    }
+    uint8_t bytes[HG_INET_CLIENT_BYTES];
+    struct hg_bytes key = hg_bytes(bytes, hg_inet_client(peer, bytes));
     pthread_mutex_lock(&f->lock);
     struct address *a = find(f, key);
-    a = a == NULL ? add(f, key) : a;
-    if (a != NULL) {
+    a = a == NULL && f->each_ms > 0 ? add(f, key) : a;
+    if (a != NULL && f->each_ms > 0) {
         a->empty_at_ms = (a->empty_at_ms > now_ms ? a->empty_at_ms : now_ms) + f->each_ms;
         hg_list_remove(&a->link);
         hg_list_add_last(&f->all, &a->link);

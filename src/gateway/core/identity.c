@@ -8,6 +8,7 @@ struct hg_identity { /* texts follow the claims, in one block */
     uint16_t claims_n;
     uint8_t vhost_first; /* of hg_vhost_limits, as the next and `vhosts` */
     bool is_vhost_bound;
+    enum hg_identity_source source;
     uint64_t vhosts;
     struct hg_bytes user;
     uint64_t roles, expires_wall_ms;
@@ -36,6 +37,7 @@ struct hg_identity *hg_identity_new(const struct hg_identity_parts *parts)
     }
     uint8_t *at = (uint8_t *)(i->claims + parts->claims_n);
     i->refs = 1;
+    i->source = parts->source;
     i->user = keep(&at, parts->user);
     i->roles = parts->roles | HG_ROLE_EVERYBODY;
     i->vhosts = parts->vhosts.may;
@@ -48,6 +50,23 @@ struct hg_identity *hg_identity_new(const struct hg_identity_parts *parts)
         i->claims[c].value = keep(&at, parts->claims[c].value);
     }
     return i;
+}
+
+struct hg_identity *hg_identity_with_roles(const struct hg_identity *i, uint64_t roles,
+                                           struct hg_vhost_limits vhosts)
+{
+    return hg_identity_new(&(struct hg_identity_parts){.source = i->source,
+                                                       .user = i->user,
+                                                       .roles = roles,
+                                                       .vhosts = vhosts,
+                                                       .expires_wall_ms = i->expires_wall_ms,
+                                                       .claims = i->claims,
+                                                       .claims_n = i->claims_n});
+}
+
+enum hg_identity_source hg_identity_source(const struct hg_identity *i)
+{
+    return i->source;
 }
 
 struct hg_identity *hg_identity_ref(struct hg_identity *i)

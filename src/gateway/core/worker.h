@@ -10,34 +10,41 @@
 #include "core/mailbox.h"
 #include "core/metrics.h"
 #include "core/realm.h"
+#include "core/rule_counts.h"
 #include "stream/net.h"
 
 #include <uv.h>
 
+struct hg_allowances;
+struct hg_reload;
 struct hg_login_port;
 struct hg_logins;
 struct hg_worker;
 
 struct hg_listener_state { /* of one [[listener]], for all workers */
     uint16_t port;         /* the one that the first worker got; read by the others after that */
-    _Atomic uint32_t open_n;
+    struct hg_gate gate;
 };
 
 struct hg_gateway { /* shared by all workers; frozen after start but for what says otherwise */
+    /* What it was started with, for what cannot change while it runs; else ask the worker's. */
     const struct hg_config *config;
+    struct hg_reload *reload;           /* core/reload.c */
+    struct hg_rule_counts *rule_counts; /* the supervisor's, of what is in force; a reference */
     const struct hg_adapter *const *adapters;
     struct hg_log *log;      /* thread-safe */
     struct hg_vhost *vhosts; /* the first is the default one */
     unsigned vhosts_n;
-    struct hg_logins *logins;            /* NULL: no identities; core/login.c */
+    struct hg_logins *logins;            /* locked; core/login.c */
+    struct hg_allowances *allowances;    /* core/allowance.h */
     struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
     struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
     struct hg_bridge_metrics *bridges;   /* likewise; each is counted by the worker that runs it */
     struct hg_webhook_metrics *webhooks; /* likewise */
     struct hg_worker **workers;
     unsigned workers_n;
-    uint64_t boot_id; /* random */
-    uint64_t started_wall_ms;
+    uint64_t boot_id;    /* random */
+    uint64_t started_ms; /* hg_clock_ms: the wall clock may jump */
     _Atomic uint64_t next_conn_id;
     _Atomic bool is_draining;
     _Atomic uint32_t feeds_behind; /* workers whose feed was lost and is not whole again */
@@ -74,19 +81,20 @@ struct hg_conn_walk {   /* all of a worker's connections in turn, some at each s
 
 struct hg_worker {
     struct hg_gateway *gateway;
-    const struct hg_config *config;
+    const struct hg_config *config; /* in force here; a reference, another one after a reload */
     struct hg_log *log;
     unsigned index; /* 0 … workers_n - 1 */
     uv_loop_t loop;
     struct hg_wheel wheel;
     struct hg_net net; /* drives `wheel` */
     struct hg_metrics metrics;
+    struct hg_rule_counts *rule_counts; /* of its configuration's rules; a reference */
     struct hg_mailbox *mailbox;
     struct hg_realm **realms; /* one per virtual host, in the order of the gateway's */
     unsigned realms_n;
     unsigned realms_draining_n; /* core/realm.c's own, as the next */
     void (*realms_drained)(struct hg_worker *w);
-    struct hg_login_port *logins;  /* NULL: no identities; core/login.c */
+    struct hg_login_port *logins;  /* NULL: not open; core/login.c */
     struct hg_acceptor *acceptors; /* one per [[listener]], in its order */
     struct hg_list services;       /* struct hg_service */
     struct hg_list conns;
@@ -97,6 +105,15 @@ struct hg_worker {
     struct hg_timer drain_timer;
     struct hg_mail listen_mail, drain_mail, stop_mail, ping_mail; /* the supervisor's orders */
     struct hg_mail report_mail;
+    struct {
+        struct hg_mail order_mail, report_mail;
+        const struct hg_config *next; /* borrowed until it is this worker's, as the next */
+        struct hg_rule_counts *next_counts;
+        _Atomic unsigned wanted, done; /* round and enum hg_reload_step */
+        unsigned round;
+        bool is_prepared;
+        size_t waiting_n; /* RabbitMQ's answers that it takes */
+    } reload;             /* core/reload.c's */
     uv_thread_t thread;
     _Atomic int state;       /* enum hg_worker_state */
     _Atomic bool has_turned; /* since the supervisor asked last */
@@ -117,6 +134,12 @@ void hg_worker_free(struct hg_worker *w);
 void hg_worker_report(struct hg_worker *w, enum hg_worker_state state);
 /* Sets t to fire in delay_ms from now. */
 void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms);
+
+/* A limit has turned something away. */
+static inline void hg_worker_refused(struct hg_worker *w, enum hg_limit limit)
+{
+    hg_count(&w->metrics.limits[limit], 1);
+}
 
 /* Which virtual host a session is in: the default one, until it enters another, before it publishes,
  * subscribes or claims anything. */

@@ -29,7 +29,6 @@ struct world {
     struct hg_realm realm;
     struct hg_realm *realms[1];
     struct hg_rules *rules;
-    hg_counter rule_in[1], rule_out[1];
     /* Of the last poll. */
     struct hg_lease_poll *poll;
     enum hg_status status; /* HG_STATUS_N: not told */
@@ -47,6 +46,13 @@ static struct world *the;
 void hg_session_logout(struct hg_session *s)
 {
     (void)s;
+}
+
+struct hg_allowance **hg_conn_allowance(struct hg_conn *c)
+{
+    static struct hg_allowance *none;
+    (void)c;
+    return &none;
 }
 
 const char *hg_conn_peer(const struct hg_conn *c)
@@ -154,15 +160,14 @@ static int open_world(void **state)
     the->spec = (struct hg_vhost_spec){
         .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = the->rules};
     the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
-    the->realm = (struct hg_realm){.worker = w, .vhost = &the->vhost, .rules = the->rules};
+    the->realm = (struct hg_realm){
+        .worker = w, .vhost = &the->vhost, .spec = &the->spec, .rules = the->rules};
     the->realms[0] = &the->realm;
     w->realms = the->realms;
     w->realms_n = 1;
     the->gateway.config = &the->config;
     the->gateway.boot_id = BOOT;
     the->gateway.workers_n = 1;
-    w->metrics.rule_in = the->rule_in;
-    w->metrics.rule_out = the->rule_out;
     hg_list_init(&w->services);
     seam_net_adopt(&the->sn, &w->net);
     w->net.wheel = &the->sn.wheel;
@@ -474,6 +479,18 @@ static void draining_gives_everything_back(void **state)
     assert_true(service()->ops->is_idle(service()));
 }
 
+static void draining_waits_for_no_queue_that_lingers(void **state)
+{
+    (void)state;
+    take(1, 30000);
+    assert_string_equal(answer(HG_LEASE_DO_ACK, 0, "q", the->ids[0]), "d");
+    seam_net_pass(&the->sn, 200);
+    assert_false(service()->ops->is_idle(service()));
+    service()->ops->drain(service());
+    seam_net_pass(&the->sn, 200);
+    assert_true(service()->ops->is_idle(service()));
+}
+
 /* ---- Other instances ---- */
 
 static const char *ask_other(void)
@@ -601,6 +618,7 @@ int main(void)
         TEST(a_poll_ends_in_time_with_nothing_or_without_rabbitmq),
         TEST(a_lost_link_loses_its_leases),
         TEST(draining_gives_everything_back),
+        TEST(draining_waits_for_no_queue_that_lingers),
         TEST(what_no_queue_takes_is_gone_and_what_nobody_answers_is_unknown),
         TEST(an_answer_of_another_instance_is_taken_once),
         TEST(what_another_instance_asks_is_answered),

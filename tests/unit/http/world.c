@@ -5,7 +5,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/access.h"
+#include "core/allowance.h"
 #include "core/login.h"
+#include "core/reload.h"
 #include "core/slow.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
@@ -510,6 +512,12 @@ bool hg_conn_is_full(const struct hg_conn *c, size_t n)
     return c->pending + n > world.config.outbound_high_bytes;
 }
 
+unsigned hg_allowance_retry_after_s(const struct hg_session *s)
+{
+    (void)s;
+    return 7;
+}
+
 /* Without a backlog: what would wait there is dropped. */
 bool hg_slow_admits(struct hg_session *s, const struct hg_delivery *d, struct hg_sub *matches,
                     size_t n)
@@ -670,10 +678,16 @@ bool hg_vhost_is_up(const struct hg_vhost *vhost)
     return world.realm.is_up;
 }
 
-void hg_metrics_write(const struct hg_gateway *gateway, struct hg_writer *out)
+void hg_metrics_write(const struct hg_worker *worker, struct hg_writer *out)
+{
+    (void)worker;
+    hg_writer_str(out, "headgate_connections 1\n");
+}
+
+void hg_reload_stats(const struct hg_gateway *gateway, struct hg_reload_stats *out)
 {
     (void)gateway;
-    hg_writer_str(out, "headgate_connections 1\n");
+    *out = (struct hg_reload_stats){.loaded_wall_ms = hg_clock_wall_ms()};
 }
 
 bool hg_state_is_enabled(const struct hg_vhost *vhost)
@@ -768,6 +782,7 @@ void world_open(const struct hg_adapter *adapter)
                    .http_max_body_bytes = 100,
                    .http_stream_from_bytes = SIZE_MAX,
                    .http_max_header_bytes = 2000,
+                   .http_max_headers = 100,
                    .http_max_url_bytes = 200,
                    .http_idle_timeout_ms = 60000,
                    .http_request_timeout_ms = 10000,
@@ -792,7 +807,7 @@ void world_open(const struct hg_adapter *adapter)
     world.gateway.adapters = adapters;
     world.gateway.workers = world.workers;
     world.gateway.workers_n = 1;
-    world.gateway.started_wall_ms = hg_clock_wall_ms() - 5000;
+    world.gateway.started_ms = hg_clock_ms() - 5000;
     world.worker.gateway = &world.gateway;
     world.worker.config = &world.config;
     world.worker.state = HG_WORKER_READY;
@@ -805,9 +820,7 @@ void world_open(const struct hg_adapter *adapter)
     world.realms[0] = &world.realm;
     world.worker.realms = world.realms;
     world.worker.realms_n = 1;
-    static hg_counter counters[sizeof(specs) / sizeof(specs[0])];
-    world.worker.metrics.rule_in = counters;
-    world.worker.metrics.rule_out = counters;
+    world.realm.spec = &vhost_spec;
     static const char *const websocket_paths[] = {"/ws", "/mqtt"};
     world.conn.listener.websocket_paths = websocket_paths;
     world.conn.listener.websocket_paths_n = 2;
