@@ -334,15 +334,14 @@ static bool get_status(struct hg_http_request *req)
     }
     hg_writer_str(&body, "],\"state\":");
     write_state(&body, &g->vhosts[0]);
+    hg_writer_str(&body, ",\"configuration\":");
+    write_reload(&body, g);
     hg_writer_str(&body, ",\"vhosts\":[");
     for (unsigned i = 0; i < g->vhosts_n; i++) {
         hg_writer_str(&body, i == 0 ? "" : ",");
         write_vhost(&body, req->session->worker->realms[i]);
     }
-    hg_writer_str(&body, "]");
-    hg_writer_str(&body, ",\"configuration\":");
-    write_reload(&body, g);
-    hg_writer_str(&body, "}");
+    hg_writer_str(&body, "]}");
     answer_json(req, &body);
     return true;
 }

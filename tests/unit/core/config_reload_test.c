@@ -110,7 +110,7 @@ static void what_may_change_does(void **state)
                                  "", &errors);
     assert_non_null(c);
     assert_int_equal(c->max_subscriptions, 3);
-    assert_int_equal(c->rules_n, 3);
+    assert_int_equal(c->vhosts[0].rules_n, 3);
     assert_string_equal(c->vhosts[0].rules[1].key, "c.{x}");
     assert_int_equal(hg_rules_n(c->vhosts[0].table), 3);
     assert_non_null(hg_config_find_user(&c->users, HG_BYTES("v")));
