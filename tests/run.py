@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs what scripts/test has built: lint, unit tests, end-to-end tests, fuzz targets. One line a test, the sum as the last line.
+"""Runs what scripts/test has built: lint, unit tests, hot paths, end-to-end tests, fuzz targets. One line a test, the sum as the last line.
 
 tests/run.py [NAME…] runs those whose full name ("unit/config/the_environment_is_put_in") contains one of the names.
 """
@@ -211,6 +211,7 @@ def main():
     run_cases(report, "lint", load(ROOT / "tests" / "lint"))
     run_unit(report, ASAN, "unit")
     run_unit(report, RELEASE, "unit-release")
+    run_cases(report, "guard", load(ROOT / "tests" / "guard"))
     run_e2e(report)
     run_plugin(report)
     run_fuzz(report)
