@@ -90,6 +90,9 @@ static void write_rule(const struct hg_rule_spec *rule, struct hg_writer *out)
     if (rule->queue == NULL) {
         hg_writer_printf(out, ", bindings %s", scopes[rule->scope]);
     }
+    if (rule->slow != HG_SLOW_DROP_NEW) {
+        hg_writer_printf(out, ", slow clients: %s", hg_slow_name(rule->slow));
+    }
     hg_writer_printf(out, "%s%s%s%s)\n", rule->is_mandatory ? ", mandatory" : "",
                      rule->persistent == HG_YES  ? ", persistent"
                      : rule->persistent == HG_NO ? ", transient"
@@ -138,7 +141,7 @@ static void write_webhooks(const struct hg_config *c, struct hg_writer *out)
 
 static uint64_t mentioned_roles(const struct hg_config *c)
 {
-    uint64_t roles = 0;
+    uint64_t roles = c->mqtt_sys_roles & ~HG_ROLE_EVERYBODY;
     for (size_t i = 0; i < c->rules_n; i++) {
         roles |= c->rules[i].publish_roles | c->rules[i].subscribe_roles;
     }

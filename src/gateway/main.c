@@ -2,6 +2,7 @@
 /* The command line: subcommands, options, exit codes. */
 #include "base/mem.h"
 #include "check.h"
+#include "check_live.h"
 #include "core/identity.h"
 #include "core/supervisor.h"
 #include "passwd.h"
@@ -22,7 +23,7 @@ struct options {
     const char *as_user, *client_id; /* route: who asks; NULL: not said */
     const char *roles[HG_ROLES_MAX]; /* likewise, beside the user's */
     size_t roles_n;
-    bool is_json, wants_help;
+    bool is_json, is_live, wants_help;
     char **words; /* what is no option, in argv itself */
     int words_n;
 };
@@ -30,6 +31,7 @@ struct options {
 static const char usage[] =
     "usage: headgate run   -c FILE [--set key=value ...]     run the gateway (foreground)\n"
     "       headgate check -c FILE [--set key=value ...]     validate a configuration\n"
+    "       headgate check --live -c FILE                    ... and ask RabbitMQ about it\n"
     "       headgate route -c FILE [--json] PROTO publish ADDRESS\n"
     "       headgate route -c FILE [--json] PROTO subscribe FILTER\n"
     "       headgate route -c FILE [--json] amqp deliver EXCHANGE KEY\n"
@@ -95,10 +97,11 @@ static int run(const struct options *o, const struct hg_config *c)
 
 static int check(const struct options *o, const struct hg_config *c)
 {
-    (void)o;
+    static const int codes[] = {
+        [HG_LIVE_FINE] = EXIT_FINE, [HG_LIVE_REFUSED] = EXIT_GIVEN, [HG_LIVE_AWAY] = EXIT_RUNNING};
     struct hg_writer out = {0};
     hg_check_command(c, &out);
-    return print(&out, EXIT_FINE);
+    return print(&out, o->is_live ? codes[hg_check_live_command(c, &out)] : EXIT_FINE);
 }
 
 /* Who asks: a [[user]] with its roles, or any name, and the roles named beside. False: complained. */
@@ -236,6 +239,8 @@ static bool read_options(int argc, char **argv, struct options *o)
             o->roles_n++;
         } else if (strcmp(argv[i], "--json") == 0) {
             o->is_json = true;
+        } else if (strcmp(argv[i], "--live") == 0) {
+            o->is_live = true;
         } else if (asks_for_help(argv[i])) {
             o->wants_help = true;
         } else {
@@ -256,6 +261,9 @@ static int run_command(const struct command *command, const struct options *o)
     }
     if (!command->takes_words && (o->as_user != NULL || o->client_id != NULL || o->roles_n > 0)) {
         return complain("--as, --role and --client-id mean nothing to", command->name);
+    }
+    if (command->run != check && o->is_live) {
+        return complain("--live means nothing to", command->name);
     }
     if (!command->needs_config) {
         return command->run(o, NULL);

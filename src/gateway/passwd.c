@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "passwd.h"
 
+#include "base/mem.h"
 #include "core/password.h"
 
 #include <stdio.h>

@@ -9,6 +9,8 @@ import unittest
 
 from harness import Consumer, E2E, Stomp, eventually, headgate, http, raw
 from harness import mqtt5 as m
+from harness.certificates import Authority
+from harness.clients import Secured
 from harness.gateway import Gateway, config_text
 from harness.peer import Peer
 from harness.tokens import Issuer
@@ -62,7 +64,7 @@ publish = ["writer"]
 subscribe = ["reader"]
 configure = ["writer", "reader"]
 """
-Who = collections.namedtuple("Who", "name secret user roles claims")
+Who = collections.namedtuple("Who", "name secret user roles claims tls", defaults=(None,))
 
 
 class Permissions(E2E):
@@ -70,13 +72,27 @@ class Permissions(E2E):
     def setUpClass(cls):
         super().setUpClass()
         cls.issuer = Issuer()
+        cls.authority = Authority()
+        cert, key = cls.authority.make("localhost", "DNS:localhost", "IP:127.0.0.1")
+        secured = "".join(f'[[listener]]\nserve = "{serve}"\nbind = "127.0.0.1:0"\n'
+                          f'tls = {{ cert = "{cert}", key = "{key}", client_ca = "{cls.authority.ca}" }}\n' for serve in ("mqtt", "stomp", "web"))
+        cls.broker.ctl("add_user", "erin", "erins password")
+        cls.broker.ctl("set_permissions", "-p", cls.vhost, "erin", "^$", "^$", "^$")  # it only judges
         users = "".join(f'[[user]]\nname = "{name}"\npassword = "{line_of(PASSWORD)}"\nroles = ["{name}"]\n' for name in ("writer", "reader"))
         cls.text = config_text(cls.amqp, f"""
 [users]
 anonymous = "loopback"
 max_failures = 0
 token = {{ secrets = ["{cls.issuer.secret}"], audience = "headgate" }}
-{users}""" + RULES)
+certificate = "common_name"
+broker = true
+broker_roles = ["reader"]
+[[user]]
+name = "device"
+roles = ["writer"]
+[mqtt]
+sys_roles = ["reader"]
+{secured}{users}""" + RULES)
         cls.gw = Gateway(cls.text).start()
         carol = cls.issuer.token("carol", roles=["writer"], site="north")
         cls.people = [
@@ -84,13 +100,17 @@ token = {{ secrets = ["{cls.issuer.secret}"], audience = "headgate" }}
             Who("reader", PASSWORD, "reader", {"reader"}, {}),
             Who("token", carol, "carol", {"writer"}, {"site": "north"}),
             Who("anonymous", None, "", set(), {}),
+            Who("certificate", None, "device", {"writer"}, {}, cls.authority.client(*cls.authority.make("device"))),
+            Who("broker", "erins password", "erin", {"reader"}, {}),
         ]
         cls.numbers = itertools.count(1)
 
     @classmethod
     def tearDownClass(cls):
         cls.gw.stop()
+        cls.broker.ctl("delete_user", "erin")
         cls.issuer.close()
+        cls.authority.close()
         super().tearDownClass()
 
     # ---- What is right
@@ -109,22 +129,26 @@ token = {{ secrets = ["{cls.issuer.secret}"], audience = "headgate" }}
 
     # ---- Clients
 
+    def address(self, who, serve):
+        """Certificates are shown to listeners of their own."""
+        return self.gw.addresses[serve] if who.tls is None else Secured(("localhost", self.gw.port(serve + ".2")), who.tls)
+
     def mqtt(self, who, level=5, client_id="", **options):
         said = {} if who.secret is None else {"user": who.user, "password": who.secret.encode()}
-        return self.open(Peer(self.gw.addresses["mqtt"], client_id or f"p{next(self.numbers)}", level, **said, **options))
+        return self.open(Peer(self.address(who, "mqtt"), client_id or f"p{next(self.numbers)}", level, **said, **options))
 
     def stomp_frames(self, who, *frames):
         """What is answered to these and a last one with a receipt."""
         said = {} if who.secret is None else {"login": who.user, "passcode": who.secret}
         first = stomp("CONNECT", {"accept-version": "1.2", "host": "/", **said}) + b"".join(frames)
-        with raw(self.gw.addresses["stomp"], first + stomp("DISCONNECT", {"receipt": "bye"})) as client:
+        with raw(self.address(who, "stomp"), first + stomp("DISCONNECT", {"receipt": "bye"})) as client:
             answer = client.read_to_end().decode()
         self.assertTrue(answer.startswith("CONNECTED"), answer)
         return answer
 
     def http(self, who, method, path, body=None, headers=None):
         said = base64.b64encode(f"{who.user}:{who.secret}".encode()).decode()
-        return http(self.gw.addresses["web"], method, path, body,
+        return http(self.address(who, "web"), method, path, body,
                     {**(headers or {}), **({} if who.secret is None else {"Authorization": f"Basic {said}"})})
 
     # ---- By protocol: whether it was permitted
@@ -171,8 +195,8 @@ token = {{ secrets = ["{cls.issuer.secret}"], audience = "headgate" }}
     def test_publishing(self):
         everything = self.open(Consumer(self.amqp))
         everything.bind("amq.topic", "#")
-        addresses = ("secret/a", "secret", "user/writer/a", "user/reader/a", "user//a", "user/carol/b/c", "site/north/1", "site/south/1",
-                     "site/north", "elsewhere", "open/a", "amq/x")
+        addresses = ("secret/a", "secret", "user/writer/a", "user/reader/a", "user//a", "user/carol/b/c", "user/device/a", "user/erin/a",
+                     "site/north/1", "site/south/1", "site/north", "elsewhere", "open/a", "amq/x")
         ways = [self.publish_mqtt5, self.publish_mqtt3, self.publish_will, self.publish_stomp, self.publish_stomp_transaction,
                 self.publish_http, self.publish_batch]
         permitted = collections.Counter()
@@ -206,6 +230,15 @@ token = {{ secrets = ["{cls.issuer.secret}"], audience = "headgate" }}
                 path = "/v1/topics/" + star.replace("#", "%23")
                 status = self.http(who, "HEAD", path, headers={"Accept": "text/event-stream"})[0]
                 self.assertEqual(status, 200 if may else 403)
+
+    def test_the_gateways_own_values(self):
+        for who, (level, refusal) in itertools.product(self.people, ((5, 0x87), (4, 0x80))):
+            with self.subTest(who=who.name, level=level):
+                may = "reader" in who.roles
+                peer = self.mqtt(who, level)
+                self.assertEqual(peer.subscribe(("$SYS/broker/uptime", 0)), [0 if may else refusal])
+                if may:
+                    self.assertEqual(peer.next(m.PUBLISH).topic, "$SYS/broker/uptime")
 
     def test_a_wildcard_shows_what_is_permitted_and_nothing_else(self):
         keys = ["secret.a", "secret.b.c", "user.writer.a", "user.reader.a", "user.carol.a", "site.north.1", "site.south.1", "open.a", "else"]
@@ -259,7 +292,7 @@ token = {{ secrets = ["{cls.issuer.secret}"], audience = "headgate" }}
         source = self.open(Consumer(self.amqp))
         for site in ("south", "north"):
             source.publish("amq.topic", f"log.{site}.x", site.encode())
-        for who, may in zip(self.people, (False, False, True, False)):
+        for who, may in zip(self.people, (False, False, True, False, False, False)):
             self.assertEqual(self.http(who, "HEAD", "/v1/topics/log/*/x?from=first")[0], 200 if may else 403)
         carol = self.people[2]
         said = base64.b64encode(f"carol:{carol.secret}".encode()).decode()

@@ -516,6 +516,25 @@ static void on_body(struct broker *b, uint16_t channel, const struct hg_amqp_fra
     }
 }
 
+/* -- secrets: librabbitmq 0.11 does not know connection.update-secret ---------------------------- */
+
+static void on_update_secret(struct broker *b, struct hg_bytes in)
+{
+    uint64_t secret_n;
+    struct hg_bytes secret;
+    struct hg_bytes reason;
+    HG_CHECK(hg_bytes_take_number(&in, 4, &secret_n) && hg_bytes_take(&in, secret_n, &secret));
+    HG_CHECK(in.n > 0 && hg_bytes_take(&in, in.p[0] + 1u, &reason) && in.n == 0);
+    hg_writer_printf(&b->log, "0 connection.update-secret %.*s\n", HG_BYTES_FMT(secret));
+    if (hg_bytes_eq(secret, hg_bytes_str(b->password))) {
+        hg_writer_bytes(&b->out, HG_BYTES("\x01\0\0\0\0\0\x04\0\x0a\0\x47\xce"));
+    } else {
+        broker_close_connection(b, 530,
+                                "NOT_ALLOWED - New secret was refused by one of the backends",
+                                BROKER_UPDATE_SECRET);
+    }
+}
+
 /* -- frames ----------------------------------------------------------------------------------- */
 
 static void on_method_frame(struct broker *b, uint16_t channel, struct hg_bytes payload)
@@ -532,6 +551,10 @@ static void on_method_frame(struct broker *b, uint16_t channel, struct hg_bytes 
     if (id == AMQP_BASIC_PUBLISH_METHOD) {
         hg_writer_bytes(&ch->content, payload);
         ch->method_n = payload.n;
+        return;
+    }
+    if (id == BROKER_UPDATE_SECRET) {
+        on_update_secret(b, hg_bytes_skip(payload, 4));
         return;
     }
     struct broker_method m = {.channel = channel, .id = id};

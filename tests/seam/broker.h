@@ -8,7 +8,7 @@
 #include "amqp/amqp_codec.h"
 #include "message/message.h"
 
-enum { BROKER_CHANNELS = 256, BROKER_NAMES = 8 };
+enum { BROKER_CHANNELS = 256, BROKER_NAMES = 8, BROKER_UPDATE_SECRET = 0x000A0046 };
 
 struct broker_method { /* from the client; borrowed during the call */
     uint16_t channel;
@@ -36,7 +36,8 @@ struct broker {
     /* The test's to set, before or while it talks. */
     uint16_t heartbeat_s, channel_max;
     uint32_t frame_max;
-    const char *vhost, *password; /* "/" and "guest"; anything else is refused */
+    /* "/" and "guest"; anything else is refused, the latter also where it is renewed */
+    const char *vhost, *password;
     /* exchanges and queues that do not exist: 404 closes the channel */
     const char *missing[BROKER_NAMES];
     bool has_auto_confirm; /* confirms each publish, one by one, at the end of broker_feed */

@@ -6,6 +6,7 @@
 #include "core/queue.h"
 #include "core/retain.h"
 #include "core/service.h"
+#include "core/slow.h"
 #include "message/topic.h"
 #include "seam/core_state.h"
 #include "seam/hex.h"
@@ -954,6 +955,24 @@ size_t hg_conn_pending(const struct hg_conn *c)
 bool hg_conn_is_full(const struct hg_conn *c, size_t n)
 {
     return c->pending_bytes + n > c->f->config.outbound_high_bytes;
+}
+
+/* Without a backlog: what would wait there is dropped. */
+bool hg_slow_admits(struct hg_session *s, const struct hg_delivery *d, struct hg_sub *matches,
+                    size_t n)
+{
+    const struct core_fake *f = core_of(s);
+    assert_true(matches != NULL || d->queue != NULL);
+    if (d->must_keep || d->is_retained || d->queue != NULL || !hg_conn_is_full(s->conn, n)) {
+        return true;
+    }
+    hg_count(&s->worker->metrics.proto[s->proto].dropped, 1);
+    if (f->slow == HG_SLOW_DISCONNECT) {
+        s->ops->too_slow(s);
+    } else if (s->ops->dropped != NULL) {
+        s->ops->dropped(s);
+    }
+    return false;
 }
 
 void hg_conn_hold(struct hg_conn *c, enum hg_hold bit)

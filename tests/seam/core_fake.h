@@ -103,6 +103,7 @@ struct core_fake {
     bool has_queues;            /* queues that are opened have existed */
     bool is_withholding_claims; /* client identifiers are not granted */
     const char *rule_queue;     /* the queue that a rule has for every filter; NULL: none */
+    enum hg_slow slow;          /* the policy of every rule */
     bool is_queue_stale;        /* answers to deliveries come too late */
     bool is_state_away;         /* the state log cannot be reached */
     bool is_state_held;         /* it answers only to STATE_IS, not by itself at the next turn */

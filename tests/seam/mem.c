@@ -4,12 +4,35 @@
 
 #include "seam/seam.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 static atomic_size_t asked_n, live_n;
 static atomic_size_t fail_first, fail_last; /* 0: none */
 static atomic_bool is_sparing;
+static const char *needle; /* NULL: none is looked for */
+static size_t left_n;
+
+void seam_watch(const char *text)
+{
+    needle = text;
+    left_n = 0;
+}
+
+size_t seam_left_behind(void)
+{
+    return left_n;
+}
+
+static void look_at(const void *p)
+{
+    if (p != NULL && needle != NULL &&
+        memmem(p, malloc_usable_size((void *)(uintptr_t)p), needle, strlen(needle)) != NULL) {
+        left_n++;
+    }
+}
 
 void seam_fail_alloc(size_t n)
 {
@@ -64,7 +87,14 @@ void *hg_zalloc(size_t n)
 
 void *hg_realloc(void *p, size_t n)
 {
-    void *q = is_denied() ? NULL : realloc(p, n == 0 ? 1 : n);
+    bool is_moved = needle != NULL && p != NULL; /* it may, so then it does */
+    void *q = is_denied() ? NULL : is_moved ? malloc(n == 0 ? 1 : n) : realloc(p, n == 0 ? 1 : n);
+    if (is_moved && q != NULL) {
+        size_t old_n = malloc_usable_size(p);
+        memcpy(q, p, old_n < n ? old_n : n);
+        look_at(p);
+        free(p);
+    }
     live_n += p == NULL && q != NULL;
     return q;
 }
@@ -72,5 +102,6 @@ void *hg_realloc(void *p, size_t n)
 void hg_free(void *p)
 {
     live_n -= p != NULL;
+    look_at(p);
     free(p);
 }

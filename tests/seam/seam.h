@@ -18,6 +18,11 @@ size_t seam_allocs(void);
 /* Blocks not freed yet. */
 size_t seam_live(void);
 
+/* From now on looks for the text in every block that is given back or moves away. NULL: no more. */
+void seam_watch(const char *text);
+/* In how many it still was. */
+size_t seam_left_behind(void);
+
 /* Milliseconds that hg_clock_ms and hg_clock_wall_ms return. */
 extern uint64_t seam_now_ms;  /* starts at 1,000,000 */
 extern uint64_t seam_wall_ms; /* starts at 2026-01-02T03:04:05.678Z */

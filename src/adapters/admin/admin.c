@@ -379,11 +379,12 @@ static void write_rule(struct hg_writer *w, const struct hg_gateway *g,
     hg_writer_str(w, ",\"subscribe_roles\":");
     write_roles(w, g->config, rule->subscribe_roles);
     hg_writer_printf(w,
-                     ",\"escape\":\"%s\",\"mandatory\":%s,\"builtin\":%s,"
+                     ",\"escape\":\"%s\",\"slow\":\"%s\",\"mandatory\":%s,\"builtin\":%s,"
                      "\"messages_in\":%llu,\"messages_out\":%llu}",
                      rule->escape == HG_ESCAPE_PLAIN ? "plain" : "lossless",
-                     rule->is_mandatory ? "true" : "false", rule->is_builtin ? "true" : "false",
-                     sum_of(g, index, true), sum_of(g, index, false));
+                     hg_slow_name(rule->slow), rule->is_mandatory ? "true" : "false",
+                     rule->is_builtin ? "true" : "false", sum_of(g, index, true),
+                     sum_of(g, index, false));
 }
 
 static bool get_rules(struct hg_http_request *req)

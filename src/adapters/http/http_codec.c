@@ -433,7 +433,7 @@ static int read_head(struct hg_http_decoder *d, struct hg_error *err)
 
 void hg_http_decoder_open(struct hg_http_decoder *d, const struct hg_http_limits *limits)
 {
-    *d = (struct hg_http_decoder){.limits = limits};
+    *d = (struct hg_http_decoder){.limits = limits, .raw.is_secret = true}; /* Authorization */
     d->scan_max = limits->max_url_bytes + REQUEST_LINE_REST;
 }
 

@@ -141,14 +141,6 @@ static void read_request(const struct hg_http_request *req, struct said *said)
     }
 }
 
-static void forget_said(struct said *said)
-{
-    if (said->text.buf != NULL) {
-        explicit_bzero(said->text.buf->data, said->text.buf->n);
-    }
-    hg_writer_close(&said->text);
-}
-
 /* ---- The answer ---- */
 
 static void refuse(struct hg_http_request *req, enum hg_status status, const char *why,
@@ -213,7 +205,7 @@ static enum hg_status log_in(struct hg_http_request *req, const struct said *sai
 
 enum hg_status hg_http_login(struct hg_http_request *req, struct hg_http_known *known)
 {
-    struct said said = {.is_there = false};
+    struct said said = {.text.is_secret = true};
     if (!req->session->worker->config->has_identities) {
         return HG_OK;
     }
@@ -222,6 +214,6 @@ enum hg_status hg_http_login(struct hg_http_request *req, struct hg_http_known *
     if (said.text.failed) {
         refuse(req, status, NULL, false);
     }
-    forget_said(&said);
+    hg_writer_close(&said.text);
     return status;
 }

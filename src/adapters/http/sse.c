@@ -18,6 +18,7 @@
 #include "core/login.h"
 #include "core/queue.h"
 #include "core/retain.h"
+#include "core/slow.h"
 #include "core/state.h"
 #include "core/worker.h"
 #include "message/topic.h"
@@ -44,9 +45,7 @@ struct sse {
     uint64_t next_offset;    /* what is below has been sent */
     struct hg_timer timer;   /* before the head: the wait for RabbitMQ; then heart-beats */
     uint64_t sent_ms;        /* when something was last sent */
-    uint64_t sent_bytes;
-    uint64_t taken_bytes, taken_ms; /* how far the client had read when it last read anything */
-    uint64_t lost_n;                /* messages dropped since it was last told */
+    uint64_t lost_n;         /* messages dropped since it was last told */
     struct hg_sub subs[];
 };
 _Static_assert(sizeof(struct sse) + sizeof(struct hg_sub) <= 400,
@@ -72,7 +71,6 @@ static bool send_part(struct sse *s, struct hg_buf *buf, struct hg_bytes bytes)
     enum hg_status status = hg_conn_send(s->base.conn, &(struct hg_part){buf, bytes}, 1);
     if (status == HG_OK) {
         s->sent_ms = hg_clock_ms();
-        s->sent_bytes += bytes.n;
     }
     return status == HG_OK;
 }
@@ -133,17 +131,23 @@ static void refuse(struct sse *s, enum hg_status status, struct hg_bytes reason)
     hg_conn_finish(s->base.conn, HG_OK);
 }
 
-static void give_up(struct sse *s, const struct hg_delivery *d, enum hg_status why)
+static void on_dropped(struct hg_session *base)
+{
+    sse_of(base)->lost_n++;
+}
+
+/* There is no memory for it. */
+static void give_up(struct sse *s, const struct hg_delivery *d)
 {
     const char *peer = hg_conn_peer(s->base.conn);
     if (d->must_keep) {
-        hg_conn_close(s->base.conn, why);
+        hg_conn_close(s->base.conn, HG_NO_MEMORY);
         return;
     }
-    s->lost_n++;
+    on_dropped(&s->base);
     hg_count(&s->base.worker->metrics.proto[HG_PROTO_HTTP].dropped, 1);
     HG_LOG_LIMITED(s->base.worker->log, HG_LOG_INFO, "http.dropped", hg_bytes_str(peer),
-                   HG_F_STR("peer", peer), HG_F_STR("why", hg_status_text(why)));
+                   HG_F_STR("peer", peer), HG_F_STR("why", hg_status_text(HG_NO_MEMORY)));
 }
 
 /* Tells of what was dropped, as soon as there is room for more than this. */
@@ -162,7 +166,8 @@ static void send_lost(struct sse *s)
     hg_writer_close(&w);
 }
 
-static void send_event(struct sse *s, struct hg_delivery *d, struct hg_bytes id)
+static void send_event(struct sse *s, struct hg_delivery *d, struct hg_sub *matches,
+                       struct hg_bytes id)
 {
     struct hg_proto_metrics *metrics = &s->base.worker->metrics.proto[HG_PROTO_HTTP];
     struct hg_buf **event = &d->cache[s->mode];
@@ -174,13 +179,12 @@ static void send_event(struct sse *s, struct hg_delivery *d, struct hg_bytes id)
     }
     begin(s); /* one of several subscriptions may be live before the others */
     size_t n = *event == NULL ? 0 : (*event)->n;
-    if (!d->must_keep && hg_conn_is_full(s->base.conn, n)) {
-        give_up(s, d, HG_TOO_SLOW);
+    if (!hg_slow_admits(&s->base, d, matches, n)) {
         return;
     }
     send_lost(s);
     if (*event == NULL || !send_part(s, *event, hg_buf_bytes(*event))) {
-        give_up(s, d, HG_NO_MEMORY);
+        give_up(s, d);
         return;
     }
     hg_count(&metrics->messages_out, 1);
@@ -195,7 +199,7 @@ static void replay(struct sse *s, struct hg_delivery *d)
     if (hg_sse_from_offset(d->message, &offset) && offset >= s->next_offset) {
         s->next_offset = offset + 1;
         hg_writer_dec(&id, offset);
-        send_event(s, d, hg_writer_view(&id));
+        send_event(s, d, NULL, hg_writer_view(&id));
         hg_writer_close(&id);
     }
 }
@@ -203,11 +207,10 @@ static void replay(struct sse *s, struct hg_delivery *d)
 static void on_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches)
 {
     struct sse *s = sse_of(base);
-    (void)matches; /* an event says nothing of subscriptions, and comes once */
     if (d->queue != NULL) {
         replay(s, d);
     } else {
-        send_event(s, d, hg_message_properties(d->message)->message_id);
+        send_event(s, d, matches, hg_message_properties(d->message)->message_id);
     }
 }
 
@@ -261,18 +264,6 @@ static void on_drained(struct hg_session *base)
 
 /* ---- Time ---------------------------------------------------------------------------------- */
 
-/* True for a client that has taken nothing of what waits for it in all that time. */
-static bool is_stuck(struct sse *s, uint64_t now)
-{
-    size_t pending = hg_conn_pending(s->base.conn);
-    uint64_t taken = s->sent_bytes - (pending < s->sent_bytes ? pending : s->sent_bytes);
-    if (pending == 0 || taken > s->taken_bytes) {
-        s->taken_bytes = taken;
-        s->taken_ms = now;
-    }
-    return now - s->taken_ms >= config_of(s)->http_idle_timeout_ms;
-}
-
 static void on_timer(struct hg_timer *timer)
 {
     struct sse *s = HG_CONTAINER_OF(timer, struct sse, timer);
@@ -283,11 +274,6 @@ static void on_timer(struct hg_timer *timer)
     }
     if (!s->has_begun) {
         refuse(s, HG_BROKER_AWAY, HG_BYTES("it has not answered the subscription"));
-        return;
-    }
-    if (is_stuck(s, now)) {
-        hg_count(&s->base.worker->metrics.proto[HG_PROTO_HTTP].slow_closed, 1);
-        hg_conn_close(s->base.conn, HG_TOO_SLOW);
         return;
     }
     send_lost(s);
@@ -329,6 +315,14 @@ static void on_expired(struct hg_session *base)
     hg_conn_finish(base->conn, HG_EXPIRED);
 }
 
+static void on_too_slow(struct hg_session *base)
+{
+    struct sse *s = sse_of(base);
+    begin(s);
+    (void)send_part(s, NULL, HG_BYTES(": the client reads too slowly\n\n"));
+    hg_conn_finish(base->conn, HG_TOO_SLOW);
+}
+
 static void free_sse(struct sse *s)
 {
     hg_timer_stop(&s->timer);
@@ -364,6 +358,8 @@ static const struct hg_session_ops session_ops = {
     .settled = on_settled,
     .subscribed = on_subscribed,
     .drained = on_drained,
+    .dropped = on_dropped,
+    .too_slow = on_too_slow,
     .expired = on_expired,
     .drain = on_drain,
     .closed = on_closed,
@@ -489,8 +485,6 @@ static struct sse *make(const struct hg_http_request *req, const struct hg_sse_q
     s->magic = MAGIC;
     s->mode = wanted->is_envelope ? HG_SSE_ENVELOPE : HG_SSE_BODY;
     s->wants_retained = wanted->is_retained;
-    s->taken_ms = hg_clock_ms();
-    s->sent_bytes = hg_conn_pending(session->conn);
     hg_timer_init(&s->timer, on_timer);
     hg_http_write_cors(req, &s->fields);
     return s;

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/retain.h"
+#include "core/slow.h"
 #include "message/expiry.h"
 #include "message/topic.h"
 
@@ -484,14 +485,13 @@ static void deliver_in_order(struct hg_mqtt_session *s, const struct hg_delivery
 }
 
 static void deliver_qos0(struct hg_mqtt_session *s, const struct hg_delivery *d,
-                         struct hg_mqtt_out_item *item)
+                         struct hg_sub *matches, struct hg_mqtt_out_item *item)
 {
-    bool is_full = hg_conn_is_full(s->base.conn, item->packet->n);
-    if (item->queue != NULL && (is_full || (s->out != NULL && s->out->items_n > 0))) {
+    if (item->queue != NULL && (hg_conn_is_full(s->base.conn, item->packet->n) ||
+                                (s->out != NULL && s->out->items_n > 0))) {
         deliver_in_order(s, d, item);
-    } else if (is_full && item->queue == NULL && !d->must_keep && !d->is_retained) {
-        hg_count(&hg_mqtt_metrics(s)->dropped, 1);
-    } else if (send_item(s, item, 0) == HG_OK) {
+    } else if (hg_slow_admits(&s->base, d, matches, item->packet->n) &&
+               send_item(s, item, 0) == HG_OK) {
         settle(item->queue, item->ticket);
     }
 }
@@ -552,7 +552,7 @@ void hg_mqtt_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_s
     } else if (item.qos > 0) {
         deliver_in_order(s, d, &item);
     } else if (!is_repeat) { /* at most once */
-        deliver_qos0(s, d, &item);
+        deliver_qos0(s, d, matches, &item);
     }
     hg_buf_unref(item.own);
 }

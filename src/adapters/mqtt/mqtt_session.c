@@ -351,6 +351,11 @@ static void expired(struct hg_session *base)
     hg_mqtt_end(hg_mqtt_session_of(base), 0, HG_EXPIRED, NULL);
 }
 
+static void too_slow(struct hg_session *base)
+{
+    hg_mqtt_end(hg_mqtt_session_of(base), 0, HG_TOO_SLOW, NULL);
+}
+
 static const struct hg_session_ops session_ops = {
     .feed = feed,
     .deliver = deliver,
@@ -358,6 +363,7 @@ static const struct hg_session_ops session_ops = {
     .subscribed = hg_mqtt_subscribed,
     .wants_more = hg_mqtt_wants_more,
     .drained = hg_mqtt_drained,
+    .too_slow = too_slow,
     .expired = expired,
     .drain = drain,
     .closed = closed,

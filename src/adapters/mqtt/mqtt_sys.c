@@ -7,6 +7,7 @@
 #include "adapters/mqtt/mqtt_subscribe.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/access.h"
 #include "core/service.h"
 #include "message/topic.h"
 
@@ -137,11 +138,18 @@ static struct hg_message *make_message(const struct hg_worker *w, const struct v
 
 /* ---- To subscribers ---- */
 
+static bool may_see(struct hg_session *s)
+{
+    struct hg_rule_who room;
+    const struct hg_rule_who *who = hg_session_who(s, &room);
+    return who == NULL || (who->roles & s->worker->config->mqtt_sys_roles) != 0;
+}
+
 static void deliver(void *delivery, struct hg_fanout_entry *entry)
 {
     struct hg_sub *sub = HG_CONTAINER_OF(entry, struct hg_sub, entry);
     sub->next_match = NULL;
-    if (!hg_conn_is_closing(sub->session->conn)) {
+    if (!hg_conn_is_closing(sub->session->conn) && may_see(sub->session)) { /* a newer token */
         hg_mqtt_deliver(sub->session, delivery, sub);
     }
 }
@@ -278,6 +286,9 @@ enum hg_status hg_mqtt_sys_subscribe(struct hg_mqtt_session *s, struct hg_mqtt_s
 {
     struct hg_worker *w = s->base.worker;
     struct hg_trie *index = NULL;
+    if (!may_see(&s->base)) {
+        return hg_access_deny(&s->base, "subscribe", filter_of(sub), "[mqtt] sys_roles");
+    }
     for (size_t i = 0; i < VALUES_N && w->config->mqtt_sys_interval_ms > 0; i++) {
         if (hg_topic_matches(filter_of(sub), hg_bytes_str(values[i].topic))) {
             struct sys *sys = find_or_make(w);

@@ -389,13 +389,23 @@ static enum hg_stomp_verdict on_send(struct hg_stomp_session *s, const struct hg
     return HG_STOMP_USED;
 }
 
-static void expired(struct hg_session *base)
+static void end_for(struct hg_session *base, enum hg_status why)
 {
     struct hg_stomp_session *s = hg_stomp_session_of(base);
-    const struct hg_stomp_failure f = {.status = HG_EXPIRED};
+    const struct hg_stomp_failure f = {.status = why};
     if (!hg_stomp_is_over(s)) {
         hg_stomp_end(s, &f);
     }
+}
+
+static void expired(struct hg_session *base)
+{
+    end_for(base, HG_EXPIRED);
+}
+
+static void too_slow(struct hg_session *base)
+{
+    end_for(base, HG_TOO_SLOW);
 }
 
 /* ---- Leaving ---- */
@@ -593,6 +603,7 @@ static const struct hg_session_ops ops = {
     .subscribed = hg_stomp_subscribed,
     .declared = hg_stomp_declared,
     .drained = hg_retained_resume,
+    .too_slow = too_slow,
     .expired = expired,
     .drain = drain,
     .closed = closed,

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "core/conn.h"
 #include "core/retain.h"
+#include "core/slow.h"
 #include "core/worker.h"
 #include "message/topic.h"
 
@@ -44,8 +45,7 @@ static struct hg_buf *encode(enum hg_stomp_version version, const struct hg_deli
     return buf;
 }
 
-/* Messages from feeds are dropped for who does not read; those from queues wait in the queue, by
- * the prefetch. */
+/* What came out of a queue comes again to the next connection. */
 static void give_up(struct hg_stomp_session *s, const struct hg_delivery *d, enum hg_status why)
 {
     const char *peer = hg_conn_peer(s->base.conn);
@@ -83,9 +83,12 @@ static void send_message(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         n += parts[i].bytes.n;
     }
-    bool may_drop = !d->must_keep || (is_answered && sub->acks->prefetch > config->prefetch);
-    if (may_drop && hg_conn_is_full(conn, n)) {
+    bool must_read = is_answered && sub->acks->prefetch > config->prefetch;
+    if (must_read && hg_conn_is_full(conn, n)) {
         give_up(s, d, HG_TOO_SLOW); /* who asked for more than others has to read as much */
+        return;
+    }
+    if (!hg_slow_admits(&s->base, d, &sub->base, n)) {
         return;
     }
     if (is_answered && !hg_stomp_pending_add(&sub->acks->pending, number, d->ticket)) {

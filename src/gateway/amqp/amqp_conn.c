@@ -123,6 +123,40 @@ void hg_amqp_conn_fail(struct hg_amqp_conn *c, uint16_t code, const char *fmt, .
     end_with(c, HG_PROTOCOL_ERROR, text);
 }
 
+/* librabbitmq 0.11 does not know these (RabbitMQ's extension; librabbitmq's names, later). */
+#define UPDATE_SECRET    0x000A0046u
+#define UPDATE_SECRET_OK 0x000A0047u
+
+enum hg_status hg_amqp_conn_update_secret(struct hg_amqp_conn *c, struct hg_bytes secret)
+{
+    static const char reason[] = "renewed";
+    enum { FRAME_BYTES = 8, FIXED_BYTES = 4 + 4 + 1 + sizeof(reason) - 1 };
+    if (c->state != HG_AMQP_OPEN) {
+        return HG_BROKER_AWAY;
+    }
+    if (secret.n > c->frame_max - FRAME_BYTES - FIXED_BYTES) {
+        return HG_BAD_PROPERTY;
+    }
+    size_t n = hg_writer_n(&c->out);
+    hg_writer_u8(&c->out, AMQP_FRAME_METHOD);
+    hg_writer_u16(&c->out, 0);
+    hg_writer_u32(&c->out, (uint32_t)(FIXED_BYTES + secret.n));
+    hg_writer_u32(&c->out, UPDATE_SECRET);
+    hg_writer_u32(&c->out, (uint32_t)secret.n);
+    hg_writer_bytes(&c->out, secret);
+    hg_writer_u8(&c->out, sizeof(reason) - 1);
+    hg_writer_str(&c->out, reason);
+    hg_writer_u8(&c->out, AMQP_FRAME_END);
+    enum hg_status status = hg_amqp_conn_sent(c, n, HG_OK);
+    c->secrets_n += status == HG_OK;
+    return status;
+}
+
+bool hg_amqp_conn_awaits_secret(const struct hg_amqp_conn *c)
+{
+    return c->secrets_n > 0;
+}
+
 /* -- receiving -------------------------------------------------------------------------------- */
 
 enum hg_status hg_amqp_status_of_code(uint16_t code, struct hg_bytes text, uint16_t class_id,
@@ -202,7 +236,7 @@ static void send_start_ok(struct hg_amqp_conn *c, struct hg_bytes mechanism)
                               "\"exchange_exchange_bindings\":true,\"per_consumer_qos\":true}")}},
         {HG_BYTES("connection_name"), {HG_VALUE_STRING, .u.bytes = hg_bytes_str(c->name)}},
     };
-    struct hg_writer response = {0};
+    struct hg_writer response = {.is_secret = true};
     if (!c->is_external) {
         hg_writer_u8(&response, 0);
         hg_writer_str(&response, c->user);
@@ -352,6 +386,19 @@ static void on_close(struct hg_amqp_conn *c, struct hg_bytes payload)
     end_by_peer(c, close);
 }
 
+static void on_secret_ok(struct hg_amqp_conn *c, struct hg_bytes payload)
+{
+    (void)payload;
+    if (c->secrets_n == 0) {
+        hg_amqp_conn_fail(c, AMQP_COMMAND_INVALID, "RabbitMQ took a secret that it was not given");
+        return;
+    }
+    c->secrets_n--;
+    if (c->ops->on_secret != NULL) {
+        c->ops->on_secret(c->ctx);
+    }
+}
+
 static void on_close_ok(struct hg_amqp_conn *c, struct hg_bytes payload)
 {
     (void)payload;
@@ -370,6 +417,7 @@ static const struct conn_method {
     {AMQP_CONNECTION_OPEN_OK_METHOD, IN(WAIT_OPEN_OK), on_open_ok},
     {AMQP_CONNECTION_BLOCKED_METHOD, IN(OPEN), on_blocked},
     {AMQP_CONNECTION_UNBLOCKED_METHOD, IN(OPEN), on_unblocked},
+    {UPDATE_SECRET_OK, IN(OPEN), on_secret_ok},
     {AMQP_CONNECTION_CLOSE_METHOD,
      IN(WAIT_START) | IN(WAIT_TUNE) | IN(WAIT_OPEN_OK) | IN(OPEN) | IN(WAIT_CLOSE_OK), on_close},
     {AMQP_CONNECTION_CLOSE_OK_METHOD, IN(WAIT_CLOSE_OK), on_close_ok},
@@ -410,6 +458,16 @@ static void handle_frame(struct hg_amqp_conn *c, const struct hg_amqp_frame *fra
 }
 
 /* -- the interface ---------------------------------------------------------------------------- */
+
+/* RabbitMQ has it, or the connection has ended. */
+static void forget_password(struct hg_amqp_conn *c)
+{
+    if (c->password != NULL) {
+        hg_forget(c->password, strlen(c->password));
+    }
+    hg_free(c->password);
+    c->password = NULL;
+}
 
 static bool copy_config(struct hg_amqp_conn *c, const struct hg_amqp_conn_config *config)
 {
@@ -468,10 +526,7 @@ void hg_amqp_conn_free(struct hg_amqp_conn *c)
     empty_amqp_pool(&c->out_pool);
     hg_free(c->vhost);
     hg_free(c->user);
-    if (c->password != NULL) {
-        explicit_bzero(c->password, strlen(c->password));
-    }
-    hg_free(c->password);
+    forget_password(c);
     hg_free(c->name);
     hg_free(c);
 }

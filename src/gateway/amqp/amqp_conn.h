@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One AMQP 0-9-1 client connection to RabbitMQ, sans-I/O: bytes and the time go in, bytes and
  * events come out. It knows the handshake (PLAIN, EXTERNAL), heartbeats both ways,
- * connection.blocked and the channels (amqp_channel.h). librabbitmq decodes and encodes methods;
+ * connection.blocked, renewed secrets and the channels (amqp_channel.h). librabbitmq decodes and encodes methods;
  * frames, bodies and memory are ours. Belongs to one worker.
  *
  * Life: new -> start (writes the protocol header) -> on_open -> … -> on_close (once, always the
@@ -45,6 +45,8 @@ struct hg_amqp_conn_ops {
      * invalid when this returns. */
     void (*on_close)(void *ctx, const struct hg_amqp_close *why);
     void (*on_blocked)(void *ctx, bool is_blocked, struct hg_bytes reason);
+    /* The oldest hg_amqp_conn_update_secret was taken; may be NULL. */
+    void (*on_secret)(void *ctx);
     /* Output went from empty to not empty: take it before the loop sleeps. May come from any
      * call. */
     void (*on_output)(void *ctx);
@@ -76,6 +78,13 @@ size_t hg_amqp_conn_output_n(const struct hg_amqp_conn *c);
 void hg_amqp_conn_close(struct hg_amqp_conn *c, uint64_t now_ms);
 /* The transport broke: on_close with BROKER_AWAY and `why`, now. */
 void hg_amqp_conn_lost(struct hg_amqp_conn *c, const char *why);
+
+/* Gives RabbitMQ a new password or token for what is logged in already (connection.update-secret):
+ * on_secret, or on_close where it is refused. OK; BROKER_AWAY while not open; BAD_PROPERTY where it
+ * exceeds a frame; NO_MEMORY. */
+enum hg_status hg_amqp_conn_update_secret(struct hg_amqp_conn *c, struct hg_bytes secret);
+/* Whether one has been given and neither taken nor refused; inside on_close: what it was about. */
+bool hg_amqp_conn_awaits_secret(const struct hg_amqp_conn *c);
 
 bool hg_amqp_conn_is_open(const struct hg_amqp_conn *c);
 /* Negotiated; 0 before on_open. */

@@ -29,6 +29,7 @@ struct hg_amqp_conn {
     size_t max_body_bytes;
     bool is_external;
     char *vhost, *user, *password, *name;
+    unsigned secrets_n; /* sent by update-secret and not answered */
 
     struct hg_amqp_decoder in;
     struct hg_writer out;

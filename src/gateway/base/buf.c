@@ -53,11 +53,20 @@ void hg_buf_unref(struct hg_buf *buf)
     }
 }
 
+/* Its bytes are nobody's any more. */
+static void let_go(struct hg_buf *buf, bool is_secret)
+{
+    if (is_secret && buf != NULL && buf->refs == 1) {
+        hg_forget(buf->data, buf->n);
+    }
+    hg_buf_unref(buf);
+}
+
 /* A buffer of ours alone with the same content and cap bytes of room; NULL leaves everything as it
  * is. */
-static struct hg_buf *regrow(struct hg_buf *old, size_t cap)
+static struct hg_buf *regrow(struct hg_buf *old, size_t cap, bool is_secret)
 {
-    if (old != NULL && old->refs == 1) {
+    if (old != NULL && old->refs == 1 && !is_secret) {
         struct hg_buf *buf = hg_realloc(old, sizeof(*buf) + cap);
         if (buf != NULL) {
             buf->cap = (uint32_t)cap;
@@ -68,7 +77,7 @@ static struct hg_buf *regrow(struct hg_buf *old, size_t cap)
     if (buf != NULL && old != NULL) {
         memcpy(buf->data, old->data, old->n);
         buf->n = old->n;
-        hg_buf_unref(old);
+        let_go(old, is_secret);
     }
     return buf;
 }
@@ -88,7 +97,7 @@ uint8_t *hg_writer_reserve(struct hg_writer *w, size_t n)
         while (cap < used + n) {
             cap *= 2;
         }
-        struct hg_buf *buf = regrow(w->buf, cap);
+        struct hg_buf *buf = regrow(w->buf, cap, w->is_secret);
         if (buf == NULL) {
             w->failed = true;
             return NULL;
@@ -242,12 +251,15 @@ void hg_writer_reset(struct hg_writer *w)
         hg_buf_unref(w->buf);
         w->buf = NULL;
     } else if (w->buf != NULL) {
+        if (w->is_secret) {
+            hg_forget(w->buf->data, w->buf->n);
+        }
         w->buf->n = 0;
     }
 }
 
 void hg_writer_close(struct hg_writer *w)
 {
-    hg_buf_unref(w->buf);
+    let_go(w->buf, w->is_secret);
     *w = (struct hg_writer){0};
 }

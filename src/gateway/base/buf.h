@@ -28,6 +28,7 @@ static inline struct hg_bytes hg_buf_bytes(const struct hg_buf *buf)
 struct hg_writer {
     struct hg_buf *buf; /* NULL until the first byte */
     bool failed;
+    bool is_secret; /* what it holds is overwritten when it moves or goes, unless others hold it */
 };
 
 /* Room for n more bytes at the returned place, not yet counted; NULL if failed. */

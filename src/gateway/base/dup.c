@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies of strings, apart from mem.c so that a test's own mem.c need not have them. */
+/* Copies of strings and the end of secrets, apart from mem.c so that a test's own mem.c need not have
+ * them. */
 #include "base/mem.h"
+
+void hg_forget(void *p, size_t n)
+{
+    if (n > 0) {
+        explicit_bzero(p, n);
+    }
+}
 
 char *hg_strdup(const char *s)
 {

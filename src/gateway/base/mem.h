@@ -14,6 +14,9 @@ void *hg_zalloc(size_t n);
 void *hg_realloc(void *p, size_t n);
 void hg_free(void *p);
 
+/* Overwrites what was secret; the compiler leaves it in. p may be NULL where n is 0. */
+void hg_forget(void *p, size_t n);
+
 /* NUL-terminated copies; NULL when there is no memory. */
 char *hg_strdup(const char *s);
 char *hg_bytes_dup(struct hg_bytes b);

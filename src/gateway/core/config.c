@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/secret.h"
 #include "core/config_schema.h"
 #include "core/config_value.h"
 
@@ -58,6 +59,20 @@ static void read_endpoints(struct hg_config_reader *r, const struct hg_config_no
     }
     c->endpoints = endpoints;
     c->endpoints_n = n;
+}
+
+static void read_password_file(struct hg_config_reader *r, const struct hg_config_node *node,
+                               void *into)
+{
+    struct hg_config *c = into;
+    const char *why;
+    if (node == NULL || hg_config_read_kind(r, node, HG_CONFIG_STRING) == NULL) {
+        return;
+    }
+    c->rabbitmq_secret = hg_secret_new(node->u.string.p, &why);
+    if (c->rabbitmq_secret == NULL) {
+        hg_config_read_error(r, &node->at, "password_file \"%s\": %s", node->u.string.p, why);
+    }
 }
 
 static void read_name(struct hg_config_reader *r, const struct hg_config_node *node, void *into)
@@ -210,6 +225,7 @@ static const struct hg_config_field gateway_fields[] = {
 static const struct hg_config_field rabbitmq_fields[] = {
     {.key = "endpoints",           .kind = HG_READ_OTHER,    .read = read_endpoints},
     {.key = "tls",                 .kind = HG_READ_TABLE,    .fields = hg_config_schema_rabbitmq_tls},
+    {.key = "password_file",       .kind = HG_READ_OTHER,    .read = read_password_file},
     {.key = "heartbeat",           .kind = HG_READ_DURATION, CONFIG(heartbeat_ms), .preset = "30s", .min = 1000, .max = MS_PER_HOUR},
     {.key = "connect_timeout",     .kind = HG_READ_DURATION, CONFIG(connect_timeout_ms), .preset = "5s", .min = 100, .max = MS_PER_HOUR},
     {.key = "confirm_window",      .kind = HG_READ_NUMBER,   CONFIG(confirm_window), .preset = "8192", .min = 1, .max = 1000000},
@@ -227,6 +243,8 @@ static const struct hg_config_field rabbitmq_fields[] = {
 static const struct hg_config_field limits_fields[] = {
     {.key = "outbound_low",      .kind = HG_READ_SIZE,   CONFIG(outbound_low_bytes), .preset = "256KiB", .max = GIB},
     {.key = "outbound_high",     .kind = HG_READ_SIZE,   CONFIG(outbound_high_bytes), .preset = "4MiB", .min = KIB, .max = GIB},
+    {.key = "slow_backlog",      .kind = HG_READ_SIZE,   CONFIG(slow_backlog_bytes), .preset = "1MiB", .min = KIB, .max = GIB},
+    {.key = "stalled_timeout",   .kind = HG_READ_DURATION, CONFIG(stalled_timeout_ms), .preset = "2m", .max = 24 * MS_PER_HOUR},
     {.key = "max_subscriptions", .kind = HG_READ_NUMBER, CONFIG(max_subscriptions), .preset = "1000", .min = 1, .max = 1000000},
     {.key = "max_topic",         .kind = HG_READ_SIZE,   CONFIG(max_topic_bytes), .preset = "1KiB", .min = 1, .max = 65535},
     {.key = "max_topic_levels",  .kind = HG_READ_NUMBER, CONFIG(max_topic_levels), .preset = "64", .min = 1, .max = 65535},
@@ -247,6 +265,7 @@ static const struct hg_config_field mqtt_fields[] = {
     {.key = "session_queue",      .kind = HG_READ_WORD,     CONFIG(mqtt_session_queue_is_quorum), .words = queue_types, .preset = "classic"},
     {.key = "shared_expires",     .kind = HG_READ_DURATION, CONFIG(mqtt_shared_expires_ms), .preset = "1h", .min = 1000, .max = 49 * 24 * MS_PER_HOUR},
     {.key = "sys_interval",       .kind = HG_READ_DURATION, CONFIG(mqtt_sys_interval_ms), .preset = "10s", .max = MS_PER_HOUR},
+    {.key = "sys_roles",          .kind = HG_READ_ROLES,    CONFIG(mqtt_sys_roles), .preset = "*"},
     {.key = "denied",             .kind = HG_READ_WORD,     CONFIG(mqtt_denied_is_close), .words = denials, .preset = "acknowledge"},
     {.key = "park_queue",         .kind = HG_READ_TEXT,     CONFIG(mqtt_park_queue), .preset = "headgate.parked", .min = 1, .max = 255},
     {.key = NULL},
@@ -407,6 +426,7 @@ static struct hg_config_node *parse_all(struct hg_config_reader *r, const char *
     char *text = read_file(r, file, &n);
     struct hg_config_node *root =
         text == NULL ? NULL : hg_config_toml_parse(&r->arena, text, n, file, &error);
+    hg_forget(text, n); /* what it held is in the values */
     if (root == NULL && text != NULL && !r->arena.is_exhausted) {
         hg_config_read_error(r, &error.at, "%s", error.text);
     }
@@ -585,6 +605,7 @@ static void free_keys(struct hg_config *c)
         hg_tls_context_free(c->listeners[i].tls_context);
     }
     hg_tls_context_free(c->rabbitmq_tls);
+    hg_secret_free(c->rabbitmq_secret);
 }
 
 struct hg_config *hg_config_load(const char *file, const char *const *sets, size_t sets_n,

@@ -52,6 +52,7 @@ struct hg_config {
     struct hg_tls_certificate rabbitmq_certificate;
     struct hg_tls_spec rabbitmq_tls_spec;
     struct hg_tls_context *rabbitmq_tls; /* made from it; NULL: no endpoint is amqps:// */
+    struct hg_secret *rabbitmq_secret;   /* of password_file; NULL: the endpoints' passwords */
     uint64_t heartbeat_ms, connect_timeout_ms;
     uint32_t confirm_window; /* unconfirmed messages per worker */
     uint64_t buffer_bytes;   /* held per worker while unconfirmed or disconnected */
@@ -65,8 +66,10 @@ struct hg_config {
     uint32_t widen_after;     /* bindings of one rule per worker before scope auto widens */
     /* [limits] */
     uint64_t outbound_low_bytes,
-        outbound_high_bytes;    /* per client; past high its slow policy applies */
-    uint32_t max_subscriptions; /* per client */
+        outbound_high_bytes;     /* per client; past high its slow policy applies */
+    uint64_t slow_backlog_bytes; /* per client, of what waits beside its output */
+    uint64_t stalled_timeout_ms; /* output waits and none is taken; 0: for ever */
+    uint32_t max_subscriptions;  /* per client */
     uint64_t max_topic_bytes, max_topic_levels;
     uint64_t tls_handshake_timeout_ms;
     uint32_t max_tls_handshakes; /* under way, per worker */
@@ -83,6 +86,7 @@ struct hg_config {
     bool mqtt_session_queue_is_quorum;
     uint64_t mqtt_shared_expires_ms; /* x-expires of a shared subscription's queue */
     uint64_t mqtt_sys_interval_ms;   /* between values of $SYS; 0: there are none */
+    uint64_t mqtt_sys_roles;         /* who may see $SYS, once anybody can log in */
     bool mqtt_denied_is_close;       /* 3.1.1: a publish that is not permitted ends the client */
     const char *mqtt_park_queue;     /* where on_reject = "park" puts what RabbitMQ rejected */
     /* [state] */

@@ -302,6 +302,10 @@ static void store_preset(const struct hg_config_field *f, void *into)
         memcpy((uint8_t *)into + f->offset, &f->preset, sizeof f->preset);
         return;
     }
+    if (f->kind == HG_READ_ROLES) {
+        store(f, into, 1); /* "*", the first of all: there is no other that is always known */
+        return;
+    }
     bool is_known = f->kind == HG_READ_BOOLEAN ? (v = strcmp(f->preset, "true") == 0, true)
                     : f->kind == HG_READ_WORD  ? find_word(f, f->preset, &v)
                                                : parse_amount(f, f->preset, &v);

@@ -73,6 +73,8 @@ static const char *const escapes[] = {"lossless", "plain", NULL};
 static const char *const overlongs[] = {"refuse", "hash", NULL};
 static const char *const on_rejects[] = {"close", "withhold", "park", NULL};
 static const char *const scopes[] = {"auto", "exact", "wide", NULL};
+static const char *const slows[] = {"drop-new", "drop-oldest", "latest", "disconnect", NULL};
+_Static_assert(sizeof(slows) / sizeof(slows[0]) == HG_SLOW_N + 1, "a word for each");
 
 /* clang-format off */
 static const struct hg_config_field allow_fields[] = {
@@ -98,6 +100,7 @@ const struct hg_config_field hg_config_schema_rule[] = {
     {.key = "escape",        .kind = HG_READ_WORD,    HG_CONFIG_MEMBER(hg_rule_spec, escape), .words = escapes, .preset = "lossless"},
     {.key = "overlong",      .kind = HG_READ_WORD,    HG_CONFIG_MEMBER(hg_rule_spec, overlong), .words = overlongs, .preset = "refuse"},
     {.key = "on_reject",     .kind = HG_READ_WORD,    HG_CONFIG_MEMBER(hg_rule_spec, on_reject), .words = on_rejects, .preset = "close"},
+    {.key = "slow",          .kind = HG_READ_WORD,    HG_CONFIG_MEMBER(hg_rule_spec, slow), .words = slows, .preset = "drop-new"},
     {.key = "via",           .kind = HG_READ_TEXTS,   HG_CONFIG_MEMBER(hg_rule_spec, via), .n_offset = offsetof(struct hg_rule_spec, via_n)},
     {.key = "allow",         .kind = HG_READ_TABLE,   .fields = allow_fields},
     {.key = NULL},
@@ -129,6 +132,11 @@ void hg_config_schema_check_rule(struct hg_config_reader *r, const struct hg_con
     if (queue != NULL && replay != NULL) {
         hg_config_read_error(r, &replay->key_at,
                              "a rule with a queue has no replay: its messages are in that queue");
+    }
+    const struct hg_config_node *slow = hg_config_tree_find(element, "slow");
+    if (queue != NULL && slow != NULL) {
+        hg_config_read_error(r, &slow->key_at,
+                             "a rule with a queue has no slow: its messages wait in that queue");
     }
     if (queue != NULL && key != NULL) {
         hg_config_read_error(r, &key->key_at,

@@ -66,6 +66,7 @@ void hg_config_arena_close(struct hg_config_arena *a)
     while (a->chunks != NULL) {
         struct hg_config_chunk *c = a->chunks;
         a->chunks = c->next;
+        hg_forget(c->data, c->used); /* passwords among it */
         hg_free(c);
     }
 }

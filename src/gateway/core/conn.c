@@ -5,7 +5,9 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/mem.h"
 #include "core/login.h"
+#include "core/slow.h"
 #include "core/worker.h"
 #include "stream/tls.h"
 
@@ -23,6 +25,8 @@ enum { HOLD_OUTPUT = 4 };
 
 enum { POOL_SLAB_N = 64 };
 
+static const uint64_t ID_MASK = (1ULL << 48) - 1;
+
 struct hg_conn {
     struct hg_worker *worker;
     struct hg_stream *stream;
@@ -37,7 +41,8 @@ struct hg_conn {
     uint8_t why;           /* enum hg_status, once it is not OPEN */
     uint8_t held;          /* enum hg_hold, HOLD_OUTPUT */
     bool is_feeding : 1, is_upgraded : 1, is_websocket : 1;
-    uint64_t id;
+    uint64_t id : 48;
+    uint64_t moved_at : 16; /* when output was last seen to go, or none to wait; stall_clock */
     uint64_t opened_wall_ms, last_read_ms;
 };
 _Static_assert(sizeof(struct hg_conn) <= 120, "an idle connection has 1 KiB, its session included");
@@ -100,6 +105,7 @@ static void end_session(struct hg_conn *c, enum hg_status why)
     if (s != NULL) {
         hg_uncount(&metrics_of(c, s)->connections, 1);
         c->session = NULL;
+        hg_slow_end(s);
         s->ops->closed(s, why);
     }
 }
@@ -109,6 +115,28 @@ static void begin_session(struct hg_conn *c, struct hg_session *s)
     c->session = s;
     hg_count(&metrics_of(c, s)->connections, 1);
     hg_count(&metrics_of(c, s)->connections_total, 1);
+}
+
+static void leave_walk(struct hg_conn_walk *walk, const struct hg_conn *c)
+{
+    if (walk->at == &c->link) {
+        walk->at = c->link.next;
+    }
+}
+
+/* Who the client is has not been settled: what it says may be how it shows it. */
+static bool may_be_secret(const struct hg_conn *c)
+{
+    return c->worker->config->has_identities &&
+           (c->session == NULL || c->session->identity == NULL);
+}
+
+static void drop_input(struct hg_conn *c, bool is_secret)
+{
+    struct hg_writer w = {.buf = c->input, .is_secret = is_secret};
+    hg_writer_close(&w);
+    c->input = NULL;
+    c->input_at = 0;
 }
 
 /* The only place that frees c. */
@@ -122,11 +150,11 @@ static void on_closed(void *ctx, enum hg_status why)
     }
     c->state = CONN_CLOSING;
     hg_net_undefer(&c->later);
+    bool was_secret = may_be_secret(c);
     end_session(c, (enum hg_status)c->why);
-    hg_buf_unref(c->input);
-    if (worker->probe_at == &c->link) {
-        worker->probe_at = c->link.next;
-    }
+    drop_input(c, was_secret);
+    leave_walk(&worker->probes, c);
+    leave_walk(&worker->stalls, c);
     hg_list_remove(&c->link);
     worker->conns_n--;
     hg_pool_put(&worker->conn_pool, c);
@@ -172,7 +200,7 @@ bool hg_conn_is_closing(const struct hg_conn *c)
  * connection is not read. */
 static void keep_input(struct hg_conn *c, struct hg_bytes in)
 {
-    struct hg_writer w = {.buf = c->input};
+    struct hg_writer w = {.buf = c->input, .is_secret = may_be_secret(c)};
     if (c->input_at > 0 && c->input_at >= w.buf->n / 2) {
         w.buf->n -= c->input_at;
         memmove(w.buf->data, w.buf->data + c->input_at, w.buf->n);
@@ -210,11 +238,14 @@ static size_t feed_session(struct hg_conn *c, struct hg_bytes in)
 static void feed_kept(struct hg_conn *c)
 {
     struct hg_bytes in = hg_bytes_skip(hg_buf_bytes(c->input), c->input_at);
-    c->input_at += (uint32_t)feed_session(c, in);
+    bool was_secret = may_be_secret(c);
+    size_t used = feed_session(c, in);
+    if (was_secret) {
+        hg_forget(c->input->data + c->input_at, used);
+    }
+    c->input_at += (uint32_t)used;
     if (c->input_at == c->input->n) {
-        hg_buf_unref(c->input);
-        c->input = NULL;
-        c->input_at = 0;
+        drop_input(c, was_secret);
     }
 }
 
@@ -242,6 +273,9 @@ static void on_drained(void *ctx)
 {
     struct hg_conn *c = ctx;
     hg_conn_release(c, (enum hg_hold)HOLD_OUTPUT);
+    if (c->state == CONN_OPEN) {
+        hg_slow_resume(c->session);
+    }
     if (c->state == CONN_OPEN && c->session->ops->drained != NULL) {
         c->session->ops->drained(c->session);
     }
@@ -347,7 +381,27 @@ bool hg_conn_is_full(const struct hg_conn *c, size_t n)
     return pending > high_bytes(c) || n > high_bytes(c) - pending;
 }
 
+void hg_conn_await_drained(struct hg_conn *c)
+{
+    if (c->state == CONN_OPEN) {
+        c->stream->ops->await_drained(c->stream);
+    }
+}
+
 /* ---- The beginning, and the change to WebSocket ---- */
+
+/* What looks for a stall counts in such parts of its time. */
+enum { STALL_PARTS = 64 };
+
+/* Cut off: nobody goes unseen for as long as it takes to come round. */
+static uint16_t stall_clock(const struct hg_conn *c)
+{
+    uint64_t time_ms = c->worker->config->stalled_timeout_ms;
+    if (time_ms == 0) {
+        return 0;
+    }
+    return (uint16_t)(hg_clock_ms() * STALL_PARTS / time_ms);
+}
 
 void hg_conn_pool_open(struct hg_pool *pool)
 {
@@ -390,7 +444,9 @@ void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
     c->adapter = adapter;
     c->listener = listener;
     c->later.run = run_later;
-    c->id = atomic_fetch_add_explicit(&worker->gateway->next_conn_id, 1, memory_order_relaxed);
+    c->id = ID_MASK &
+            atomic_fetch_add_explicit(&worker->gateway->next_conn_id, 1, memory_order_relaxed);
+    c->moved_at = stall_clock(c);
     c->opened_wall_ms = hg_clock_wall_ms();
     c->last_read_ms = hg_clock_ms();
     hg_list_add_last(&worker->conns, &c->link);
@@ -453,61 +509,100 @@ void hg_conn_hand_over(struct hg_conn *c, struct hg_session *s)
     }
 }
 
-/* ---- Silent WebSockets ---- */
+/* ---- Those who are silent, and those who take nothing ---- */
 
-/* A silent one is noticed at the latest when another quarter of its time has passed. All take turns,
- * some at each step: a timer for each would cost each its memory. */
-enum { LOOKS = 4, PROBE_STEP_MS = 1000 };
-
-static uint64_t probe_round_ms(const struct hg_worker *worker)
+/* All take turns, some at each step, and each is looked at so often in its time: a timer for each
+ * would cost each its memory. */
+enum { LOOKS = 4, WALK_STEP_MS = 1000 };
+/* At the look before, perhaps nothing waited: as long as between two looks is added. */
+enum { STALLED_PARTS = STALL_PARTS + STALL_PARTS / LOOKS };
+static void set_walk(struct hg_worker *worker, struct hg_conn_walk *walk, uint64_t round_ms)
 {
-    uint64_t ms = worker->config->http_websocket_ping_ms / LOOKS;
+    hg_worker_timer(worker, &walk->timer, round_ms < WALK_STEP_MS ? round_ms : WALK_STEP_MS);
+}
+
+static uint64_t round_ms_of(uint64_t time_ms)
+{
+    uint64_t ms = time_ms / LOOKS;
     return ms < HG_WHEEL_TICK_MS ? HG_WHEEL_TICK_MS : ms;
 }
 
-static uint64_t probe_step_ms(const struct hg_worker *worker)
+/* time_ms: what is looked for must last so long. */
+static void walk_on(struct hg_worker *worker, struct hg_conn_walk *walk, uint64_t time_ms,
+                    void (*look)(struct hg_conn *c))
 {
-    uint64_t ms = probe_round_ms(worker);
-    return ms < PROBE_STEP_MS ? ms : PROBE_STEP_MS;
+    uint64_t round_ms = round_ms_of(time_ms);
+    uint64_t step_ms = round_ms < WALK_STEP_MS ? round_ms : WALK_STEP_MS;
+    uint64_t n = (worker->conns_n * step_ms + round_ms - 1) / round_ms;
+    for (; n > 0; n--) {
+        if (walk->at == NULL || walk->at == &worker->conns) {
+            walk->at = worker->conns.next;
+        }
+        struct hg_conn *c = HG_LIST_ENTRY(walk->at, struct hg_conn, link);
+        walk->at = walk->at->next;
+        if (c->state == CONN_OPEN) {
+            look(c);
+        }
+    }
+    set_walk(worker, walk, round_ms);
 }
 
-static void probe(struct hg_conn *c)
+static void log_end(const struct hg_conn *c, const char *event)
 {
     struct hg_session_info info = {0};
-    if (!c->is_websocket || c->state != CONN_OPEN ||
+    c->session->ops->describe(c->session, &info);
+    HG_LOG_LIMITED(c->worker->log, HG_LOG_INFO, event, hg_bytes_str(c->adapter->name),
+                   HG_F_STR("protocol", c->adapter->name), HG_F_BYTES("client", info.client_id),
+                   HG_F_STR("peer", hg_conn_peer(c)), HG_F_UINT("conn", c->id),
+                   HG_F_UINT("pending_bytes", hg_conn_pending(c)));
+}
+
+static void look_for_silence(struct hg_conn *c)
+{
+    if (!c->is_websocket ||
         hg_ws_probe(c->stream, hg_clock_ms(), c->worker->config->http_websocket_ping_ms)) {
         return;
     }
-    c->session->ops->describe(c->session, &info);
     hg_count(&metrics_of(c, c->session)->keepalive_timeouts, 1);
-    HG_LOG_LIMITED(c->worker->log, HG_LOG_INFO, "client.silent", hg_bytes_str(c->adapter->name),
-                   HG_F_STR("protocol", c->adapter->name), HG_F_BYTES("client", info.client_id),
-                   HG_F_STR("peer", hg_conn_peer(c)), HG_F_UINT("conn", c->id));
+    log_end(c, "client.silent");
     hg_conn_finish(c, HG_KEEP_ALIVE);
+}
+
+static void look_for_stall(struct hg_conn *c)
+{
+    bool has_moved = c->stream->ops->has_moved(c->stream);
+    uint16_t now = stall_clock(c);
+    if (has_moved || hg_conn_pending(c) == 0) {
+        c->moved_at = now;
+    } else if ((uint16_t)(now - c->moved_at) > STALLED_PARTS) {
+        hg_count(&metrics_of(c, c->session)->slow_closed, 1);
+        log_end(c, "client.stalled");
+        hg_conn_close(c, HG_TOO_SLOW); /* a goodbye would only wait, too */
+    }
 }
 
 static void on_probe(struct hg_timer *timer)
 {
-    struct hg_worker *worker = HG_CONTAINER_OF(timer, struct hg_worker, probe_timer);
-    uint64_t step_ms = probe_step_ms(worker);
-    uint64_t round_ms = probe_round_ms(worker);
-    uint64_t n = (worker->conns_n * step_ms + round_ms - 1) / round_ms;
-    for (; n > 0; n--) {
-        if (worker->probe_at == NULL || worker->probe_at == &worker->conns) {
-            worker->probe_at = worker->conns.next;
-        }
-        struct hg_conn *c = HG_LIST_ENTRY(worker->probe_at, struct hg_conn, link);
-        worker->probe_at = worker->probe_at->next;
-        probe(c);
-    }
-    hg_worker_timer(worker, timer, step_ms);
+    struct hg_worker *worker = HG_CONTAINER_OF(timer, struct hg_worker, probes.timer);
+    walk_on(worker, &worker->probes, worker->config->http_websocket_ping_ms, look_for_silence);
 }
 
-void hg_conn_probe_start(struct hg_worker *worker)
+static void on_stall_look(struct hg_timer *timer)
 {
-    hg_timer_init(&worker->probe_timer, on_probe);
-    if (worker->config->http_websocket_ping_ms > 0) {
-        hg_worker_timer(worker, &worker->probe_timer, probe_step_ms(worker));
+    struct hg_worker *worker = HG_CONTAINER_OF(timer, struct hg_worker, stalls.timer);
+    walk_on(worker, &worker->stalls, worker->config->stalled_timeout_ms, look_for_stall);
+}
+
+void hg_conn_watch_start(struct hg_worker *worker)
+{
+    const struct hg_config *config = worker->config;
+    hg_timer_init(&worker->probes.timer, on_probe);
+    hg_timer_init(&worker->stalls.timer, on_stall_look);
+    if (config->http_websocket_ping_ms > 0) {
+        set_walk(worker, &worker->probes, round_ms_of(config->http_websocket_ping_ms));
+    }
+    if (config->stalled_timeout_ms > 0) {
+        set_walk(worker, &worker->stalls, round_ms_of(config->stalled_timeout_ms));
     }
 }
 
@@ -573,6 +668,12 @@ static void write_conn(const struct hg_conn *c, struct hg_writer *out)
     hg_writer_printf(out, "\"tls\":%s,\"worker\":%u,\"subscriptions\":%u,\"pending_bytes\":%zu,",
                      c->listener->tls_context != NULL ? "true" : "false", c->worker->index,
                      (unsigned)s->subs_n, hg_conn_pending(c));
+    struct hg_slow_stats slow;
+    bool is_slow = hg_slow_stats(s, &slow);
+    hg_writer_printf(out,
+                     "\"slow\":%s,\"backlog_messages\":%zu,\"backlog_bytes\":%zu,\"dropped\":%llu,",
+                     is_slow ? "true" : "false", slow.waiting_n, slow.waiting_bytes,
+                     (unsigned long long)slow.dropped_n);
     write_string(out, "held",
                  (c->held & HG_HOLD_UPSTREAM) != 0  ? HG_BYTES("upstream")
                  : (c->held & HG_HOLD_SESSION) != 0 ? HG_BYTES("session")

@@ -39,6 +39,9 @@ size_t hg_conn_pending(const struct hg_conn *c);                             /* 
  * of sending. Never of NULL: a session without a connection. */
 bool hg_conn_is_full(const struct hg_conn *c, size_t n);
 
+/* The session hears that its output is drained once it is, also where it has not been over the limit. */
+void hg_conn_await_drained(struct hg_conn *c);
+
 /* Stops feeding the session (from inside feed: after it returns) until every bit is released; then
  * the rest of the input comes again, from the loop, never from inside hg_conn_release. */
 void hg_conn_hold(struct hg_conn *c, enum hg_hold bit);
@@ -61,8 +64,9 @@ bool hg_conn_upgrade(struct hg_conn *c, struct hg_bytes early, const struct hg_a
                      const char *subprotocol, uint32_t max_message_bytes);
 
 /* From now on asks the worker's silent WebSockets whether they are there ([http] websocket_ping), and
- * ends those that do not answer: KEEP_ALIVE. */
-void hg_conn_probe_start(struct hg_worker *worker);
+ * ends those that do not answer: KEEP_ALIVE; and ends who takes nothing of what waits for it for
+ * [limits] stalled_timeout: TOO_SLOW. */
+void hg_conn_watch_start(struct hg_worker *worker);
 
 /* For the HTTP session, from inside feed: `s` (initialised) is the session from here on, the present
  * one gets closed(OK) at once, and what its feed returns is ignored, as is the input behind it. */
@@ -79,7 +83,8 @@ uint64_t hg_conn_last_read_ms(const struct hg_conn *c);
 
 /* One JSON object per connection of this worker, comma-separated, for /api/connections: id,
  * protocol, version, transport ("tcp", "websocket"), tls, worker, peer, listener, client_id, user,
- * subscriptions, pending_bytes, held ("", "upstream", "session", "login", "output"), connected_at. */
+ * subscriptions, pending_bytes, slow (whether the session is), backlog_messages, backlog_bytes,
+ * dropped (while it is slow), held ("", "upstream", "session", "login", "output"), connected_at. */
 void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out);
 
 /* Every open session of this worker is asked to say goodbye. */

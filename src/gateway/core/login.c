@@ -96,6 +96,7 @@ static void mac_of(const struct hg_logins *l, const struct hg_credentials *c,
 void hg_session_mac(const struct hg_session *s, const struct hg_credentials *c,
                     uint8_t out[HG_LOGIN_MAC_BYTES])
 {
+    hg_net_forget_input(&s->worker->net);
     mac_of(s->worker->gateway->logins, c, out);
 }
 
@@ -477,6 +478,7 @@ enum hg_status hg_session_login(struct hg_session *s, const struct hg_credential
     if (!s->worker->config->has_identities) {
         return HG_OK;
     }
+    hg_net_forget_input(&s->worker->net);
     if (s->login != NULL && s->login->check != NULL) {
         return HG_HELD;
     }
@@ -499,6 +501,7 @@ enum hg_status hg_session_renew(struct hg_session *s, struct hg_bytes token, con
     struct hg_identity *identity = NULL;
     struct hg_bytes user = hg_identity_user(s->identity);
     *why_out = "tokens are not taken here";
+    hg_net_forget_input(&s->worker->net);
     enum hg_status status = HG_BAD_LOGIN;
     if (s->worker->config->users.token.keys != NULL) {
         status = check_token(s, token, &identity, why_out);

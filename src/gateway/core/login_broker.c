@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/login_priv.h"
-#include "core/password.h"
 #include "upstream/link.h"
 
 enum { CLOSE_MS = 5000 };

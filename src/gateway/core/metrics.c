@@ -147,6 +147,24 @@ static void write_protocols(const struct hg_gateway *g, struct hg_writer *out)
     }
 }
 
+static void write_slow(const struct hg_gateway *g, struct hg_writer *out)
+{
+    static const struct metric metric = {"slow_dropped", "counter",
+                                         "Messages dropped for a slow client, by the rule's policy",
+                                         offsetof(struct hg_proto_metrics, slow_dropped)};
+    write_head(out, &metric);
+    for (enum hg_protocol p = 0; p < HG_PROTO_N; p++) {
+        for (enum hg_slow policy = 0; policy < HG_SLOW_N; policy++) {
+            size_t at = offsetof(struct hg_worker, metrics.proto) +
+                        (size_t)p * sizeof(struct hg_proto_metrics) + metric.at +
+                        (size_t)policy * sizeof(hg_counter);
+            write_name(out, &metric);
+            hg_writer_printf(out, "{protocol=\"%s\",policy=\"%s\"} %llu\n", hg_protocol_name(p),
+                             hg_slow_name(policy), (unsigned long long)sum(g, at));
+        }
+    }
+}
+
 static void write_rules(const struct hg_gateway *g, struct hg_writer *out, bool is_in)
 {
     static const struct metric in = {"rule_messages_in", "counter", "Publishes that the rule took",
@@ -255,6 +273,7 @@ void hg_metrics_write(const struct hg_gateway *g, struct hg_writer *out)
     write_process(g, out);
     write_state(g, out);
     write_protocols(g, out);
+    write_slow(g, out);
     for (size_t i = 0; i < sizeof(worker_metrics) / sizeof(worker_metrics[0]); i++) {
         const struct metric *m = &worker_metrics[i];
         write_head(out, m);

@@ -21,6 +21,9 @@
     X(confirmed,          counter, "Publishes that RabbitMQ confirmed") \
     X(refused,            counter, "Publishes that ended in anything but a confirm") \
     X(dropped,            counter, "Messages dropped for a slow client") \
+    X(slow_clients,       gauge,   "Clients whose output had no room for a message and has not drained since") \
+    X(backlog_messages,   gauge,   "Messages that wait for slow clients, beside what is in their output") \
+    X(backlog_bytes,      gauge,   "Memory that those messages take, counted for each client") \
     X(expired,            counter, "Messages whose time was over before they could be handed over") \
     X(too_large,          counter, "Messages dropped because the client takes none so large") \
     X(slow_closed,        counter, "Clients closed because they read too slowly") \
@@ -165,6 +168,7 @@ struct hg_proto_metrics {
 #define X(name, type, help) hg_counter name;
     HG_PROTO_METRICS(X)
 #undef X
+    hg_counter slow_dropped[HG_SLOW_N]; /* part of dropped, by the rule's policy */
 };
 
 struct hg_metrics {

@@ -56,10 +56,3 @@ bool hg_password_make(struct hg_bytes password, char line_out[HG_PASSWORD_LINE_S
            crypto_pwhash_argon2id_str(line_out, password.n == 0 ? "" : (const char *)password.p,
                                       password.n, ROUNDS, MEMORY_BYTES) == 0;
 }
-
-void hg_forget(void *p, size_t n)
-{
-    if (n > 0) {
-        sodium_memzero(p, n);
-    }
-}

@@ -14,7 +14,4 @@ bool hg_password_is(const char *line, struct hg_bytes password);
 /* A new line for the password, 19 MiB and two rounds. False when there is no memory. */
 bool hg_password_make(struct hg_bytes password, char line_out[HG_PASSWORD_LINE_SIZE]);
 
-/* Overwrites what was secret; the compiler leaves it in. */
-void hg_forget(void *p, size_t n);
-
 #endif

@@ -20,8 +20,8 @@ enum {
 
 /* ---- Deliveries: feed -> address -> index -> sessions ---- */
 
-bool hg_routing_address(struct hg_routing *r, enum hg_protocol proto, const struct hg_message *m,
-                        struct hg_bytes *address_out, size_t *rule_out)
+bool hg_routing_map(struct hg_routing *r, enum hg_protocol proto, const struct hg_message *m,
+                    struct hg_bytes *address_out, size_t *rule_out)
 {
     const struct hg_value *header = hg_message_header(m, HG_BYTES("x-headgate-address"));
     bool has_original = header != NULL && header->kind == HG_VALUE_STRING;
@@ -32,15 +32,25 @@ bool hg_routing_address(struct hg_routing *r, enum hg_protocol proto, const stru
         r->text.failed) {
         return false;
     }
-    hg_count(&r->worker->metrics.rule_out[r->realm->vhost->spec->first_rule + *rule_out], 1);
     *address_out = hg_writer_view(&r->text);
     return true;
+}
+
+bool hg_routing_address(struct hg_routing *r, enum hg_protocol proto, const struct hg_message *m,
+                        struct hg_bytes *address_out, size_t *rule_out)
+{
+    bool is_mapped = hg_routing_map(r, proto, m, address_out, rule_out);
+    if (is_mapped) {
+        hg_count(&r->worker->metrics.rule_out[r->realm->vhost->spec->first_rule + *rule_out], 1);
+    }
+    return is_mapped;
 }
 
 struct collecting {
     struct hg_routing *r;
     const struct hg_message *message;
-    const struct hg_rule_gate *gate; /* NULL: matched by RabbitMQ's names */
+    const struct hg_rule_spec *rule; /* NULL: matched by RabbitMQ's names */
+    const struct hg_rule_gate *gate; /* NULL: likewise */
     bool is_redelivered;
     bool is_guarded; /* not every subscriber may see everything */
 };
@@ -121,7 +131,8 @@ static size_t deliver_by_trie(struct collecting *c, const struct hg_trie *trie,
                               struct hg_bytes address)
 {
     hg_trie_match(trie, subject, collect, c);
-    struct hg_delivery d = {.message = m, .address = address, .is_redelivered = c->is_redelivered};
+    struct hg_delivery d = {
+        .message = m, .address = address, .rule = c->rule, .is_redelivered = c->is_redelivered};
     return hand_out(c->r, &d);
 }
 
@@ -140,6 +151,7 @@ static void on_feed_delivery(void *ctx, struct hg_message *m, bool is_redelivere
         size_t rule;
         if (hg_trie_n(r->by_address[p]) > 0 && hg_routing_address(r, p, m, &address, &rule)) {
             is_mapped = true;
+            c.rule = hg_rules_spec(r->realm->rules, rule);
             if (c.is_guarded) {
                 hg_rule_gate_open(&gate, r->realm->rules, p, address, rule);
                 c.gate = &gate;
@@ -149,6 +161,7 @@ static void on_feed_delivery(void *ctx, struct hg_message *m, bool is_redelivere
     }
     struct source_index *source = hg_map_find(&r->by_exchange, hg_message_exchange(m));
     if (source != NULL) {
+        c.rule = NULL;
         c.gate = NULL;
         handed_n += deliver_by_trie(&c, source->trie, hg_message_routing_key(m), m, HG_BYTES(""));
     }
@@ -261,6 +274,7 @@ static struct hg_link_config link_config(const struct hg_config *config,
         .endpoints = vhost->endpoints,
         .endpoints_n = vhost->endpoints_n,
         .tls = config->rabbitmq_tls,
+        .secret = config->rabbitmq_secret,
         .heartbeat_ms = config->heartbeat_ms,
         .connect_timeout_ms = config->connect_timeout_ms,
         .max_body_bytes = BODY_MAX_BYTES,

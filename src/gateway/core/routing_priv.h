@@ -65,6 +65,15 @@ struct hg_routing {
     struct hg_writer text;
 };
 
+struct hg_rare {          /* each NULL: not now */
+    struct hg_held *held; /* while it waits for room towards RabbitMQ; core/session.c's own */
+    struct hg_slow_client *slow; /* while it reads too slowly; core/slow.c's own */
+};
+/* Makes it where there is none; NULL: no memory. */
+struct hg_rare *hg_session_rare(struct hg_session *s);
+/* One of its pointers is NULL again. */
+void hg_session_trim(struct hg_session *s);
+
 /* How this realm's links reach RabbitMQ. */
 struct hg_link_config hg_routing_link(struct hg_routing *r);
 /* A delivery is over: drops the encodings that subscribers shared. */
@@ -104,6 +113,9 @@ void hg_session_forget_declares(struct hg_session *s);
 void hg_routing_drop_source(struct hg_routing *r, struct hg_trie *trie);
 /* The address of a message for this protocol, in r->text until its next use, and the rule that maps
  * it back; false if none does. */
+bool hg_routing_map(struct hg_routing *r, enum hg_protocol proto, const struct hg_message *m,
+                    struct hg_bytes *address_out, size_t *rule_out);
+/* The same for a message that is delivered now: it is counted. */
 bool hg_routing_address(struct hg_routing *r, enum hg_protocol proto, const struct hg_message *m,
                         struct hg_bytes *address_out, size_t *rule_out);
 

@@ -49,14 +49,52 @@ void hg_session_deliver(struct hg_session *s, struct hg_delivery *d, struct hg_s
     s->ops->deliver(s, d, matches);
 }
 
+struct hg_rare *hg_session_rare(struct hg_session *s)
+{
+    if (s->rare == NULL) {
+        s->rare = hg_zalloc(sizeof(*s->rare));
+    }
+    return s->rare;
+}
+
+void hg_session_trim(struct hg_session *s)
+{
+    if (s->rare != NULL && s->rare->held == NULL && s->rare->slow == NULL) {
+        hg_free(s->rare);
+        s->rare = NULL;
+    }
+}
+
 /* ---- Waiting for room ---- */
+
+static struct hg_held *held_of(const struct hg_session *s)
+{
+    return s->rare == NULL ? NULL : s->rare->held;
+}
+
+static struct hg_held *become_held(struct hg_session *s)
+{
+    struct hg_rare *rare = hg_session_rare(s);
+    struct hg_held *held = rare == NULL ? NULL : hg_zalloc(sizeof(*held));
+    if (held != NULL) {
+        rare->held = held;
+        held->session = s;
+        held->since_ms = hg_clock_ms();
+        hg_list_init(&held->link);
+        hg_count(&s->worker->metrics.proto[s->proto].held, 1);
+    }
+    hg_session_trim(s);
+    return held;
+}
 
 void hg_session_end_hold(struct hg_session *s)
 {
-    if (s->held != NULL) {
-        hg_list_remove(&s->held->link);
-        hg_free(s->held);
-        s->held = NULL;
+    struct hg_held *held = held_of(s);
+    if (held != NULL) {
+        hg_list_remove(&held->link);
+        hg_free(held);
+        s->rare->held = NULL;
+        hg_session_trim(s);
     }
 }
 
@@ -68,26 +106,19 @@ static enum hg_status why_no_room(const struct hg_routing *r)
 enum hg_status hg_session_hold(struct hg_session *s, bool never_held)
 {
     struct hg_routing *r = hg_realm_of(s)->routing;
-    uint64_t now = hg_clock_ms();
+    struct hg_held *held = held_of(s);
     never_held = never_held || s->conn == NULL;
-    bool is_new = s->held == NULL;
     bool is_overdue =
-        !is_new && now - s->held->since_ms >= s->worker->config->unavailable_timeout_ms;
-    if (is_new && !never_held) {
-        s->held = hg_zalloc(sizeof(*s->held));
+        held != NULL && hg_clock_ms() - held->since_ms >= s->worker->config->unavailable_timeout_ms;
+    if (held == NULL && !never_held) {
+        held = become_held(s);
     }
-    if (never_held || is_overdue || s->held == NULL) {
+    if (never_held || is_overdue || held == NULL) {
         hg_session_end_hold(s);
         return why_no_room(r);
     }
-    if (is_new) {
-        s->held->session = s;
-        s->held->since_ms = now;
-        hg_list_init(&s->held->link);
-        hg_count(&s->worker->metrics.proto[s->proto].held, 1);
-    }
-    hg_list_remove(&s->held->link);
-    hg_list_add_last(&r->held, &s->held->link);
+    hg_list_remove(&held->link);
+    hg_list_add_last(&r->held, &held->link);
     if (r->held_timer.due_ms == 0) {
         hg_worker_timer(s->worker, &r->held_timer, 1);
     }

@@ -20,6 +20,7 @@ struct hg_conn;
 struct hg_identity;
 struct hg_login;
 struct hg_queue;
+struct hg_rare;
 struct hg_worker;
 struct hg_session;
 struct hg_sub;
@@ -30,6 +31,7 @@ struct hg_delivery {
     struct hg_message *message; /* borrowed: take a reference to keep it */
     /* in the session's protocol; empty for subscriptions made with hg_subscribe_source */
     struct hg_bytes address;
+    const struct hg_rule_spec *rule; /* that maps a live message back; NULL: none is known */
     /* from a queue that the subscriber consumes: not dropped for a full connection */
     bool must_keep;
     /* QoS 0 and ack:auto are not shown these; the gateway takes care of that */
@@ -76,6 +78,11 @@ struct hg_session_ops {
     bool (*wants_more)(struct hg_session *s);
     /* Output fell below the low watermark after having been above the high one; NULL: no matter. */
     void (*drained)(struct hg_session *s);
+    /* A message was dropped because the client is slow; NULL: no matter. */
+    void (*dropped)(struct hg_session *s);
+    /* The client is to go because it is slow: say so in the protocol's way and hg_conn_finish. NULL:
+     * there is no such way. From inside deliver. */
+    void (*too_slow)(struct hg_session *s);
     /* The time of the client's token is over: say so in the protocol's way and hg_conn_finish. NULL:
      * the session looks itself, at each request. */
     void (*expired)(struct hg_session *s);
@@ -100,7 +107,7 @@ struct hg_session { /* first member of an adapter's session */
     struct hg_chain declares;     /* under way */
     struct hg_chain servings;     /* retained messages on their way; core/retain.c's own */
     struct hg_login *login; /* while it waits to be known, or is known for a time; core/login.c's */
-    struct hg_held *held;   /* while it waits for room towards RabbitMQ; core/session.c's own */
+    struct hg_rare *rare;   /* what few sessions need at a time; core/session.c's own */
     uint32_t match_at;      /* fan-out's scratch during one delivery */
     uint32_t subs_n;
     uint16_t realm; /* which of its worker's it is in: hg_realm_of */

@@ -6,6 +6,7 @@
 #include "core/queue.h"
 #include "core/retain_priv.h"
 #include "core/routing_priv.h"
+#include "core/slow.h"
 #include "message/topic.h"
 
 /* One thing that a subscription holds in RabbitMQ. */
@@ -207,6 +208,7 @@ void hg_unsubscribe(struct hg_sub *sub)
     }
     struct hg_routing *r = routing_of(s);
     hg_retain_end(sub);
+    hg_slow_forget(sub);
     if (sub->entry.node != NULL) {
         hg_trie_remove(sub->index, &sub->entry);
         if (sub->index != r->by_address[s->proto]) {

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/secret.h"
 #include "core/login.h"
 #include "core/systemd.h"
 #include "core/worker.h"
@@ -111,7 +112,7 @@ static void reload_certificates(const struct supervisor *s, struct hg_tls_contex
     hg_writer_close(&problem);
 }
 
-/* What a certificate's renewal needs; the rest of the configuration is read at the start only. */
+/* What a certificate's or password's renewal needs; the rest of the configuration is read at the start only. */
 static void reload(const struct supervisor *s)
 {
     const struct hg_config *config = s->gateway.config;
@@ -119,8 +120,12 @@ static void reload(const struct supervisor *s)
         reload_certificates(s, config->listeners[i].tls_context, config->listeners[i].where);
     }
     reload_certificates(s, config->rabbitmq_tls, "rabbitmq");
+    if (config->rabbitmq_secret != NULL) {
+        hg_secret_look(config->rabbitmq_secret, hg_clock_ms(), true, s->gateway.log);
+    }
     HG_LOG(s->gateway.log, HG_LOG_WARN, "reload.partial",
-           HG_F_STR("reason", "certificates are read again; the rest needs a restart"));
+           HG_F_STR("reason",
+                    "certificates and password_file are read again; the rest needs a restart"));
 }
 
 static void on_signal(uv_signal_t *signal, int number)

@@ -244,7 +244,7 @@ static bool is_for_us(const json_t *jwk)
 /* Keys of other kinds are passed over (RFC 7517 section 5). */
 static const char *add_jwk(struct hg_token_keys *keys, const json_t *jwk)
 {
-    struct hg_writer w = {0};
+    struct hg_writer w = {.is_secret = true};
     const char *type = json_string_value(json_object_get(jwk, "kty"));
     const char *id = json_string_value(json_object_get(jwk, "kid"));
     EVP_PKEY *public = NULL;
@@ -261,9 +261,6 @@ static const char *add_jwk(struct hg_token_keys *keys, const json_t *jwk)
     } else if (strcmp(type, "EC") == 0) {
         public = p256_of(jwk, &w);
         why = public == NULL ? NULL : add_public(keys, public, id); /* else of another curve */
-    }
-    if (w.buf != NULL) {
-        OPENSSL_cleanse(w.buf->data, w.buf->n);
     }
     hg_writer_close(&w);
     return why;
@@ -291,16 +288,13 @@ static bool add_file(struct hg_token_keys *keys, const char *file,
                      const char *add_text(struct hg_token_keys *, struct hg_bytes),
                      struct hg_writer *problem_out)
 {
-    struct hg_writer text = {0};
+    struct hg_writer text = {.is_secret = true};
     const char *why = read_file(file, &text);
     if (why == NULL) {
         why = add_text(keys, hg_writer_view(&text));
     }
     if (why != NULL) {
         hg_writer_printf(problem_out, "\"%s\": %s", file, why);
-    }
-    if (text.buf != NULL) {
-        OPENSSL_cleanse(text.buf->data, text.buf->n);
     }
     hg_writer_close(&text);
     return why == NULL;

@@ -117,7 +117,7 @@ static void open_listeners(struct hg_worker *w)
             return;
         }
     }
-    hg_conn_probe_start(w);
+    hg_conn_watch_start(w);
     hg_worker_report(w, start_services(w) ? HG_WORKER_READY : HG_WORKER_FAILED);
 }
 

@@ -67,6 +67,11 @@ struct hg_leaver {
     void (*abandon)(struct hg_leaver *leaver);
 };
 
+struct hg_conn_walk {   /* all of a worker's connections in turn, some at each step */
+    struct hg_list *at; /* in hg_worker.conns: who is next; NULL: not begun */
+    struct hg_timer timer;
+};
+
 struct hg_worker {
     struct hg_gateway *gateway;
     const struct hg_config *config;
@@ -86,8 +91,7 @@ struct hg_worker {
     struct hg_list services;       /* struct hg_service */
     struct hg_list conns;
     size_t conns_n;
-    struct hg_list *probe_at; /* of conns, who is probed next; core/conn.c's own, as the next */
-    struct hg_timer probe_timer;
+    struct hg_conn_walk probes, stalls; /* core/conn.c's own */
     struct hg_list leavers;
     struct hg_pool conn_pool;
     struct hg_timer drain_timer;

@@ -346,6 +346,22 @@ static void check_target(struct compiler *c, struct hg_rule *rule)
     }
 }
 
+/* An option that never has an effect would be a lie. */
+static void check_slow(struct compiler *c, const struct hg_rule *rule)
+{
+    bool has_way_back = rule->reversible != 0 || rule->has_address_header;
+    bool has_own_queues = rule->type == HG_EXCHANGE_HEADERS || rule->type == HG_EXCHANGE_OTHER;
+    if (c->spec->slow == HG_SLOW_DROP_NEW) {
+        return;
+    }
+    if (rule->has_request_key || !has_way_back) {
+        problem(c, "has slow, but its key does not hold its address: nothing comes back");
+    } else if (has_own_queues && c->spec->via_n == 0) {
+        problem(c,
+                "has slow, but its exchange's subscribers have a queue each: messages wait there");
+    }
+}
+
 static void compile_rule(struct compiler *c, struct hg_rule *rule)
 {
     rule->spec = c->spec;
@@ -355,6 +371,7 @@ static void compile_rule(struct compiler *c, struct hg_rule *rule)
     if (has_patterns) { /* or every capture would be reported as unknown */
         link_captures(c, rule);
         check_headers(c, rule);
+        check_slow(c, rule);
     }
 }
 

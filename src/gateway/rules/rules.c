@@ -11,6 +11,12 @@ const char *hg_protocol_name(enum hg_protocol p)
     return names[p];
 }
 
+const char *hg_slow_name(enum hg_slow slow)
+{
+    static const char *const names[HG_SLOW_N] = {"drop-new", "drop-oldest", "latest", "disconnect"};
+    return names[slow];
+}
+
 enum hg_exchange_type hg_exchange_type_of(struct hg_bytes type)
 {
     if (hg_bytes_eq(type, HG_BYTES("direct"))) {

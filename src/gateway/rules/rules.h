@@ -25,6 +25,15 @@ enum hg_exchange_type hg_exchange_type_of(struct hg_bytes type);
 enum hg_escape { HG_ESCAPE_LOSSLESS, HG_ESCAPE_PLAIN };
 enum hg_overlong { HG_OVERLONG_REFUSE, HG_OVERLONG_HASH };
 enum hg_on_reject { HG_REJECT_CLOSE, HG_REJECT_WITHHOLD, HG_REJECT_PARK };
+/* What becomes of messages that may be dropped while their client is slow. */
+enum hg_slow {
+    HG_SLOW_DROP_NEW,
+    HG_SLOW_DROP_OLDEST,
+    HG_SLOW_LATEST,
+    HG_SLOW_DISCONNECT,
+    HG_SLOW_N
+};
+const char *hg_slow_name(enum hg_slow slow); /* as the configuration writes it: "drop-new", … */
 enum hg_scope { HG_SCOPE_AUTO, HG_SCOPE_EXACT, HG_SCOPE_WIDE };
 enum hg_tristate { HG_UNSET = -1, HG_NO, HG_YES };
 
@@ -55,6 +64,7 @@ struct hg_rule_spec {
     enum hg_overlong overlong;
     enum hg_on_reject on_reject;
     enum hg_scope scope;
+    enum hg_slow slow;
 };
 
 struct hg_exchange_spec {

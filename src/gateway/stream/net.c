@@ -58,6 +58,20 @@ static void on_prepare(uv_prepare_t *prepare)
     set_alarm(net);
 }
 
+static void run_forget(struct hg_defer *defer)
+{
+    struct hg_net *net = HG_CONTAINER_OF(defer, struct hg_net, forget);
+    hg_forget(net->read_buf, net->read_n);
+    hg_forget(net->payload_buf, net->payload_n);
+    hg_forget(net->tls_buf, net->tls_n);
+    net->read_n = net->payload_n = net->tls_n = 0;
+}
+
+void hg_net_forget_input(struct hg_net *net)
+{
+    hg_net_defer(net, &net->forget);
+}
+
 bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, struct hg_log *log)
 {
     *net = (struct hg_net){
@@ -66,6 +80,7 @@ bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, st
         .log = log,
         .limits = {LOW_BYTES, HIGH_BYTES},
         .alarm_ms = UINT64_MAX,
+        .forget.run = run_forget,
     };
     net->read_buf = hg_alloc(HG_NET_READ_BYTES);
     net->payload_buf = hg_alloc(HG_NET_READ_BYTES);

@@ -50,6 +50,8 @@ struct hg_net {
     uint8_t *read_buf;                /* HG_NET_READ_BYTES; lent to one read callback at a time */
     uint8_t *payload_buf;             /* as large; a WebSocket's unmasked input, lent likewise */
     uint8_t *tls_buf;                 /* decrypted input, lent likewise; NULL before the first */
+    size_t read_n, payload_n, tls_n;  /* most that was in each since it was overwritten */
+    struct hg_defer forget;           /* overwrites them */
     struct bio_method_st *tls_method; /* OpenSSL's way to a stream; NULL before the first */
     size_t tls_shaking_n;             /* TLS handshakes under way */
     char peer_text[64];               /* what the last call of a stream's `peer` returned */
@@ -80,6 +82,14 @@ void hg_net_free(struct hg_net *net);
 /* Idempotent both ways. */
 void hg_net_defer(struct hg_net *net, struct hg_defer *defer);
 void hg_net_undefer(struct hg_defer *defer);
+
+/* What has been read was secret: at the end of the turn, when nobody has it on loan, all of it is
+ * overwritten. */
+void hg_net_forget_input(struct hg_net *net);
+static inline void hg_net_note(size_t *most, size_t n)
+{
+    *most = n > *most ? n : *most;
+}
 
 /* Resolves host anew (uv_getaddrinfo), connects, tries each address in turn; on_open or on_closed
  * (TIMED_OUT, PEER_LOST) follows, never from inside. timeout_ms covers all of it. NULL when there

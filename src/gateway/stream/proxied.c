@@ -110,6 +110,18 @@ static size_t pending(const struct hg_stream *s)
     return lower->ops->pending(lower);
 }
 
+static void await_drained(struct hg_stream *s)
+{
+    struct hg_stream *lower = of_stream(s)->lower;
+    lower->ops->await_drained(lower);
+}
+
+static bool has_moved(struct hg_stream *s)
+{
+    struct hg_stream *lower = of_stream(s)->lower;
+    return lower->ops->has_moved(lower);
+}
+
 static void finish(struct hg_stream *s, enum hg_status why)
 {
     struct hg_stream *lower = of_stream(s)->lower;
@@ -136,6 +148,8 @@ static const struct hg_stream_ops proxied_ops = {
     .finish = finish,
     .close = close_now,
     .peer = peer,
+    .await_drained = await_drained,
+    .has_moved = has_moved,
 };
 
 struct hg_stream *hg_proxy_accept(struct hg_stream *lower_own)

@@ -67,8 +67,10 @@ struct hg_stream_ops {
     /* Drops what is queued and closes now; on_closed follows from the loop, never from inside. */
     void (*close)(struct hg_stream *s, enum hg_status why);
     /* on_drained comes, from the loop, once pending output is at most the low watermark, whether or
-     * not it has been over the high one. NULL where nobody asks for it (not TCP, not TLS). */
+     * not it has been over the high one. */
     void (*await_drained)(struct hg_stream *s);
+    /* Whether the kernel has taken any output since this was last asked. */
+    bool (*has_moved)(struct hg_stream *s);
     /* "127.0.0.1:41234"; valid until the next such call on this worker. */
     const char *(*peer)(struct hg_stream *s);
     /* Appends the name in the peer's certificate, which is checked; false: there is none, or it is

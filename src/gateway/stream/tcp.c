@@ -61,6 +61,7 @@ struct hg_tcp {
     uint8_t watched; /* EPOLLIN, EPOLLOUT as the set has them; 0: not in the set */
     bool is_reading : 1, is_over_high : 1, has_eof : 1, is_resolving : 1;
     bool is_blocked : 1; /* the kernel's buffer is full */
+    bool has_moved : 1;  /* output, since somebody asked */
 };
 _Static_assert(sizeof(struct hg_tcp) <= 88, "an idle connection has 1 KiB, its session included");
 
@@ -263,6 +264,7 @@ static bool write_some(struct hg_tcp *t)
         }
         return false;
     }
+    t->has_moved = true;
     hg_count(&t->net->counters.bytes_out, (size_t)written);
     hg_outq_consume(&t->out, (size_t)written);
     return (size_t)written == offered;
@@ -317,6 +319,14 @@ static void await_drained(struct hg_stream *s)
     mark_dirty(t);
 }
 
+static bool has_moved(struct hg_stream *s)
+{
+    struct hg_tcp *t = of_stream(s);
+    bool has = t->has_moved;
+    t->has_moved = false;
+    return has;
+}
+
 /* ---- Reading ---- */
 
 static void on_end_of_input(struct hg_tcp *t)
@@ -351,6 +361,7 @@ static bool read_some(struct hg_tcp *t)
         return false;
     }
     hg_count(&t->net->counters.bytes_in, (uint64_t)n);
+    hg_net_note(&t->net->read_n, (size_t)n);
     if (t->state == ST_OPEN) {
         t->stream.user->on_read(t->stream.user_ctx, hg_bytes(buf, (size_t)n));
     }
@@ -448,6 +459,7 @@ static const struct hg_stream_ops tcp_ops = {
     .close = close_now,
     .peer = peer,
     .await_drained = await_drained,
+    .has_moved = has_moved,
 };
 
 static struct hg_tcp *tcp_new(struct hg_net *net, enum tcp_state state)

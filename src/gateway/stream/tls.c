@@ -273,6 +273,7 @@ static void decrypt(struct hg_tls *t)
     }
     HG_CHECK(n < PLAIN_BYTES);
     int why = SSL_get_error(t->ssl, got);
+    hg_net_note(&t->net->tls_n, n);
     if (n > 0) {
         t->stream.user->on_read(t->stream.user_ctx, hg_bytes(plain, n));
     }
@@ -392,6 +393,12 @@ static void await_drained(struct hg_stream *s)
     t->lower->ops->await_drained(t->lower);
 }
 
+static bool has_moved(struct hg_stream *s)
+{
+    struct hg_tls *t = of_stream(s);
+    return t->lower->ops->has_moved(t->lower);
+}
+
 static void finish(struct hg_stream *s, enum hg_status why)
 {
     struct hg_tls *t = of_stream(s);
@@ -427,6 +434,7 @@ static const struct hg_stream_ops tls_ops = {
     .peer = peer,
     .certificate = certificate,
     .await_drained = await_drained,
+    .has_moved = has_moved,
 };
 
 /* ---- The beginning ---- */

@@ -229,6 +229,7 @@ static void feed_some(struct hg_ws *ws, struct hg_bytes in)
         return;
     }
     size_t n = decode(ws, in, &outcome);
+    hg_net_note(&ws->net->payload_n, n);
     if (n > 0) {
         ws->stream.user->on_read(ws->stream.user_ctx, hg_bytes(ws->net->payload_buf, n));
     }
@@ -387,6 +388,18 @@ static size_t pending(const struct hg_stream *s)
     return ws->lower->ops->pending(ws->lower);
 }
 
+static void await_drained(struct hg_stream *s)
+{
+    struct hg_ws *ws = of_stream(s);
+    ws->lower->ops->await_drained(ws->lower);
+}
+
+static bool has_moved(struct hg_stream *s)
+{
+    struct hg_ws *ws = of_stream(s);
+    return ws->lower->ops->has_moved(ws->lower);
+}
+
 static void finish(struct hg_stream *s, enum hg_status why)
 {
     struct hg_ws *ws = of_stream(s);
@@ -424,6 +437,8 @@ static const struct hg_stream_ops ws_ops = {
     .close = close_now,
     .peer = peer,
     .certificate = certificate,
+    .await_drained = await_drained,
+    .has_moved = has_moved,
 };
 
 bool hg_ws_probe(struct hg_stream *s, uint64_t now_ms, uint64_t every_ms)

@@ -3,6 +3,8 @@
 
 #include "base/clock.h"
 #include "base/map.h"
+#include "base/mem.h"
+#include "base/secret.h"
 #include "stream/tls.h"
 #include "upstream/topology.h"
 #include "upstream/upstream_metrics.h"
@@ -46,6 +48,79 @@ static void log_down(struct hg_link *link, const struct hg_amqp_close *why)
                    HG_F_STR("link", link->name), HG_F_STR("host", e->host),
                    HG_F_UINT("port", e->port), HG_F_STR("status", hg_status_text(why->status)),
                    HG_F_UINT("code", why->code), HG_F_BYTES("reason", why->text));
+}
+
+/* ---- The secret, where it is renewed ---- */
+
+/* Of the present endpoint: NULL where it logs in without a password of ours. */
+static struct hg_secret *secret_of(const struct hg_link *link)
+{
+    bool is_external = link->config.endpoints[link->endpoint].is_external;
+    return is_external ? NULL : link->config.secret;
+}
+
+/* For hg_forget; NULL when there is no memory. */
+static char *take_secret(struct hg_link *link)
+{
+    hg_secret_look(link->config.secret, hg_clock_ms(), false, link->net->log);
+    return hg_secret_copy(link->config.secret, &link->secret_version);
+}
+
+static void forget_secret(char *secret)
+{
+    if (secret != NULL) {
+        hg_forget(secret, strlen(secret));
+    }
+    hg_free(secret);
+}
+
+static void give_secret(struct hg_link *link)
+{
+    uint64_t before = link->secret_version;
+    char *secret = take_secret(link);
+    enum hg_status status = secret == NULL
+                                ? HG_NO_MEMORY
+                                : hg_amqp_conn_update_secret(link->conn, hg_bytes_str(secret));
+    forget_secret(secret);
+    if (status != HG_OK && status != HG_BAD_PROPERTY) {
+        link->secret_version = before; /* at the next look */
+    } else if (status == HG_BAD_PROPERTY) {
+        HG_LOG(link->net->log, HG_LOG_ERROR, "rabbitmq.secret_refused",
+               HG_F_STR("link", link->name), HG_F_STR("reason", "is longer than an AMQP frame"));
+    }
+}
+
+static void fire_secret(struct hg_timer *timer)
+{
+    struct hg_link *link = HG_CONTAINER_OF(timer, struct hg_link, secret_timer);
+    uint64_t now = hg_clock_ms();
+    hg_secret_look(link->config.secret, now, false, link->net->log);
+    if (link->conn != NULL && hg_amqp_conn_is_open(link->conn) && secret_of(link) != NULL &&
+        hg_secret_version(link->config.secret) != link->secret_version) {
+        give_secret(link);
+    }
+    hg_wheel_set(link->net->wheel, &link->secret_timer, now + HG_SECRET_LOOK_MS);
+}
+
+static void on_amqp_secret(void *ctx)
+{
+    struct hg_link *link = ctx;
+    if (link->config.metrics != NULL) {
+        hg_count(&link->config.metrics->secrets_taken, 1);
+    }
+    HG_LOG(link->net->log, HG_LOG_INFO, "rabbitmq.secret_taken", HG_F_STR("link", link->name),
+           HG_F_UINT("version", link->secret_version));
+}
+
+/* The connection has ended over it; the next one logs in with what the file says then. */
+static void on_secret_refused(struct hg_link *link, const struct hg_amqp_close *why)
+{
+    if (link->config.metrics != NULL) {
+        hg_count(&link->config.metrics->secrets_refused, 1);
+    }
+    HG_LOG(link->net->log, HG_LOG_ERROR, "rabbitmq.secret_refused", HG_F_STR("link", link->name),
+           HG_F_UINT("version", link->secret_version), HG_F_UINT("code", why->code),
+           HG_F_BYTES("reason", why->text));
 }
 
 /* ---- Events of the AMQP connection ---- */
@@ -92,6 +167,9 @@ static void on_amqp_open(void *ctx)
 static void on_amqp_close(void *ctx, const struct hg_amqp_close *why)
 {
     struct hg_link *link = ctx;
+    if (why->code != 0 && hg_amqp_conn_awaits_secret(link->conn)) {
+        on_secret_refused(link, why);
+    }
     log_down(link, why);
     if (link->is_up && link->config.metrics != NULL) {
         hg_count(&link->config.metrics->upstream_disconnects, 1);
@@ -128,6 +206,7 @@ static const struct hg_amqp_conn_ops amqp_ops = {
     .on_open = on_amqp_open,
     .on_close = on_amqp_close,
     .on_blocked = on_amqp_blocked,
+    .on_secret = on_amqp_secret,
     .on_output = on_amqp_output,
 };
 
@@ -190,10 +269,11 @@ static void on_stream_open(void *ctx)
     struct hg_link *link = ctx;
     link->was_open = true;
     const struct hg_endpoint *e = &link->config.endpoints[link->endpoint];
+    char *secret = secret_of(link) == NULL ? NULL : take_secret(link);
     const struct hg_amqp_conn_config config = {
         .vhost = e->vhost,
         .user = e->user,
-        .password = e->password,
+        .password = secret != NULL ? secret : e->password,
         .is_external = e->is_external,
         .name = link->name,
         .heartbeat_s = (uint16_t)((link->config.heartbeat_ms + 999) / 1000),
@@ -201,7 +281,9 @@ static void on_stream_open(void *ctx)
         .channel_max = 2047,
         .max_body_bytes = (size_t)link->config.max_body_bytes,
     };
-    link->conn = hg_amqp_conn_new(&config, &amqp_ops, link);
+    bool has_secret = secret != NULL || secret_of(link) == NULL;
+    link->conn = has_secret ? hg_amqp_conn_new(&config, &amqp_ops, link) : NULL;
+    forget_secret(secret);
     if (link->conn == NULL) {
         link->stream->ops->close(link->stream, HG_NO_MEMORY);
         return;
@@ -226,13 +308,13 @@ static void on_stream_read(void *ctx, struct hg_bytes in)
 static void on_stream_closed(void *ctx, enum hg_status why)
 {
     struct hg_link *link = ctx;
+    const char *text = link->broken[0] != '\0' ? link->broken : hg_status_text(why);
     link->stream = NULL;
     if (link->conn != NULL && !link->is_closed) {
-        hg_amqp_conn_lost(link->conn, hg_status_text(why));
+        hg_amqp_conn_lost(link->conn, text);
     } else if (link->conn == NULL) {
         if (!link->was_open && !link->is_stopping) {
-            struct hg_amqp_close close = {.status = HG_BROKER_AWAY,
-                                          .text = hg_bytes_str(hg_status_text(why))};
+            struct hg_amqp_close close = {.status = HG_BROKER_AWAY, .text = hg_bytes_str(text)};
             log_down(link, &close);
             link->ops->on_down(link->ctx, &close);
         }
@@ -251,12 +333,12 @@ static void on_stream_drained(void *ctx)
     }
 }
 
-/* Why TLS failed is told here, and only here. */
+/* Why TLS failed is told here, and only here; on_stream_closed follows. */
 static void on_stream_broken(void *ctx, enum hg_status why, const char *rule)
 {
     struct hg_link *link = ctx;
-    const struct hg_amqp_close close = {.status = why, .text = hg_bytes_str(rule)};
-    log_down(link, &close);
+    (void)why;
+    snprintf(link->broken, sizeof(link->broken), "%s", rule);
 }
 
 static const struct hg_stream_user stream_user = {
@@ -296,6 +378,7 @@ static void attempt(struct hg_link *link)
 {
     const struct hg_endpoint *e = &link->config.endpoints[link->endpoint];
     link->was_open = link->wants_room = false;
+    link->broken[0] = '\0';
     uint64_t timeout_ms = link->config.connect_timeout_ms;
     link->stream =
         e->is_tls ? hg_tls_connect(link->net, link->config.tls, e->host, e->port, timeout_ms,
@@ -325,6 +408,10 @@ void hg_link_open(struct hg_link *link, struct hg_net *net, const struct hg_link
     link->flush.run = run_flush;
     link->reaper.run = run_reaper;
     hg_timer_init(&link->timer, fire);
+    hg_timer_init(&link->secret_timer, fire_secret);
+    if (config->secret != NULL) {
+        hg_wheel_set(net->wheel, &link->secret_timer, hg_clock_ms() + HG_SECRET_LOOK_MS);
+    }
     link->endpoint = (size_t)(hg_random_u64() % config->endpoints_n);
     attempt(link);
 }
@@ -371,6 +458,7 @@ void hg_link_stop(struct hg_link *link)
         return;
     }
     link->is_stopping = true;
+    hg_timer_stop(&link->secret_timer);
     if (link->conn != NULL && !link->is_closed) {
         hg_amqp_conn_close(link->conn, hg_clock_ms());
         if (!link->is_closed) {
@@ -397,6 +485,7 @@ void hg_link_close(struct hg_link *link)
     link->is_stopping = true;
     link->is_up = false;
     hg_timer_stop(&link->timer);
+    hg_timer_stop(&link->secret_timer);
     hg_net_undefer(&link->flush);
     hg_net_undefer(&link->reaper);
     hg_topology_cancel(link->restoring);

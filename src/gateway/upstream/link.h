@@ -9,6 +9,7 @@
 #include "stream/net.h"
 #include "stream/tls_context.h"
 
+struct hg_secret;
 struct hg_upstream_metrics;
 struct hg_topology_spec;
 struct hg_topology_run;
@@ -25,6 +26,9 @@ struct hg_link_config {
     const struct hg_endpoint *endpoints; /* borrowed */
     size_t endpoints_n;
     struct hg_tls_context *tls; /* for endpoints that want it; borrowed */
+    /* in place of the endpoints' passwords, and given to RabbitMQ whenever it changes; borrowed, may
+     * be NULL */
+    struct hg_secret *secret;
     uint64_t heartbeat_ms, connect_timeout_ms;
     uint64_t max_body_bytes;
     /* declared again on every reconnect before the link is up; borrowed, may be NULL */
@@ -53,6 +57,8 @@ struct hg_link {
     struct hg_timer timer;             /* tick while connected, next attempt otherwise */
     struct hg_defer flush;             /* output -> stream */
     struct hg_defer reaper;            /* frees a connection outside of its own events */
+    struct hg_timer secret_timer;      /* looks whether there is a new one */
+    uint64_t secret_version;           /* the one that RabbitMQ was given last */
     size_t endpoint;                   /* index of the present or next attempt */
     unsigned failures_n;               /* attempts in a row without success */
     struct hg_topology_run *restoring; /* under way after a reconnect */
@@ -61,6 +67,7 @@ struct hg_link {
     bool is_closed; /* the connection has ended and waits for the reaper */
     bool is_polite; /* what is queued still goes out before the stream closes */
     bool wants_room;
+    char broken[128]; /* what TLS said of the present stream; empty: nothing */
 };
 
 /* Opens in place and makes the first attempt at once. `what`: "publish", "feed", … for the

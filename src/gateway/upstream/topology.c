@@ -2,8 +2,8 @@
 #include "upstream/topology.h"
 
 #include "amqp/amqp_channel.h"
-#include "base/clock.h"
 #include "base/mem.h"
+#include "upstream/own_loop.h"
 
 #include <signal.h>
 
@@ -74,7 +74,8 @@ static struct hg_topology_run *new_run(const struct hg_topology_spec *spec,
     return run;
 }
 
-static enum hg_status send_exchange(struct hg_topology_run *run, const struct hg_exchange_decl *x)
+enum hg_status hg_topology_send_exchange(struct hg_amqp_channel *ch,
+                                         const struct hg_exchange_decl *x)
 {
     const struct hg_amqp_exchange_declare args = {
         .name = hg_bytes_str(x->spec.name),
@@ -86,10 +87,10 @@ static enum hg_status send_exchange(struct hg_topology_run *run, const struct hg
         .arguments = x->arguments,
         .arguments_n = x->arguments_n,
     };
-    return hg_amqp_exchange_declare(run->channel, 0, &args);
+    return hg_amqp_exchange_declare(ch, 0, &args);
 }
 
-static enum hg_status send_queue(struct hg_topology_run *run, const struct hg_queue_decl *q)
+enum hg_status hg_topology_send_queue(struct hg_amqp_channel *ch, const struct hg_queue_decl *q)
 {
     const struct hg_amqp_queue_declare args = {
         .name = hg_bytes_str(q->name),
@@ -99,7 +100,7 @@ static enum hg_status send_queue(struct hg_topology_run *run, const struct hg_qu
         .arguments = q->arguments,
         .arguments_n = q->arguments_n,
     };
-    return hg_amqp_queue_declare(run->channel, 0, &args);
+    return hg_amqp_queue_declare(ch, 0, &args);
 }
 
 static enum hg_status send_binding(struct hg_topology_run *run, const struct step *s)
@@ -121,8 +122,8 @@ static enum hg_status send_step(struct hg_topology_run *run)
 {
     const struct step *s = &run->steps[run->at];
     switch (s->kind) {
-    case STEP_EXCHANGE: return send_exchange(run, s->exchange);
-    case STEP_QUEUE: return send_queue(run, s->queue);
+    case STEP_EXCHANGE: return hg_topology_send_exchange(run->channel, s->exchange);
+    case STEP_QUEUE: return hg_topology_send_queue(run->channel, s->queue);
     case STEP_QUEUE_BINDING:
     case STEP_EXCHANGE_BINDING: return send_binding(run, s);
     }
@@ -226,9 +227,7 @@ struct declaring {
     struct hg_log *log;
     struct hg_topology_run *run;
     struct hg_link link;
-    struct hg_net net;
-    struct hg_wheel wheel;
-    uv_loop_t loop;
+    struct hg_own_loop own;
     uv_signal_t signals[2];
     int result; /* -1 while open */
 };
@@ -268,7 +267,8 @@ static void on_link_down(void *ctx, const struct hg_amqp_close *why)
     struct declaring *d = ctx;
     hg_topology_lost(d->run);
     d->run = NULL;
-    if (d->result == -1 && (why->status == HG_BAD_LOGIN || why->code == 530)) {
+    bool may_change = d->link.config.secret != NULL && why->status == HG_BAD_LOGIN;
+    if (d->result == -1 && !may_change && (why->status == HG_BAD_LOGIN || why->code == 530)) {
         finish(d, 1); /* logged by the link; trying again would not help */
     }
 }
@@ -279,21 +279,19 @@ static int run_loop(struct declaring *d, const struct hg_link_config *link_confi
 {
     static const int numbers[] = {SIGTERM, SIGINT};
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        uv_signal_init(&d->loop, &d->signals[i]);
+        uv_signal_init(&d->own.loop, &d->signals[i]);
         d->signals[i].data = d;
         uv_signal_start(&d->signals[i], on_signal, numbers[i]);
     }
-    hg_link_open(&d->link, &d->net, link_config, "start", 0, "topology", &link_ops, d);
+    hg_link_open(&d->link, &d->own.net, link_config, "start", 0, "topology", &link_ops, d);
     while (d->result == -1 || !hg_link_is_stopped(&d->link)) {
-        uv_run(&d->loop, UV_RUN_ONCE);
+        uv_run(&d->own.loop, UV_RUN_ONCE);
     }
     hg_link_close(&d->link);
-    hg_net_close(&d->net);
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         uv_close((uv_handle_t *)&d->signals[i], NULL);
     }
-    uv_run(&d->loop, UV_RUN_DEFAULT);
-    hg_net_free(&d->net);
+    hg_own_loop_close(&d->own);
     return d->result;
 }
 
@@ -301,19 +299,14 @@ int hg_topology_declare(const struct hg_topology_spec *spec,
                         const struct hg_link_config *link_config, struct hg_log *log)
 {
     struct declaring *d = hg_zalloc(sizeof(*d));
-    if (d == NULL || uv_loop_init(&d->loop) != 0) {
+    if (d == NULL || !hg_own_loop_open(&d->own, log)) {
         hg_free(d);
         return 2;
     }
     d->spec = spec;
     d->log = log;
     d->result = -1;
-    hg_wheel_open(&d->wheel, hg_clock_ms());
-    int result = 2;
-    if (hg_net_open(&d->net, &d->loop, &d->wheel, log)) {
-        result = run_loop(d, link_config);
-    }
-    uv_loop_close(&d->loop);
+    int result = run_loop(d, link_config);
     hg_free(d);
     return result;
 }

@@ -47,10 +47,17 @@ enum { HG_TOPOLOGY_STOPPED = 3 };
 
 /* Declares all of it on a loop of its own and returns when RabbitMQ has answered; while RabbitMQ
  * cannot be reached it tries on, with a log line an attempt. 0: all there; 1: RabbitMQ refused a
- * declaration or the login (logged with its reason and `where`); 2: no memory; STOPPED: SIGTERM or
+ * declaration or the login (logged with its reason and `where`; a login whose secret may change is
+ * tried on); 2: no memory; STOPPED: SIGTERM or
  * SIGINT came meanwhile. */
 int hg_topology_declare(const struct hg_topology_spec *spec,
                         const struct hg_link_config *link_config, struct hg_log *log);
+
+/* One declaration, as it is sent. Statuses are hg_amqp_exchange_declare's and _queue_declare's. */
+struct hg_amqp_channel;
+enum hg_status hg_topology_send_exchange(struct hg_amqp_channel *ch,
+                                         const struct hg_exchange_decl *x);
+enum hg_status hg_topology_send_queue(struct hg_amqp_channel *ch, const struct hg_queue_decl *q);
 
 /* The same on an open connection, without waiting, on a channel of its own. Refusals are logged;
  * `done` comes from the loop and the run is gone then. NULL when there is no memory. */

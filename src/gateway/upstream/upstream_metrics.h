@@ -12,6 +12,8 @@
     X(upstream_disconnects,   counter, "AMQP connections lost")                                  \
     X(upstream_blocked,       counter, "connection.blocked notices")                             \
     X(upstream_channel_closes, counter, "Channels closed by RabbitMQ")                           \
+    X(secrets_taken,          counter, "Renewed secrets that RabbitMQ took, per connection")     \
+    X(secrets_refused,        counter, "Connections that RabbitMQ closed over a renewed secret") \
     X(published,              counter, "basic.publish sent, repeats included")                   \
     X(republished,            counter, "Publishes sent again after a lost link or channel")      \
     X(confirms,               counter, "Publishes confirmed")                                    \

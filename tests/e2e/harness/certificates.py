@@ -21,9 +21,9 @@ class Authority:
     def openssl(self, *args):
         subprocess.run(["openssl", *args], cwd=self.path, check=True, capture_output=True)
 
-    def make(self, name, *alternatives):
+    def make(self, name, *alternatives, key=KEY):
         """The files of a certificate for `name` and of its key; alternatives: "DNS:…", "IP:…"."""
-        self.openssl("req", *KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        self.openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         (self.path / f"{name}.ext").write_text("subjectAltName=" + ",".join(alternatives or (f"DNS:{name}",)) + "\n")
         self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", f"{name}.crt",
                      "-days", "2", "-extfile", f"{name}.ext")

@@ -3,7 +3,7 @@
 import base64
 import contextlib
 import hashlib
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 import os
 import re
 import socket
@@ -371,7 +371,18 @@ def http(address, method, path, body=None, headers=None):
         connection.close()
 
 
+class Secured(tuple):
+    """An address that http, raw and what is made of them (Peer) speak TLS to."""
+
+    def __new__(cls, address, context):
+        self = super().__new__(cls, address)
+        self.context = context
+        return self
+
+
 def http_connection(address):
+    if isinstance(address, Secured):
+        return HTTPSConnection(*address, timeout=LIMIT_S, context=address.context)
     return HTTPConnection(*address, timeout=LIMIT_S)
 
 
@@ -381,6 +392,8 @@ class raw:
     def __init__(self, address, first=b""):
         self.socket = socket.create_connection(address, timeout=LIMIT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if isinstance(address, Secured):
+            self.socket = address.context.wrap_socket(self.socket, server_hostname=address[0])
         self.buffer = b""
         if first:
             self.send(first)

@@ -555,6 +555,52 @@ static void broken_frames_end_the_connection(void **state)
     }
 }
 
+static void a_renewed_secret_is_taken_or_ends_the_connection(void **state)
+{
+    (void)state;
+    static struct broker b;
+    struct rig r;
+    rig_connect(&r, &b, 1);
+    broker_forget(&b);
+    b.password = "second";
+    assert_int_equal(hg_amqp_conn_update_secret(r.conn, HG_BYTES("second")), HG_OK);
+    assert_true(hg_amqp_conn_awaits_secret(r.conn));
+    rig_pump(&r, &b);
+    assert_string_equal(rig_events(&r), "secret\n");
+    assert_false(hg_amqp_conn_awaits_secret(r.conn));
+    assert_text(hg_writer_view(&b.log), "0 connection.update-secret second\n");
+
+    char large[140000];
+    memset(large, 'x', sizeof large);
+    assert_int_equal(hg_amqp_conn_update_secret(r.conn, hg_bytes(large, sizeof large)),
+                     HG_BAD_PROPERTY);
+    seam_fail_allocs_from(1);
+    assert_int_equal(hg_amqp_conn_update_secret(r.conn, HG_BYTES("third")), HG_NO_MEMORY);
+    seam_fail_allocs_from(0);
+    assert_int_equal(hg_amqp_conn_output_n(r.conn), 0);
+
+    assert_int_equal(hg_amqp_conn_update_secret(r.conn, HG_BYTES("third")), HG_OK);
+    rig_pump(&r, &b);
+    assert_ended(&r, "close REFUSED 530 10.70 NOT_ALLOWED - New secret was refused by one of the "
+                     "backends\n");
+    assert_true(hg_amqp_conn_awaits_secret(r.conn));
+    assert_int_equal(hg_amqp_conn_update_secret(r.conn, HG_BYTES("fourth")), HG_BROKER_AWAY);
+    rig_close(&r);
+    broker_close(&b);
+}
+
+static void a_secret_that_was_not_given_cannot_be_taken(void **state)
+{
+    (void)state;
+    static struct broker b;
+    struct rig r;
+    rig_connect(&r, &b, 1);
+    rig_feed(&r, HG_BYTES("\x01\0\0\0\0\0\x04\0\x0a\0\x47\xce"));
+    assert_ended(&r, "close PROTOCOL_ERROR 0 0.0 RabbitMQ took a secret that it was not given\n");
+    rig_close(&r);
+    broker_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -573,6 +619,8 @@ int main(void)
         cmocka_unit_test(closing_both_ways_at_once_is_fine),
         cmocka_unit_test(close_before_open_and_loss_end_at_once),
         cmocka_unit_test(broken_frames_end_the_connection),
+        cmocka_unit_test(a_renewed_secret_is_taken_or_ends_the_connection),
+        cmocka_unit_test(a_secret_that_was_not_given_cannot_be_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

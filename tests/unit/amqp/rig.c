@@ -90,6 +90,11 @@ static void on_blocked(void *ctx, bool is_blocked, struct hg_bytes reason)
     say(ctx, "%s %.*s", is_blocked ? "blocked" : "unblocked", HG_BYTES_FMT(reason));
 }
 
+static void on_secret(void *ctx)
+{
+    say(ctx, "secret");
+}
+
 static void on_output(void *ctx)
 {
     struct rig *r = ctx;
@@ -143,7 +148,7 @@ static void on_cancel(void *ctx, struct hg_bytes consumer_tag)
     say(ctx, "cancel %.*s", HG_BYTES_FMT(consumer_tag));
 }
 
-const struct hg_amqp_conn_ops rig_conn_ops = {on_open, on_close, on_blocked, on_output};
+const struct hg_amqp_conn_ops rig_conn_ops = {on_open, on_close, on_blocked, on_secret, on_output};
 const struct hg_amqp_channel_ops rig_channel_ops = {
     on_reply, on_channel_close, on_confirm, on_return, on_delivery, on_cancel,
 };

@@ -176,6 +176,29 @@ static void json_is_escaped_and_always_utf8(void **state)
     hg_writer_close(&w);
 }
 
+static void a_secret_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    for (int is_secret = 0; is_secret < 2; is_secret++) {
+        struct hg_writer w = {.is_secret = is_secret != 0};
+        seam_watch("open sesame");
+        for (int i = 0; i < 100; i++) { /* it moves several times */
+            hg_writer_str(&w, "open sesame ");
+        }
+        hg_writer_reset(&w);
+        hg_writer_str(&w, "again: open sesame");
+        hg_writer_close(&w);
+        assert_true((seam_left_behind() == 0) == (is_secret != 0));
+        seam_watch(NULL);
+    }
+    struct hg_writer shared = {.is_secret = true};
+    hg_writer_str(&shared, "open sesame");
+    struct hg_buf *others = hg_buf_ref(shared.buf);
+    hg_writer_close(&shared);
+    assert_text(hg_buf_bytes(others), "open sesame");
+    hg_buf_unref(others);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +211,7 @@ int main(void)
         cmocka_unit_test(reset_keeps_the_memory),
         cmocka_unit_test(numbers_are_big_endian_or_decimal),
         cmocka_unit_test(json_is_escaped_and_always_utf8),
+        cmocka_unit_test(a_secret_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -301,6 +301,10 @@ static void a_mistake_is_named_with_its_place(void **state)
          "4:1: access is to an exchange or to a queue"},
         {LISTENER "[[access]]\nqueue='b'\nkey='a'", "6:1: a queue has no keys"},
         {LISTENER "[[access]]\nexchange='b'\nconfigure=['a']", "6:1: clients declare no exchanges"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nslow='latest'",
+         "8:1: a rule with a queue has no slow: its messages wait in that queue"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nexchange='amq.topic'\nslow='drop'",
+         "8:6: slow must be one of \"drop-new\", \"drop-oldest\", \"latest\", \"disconnect\""},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nreplay='s'",
          "8:1: a rule with a queue has no replay: its messages are in that queue"},
         {LISTENER "[[queue]]\nname='s'\n[[rule]]\nname='a'\ntopic='a'\nexchange='amq.topic'\n"

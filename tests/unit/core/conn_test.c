@@ -549,7 +549,7 @@ static void a_silent_websocket_is_asked_and_then_ended(void **state)
     struct bench b;
     bench_open(&b);
     b.config.http_websocket_ping_ms = 10000;
-    hg_conn_probe_start(&b.worker);
+    hg_conn_watch_start(&b.worker);
     push(&b, "\7upgrade");
     fake_stream_forget(&b.stream);
     pass(&b, 9);
@@ -576,7 +576,7 @@ static void only_websockets_are_asked_and_only_where_configured(void **state)
         struct bench b;
         bench_open(&b);
         b.config.http_websocket_ping_ms = i == 0 ? 0 : 10000;
-        hg_conn_probe_start(&b.worker);
+        hg_conn_watch_start(&b.worker);
         if (i == 0) {
             push(&b, "\7upgrade");
         }
@@ -596,7 +596,7 @@ static void everybody_has_a_turn_whoever_leaves(void **state)
     struct fake_stream streams[N];
     prepare(&b);
     b.config.http_websocket_ping_ms = 20000;
-    hg_conn_probe_start(&b.worker);
+    hg_conn_watch_start(&b.worker);
     for (unsigned i = 0; i < N; i++) {
         fake_stream_open(&streams[i]);
         hg_conn_accept(&b.worker, &streams[i].stream, &toy_adapter, &listener);
@@ -618,6 +618,50 @@ static void everybody_has_a_turn_whoever_leaves(void **state)
     bench_close(&b);
 }
 
+/* ---- Those who take nothing ---- */
+
+static void who_takes_nothing_of_what_waits_is_closed(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    b.config.stalled_timeout_ms = 10000;
+    hg_conn_watch_start(&b.worker);
+    pass(&b, 40); /* nothing waits: it may be idle for ever */
+    assert_false(b.stream.is_closed);
+    b.stream.pending = 500;
+    for (unsigned i = 0; i < 8; i++) { /* it takes some, now and then */
+        pass(&b, 9);
+        assert_false(b.stream.is_closed);
+        b.stream.has_moved = true;
+    }
+    pass(&b, 9);
+    b.stream.pending = 0; /* all of it, and there is more at once */
+    pass(&b, 3);
+    b.stream.pending = 500;
+    pass(&b, 9);
+    assert_false(b.stream.is_closed);
+    pass(&b, 6);
+    assert_true(b.stream.is_closed);
+    assert_int_equal(b.stream.why, HG_TOO_SLOW);
+    turn(&b);
+    assert_int_equal(b.why, HG_TOO_SLOW);
+    assert_int_equal(hg_counted(&b.worker.metrics.proto[HG_PROTO_HTTP].slow_closed), 1);
+    bench_close(&b);
+}
+
+static void nobody_is_closed_for_it_where_the_time_is_0(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    hg_conn_watch_start(&b.worker);
+    b.stream.pending = 500;
+    pass(&b, 1000);
+    assert_false(b.stream.is_closed);
+    bench_close(&b);
+}
+
 /* ---- For people ---- */
 
 static void connections_are_listed_as_json(void **state)
@@ -633,6 +677,7 @@ static void connections_are_listed_as_json(void **state)
         "{\"id\":0,\"protocol\":\"toy\",\"version\":\"1\",\"transport\":\"tcp\","
         "\"peer\":\"192.0.2.7:4711\",\"listener\":\"web\",\"client_id\":\"toy \\\"1\\\"\","
         "\"user\":\"anna\",\"tls\":false,\"worker\":0,\"subscriptions\":0,\"pending_bytes\":0,"
+        "\"slow\":false,\"backlog_messages\":0,\"backlog_bytes\":0,\"dropped\":0,"
         "\"held\":\"session\",\"connected_at\":\"2026-01-02T03:04:05.678Z\"}");
     hg_writer_close(&out);
     bench_close(&b);
@@ -643,6 +688,56 @@ static void a_session_without_a_connection_is_neither_closing_nor_full(void **st
     (void)state;
     assert_false(hg_conn_is_closing(NULL));
     assert_false(hg_conn_is_full(NULL, SIZE_MAX));
+}
+
+static void input_before_the_login_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    static const char wire[] = "\1h\13open sesame\1z";
+    size_t n = sizeof(wire) - 1;
+    for (size_t first = 1; first < n; first++) {
+        for (size_t step = 1; step < 12; step += 5) {
+            struct bench b;
+            bench_open(&b);
+            b.config.has_identities = b.holds = true;
+            seam_watch("open sesam");
+            fake_stream_push(&b.stream, hg_bytes(wire, first));
+            b.holds = false;
+            hg_conn_release(b.conn, HG_HOLD_UPSTREAM);
+            turn(&b);
+            for (size_t at = first; at < n; at += step) {
+                fake_stream_push(&b.stream, hg_bytes(wire + at, step < n - at ? step : n - at));
+            }
+            assert_text(seen(&b), "h|open sesame|z|");
+            hg_writer_reset(&b.seen);
+            memset(b.seen.buf->data, 0, b.seen.buf->cap);
+            fake_stream_push(&b.stream, HG_BYTES("\15open sesame")); /* one byte is missing */
+            bench_close(&b);
+            assert_int_equal(seam_left_behind(), 0);
+            seam_watch(NULL);
+        }
+    }
+}
+
+static void what_was_read_is_overwritten_at_the_end_of_the_turn(void **state)
+{
+    (void)state;
+    static const char secret[] = "open sesame";
+    struct bench b;
+    bench_open(&b);
+    struct hg_net *net = &b.worker.net;
+    memcpy(net->read_buf, secret, sizeof(secret));
+    memcpy(net->payload_buf, secret, sizeof(secret));
+    hg_net_note(&net->read_n, sizeof(secret));
+    hg_net_note(&net->read_n, 1); /* a shorter read behind it */
+    hg_net_note(&net->payload_n, sizeof(secret));
+    hg_net_forget_input(net);
+    assert_string_equal((const char *)net->read_buf, secret); /* somebody may be reading it */
+    turn(&b);
+    for (size_t i = 0; i < sizeof(secret); i++) {
+        assert_int_equal(net->read_buf[i] | net->payload_buf[i], 0);
+    }
+    bench_close(&b);
 }
 
 int main(void)
@@ -666,8 +761,12 @@ int main(void)
         cmocka_unit_test(a_silent_websocket_is_asked_and_then_ended),
         cmocka_unit_test(only_websockets_are_asked_and_only_where_configured),
         cmocka_unit_test(everybody_has_a_turn_whoever_leaves),
+        cmocka_unit_test(who_takes_nothing_of_what_waits_is_closed),
+        cmocka_unit_test(nobody_is_closed_for_it_where_the_time_is_0),
         cmocka_unit_test(connections_are_listed_as_json),
         cmocka_unit_test(a_session_without_a_connection_is_neither_closing_nor_full),
+        cmocka_unit_test(input_before_the_login_leaves_nothing_behind),
+        cmocka_unit_test(what_was_read_is_overwritten_at_the_end_of_the_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include "core/identity.h"
 #include "core/login.h"
 #include "core/routing_priv.h"
+#include "core/slow.h"
 #include "seam/net.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
@@ -59,6 +60,11 @@ void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms)
 void hg_worker_report(struct hg_worker *w, enum hg_worker_state state)
 {
     atomic_store(&w->state, state);
+}
+
+void hg_slow_forget(struct hg_sub *sub)
+{
+    (void)sub; /* nobody is slow */
 }
 
 bool hg_conn_is_closing(const struct hg_conn *c)

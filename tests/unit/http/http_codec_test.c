@@ -390,6 +390,23 @@ static void a_value_cannot_write_a_header_of_its_own(void **state)
     hg_writer_close(&w);
 }
 
+static void a_head_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    static const char in[] = "GET / HTTP/1.1\r\n" H "Authorization: Bearer open.sesame\r\n\r\n";
+    seam_watch("open.sesame");
+    for (size_t split = 0; split < sizeof(in); split++) {
+        struct hg_http_decoder d = {.limits = NULL};
+        struct hg_error err;
+        hg_http_decoder_open(&d, &limits);
+        assert_int_equal(hg_http_decode(&d, hg_bytes(in, split), &err), split);
+        (void)hg_http_decode(&d, hg_bytes(in + split, sizeof(in) - 1 - split), &err);
+        hg_http_decoder_close(&d);
+        assert_int_equal(seam_left_behind(), 0);
+    }
+    seam_watch(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +420,7 @@ int main(void)
         cmocka_unit_test(a_path_decodes_level_by_level),
         cmocka_unit_test(a_query_gives_its_parameters_in_order),
         cmocka_unit_test(a_value_cannot_write_a_header_of_its_own),
+        cmocka_unit_test(a_head_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

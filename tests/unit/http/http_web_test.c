@@ -346,7 +346,8 @@ static void the_admin_site_tells_how_it_is(void **state)
     out = ask_admin("/api/rules");
     assert_has(out, "[{\"name\":\"orders\",\"patterns\":{\"mqtt\":null,\"stomp\":null,"
                     "\"http\":\"/orders/{id}\"},\"exchange\":\"shop\",\"queue\":null,");
-    assert_has(out, "\"escape\":\"plain\",\"mandatory\":false,\"builtin\":true");
+    assert_has(out,
+               "\"escape\":\"plain\",\"slow\":\"drop-new\",\"mandatory\":false,\"builtin\":true");
     assert_has(ask_admin("/"), "<title>Headgate</title>");
     assert_has(ask_admin("/ws"), "HTTP/1.1 404 ");
     world_send("POST /healthz HTTP/1.1\r\n" H "\r\n");

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "core/access.h"
 #include "core/login.h"
+#include "core/slow.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
 
@@ -44,6 +45,12 @@ size_t hg_rules_n(const struct hg_rules *r)
 {
     (void)r;
     return sizeof(specs) / sizeof(specs[0]);
+}
+
+const char *hg_slow_name(enum hg_slow slow)
+{
+    (void)slow;
+    return "drop-new";
 }
 
 const char *hg_protocol_name(enum hg_protocol p)
@@ -501,6 +508,23 @@ size_t hg_conn_pending(const struct hg_conn *c)
 bool hg_conn_is_full(const struct hg_conn *c, size_t n)
 {
     return c->pending + n > world.config.outbound_high_bytes;
+}
+
+/* Without a backlog: what would wait there is dropped. */
+bool hg_slow_admits(struct hg_session *s, const struct hg_delivery *d, struct hg_sub *matches,
+                    size_t n)
+{
+    (void)matches;
+    if (d->must_keep || d->is_retained || d->queue != NULL || !hg_conn_is_full(s->conn, n)) {
+        return true;
+    }
+    hg_count(&s->worker->metrics.proto[s->proto].dropped, 1);
+    if (world.slow == HG_SLOW_DISCONNECT) {
+        s->ops->too_slow(s);
+    } else {
+        s->ops->dropped(s);
+    }
+    return false;
 }
 
 const char *hg_conn_peer(const struct hg_conn *c)

@@ -109,6 +109,7 @@ struct hg_conn {
 
 struct world {
     struct hg_config config;
+    enum hg_slow slow; /* the policy of every rule */
     struct hg_gateway gateway;
     struct hg_worker worker;
     struct hg_worker *workers[1];

@@ -44,6 +44,12 @@ static void small_output(struct core_fake *f)
     f->config.mqtt_max_inflight = 1;
 }
 
+static void must_keep_up(struct core_fake *f)
+{
+    small_output(f);
+    f->slow = HG_SLOW_DISCONNECT;
+}
+
 /* clang-format off */
 static const struct core_script scripts[] = {
     /* ---- Deliveries: 4.3, 3.8.4 ---- */
@@ -157,6 +163,13 @@ static const struct core_script scripts[] = {
         {FULL, "94"},
         {DELIVER, "address=t mode=2 body=x"},
         {EXPECT, "30 04 0001 74 78"}}},
+    {"full output: or ends the connection, where the rule says so", must_keep_up, {
+        HELLO,
+        TAKES_QOS0,
+        {FULL, "97"},
+        {DELIVER, "address=t mode=1 body=x"},
+        {SILENCE, ""},
+        {CLOSED, "TOO_SLOW"}}},
     {"full output: a message out of a queue of its own is not", small_output, {
         HELLO,
         TAKES_QOS1,

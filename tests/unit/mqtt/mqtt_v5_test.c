@@ -51,6 +51,11 @@ static void small_packets(struct core_fake *f)
 }
 
 /* Somebody can log in, with tokens too; whoever does is u. */
+static void must_keep_up(struct core_fake *f)
+{
+    f->slow = HG_SLOW_DISCONNECT;
+}
+
 static void logs_in(struct core_fake *f)
 {
     static uint8_t keys;
@@ -302,6 +307,16 @@ static const struct core_script scripts[] = {
         {CALLS, ""},
         {PUBLISH_IS, "OK"},
         {CALLS, "publish t mode=2 client=c []; publish t mode=2 client=c []"}}},
+
+    /* ---- A slow client ---- */
+    {"who has to keep up is told 0x97", must_keep_up, {
+        HELLO_CURT,
+        {SEND, "82 07 0001 00 0001 74 00"},
+        {EXPECT, "90 04 0001 00 00"},
+        {FULL, "4194304"},
+        {DELIVER, "address=t body=x"},
+        {EXPECT, "e0 01 97"},
+        {CLOSED, "TOO_SLOW"}}},
 
     /* ---- Retained ---- */
     {"where nothing is retained, retain is not supported [MQTT-3.2.2-14]", NULL, {

@@ -549,6 +549,24 @@ static void every_problem_is_reported(void **state)
          .key = "{query.a}.{query.b}.{query.c}.{query.d}.{header.a}.{header.b}.{header.c}."
                 "{header.d}.{query.e}"},
         {.where = "f:27:1", .name = "r27", .pattern = {NULL, NULL, "a"}, .queue = "{query.x}"},
+        {.where = "f:28:1",
+         .name = "r28",
+         .pattern = ALL("a/{x}"),
+         .exchange = "events",
+         .key = "a",
+         .slow = HG_SLOW_LATEST},
+        {.where = "f:29:1",
+         .name = "r29",
+         .pattern = {NULL, NULL, "a"},
+         .exchange = "events",
+         .key = "{query.x}",
+         .slow = HG_SLOW_DISCONNECT},
+        {.where = "f:29:2",
+         .name = "r30",
+         .pattern = ALL("a/{x}"),
+         .exchange = "amq.headers",
+         .key = "{x}",
+         .slow = HG_SLOW_LATEST},
     };
     static const struct hg_exchange_spec exchanges[] = {
         {"f:30:1", "events", HG_EXCHANGE_TOPIC},
@@ -592,7 +610,10 @@ static void every_problem_is_reported(void **state)
         "f:24:1: rule r24: http: \"{query.x}\" is no capture: its name is made of letters, digits, _ and -\n"
         "f:25:1: rule r25: key: \"{cookie.x}\" is neither a capture, whose name is made of letters, digits, _ and -, nor {query.NAME} or {header.NAME}\n"
         "f:26:1: rule r26: key: \"{query.e}\" is the 9th value of the request, and a rule may name 8\n"
-        "f:27:1: rule r27: queue: \"{query.x}\" is a queue's name and takes no captures\n";
+        "f:27:1: rule r27: queue: \"{query.x}\" is a queue's name and takes no captures\n"
+        "f:28:1: rule r28: has slow, but its key does not hold its address: nothing comes back\n"
+        "f:29:1: rule r29: has slow, but its key does not hold its address: nothing comes back\n"
+        "f:29:2: rule r30: has slow, but its exchange's subscribers have a queue each: messages wait there\n";
     struct hg_writer err = {0};
     (void)state;
     assert_null(hg_rules_new(specs, sizeof(specs) / sizeof(specs[0]), exchanges, 4, &err));

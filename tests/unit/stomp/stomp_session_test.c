@@ -19,6 +19,12 @@ static void by_hand(struct core_fake *f)
     f->config.outbound_high_bytes = 2000;
 }
 
+static void must_keep_up(struct core_fake *f)
+{
+    by_hand(f);
+    f->slow = HG_SLOW_DISCONNECT;
+}
+
 static void no_wildcards(struct core_fake *f)
 {
     by_hand(f);
@@ -311,6 +317,10 @@ static const struct core_script scripts[] = {
         {EXPECT_TEXT, "MESSAGE\nsubscription:2\nmessage-id:1-2\ndestination:/queue/q\ncontent-length:4\n\nkept^@"},
         {FULL, "0"}, {DELIVER, "address=a exchange=x key=a body=kept"},
         {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-3\ndestination:/a\ncontent-length:4\n\nkept^@"}}},
+
+    {"or ends, where the rule says so", must_keep_up, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@"},
+        {FULL, "1990"}, {DELIVER, "address=a exchange=x key=a body=lost"}, ERROR_END("the client reads too slowly", "TOO_SLOW")}},
 
     /* ---- ACK, NACK (STOMP 1.2 section "ACK") ---- */
     {"acknowledging a queue says its consumption with the receipt", by_hand, {

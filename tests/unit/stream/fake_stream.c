@@ -70,6 +70,14 @@ static void await_drained(struct hg_stream *s)
     fake(s)->awaits_n++;
 }
 
+static bool has_moved(struct hg_stream *s)
+{
+    struct fake_stream *f = fake(s);
+    bool has = f->has_moved;
+    f->has_moved = false;
+    return has;
+}
+
 static const struct hg_stream_ops ops = {
     .read_start = read_start,
     .read_stop = read_stop,
@@ -79,6 +87,7 @@ static const struct hg_stream_ops ops = {
     .close = close_now,
     .peer = peer,
     .await_drained = await_drained,
+    .has_moved = has_moved,
 };
 
 void fake_stream_open(struct fake_stream *f)

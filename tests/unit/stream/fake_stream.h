@@ -13,6 +13,7 @@ struct fake_stream {
     size_t pending;    /* what pending() says */
     unsigned awaits_n; /* calls of await_drained */
     bool is_reading;
+    bool has_moved;    /* output: until it is asked for */
     bool fails_writes; /* write says NO_MEMORY */
     bool is_finished, is_closed;
     enum hg_status why; /* of finish or close */

@@ -175,6 +175,11 @@ static void a_stream_begins_behind_the_header(void **state)
     struct hg_part part = {.bytes = HG_BYTES("answer")};
     assert_int_equal(s->ops->write(s, HG_FRAME_BINARY, &part, 1), HG_OK);
     assert_text(hg_writer_view(&lower.written), "answer");
+    s->ops->await_drained(s);
+    assert_int_equal(lower.awaits_n, 1);
+    lower.has_moved = true;
+    assert_true(s->ops->has_moved(s));
+    assert_false(s->ops->has_moved(s));
     fake_stream_hang_up(&lower, HG_PEER_LOST);
     assert_true(l.is_closed && l.why == HG_PEER_LOST);
     hg_writer_close(&l.in);

@@ -308,6 +308,9 @@ static void who_asks_is_told_when_the_lower_stream_has_drained_too(void **state)
     write_text(&b, "some");
     b.tls->ops->await_drained(b.tls);
     assert_int_equal(b.lower.awaits_n, 1);
+    b.lower.has_moved = true;
+    assert_true(b.tls->ops->has_moved(b.tls));
+    assert_false(b.tls->ops->has_moved(b.tls));
     turn(&b);
     b.lower.pending = 101;
     b.lower.stream.user->on_drained(b.lower.stream.user_ctx);

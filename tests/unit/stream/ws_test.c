@@ -366,6 +366,21 @@ static void pongs_do_not_pile_up_for_a_peer_that_does_not_read(void **state)
     bench_close(&b);
 }
 
+static void how_the_lower_stream_gets_on_is_asked_of_it(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b, HG_BYTES(""), MAX_MESSAGE);
+    b.ws->ops->await_drained(b.ws);
+    assert_int_equal(b.lower.awaits_n, 1);
+    b.lower.stream.user->on_drained(b.lower.stream.user_ctx);
+    assert_int_equal(b.drained_n, 1);
+    b.lower.has_moved = true;
+    assert_true(b.ws->ops->has_moved(b.ws));
+    assert_false(b.ws->ops->has_moved(b.ws));
+    bench_close(&b);
+}
+
 static void the_lower_stream_ends_it_once(void **state)
 {
     (void)state;
@@ -413,6 +428,7 @@ int main(void)
         cmocka_unit_test(early_bytes_wait_while_nobody_reads),
         cmocka_unit_test(a_user_that_finishes_inside_on_read_gets_no_more),
         cmocka_unit_test(pongs_do_not_pile_up_for_a_peer_that_does_not_read),
+        cmocka_unit_test(how_the_lower_stream_gets_on_is_asked_of_it),
         cmocka_unit_test(the_lower_stream_ends_it_once),
         cmocka_unit_test(without_memory_it_closes_politely),
     };
