@@ -42,6 +42,7 @@ struct world {
     size_t matched_n;
     struct hg_message *message; /* as RabbitMQ delivers it */
     struct hg_writer out, why;
+    struct hg_random random;
     struct hg_writer mqtt_in, ws_in;
     struct hg_stomp_frame stomp_frame;
     struct hg_ws_decoder *ws;
@@ -155,7 +156,7 @@ static void http_decode(struct world *w)
     HG_CHECK(hg_http_decode_path(hg_bytes_skip(d.head.path, sizeof("/v1/topics/") - 1), &w->out) ==
              NULL);
     hg_writer_reset(&w->why);
-    HG_CHECK(hg_http_props_open(&props, &d.head, &w->why));
+    HG_CHECK(hg_http_props_open(&props, &d.head, &w->random, &w->why));
     hg_http_props_close(&props);
     hg_http_decoder_close(&d);
 }
@@ -386,7 +387,8 @@ static void pump(struct world *w)
 
 static void open_amqp(struct world *w)
 {
-    static const struct hg_amqp_conn_ops conn_ops = {no_open, no_close, no_blocked, no_open};
+    static const struct hg_amqp_conn_ops conn_ops = {
+        .on_open = no_open, .on_close = no_close, .on_blocked = no_blocked, .on_output = no_open};
     static const struct hg_amqp_channel_ops channel_ops = {
         .on_reply = no_reply, .on_close = no_close, .on_delivery = on_delivery};
     static const struct hg_amqp_conn_config config = {.vhost = "/",
