@@ -253,12 +253,18 @@ static void fanout(struct world *w)
     X(amqp_deliver) \
     X(fanout)
 
-#define X(name)                                                     \
-    static __attribute__((noipa)) void path_##name(struct world *w) \
-    {                                                               \
-        for (int i = 0; i < ROUNDS; i++) {                          \
-            name(w);                                                \
-        }                                                           \
+#ifdef __clang__
+#    define OF_ITS_OWN __attribute__((noinline))
+#else
+#    define OF_ITS_OWN __attribute__((noipa)) /* nor cloned, which would change its name */
+#endif
+
+#define X(name)                                         \
+    static OF_ITS_OWN void path_##name(struct world *w) \
+    {                                                   \
+        for (int i = 0; i < ROUNDS; i++) {              \
+            name(w);                                    \
+        }                                               \
     }
 PATHS(X)
 #undef X
