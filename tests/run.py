@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs what scripts/test has built: lint, unit tests, hot paths, end-to-end tests, fuzz targets. One line a test, the sum as the last line.
+"""Runs what scripts/test has built: lint, unit tests, hot paths, end-to-end tests, faults, fuzz targets. One line a test, the sum as
+the last line.
 
-tests/run.py [NAME…] runs those whose full name ("unit/config/the_environment_is_put_in") contains one of the names.
+tests/run.py [NAME…] runs those whose full name ("unit/config/the_environment_is_put_in") contains one of the names. What takes long
+(tests/faults/long) runs only where a name begins with its suite's: "long", or with "long/soak" …; "soak" is short for that.
 """
 import importlib.util
 import json
@@ -176,6 +178,19 @@ def run_e2e(report):
         broker.stop_shared()
 
 
+def run_faults(report):
+    """RabbitMQ and the gateway broken under load: with the sanitizers; what takes long as it is shipped, and only where it is asked for."""
+    from harness import broker, gateway
+    try:
+        gateway.BINARY = str(ASAN / "headgate")
+        run_cases(report, "faults", load(ROOT / "tests" / "faults"))
+        if any(name.startswith("long") for name in report.names):
+            gateway.BINARY = str(RELEASE / "headgate")
+            run_cases(report, "long", load(ROOT / "tests" / "faults" / "long"))
+    finally:
+        broker.stop_shared()
+
+
 def run_plugin(report):
     """The tests that RabbitMQ's own STOMP plugin can answer, against it: those must fail that show where Headgate differs."""
     from harness import broker  # run_e2e() has made it importable
@@ -207,12 +222,13 @@ def run_fuzz(report):
 
 
 def main():
-    report = Report(sys.argv[1:])
+    report = Report([f"long/{name}" if name == "soak" else name for name in sys.argv[1:]])
     run_cases(report, "lint", load(ROOT / "tests" / "lint"))
     run_unit(report, ASAN, "unit")
     run_unit(report, RELEASE, "unit-release")
     run_cases(report, "guard", load(ROOT / "tests" / "guard"))
     run_e2e(report)
+    run_faults(report)
     run_plugin(report)
     run_fuzz(report)
     return report.end()

@@ -207,7 +207,9 @@ class GracefulStop(E2E):
             for client in (web, mqtt_web):
                 opcode, payload = client.read_message()
                 self.assertEqual((opcode, payload[:2]), (wire.CLOSE, b"\x03\xe9"))  # 1001, going away
-            self.assertTrue(http.read_to_end().startswith(b"HTTP/1.1 202 "))
+            answer = http.read_to_end()
+            self.assertTrue(answer.startswith(b"HTTP/1.1 202 "))
+            self.assertIn(b"\r\nConnection: close\r\n", answer)
             self.assertEqual(gw.wait(), 0)
 
     def test_gives_up_after_drain_timeout(self):

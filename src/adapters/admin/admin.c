@@ -269,7 +269,7 @@ static bool get_status(struct hg_http_request *req)
     hg_writer_printf(&body,
                      ",\"version\":\"" HG_VERSION "\",\"uptime_s\":%llu,\"draining\":%s,"
                      "\"rules\":%zu,\"workers\":[",
-                     (unsigned long long)((hg_clock_wall_ms() - g->started_wall_ms) / 1000),
+                     (unsigned long long)((hg_clock_ms() - g->started_ms) / 1000),
                      is_draining(g) ? "true" : "false",
                      hg_rules_n(hg_realm_of(req->session)->rules));
     for (unsigned i = 0; i < g->workers_n; i++) {

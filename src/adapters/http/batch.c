@@ -25,7 +25,8 @@ struct batch {
     struct hg_bytes rest;  /* not published yet; of the request's body */
     struct hg_http_publish_options options;
     uint64_t stuck_since_ms; /* 0: it goes on */
-    uint32_t next;           /* line */
+    enum hg_status stuck_why;
+    uint32_t next; /* line */
     uint32_t open_n, failed_n;
     uint32_t lines_n;
     struct hg_writer answers[]; /* a line each */
@@ -229,7 +230,8 @@ static enum hg_status publish_line(struct batch *b, struct hg_bytes text, uint32
         hg_writer_str(&b->answers[at], "{\"status\":202,");
         hg_http_publish_note(&b->answers[at], l.props.properties.message_id, &published);
         b->open_n++;
-    } else if (status == HG_BUSY || status == HG_BROKER_AWAY) {
+    } else if (status == HG_BUSY || status == HG_BROKER_AWAY || status == HG_TOO_FAST) {
+        b->stuck_why = status;
         status = HG_HELD;
     } else {
         refuse_line(b, at, status, hg_writer_view(&bad));
@@ -246,7 +248,11 @@ static bool publish_lines(struct batch *b)
     struct hg_bytes line;
     struct hg_bytes rest = b->rest;
     while (b->open_n < WINDOW && take_line(&rest, &line)) {
-        if (!hg_publish_has_room(b->req->session) || publish_line(b, line, b->next) == HG_HELD) {
+        if (!hg_publish_has_room(b->req->session)) {
+            b->stuck_why = HG_BROKER_AWAY;
+            return false;
+        }
+        if (publish_line(b, line, b->next) == HG_HELD) {
             return false;
         }
         b->next++;
@@ -258,7 +264,7 @@ static bool publish_lines(struct batch *b)
 static void give_up(struct batch *b)
 {
     for (; b->next < b->lines_n; b->next++) {
-        refuse_line(b, b->next, HG_BROKER_AWAY, HG_BYTES("nothing was published of this line"));
+        refuse_line(b, b->next, b->stuck_why, HG_BYTES("nothing was published of this line"));
     }
 }
 
@@ -361,6 +367,7 @@ static bool check(struct hg_http_request *req, uint32_t lines_n,
         hg_writer_str(&why, "there is no line");
     } else if (lines_n > max_n) {
         answer.status = 413;
+        hg_worker_refused(req->session->worker, HG_LIMIT_HTTP_BATCH);
         hg_writer_printf(&why, "a batch has at most %u lines; nothing was published",
                          (unsigned)max_n);
     } else {

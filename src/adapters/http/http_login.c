@@ -162,9 +162,9 @@ static void refuse(struct hg_http_request *req, enum hg_status status, const cha
         fields[answer.fields_n++] = (struct hg_http_answer_field){
             "WWW-Authenticate", HG_BYTES("Basic realm=\"headgate\", charset=\"UTF-8\"")};
     }
-    if (status == HG_TOO_MANY) {
+    if (status == HG_TOO_MANY && users->max_failures > 0) {
         answer.retry_after_s = S_PER_MINUTE / users->max_failures + 1;
-    } else if (info->http == 503) {
+    } else if (status == HG_TOO_MANY || info->http == 503) {
         answer.retry_after_s = RETRY_S;
     }
     hg_http_refuse(req, &answer, hg_bytes_str(why != NULL ? why : info->text), info->name);

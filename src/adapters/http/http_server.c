@@ -75,7 +75,7 @@ static struct hg_http_request *request_new(struct hg_http_session *s)
     req->limits = (struct hg_http_limits){
         .max_url_bytes = (size_t)config->http_max_url_bytes,
         .max_header_bytes = (size_t)config->http_max_header_bytes,
-        .max_headers_n = HG_HTTP_MAX_HEADERS,
+        .max_headers_n = config->http_max_headers,
         .max_body_bytes = config->http_max_body_bytes,
     };
     hg_http_decoder_open(&req->in, &req->limits);
@@ -376,6 +376,18 @@ static void on_head(struct hg_http_session *s, struct hg_http_request *req, bool
     }
 }
 
+static void note_limit(const struct hg_http_request *req)
+{
+    struct hg_worker *w = req->session->worker;
+    bool is_many = req->in.fields_max > req->limits.max_headers_n;
+    switch (req->in.refusal) {
+    case 413: hg_worker_refused(w, HG_LIMIT_HTTP_BODY); break;
+    case 414: hg_worker_refused(w, HG_LIMIT_HTTP_URL); break;
+    case 431: hg_worker_refused(w, is_many ? HG_LIMIT_HTTP_HEADERS : HG_LIMIT_HTTP_HEADER); break;
+    default: break;
+    }
+}
+
 /* What came is no request that could be read to its end. */
 static void refuse_input(struct hg_http_session *s, struct hg_http_request *req,
                          const struct hg_error *err)
@@ -383,6 +395,7 @@ static void refuse_input(struct hg_http_session *s, struct hg_http_request *req,
     struct hg_worker *worker = s->base.worker;
     const char *peer = hg_conn_peer(s->base.conn);
     hg_count(&worker->metrics.proto[HG_PROTO_HTTP].errors, 1);
+    note_limit(req);
     HG_LOG_LIMITED(worker->log, HG_LOG_INFO, "http.refused", hg_bytes_str(err->rule),
                    HG_F_UINT("conn", hg_conn_id(s->base.conn)), HG_F_STR("peer", peer),
                    HG_F_UINT("status", req->in.refusal), HG_F_STR("rule", err->rule),

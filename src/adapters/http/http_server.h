@@ -8,7 +8,7 @@
 #include "adapters/http/http_codec.h"
 #include "core/session.h"
 
-enum { HG_HTTP_MAX_HEADERS = 100, HG_HTTP_RETRY_AFTER_S = 1 };
+enum { HG_HTTP_RETRY_AFTER_S = 1 };
 
 struct hg_http_answer;
 struct hg_http_request;

@@ -6,6 +6,7 @@
 #include "adapters/http/http_props.h"
 #include "adapters/http/http_uri.h"
 #include "adapters/http/web.h"
+#include "core/allowance.h"
 #include "core/config.h"
 #include "core/identity.h"
 #include "core/upload.h"
@@ -30,7 +31,9 @@ void hg_http_publish_refuse(struct hg_http_request *req, enum hg_status status,
     const struct hg_status_info *info = hg_status_info(status);
     struct hg_http_answer answer = {.status = info->http};
     struct hg_writer detail = {0};
-    if (answer.status == 429 || answer.status == 503) {
+    if (status == HG_TOO_FAST) {
+        answer.retry_after_s = hg_allowance_retry_after_s(req->session);
+    } else if (answer.status == 429 || answer.status == 503) {
         answer.retry_after_s = HG_HTTP_RETRY_AFTER_S;
     }
     hg_http_publish_detail(status, reason, &detail);

@@ -65,19 +65,19 @@ static const struct hg_config *config_of(const struct sse *s)
 
 /* ---- The stream ---------------------------------------------------------------------------- */
 
-/* False: no memory, the connection closes. */
-static bool send_part(struct sse *s, struct hg_buf *buf, struct hg_bytes bytes)
+/* NO_MEMORY, CLOSED: the connection is at its end, or should be. */
+static enum hg_status send_part(struct sse *s, struct hg_buf *buf, struct hg_bytes bytes)
 {
     enum hg_status status = hg_conn_send(s->base.conn, &(struct hg_part){buf, bytes}, 1);
     if (status == HG_OK) {
         s->sent_ms = hg_clock_ms();
     }
-    return status == HG_OK;
+    return status;
 }
 
 static void send_text(struct sse *s, struct hg_writer *w)
 {
-    if (w->failed || !send_part(s, NULL, hg_writer_view(w))) {
+    if (w->failed || send_part(s, NULL, hg_writer_view(w)) != HG_OK) {
         hg_conn_close(s->base.conn, HG_NO_MEMORY);
     }
     hg_writer_close(w);
@@ -183,7 +183,12 @@ static void send_event(struct sse *s, struct hg_delivery *d, struct hg_sub *matc
         return;
     }
     send_lost(s);
-    if (*event == NULL || !send_part(s, *event, hg_buf_bytes(*event))) {
+    enum hg_status status =
+        *event == NULL ? HG_NO_MEMORY : send_part(s, *event, hg_buf_bytes(*event));
+    if (status == HG_CLOSED) { /* the reader has gone, which will be told in a moment */
+        return;
+    }
+    if (status != HG_OK) {
         give_up(s, d);
         return;
     }

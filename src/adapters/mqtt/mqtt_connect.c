@@ -223,6 +223,7 @@ void hg_mqtt_publish_will(struct hg_mqtt_session *s)
     const char *why = NULL;
     enum hg_status status = make_will(s, &inbound, &why);
     struct hg_publish_args args = {
+        .is_free = true, /* it is said once, and cannot wait */
         .address = will_topic(s->will),
         .properties = inbound.properties,
         .body = will_payload(s->will),

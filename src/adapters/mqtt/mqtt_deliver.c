@@ -478,6 +478,9 @@ static void deliver_in_order(struct hg_mqtt_session *s, const struct hg_delivery
     if (status == HG_OK) {
         send_waiting(s);
     } else if (status == HG_TOO_MANY) {
+        if (!is_full) {
+            hg_worker_refused(s->base.worker, HG_LIMIT_MQTT_QUEUED);
+        }
         close_slow(s);
     } else {
         hg_conn_close(s->base.conn, status);
@@ -634,6 +637,9 @@ bool hg_mqtt_list_deliveries(const struct hg_mqtt_session *s, struct hg_session_
     *n_out = 0;
     uint32_t id_max = ID_FACTOR * s->base.worker->config->mqtt_max_inflight;
     id_max = id_max < UINT16_MAX ? id_max : UINT16_MAX;
+    if (!hg_mqtt_takes_exactly_once(s)) { /* a client of QoS 1 may know nothing of PUBREL */
+        id_max = 0;
+    }
     return s->out == NULL ||
            hg_mqtt_out_list(s->out, hg_mqtt_queue(s), (uint16_t)id_max, out_own, n_out);
 }

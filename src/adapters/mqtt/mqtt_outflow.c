@@ -440,12 +440,12 @@ enum hg_status hg_mqtt_out_resume(struct hg_mqtt_out *out, struct hg_queue *queu
 
 /* What a record says of an identifier; false: nothing. */
 static bool list_slot(const struct hg_mqtt_out_slot *slot, const struct hg_queue *queue,
-                      struct hg_session_tx *tx)
+                      bool doubts_count, struct hg_session_tx *tx)
 {
     bool comes_again = slot->queue != NULL && slot->queue == queue &&
                        (slot->state == SENT || slot->state == EXPECTED || slot->state == RESERVED);
     bool is_held = slot->state == RELEASED || slot->state == CLEARING ||
-                   (slot->state == SENT && slot->qos == 2) || slot->is_doubtful;
+                   (slot->state == SENT && slot->qos == 2) || (doubts_count && slot->is_doubtful);
     tx->fingerprint = comes_again ? slot->fingerprint : 0;
     tx->is_released = !comes_again;
     return comes_again || is_held;
@@ -484,7 +484,7 @@ bool hg_mqtt_out_list(const struct hg_mqtt_out *out, const struct hg_queue *queu
     for (uint32_t i = 0; i < ids_n; i++) {
         const struct hg_mqtt_out_slot *slot = i < out->slots_cap ? &out->slots[i] : &unknown;
         all[n] = (struct listed){.tx = {.packet_id = (uint16_t)(i + 1)}, .order = slot->order};
-        n += list_slot(slot, queue, &all[n].tx);
+        n += list_slot(slot, queue, id_max > 0, &all[n].tx);
     }
     qsort(all, n, sizeof(*all), by_order);
     for (size_t i = 0; i < n; i++) {

@@ -107,8 +107,8 @@ enum hg_mqtt_out_answer hg_mqtt_out_hear(struct hg_mqtt_out *out, enum hg_mqtt_t
 enum hg_status hg_mqtt_out_resume(struct hg_mqtt_out *out, struct hg_queue *queue,
                                   const struct hg_session_tx *tx, size_t n, bool is_unclean);
 /* What has to be remembered when the client goes: deliveries out of `queue`, and identifiers up to
- * id_max that the client may hold; in an array of hg_alloc (NULL where there are none). False: no
- * memory. */
+ * id_max that the client may hold (0: it takes no QoS 2, and holds none that it was not seen to); in
+ * an array of hg_alloc (NULL where there are none). False: no memory. */
 bool hg_mqtt_out_list(const struct hg_mqtt_out *out, const struct hg_queue *queue, uint16_t id_max,
                       struct hg_session_tx **out_own, size_t *n_out);
 

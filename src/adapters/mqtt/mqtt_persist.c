@@ -166,6 +166,7 @@ static void publish_will_before(struct hg_mqtt_persist *p)
         .user = r->user,
         .is_exactly_once = r->will.is_exactly_once,
         .is_retained = r->will.is_retained,
+        .is_free = true,
         .never_held = true,
     };
     const char *why = NULL;

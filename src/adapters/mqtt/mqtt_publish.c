@@ -175,6 +175,7 @@ static enum hg_status park(struct hg_mqtt_session *s, uint64_t id, const struct 
         .is_direct = true,
         .is_vouched = true,
         .is_mandatory = true, /* the queue may be gone */
+        .is_free = true,
         .wants_outcome = true,
         .never_held = true,
     };
@@ -210,11 +211,12 @@ void hg_mqtt_settled(struct hg_session *base, uint64_t id, enum hg_status outcom
 }
 
 /* QoS 0 promises nothing, so what is refused is dropped (and counted by hg_publish); but what
- * breaks the protocol, or waited in vain for RabbitMQ, ends the connection as with the other
- * QoS. */
+ * breaks the protocol, or waited in vain for RabbitMQ or its turn, ends the connection as with the
+ * other QoS. */
 static bool is_dropped(uint8_t qos, enum hg_status status)
 {
-    return qos == 0 && status != HG_BAD_ADDRESS && status != HG_BROKER_AWAY && status != HG_BUSY;
+    return qos == 0 && status != HG_BAD_ADDRESS && status != HG_BROKER_AWAY && status != HG_BUSY &&
+           status != HG_TOO_FAST;
 }
 
 /* A PUBLISH that was refused before it was under way. HG_OK: the client goes on. */
@@ -398,6 +400,7 @@ static enum hg_status admit(struct hg_mqtt_session *s, const struct hg_mqtt_publ
     uint32_t max = s->base.worker->config->mqtt_receive_max + s->in->restored_n;
     if (!*is_repeat && s->v5 != NULL && s->in->ids_n >= max) { /* section 4.9 */
         *rule = "more publishes are unacknowledged than the Receive Maximum allows";
+        hg_worker_refused(s->base.worker, HG_LIMIT_MQTT_RECEIVE);
         return HG_TOO_MANY_INFLIGHT;
     }
     return HG_OK; /* a repeat of one under way: its answer answers both */

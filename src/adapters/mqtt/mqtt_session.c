@@ -214,6 +214,9 @@ static ssize_t feed(struct hg_session *base, struct hg_bytes in, struct hg_error
         ssize_t n = hg_mqtt_decode(&s->decoder, &limits, hg_bytes_skip(in, used), &packet, err);
         if (n < 0) {
             err->at += used;
+            if (err->status == HG_TOO_LARGE) {
+                hg_worker_refused(base->worker, HG_LIMIT_MQTT_PACKET);
+            }
             say_why(s, err);
             return n;
         }

@@ -420,6 +420,7 @@ enum hg_status hg_mqtt_on_subscribe(struct hg_mqtt_session *s,
 {
     if (packet->filters_n > s->base.worker->config->max_subscriptions) {
         *rule = "SUBSCRIBE has more topic filters than [limits] max_subscriptions allows";
+        hg_worker_refused(s->base.worker, HG_LIMIT_SUBSCRIPTIONS);
         return HG_TOO_MANY;
     }
     enum hg_status status = check_room(s);
@@ -500,6 +501,16 @@ enum hg_status hg_mqtt_restore_filters(struct hg_mqtt_session *s,
         }
     }
     return HG_OK;
+}
+
+bool hg_mqtt_takes_exactly_once(const struct hg_mqtt_session *s)
+{
+    HG_LIST_FOREACH (it, &s->base.subs) {
+        if (sub_of(HG_LIST_ENTRY(it, struct hg_sub, session_link))->qos == 2) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool hg_mqtt_list_filters(struct hg_mqtt_session *s, struct hg_session_filter **out_own,

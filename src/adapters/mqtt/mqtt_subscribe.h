@@ -43,6 +43,8 @@ void hg_mqtt_saved(struct hg_mqtt_session *s, uint32_t number, enum hg_status st
 enum hg_status hg_mqtt_restore_filters(struct hg_mqtt_session *s,
                                        const struct hg_session_filter *filters, size_t n);
 bool hg_mqtt_is_restoring(const struct hg_mqtt_session *s);
+/* Whether any of them is of QoS 2. */
+bool hg_mqtt_takes_exactly_once(const struct hg_mqtt_session *s);
 /* All of them for the record: an array of hg_alloc whose texts are the subscriptions'; false: no
  * memory. */
 bool hg_mqtt_list_filters(struct hg_mqtt_session *s, struct hg_session_filter **out_own,

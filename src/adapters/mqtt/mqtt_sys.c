@@ -39,10 +39,8 @@ static void write_version(const struct hg_gateway *g, size_t at, struct hg_write
 
 static void write_uptime(const struct hg_gateway *g, size_t at, struct hg_writer *out)
 {
-    uint64_t now_ms = hg_clock_wall_ms();
-    uint64_t up_ms = now_ms > g->started_wall_ms ? now_ms - g->started_wall_ms : 0;
     (void)at;
-    hg_writer_dec(out, up_ms / 1000);
+    hg_writer_dec(out, (hg_clock_ms() - g->started_ms) / 1000);
     hg_writer_str(out, " seconds");
 }
 

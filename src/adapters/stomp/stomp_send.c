@@ -23,6 +23,7 @@ static bool is_senders_fault(enum hg_status status)
     case HG_KEY_TOO_LONG:
     case HG_BAD_PROPERTY:
     case HG_TOO_LARGE:
+    case HG_TOO_FAST:
     case HG_NOT_ALLOWED:
     case HG_NO_RETAIN:
     case HG_NO_EXCHANGE:

@@ -121,6 +121,7 @@ static const char *advice(enum hg_status status)
     case HG_BROKER_AWAY:
     case HG_BUSY: return "Connect again and repeat what was not receipted.";
     case HG_SHUTTING_DOWN: return "Connect again.";
+    case HG_TOO_FAST: return "Send more slowly, or raise the rate in the gateway's configuration.";
     case HG_TOO_LARGE:
     case HG_TOO_MANY: return "Send less, or raise the limit in the gateway's configuration.";
     default: return "Correct the client and connect again.";
@@ -524,6 +525,18 @@ static struct hg_stomp_limits limits_of(const struct hg_stomp_session *s)
     };
 }
 
+/* The decoder found a frame to be too large, or to have too many headers. */
+static void note_limit(struct hg_stomp_session *s, const struct hg_stomp_limits *limits,
+                       const struct hg_error *err)
+{
+    bool is_head = s->decoder.body_at == 0 && err->at >= limits->max_header_bytes;
+    if (err->status == HG_TOO_MANY) {
+        hg_worker_refused(s->base.worker, HG_LIMIT_STOMP_HEADERS);
+    } else if (err->status == HG_TOO_LARGE) {
+        hg_worker_refused(s->base.worker, is_head ? HG_LIMIT_STOMP_HEADER : HG_LIMIT_STOMP_FRAME);
+    }
+}
+
 /* One frame. Returns its length; 0: not complete, or held; < 0: *f and *err say why. */
 static ssize_t feed_frame(struct hg_stomp_session *s, struct hg_bytes in,
                           struct hg_stomp_frame *frame, struct hg_stomp_failure *f,
@@ -532,6 +545,7 @@ static ssize_t feed_frame(struct hg_stomp_session *s, struct hg_bytes in,
     const struct hg_stomp_limits limits = limits_of(s);
     ssize_t n = hg_stomp_decode(&s->decoder, &limits, s->version, in, frame, err);
     if (n < 0) {
+        note_limit(s, &limits, err);
         (void)hg_stomp_fails(f, err->status, err->rule);
     }
     if (n <= 0) {

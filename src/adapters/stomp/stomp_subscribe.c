@@ -378,6 +378,7 @@ static struct hg_stomp_sub *open_temp(struct hg_stomp_session *s, struct hg_byte
         temps_n += sub->acks != NULL && sub->acks->is_temp;
     }
     if (temps_n >= s->base.worker->config->stomp_max_temp_queues) {
+        hg_worker_refused(s->base.worker, HG_LIMIT_STOMP_TEMP_QUEUES);
         (void)hg_stomp_fails(
             f, HG_TOO_MANY,
             "as many temporary queues are in use as [stomp] max_temp_queues allows");

@@ -176,12 +176,14 @@ enum hg_stomp_verdict hg_stomp_tx_admits(struct hg_stomp_session *s,
         return HG_STOMP_FAILED;
     }
     if (s->transactions->steps_n >= config->stomp_max_transaction_frames) {
+        hg_worker_refused(s->base.worker, HG_LIMIT_STOMP_FRAMES);
         return hg_stomp_fails(
             f, HG_TOO_MANY,
             "the transactions hold as many frames as [stomp] max_transaction_frames allows");
     }
     uint64_t bytes = bytes_of(frame) + frame->body.n;
     if (s->transactions->bytes + bytes > config->stomp_transaction_buffer_bytes) {
+        hg_worker_refused(s->base.worker, HG_LIMIT_STOMP_BUFFER);
         return hg_stomp_fails(
             f, HG_TOO_LARGE,
             "the transactions hold as many bytes as [stomp] transaction_buffer allows");
@@ -228,6 +230,7 @@ enum hg_stomp_verdict hg_stomp_on_begin(struct hg_stomp_session *s,
     }
     uint32_t open_n = s->transactions == NULL ? 0 : s->transactions->n;
     if (open_n >= s->base.worker->config->stomp_max_transactions) {
+        hg_worker_refused(s->base.worker, HG_LIMIT_STOMP_TRANSACTIONS);
         return hg_stomp_fails(f, HG_TOO_MANY,
                               "as many transactions have begun as [stomp] max_transactions allows");
     }

@@ -170,3 +170,24 @@ const char *hg_inet_kind_text(enum hg_inet_kind kind)
     };
     return texts[kind];
 }
+
+size_t hg_inet_client(const char *peer, uint8_t out[HG_INET_CLIENT_BYTES])
+{
+    char text[TEXT_MAX];
+    struct hg_inet address;
+    const char *colon = strrchr(peer, ':');
+    size_t n = colon == NULL ? strlen(peer) : (size_t)(colon - peer);
+    bool is_bracketed = n >= 2 && peer[0] == '[' && peer[n - 1] == ']';
+    n -= is_bracketed ? 2 : 0;
+    if (n >= sizeof(text)) {
+        return 0;
+    }
+    memcpy(text, peer + is_bracketed, n);
+    text[n] = '\0';
+    if (!hg_inet_parse(text, &address)) {
+        return 0;
+    }
+    n = is_v4(&address) ? sizeof(address.bytes) - V4_AT : HG_INET_CLIENT_BYTES;
+    memcpy(out, address.bytes + (is_v4(&address) ? V4_AT : 0), n);
+    return n;
+}

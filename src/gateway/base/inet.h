@@ -5,9 +5,12 @@
 #define HG_BASE_INET_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct sockaddr;
+
+enum { HG_INET_CLIENT_BYTES = 8 };
 
 struct hg_inet { /* IPv4 as ::ffff:a.b.c.d */
     uint8_t bytes[16];
@@ -40,5 +43,11 @@ bool hg_inet_is_in(const struct hg_inet *address, const struct hg_inet_net *net)
 enum hg_inet_kind hg_inet_kind(const struct hg_inet *address);
 /* "a loopback address" */
 const char *hg_inet_kind_text(enum hg_inet_kind kind);
+
+/* Whom the limits on clients count: what "192.0.2.1:4711" or "[2001:db8::1]:4711" has in common with
+ * the other connections of that client. Of an IPv6 address its first 64 bits count, since whoever has
+ * one has all of them. Returns how many bytes: 4, 8, or 0 for what is no address, all of these
+ * together. */
+size_t hg_inet_client(const char *peer, uint8_t out[HG_INET_CLIENT_BYTES]);
 
 #endif

@@ -39,6 +39,7 @@
     X(NO_WILDCARD,     0,    0,    0x83, 0x83, 400, "the exchange cannot express this wildcard")    \
     X(TOO_LARGE,       0x95, 0x97, 0x97, 0x95, 413, "larger than the limit")                        \
     X(TOO_MANY,        0x97, 0x97, 0x97, 0x97, 429, "a limit of the gateway is reached")            \
+    X(TOO_FAST,        0x9f, 0x97, 0x97, 0x96, 429, "faster than the limit allows")                 \
     X(TOO_MANY_INFLIGHT, 0,  0,    0,    0x93, 429, "more unacknowledged than was agreed")          \
     X(UNROUTABLE,      0,    0x10, 0,    0,    404, "no queue takes this message")                  \
     X(REJECTED,        0x97, 0x97, 0,    0x97, 429, "RabbitMQ rejected the message")                \

@@ -170,6 +170,8 @@ enum hg_status hg_call_begin(struct hg_session *s, const struct hg_publish_args 
     enum hg_status status = HG_TOO_MANY;
     if (r->calls.n < s->worker->config->http_rpc_max) {
         status = hg_replies_address(&r->calls.replies, &address);
+    } else {
+        hg_worker_refused(s->worker, HG_LIMIT_HTTP_RPC);
     }
     if (status == HG_HELD) {
         return hg_session_hold(s, args->never_held);

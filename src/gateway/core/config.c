@@ -250,6 +250,14 @@ static const struct hg_config_field limits_fields[] = {
     {.key = "max_topic_levels",  .kind = HG_READ_NUMBER, CONFIG(max_topic_levels), .preset = "64", .min = 1, .max = 65535},
     {.key = "tls_handshake_timeout", .kind = HG_READ_DURATION, CONFIG(tls_handshake_timeout_ms), .preset = "10s", .min = 100, .max = MS_PER_HOUR},
     {.key = "max_tls_handshakes",    .kind = HG_READ_NUMBER,   CONFIG(max_tls_handshakes), .preset = "1000", .min = 1, .max = 1000000},
+    {.key = "tls_handshake_rate",    .kind = HG_READ_NUMBER,   CONFIG(tls_handshake_rate), .preset = "0", .max = 1000000},
+    {.key = "max_connections",             .kind = HG_READ_NUMBER, CONFIG(max_connections), .preset = "0"},
+    {.key = "max_connections_per_address", .kind = HG_READ_NUMBER, CONFIG(max_connections_per_address), .preset = "0"},
+    {.key = "max_connections_per_user",    .kind = HG_READ_NUMBER, CONFIG(max_connections_per_user), .preset = "0"},
+    {.key = "message_rate", .kind = HG_READ_NUMBER,   CONFIG(client_rates.messages_per_s), .preset = "0", .max = 1000000000},
+    {.key = "byte_rate",    .kind = HG_READ_SIZE,     CONFIG(client_rates.bytes_per_s), .preset = "0B", .max = 64 * GIB},
+    {.key = "rate_burst",   .kind = HG_READ_DURATION, CONFIG(client_rates.burst_ms), .preset = "1s", .min = 100, .max = MS_PER_HOUR},
+    {.key = "rate_wait",    .kind = HG_READ_DURATION, CONFIG(rate_wait_ms), .preset = "5s", .max = MS_PER_HOUR},
     {.key = NULL},
 };
 
@@ -303,6 +311,7 @@ static const struct hg_config_field http_fields[] = {
     {.key = "stream_from",     .kind = HG_READ_SIZE,     CONFIG(http_stream_from_bytes), .preset = "1MiB", .min = KIB, .max = MAX_MESSAGE_BYTES},
     {.key = "uploads",         .kind = HG_READ_NUMBER,   CONFIG(http_uploads), .preset = "16", .min = 1, .max = 1000},
     {.key = "max_header",      .kind = HG_READ_SIZE,     CONFIG(http_max_header_bytes), .preset = "16KiB", .min = KIB, .max = MIB},
+    {.key = "max_headers",     .kind = HG_READ_NUMBER,   CONFIG(http_max_headers), .preset = "100", .min = 8, .max = 10000},
     {.key = "max_url",         .kind = HG_READ_SIZE,     CONFIG(http_max_url_bytes), .preset = "8KiB", .min = 128, .max = MIB},
     {.key = "max_pipelined",   .kind = HG_READ_NUMBER,   CONFIG(http_max_pipelined), .preset = "16", .min = 1, .max = 1000},
     {.key = "idempotency_max",    .kind = HG_READ_NUMBER,   CONFIG(http_idempotency_max), .preset = "100000", .max = 10000000},
@@ -520,6 +529,18 @@ static void check_together(struct hg_config_reader *r, const struct hg_config_no
     }
 }
 
+/* Only who logged in has a name to be counted by. */
+static void check_user_limit(struct hg_config_reader *r, const struct hg_config_node *root,
+                             const struct hg_config *c)
+{
+    if (c->max_connections_per_user > 0 && !c->has_identities && r->problems_n == 0) {
+        const struct hg_config_node *limits = hg_config_tree_find(root, "limits");
+        hg_config_read_error(r, &hg_config_tree_find(limits, "max_connections_per_user")->at,
+                             "max_connections_per_user: nobody can log in; configure [[user]], "
+                             "[users] token, certificate or broker");
+    }
+}
+
 static void append_builtin_rule(struct hg_config_reader *r, struct hg_config *c)
 {
     struct hg_rule_spec *rules =
@@ -622,6 +643,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
         hg_config_read_table(&r, root, &root->at, hg_config_schema, c);
         check_together(&r, root, c);
         check_replays(&r, root, c);
+        check_user_limit(&r, root, c);
         c->workers = c->workers == 0 ? uv_available_parallelism() : c->workers;
         append_builtin_rule(&r, c);
         keep_roles(&r, c);

@@ -73,6 +73,11 @@ struct hg_config {
     uint64_t max_topic_bytes, max_topic_levels;
     uint64_t tls_handshake_timeout_ms;
     uint32_t max_tls_handshakes; /* under way, per worker */
+    uint32_t tls_handshake_rate; /* begun per second; 0: any number, as the next */
+    /* of all listeners but the admin ones */
+    uint32_t max_connections, max_connections_per_address, max_connections_per_user;
+    struct hg_rates client_rates; /* of what each client publishes */
+    uint64_t rate_wait_ms;        /* how long a client is held for its rate or a rule's */
     /* [mqtt] */
     uint64_t mqtt_max_packet_bytes;
     uint64_t mqtt_connect_timeout_ms;
@@ -115,7 +120,7 @@ struct hg_config {
     uint64_t http_idle_timeout_ms, http_request_timeout_ms, http_publish_timeout_ms;
     uint64_t http_sse_heartbeat_ms;  /* of silence before a comment is sent */
     uint64_t http_websocket_ping_ms; /* of silence before a ping; 0: none is sent */
-    uint32_t http_max_pipelined;
+    uint32_t http_max_headers, http_max_pipelined;
     uint32_t http_idempotency_max; /* keys; 0: Idempotency-Key is only the message_id */
     uint64_t http_idempotency_window_ms, http_idempotency_buffer_bytes;
     bool http_idempotency_shared;       /* keys count for all instances, through the state log */

@@ -3,6 +3,8 @@
  * hg_rules_new to say. */
 #include "core/config_schema.h"
 
+#define RATE_MAX_BYTES (UINT64_C(64) << 30)
+
 const struct hg_rule_spec hg_config_schema_builtin_rule = {
     .where = "built-in",
     .name = "built-in",
@@ -83,6 +85,13 @@ static const struct hg_config_field allow_fields[] = {
     {.key = NULL},
 };
 
+static const struct hg_config_field rate_fields[] = {
+    {.key = "messages", .kind = HG_READ_NUMBER,   HG_CONFIG_MEMBER(hg_rule_spec, rates.messages_per_s), .preset = "0", .max = 1000000000},
+    {.key = "bytes",    .kind = HG_READ_SIZE,     HG_CONFIG_MEMBER(hg_rule_spec, rates.bytes_per_s), .preset = "0B", .max = RATE_MAX_BYTES},
+    {.key = "burst",    .kind = HG_READ_DURATION, HG_CONFIG_MEMBER(hg_rule_spec, rates.burst_ms), .preset = "1s", .min = 100, .max = 3600000},
+    {.key = NULL},
+};
+
 const struct hg_config_field hg_config_schema_rule[] = {
     {.key = "name",          .kind = HG_READ_TEXT,    HG_CONFIG_MEMBER(hg_rule_spec, name), .min = 1, .max = 255, .is_required = true},
     {.key = "topic",         .kind = HG_READ_OTHER,   .read = read_topic},
@@ -103,6 +112,7 @@ const struct hg_config_field hg_config_schema_rule[] = {
     {.key = "slow",          .kind = HG_READ_WORD,    HG_CONFIG_MEMBER(hg_rule_spec, slow), .words = slows, .preset = "drop-new"},
     {.key = "via",           .kind = HG_READ_TEXTS,   HG_CONFIG_MEMBER(hg_rule_spec, via), .n_offset = offsetof(struct hg_rule_spec, via_n)},
     {.key = "allow",         .kind = HG_READ_TABLE,   .fields = allow_fields},
+    {.key = "rate",          .kind = HG_READ_TABLE,   .fields = rate_fields},
     {.key = NULL},
 };
 /* clang-format on */
@@ -112,6 +122,9 @@ void hg_config_schema_check_rule(struct hg_config_reader *r, const struct hg_con
 {
     struct hg_rule_spec *spec = into;
     spec->where = hg_config_read_where(r, &element->at);
+    if (hg_rates_are_set(&spec->rates)) {
+        spec->meter = hg_config_arena_get(&r->arena, sizeof(*spec->meter));
+    }
     const struct hg_config_node *exchange = hg_config_tree_find(element, "exchange");
     const struct hg_config_node *queue = hg_config_tree_find(element, "queue");
     const struct hg_config_node *key = hg_config_tree_find(element, "key");

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/allowance.h"
 #include "core/login.h"
 #include "core/slow.h"
 #include "core/worker.h"
@@ -44,8 +45,9 @@ struct hg_conn {
     uint64_t id : 48;
     uint64_t moved_at : 16; /* when output was last seen to go, or none to wait; stall_clock */
     uint64_t opened_wall_ms, last_read_ms;
+    struct hg_allowance *allowance; /* NULL: no limit needs one */
 };
-_Static_assert(sizeof(struct hg_conn) <= 120, "an idle connection has 1 KiB, its session included");
+_Static_assert(sizeof(struct hg_conn) <= 128, "an idle connection has 1 KiB, its session included");
 
 static struct hg_proto_metrics *metrics_of(const struct hg_conn *c, const struct hg_session *s)
 {
@@ -152,6 +154,7 @@ static void on_closed(void *ctx, enum hg_status why)
     hg_net_undefer(&c->later);
     bool was_secret = may_be_secret(c);
     end_session(c, (enum hg_status)c->why);
+    hg_allowance_leave(c->allowance);
     drop_input(c, was_secret);
     leave_walk(&worker->probes, c);
     leave_walk(&worker->stalls, c);
@@ -289,6 +292,23 @@ static void on_broken(void *ctx, enum hg_status why, const char *rule)
     }
 }
 
+static enum hg_status enter(struct hg_conn *c)
+{
+    return c->listener->serve == HG_SERVE_ADMIN ? HG_OK : hg_allowance_enter(c->worker, c);
+}
+
+/* TOO_MANY has been logged; for the session's metrics it is a client's mistake. */
+static void on_peer(void *ctx)
+{
+    struct hg_conn *c = ctx;
+    if (c->state == CONN_OPEN) {
+        enum hg_status status = enter(c);
+        if (status != HG_OK) {
+            hg_conn_close(c, status);
+        }
+    }
+}
+
 static void on_open(void *ctx)
 {
     (void)ctx; /* accepted streams are open from the start */
@@ -300,6 +320,7 @@ static const struct hg_stream_user stream_user = {
     .on_drained = on_drained,
     .on_closed = on_closed,
     .on_broken = on_broken,
+    .on_peer = on_peer,
 };
 
 static void run_later(struct hg_defer *defer)
@@ -338,7 +359,7 @@ void hg_conn_release(struct hg_conn *c, enum hg_hold bit)
 
 bool hg_conn_is_held(const struct hg_conn *c)
 {
-    return (c->held & (HG_HOLD_UPSTREAM | HG_HOLD_SESSION | HG_HOLD_LOGIN)) != 0;
+    return (c->held & (HG_HOLD_UPSTREAM | HG_HOLD_SESSION | HG_HOLD_LOGIN | HG_HOLD_RATE)) != 0;
 }
 
 /* ---- Output ---- */
@@ -418,13 +439,25 @@ static struct hg_stream *secure(struct hg_conn *c, struct hg_stream *stream_own,
         hg_stream_set_user(stream_own, &stream_user, c);
         return stream_own;
     }
-    if (net->tls_shaking_n >= config->max_tls_handshakes) {
+    if (!hg_allowance_may_shake(c->worker)) {
         hg_count(&net->counters.refused_limit, 1);
         stream_own->ops->close(stream_own, HG_TOO_MANY);
         return NULL;
     }
     return hg_tls_accept(net, stream_own, listener->tls_context, config->tls_handshake_timeout_ms,
                          &stream_user, c);
+}
+
+/* False: it closes. What comes through a proxy has no address of its own yet. */
+static bool admit(struct hg_conn *c, struct hg_stream *stream_own)
+{
+    c->stream = stream_own;
+    enum hg_status status = c->listener->has_proxy ? HG_OK : enter(c);
+    if (status != HG_OK) {
+        hg_count(&c->worker->net.counters.refused_limit, status == HG_TOO_MANY);
+        stream_own->ops->close(stream_own, status);
+    }
+    return status == HG_OK;
 }
 
 void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
@@ -436,13 +469,14 @@ void hg_conn_accept(struct hg_worker *worker, struct hg_stream *stream_own,
         return;
     }
     c->worker = worker;
-    c->stream = secure(c, stream_own, listener);
+    c->listener = listener;
+    c->stream = admit(c, stream_own) ? secure(c, stream_own, listener) : NULL;
     if (c->stream == NULL) {
+        hg_allowance_leave(c->allowance);
         hg_pool_put(&worker->conn_pool, c);
         return;
     }
     c->adapter = adapter;
-    c->listener = listener;
     c->later.run = run_later;
     c->id = ID_MASK &
             atomic_fetch_add_explicit(&worker->gateway->next_conn_id, 1, memory_order_relaxed);
@@ -608,6 +642,11 @@ void hg_conn_watch_start(struct hg_worker *worker)
 
 /* ---- For people ---- */
 
+struct hg_allowance **hg_conn_allowance(struct hg_conn *c)
+{
+    return &c->allowance;
+}
+
 const char *hg_conn_peer(const struct hg_conn *c)
 {
     return c->stream->ops->peer(c->stream);
@@ -678,6 +717,7 @@ static void write_conn(const struct hg_conn *c, struct hg_writer *out)
                  (c->held & HG_HOLD_UPSTREAM) != 0  ? HG_BYTES("upstream")
                  : (c->held & HG_HOLD_SESSION) != 0 ? HG_BYTES("session")
                  : (c->held & HG_HOLD_LOGIN) != 0   ? HG_BYTES("login")
+                 : (c->held & HG_HOLD_RATE) != 0    ? HG_BYTES("rate")
                  : (c->held & HOLD_OUTPUT) != 0     ? HG_BYTES("output")
                                                     : HG_BYTES(""));
     hg_writer_str(out, "\"connected_at\":");

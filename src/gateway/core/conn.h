@@ -15,7 +15,8 @@ enum hg_hold {
         /* the session waits for something before it goes on (a declare, a claim, a full
          * pipeline) */
     2,
-    HG_HOLD_LOGIN = 8 /* who the client is is being found out; core/login.c's own */
+    HG_HOLD_LOGIN = 8, /* who the client is is being found out; core/login.c's own */
+    HG_HOLD_RATE = 16  /* it publishes faster than it may; core/allowance.c's own */
 };
 
 /* The pool that a worker's connections come from. */
@@ -72,6 +73,7 @@ void hg_conn_watch_start(struct hg_worker *worker);
  * one gets closed(OK) at once, and what its feed returns is ignored, as is the input behind it. */
 void hg_conn_hand_over(struct hg_conn *c, struct hg_session *s);
 
+struct hg_allowance **hg_conn_allowance(struct hg_conn *c); /* core/allowance.c's own */
 const char *hg_conn_peer(const struct hg_conn *c);
 /* Appends the name in the client's certificate; false: there is none. */
 bool hg_conn_certificate(const struct hg_conn *c, enum hg_certificate_name which,
@@ -84,7 +86,8 @@ uint64_t hg_conn_last_read_ms(const struct hg_conn *c);
 /* One JSON object per connection of this worker, comma-separated, for /api/connections: id,
  * protocol, version, transport ("tcp", "websocket"), tls, worker, peer, listener, client_id, user,
  * subscriptions, pending_bytes, slow (whether the session is), backlog_messages, backlog_bytes,
- * dropped (while it is slow), held ("", "upstream", "session", "login", "output"), connected_at. */
+ * dropped (while it is slow), held ("", "upstream", "session", "login",
+ * "rate", "output"), connected_at. */
 void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out);
 
 /* Every open session of this worker is asked to say goodbye. */

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/failures.h"
 
+#include "base/inet.h"
 #include "base/list.h"
 #include "base/map.h"
 #include "base/mem.h"
 
-#include <arpa/inet.h>
 #include <pthread.h>
 
-enum { MS_PER_MINUTE = 60000, NETWORK_BYTES = 8, MAPPED_BYTES = 12, TEXT_SIZE = 64 };
+enum { MS_PER_MINUTE = 60000 };
 
 struct address {
     struct hg_list link;  /* the one heard of last is last */
     uint64_t empty_at_ms; /* its bucket, if nothing comes to it */
     uint8_t key_n;
-    uint8_t key[16];
+    uint8_t key[HG_INET_CLIENT_BYTES];
 };
 
 struct hg_failures {
@@ -58,26 +58,6 @@ void hg_failures_free(struct hg_failures *f)
     hg_free(f);
 }
 
-/* The address alone, without brackets and port. */
-static struct hg_bytes key_of(const char *peer, uint8_t out[16])
-{
-    static const uint8_t mapped[MAPPED_BYTES] = {[10] = 0xff, [11] = 0xff};
-    char text[TEXT_SIZE] = "";
-    const char *colon = strrchr(peer, ':');
-    size_t n = colon == NULL ? strlen(peer) : (size_t)(colon - peer);
-    bool is_bracketed = n >= 2 && peer[0] == '[' && peer[n - 1] == ']';
-    n = n < sizeof(text) ? n : sizeof(text) - 1;
-    memcpy(text, peer + is_bracketed, is_bracketed ? n - 2 : n);
-    if (inet_pton(AF_INET, text, out) == 1) {
-        return hg_bytes(out, 4);
-    }
-    if (inet_pton(AF_INET6, text, out) == 1) {
-        bool is_mapped = memcmp(out, mapped, sizeof(mapped)) == 0;
-        return is_mapped ? hg_bytes(out + MAPPED_BYTES, 4) : hg_bytes(out, NETWORK_BYTES);
-    }
-    return hg_bytes(out, 0); /* no address: all of these together */
-}
-
 static struct address *find(struct hg_failures *f, struct hg_bytes key)
 {
     return hg_map_find(&f->by_key, key);
@@ -85,8 +65,8 @@ static struct address *find(struct hg_failures *f, struct hg_bytes key)
 
 bool hg_failures_is_full(struct hg_failures *f, const char *peer, uint64_t now_ms)
 {
-    uint8_t bytes[16];
-    struct hg_bytes key = key_of(peer, bytes);
+    uint8_t bytes[HG_INET_CLIENT_BYTES];
+    struct hg_bytes key = hg_bytes(bytes, hg_inet_client(peer, bytes));
     if (f->each_ms == 0) {
         return false;
     }
@@ -121,8 +101,8 @@ static struct address *add(struct hg_failures *f, struct hg_bytes key)
 
 void hg_failures_add(struct hg_failures *f, const char *peer, uint64_t now_ms)
 {
-    uint8_t bytes[16];
-    struct hg_bytes key = key_of(peer, bytes);
+    uint8_t bytes[HG_INET_CLIENT_BYTES];
+    struct hg_bytes key = hg_bytes(bytes, hg_inet_client(peer, bytes));
     if (f->each_ms == 0) {
         return;
     }

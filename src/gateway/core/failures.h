@@ -14,8 +14,7 @@ struct hg_failures;
 struct hg_failures *hg_failures_new(uint32_t per_minute);
 void hg_failures_free(struct hg_failures *f); /* NULL is fine */
 
-/* peer: "192.0.2.1:4711", "[2001:db8::1]:4711"; of an IPv6 address its first 64 bits count, since
- * whoever has one has all of them. Any thread. */
+/* peer: "192.0.2.1:4711", "[2001:db8::1]:4711", counted as hg_inet_client says. Any thread. */
 bool hg_failures_is_full(struct hg_failures *f, const char *peer, uint64_t now_ms);
 void hg_failures_add(struct hg_failures *f, const char *peer, uint64_t now_ms);
 

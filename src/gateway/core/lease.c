@@ -541,6 +541,7 @@ static void end_all(struct hg_leases *leases, enum hg_status status)
         while (!hg_list_is_empty(&q->held)) {
             answer_lease(HG_LIST_ENTRY(q->held.next, struct hg_lease, link), HG_LEASE_DO_REQUEUE);
         }
+        leave_queue(q, false); /* it may have been lingering */
     }
 }
 

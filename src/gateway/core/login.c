@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/allowance.h"
 #include "core/conn.h"
 #include "core/failures.h"
 #include "core/login_priv.h"
@@ -485,7 +486,12 @@ enum hg_status hg_session_login(struct hg_session *s, const struct hg_credential
     if (!take_outcome(s, &status, &identity, why_out)) {
         status = check(s, c, &identity, why_out);
     }
-    if (status == HG_OK && !set_identity(s, identity)) {
+    if (status == HG_OK) {
+        status = hg_allowance_be_user(s, hg_identity_user(identity), why_out);
+    }
+    if (status != HG_OK) {
+        hg_identity_unref(identity);
+    } else if (!set_identity(s, identity)) {
         status = HG_NO_MEMORY;
     }
     if (status == HG_OK) {

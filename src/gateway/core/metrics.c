@@ -4,8 +4,12 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "core/allowance.h"
 #include "core/state.h"
 #include "core/worker.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
 
 bool hg_metrics_open(struct hg_metrics *m, size_t rules_n)
 {
@@ -95,6 +99,7 @@ static uint64_t sum(const struct hg_gateway *g, size_t at)
 #define AT_STOMP(field)    (offsetof(struct hg_worker, metrics.stomp.field))
 #define AT_LOGIN(field)    (offsetof(struct hg_worker, metrics.login.field))
 #define AT_CALL(field)     (offsetof(struct hg_worker, metrics.call.field))
+#define AT_RATE(field)     (offsetof(struct hg_worker, metrics.rate.field))
 #define AT_NET(field)      (offsetof(struct hg_worker, net.counters.field))
 
 static const struct metric proto_metrics[] = {
@@ -122,13 +127,16 @@ static const struct metric worker_metrics[] = {
 #define X(name, type, help) {#name, #type, help, AT_CALL(name)},
                         HG_CALL_METRICS(X)
 #undef X
+#define X(name, type, help) {#name, #type, help, AT_RATE(name)},
+                            HG_RATE_METRICS(X)
+#undef X
     /* clang-format off */
     {"net_bytes_in",      "counter", "Bytes read from all sockets",                       AT_NET(bytes_in)},
     {"net_bytes_out",     "counter", "Bytes written to all sockets",                      AT_NET(bytes_out)},
     {"net_writes",        "counter", "System calls that wrote to a socket",               AT_NET(writes)},
     {"net_accepted",      "counter", "Connections accepted",                              AT_NET(accepted)},
     {"net_accept_errors", "counter", "Connections that could not be accepted",            AT_NET(accept_errors)},
-    {"net_refused",       "counter", "Connections closed at once: listener's limit",      AT_NET(refused_limit)},
+    {"net_refused",       "counter", "Connections closed at once: a limit on them is reached", AT_NET(refused_limit)},
     {"net_tls_handshakes", "counter", "TLS handshakes that succeeded",                    AT_NET(tls_handshakes)},
     {"net_tls_failures",  "counter", "TLS handshakes and connections that failed",        AT_NET(tls_failures)},
     /* clang-format on */
@@ -224,6 +232,89 @@ static void write_webhooks(const struct hg_gateway *g, struct hg_writer *out)
     }
 }
 
+/* ---- Limits ---- */
+
+static void write_refusals(const struct hg_gateway *g, struct hg_writer *out)
+{
+    static const struct metric metric = {
+        "limit_refusals", "counter",
+        "What a limit turned away, by the limit's key in the configuration", 0};
+    write_head(out, &metric);
+    write_value(out, &metric, "limit", "listener.max_connections",
+                sum(g, AT_NET(refused_listener)));
+    write_value(out, &metric, "limit", "limits.max_connections", sum(g, AT_NET(refused_outer)));
+    for (enum hg_limit limit = 0; limit < HG_LIMIT_N; limit++) {
+        size_t at = offsetof(struct hg_worker, metrics.limits) + (size_t)limit * sizeof(hg_counter);
+        write_value(out, &metric, "limit", hg_limit_name(limit), sum(g, at));
+    }
+}
+
+static uint64_t open_n(const struct hg_gate *gate)
+{
+    return atomic_load_explicit((_Atomic uint32_t *)&gate->open_n, memory_order_relaxed);
+}
+
+/* Labelled as the log line `ready` names them. */
+static void write_listeners(const struct hg_gateway *g, struct hg_writer *out)
+{
+    static const struct metric metric = {"listener_connections", "gauge",
+                                         "Open connections of a listener", 0};
+    unsigned seen[HG_SERVE_ADMIN + 1] = {0};
+    write_head(out, &metric);
+    for (size_t i = 0; i < g->config->listeners_n; i++) {
+        enum hg_serve serve = g->config->listeners[i].serve;
+        char label[32];
+        unsigned nth = ++seen[serve];
+        snprintf(label, sizeof(label), nth > 1 ? "%s.%u" : "%s", hg_serve_name(serve), nth);
+        write_value(out, &metric, "listener", label, open_n(&g->listeners[i].gate));
+    }
+}
+
+static void write_rule_rates(const struct hg_gateway *g, struct hg_writer *out)
+{
+    static const struct metric metrics[] = {
+        {"rule_rate_held", "counter", "Times a client was held for the rule's rate", 0},
+        {"rule_rate_refused", "counter", "Publishes refused for the rule's rate", 0},
+    };
+    for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
+        write_head(out, &metrics[i]);
+        for (size_t r = 0; r < g->config->rules_n; r++) {
+            const struct hg_rule_spec *spec = &g->config->rules[r];
+            if (spec->meter != NULL) {
+                _Atomic uint64_t *n = i == 0 ? &spec->meter->held_n : &spec->meter->refused_n;
+                write_value(out, &metrics[i], "rule", spec->name,
+                            atomic_load_explicit(n, memory_order_relaxed));
+            }
+        }
+    }
+}
+
+static void write_limits(const struct hg_gateway *g, struct hg_writer *out)
+{
+    struct rlimit files = {0};
+    getrlimit(RLIMIT_NOFILE, &files);
+    /* clang-format off */
+    const struct {
+        struct metric metric;
+        uint64_t value;
+    } rows[] = {
+        {{"open_connections", "gauge", "Open connections of all listeners but the admin ones",                        0}, open_n(&g->allowances->connections)},
+        {{"client_addresses", "gauge", "Addresses with a connection, where they are limited by address",              0}, hg_tally_n(g->allowances->addresses)},
+        {{"client_users",     "gauge", "Users with a connection, where they are limited by user",                     0}, hg_tally_n(g->allowances->users)},
+        {{"files_max",        "gauge", "File descriptors that the process may have open, a connection takes one each", 0}, files.rlim_cur},
+    };
+    /* clang-format on */
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        write_head(out, &rows[i].metric);
+        write_value(out, &rows[i].metric, NULL, NULL, rows[i].value);
+    }
+    write_listeners(g, out);
+    write_refusals(g, out);
+    write_rule_rates(g, out);
+}
+
+/* ---- All of it ---- */
+
 static void write_process(const struct hg_gateway *g, struct hg_writer *out)
 {
     static const struct metric build = {"build_info", "gauge", "Always 1; the version is the label",
@@ -235,7 +326,7 @@ static void write_process(const struct hg_gateway *g, struct hg_writer *out)
     write_head(out, &workers);
     write_value(out, &workers, NULL, NULL, g->workers_n);
     write_head(out, &uptime);
-    write_value(out, &uptime, NULL, NULL, (hg_clock_wall_ms() - g->started_wall_ms) / 1000);
+    write_value(out, &uptime, NULL, NULL, (hg_clock_ms() - g->started_ms) / 1000);
 }
 
 static void write_state(const struct hg_gateway *g, struct hg_writer *out)
@@ -272,6 +363,7 @@ void hg_metrics_write(const struct hg_gateway *g, struct hg_writer *out)
 {
     write_process(g, out);
     write_state(g, out);
+    write_limits(g, out);
     write_protocols(g, out);
     write_slow(g, out);
     for (size_t i = 0; i < sizeof(worker_metrics) / sizeof(worker_metrics[0]); i++) {

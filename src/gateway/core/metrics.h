@@ -5,6 +5,7 @@
 #define HG_CORE_METRICS_H
 
 #include "base/counter.h"
+#include "core/limit.h"
 #include "rules/rules.h"
 #include "upstream/upstream_metrics.h"
 
@@ -179,6 +180,8 @@ struct hg_metrics {
     struct hg_stomp_metrics stomp;
     struct hg_login_metrics login;
     struct hg_call_metrics call;
+    struct hg_rate_metrics rate;
+    hg_counter limits[HG_LIMIT_N]; /* what each has refused */
     /* by rule, from hg_vhost_spec.first_rule on */
     hg_counter *rule_in;  /* publishes that the rule took */
     hg_counter *rule_out; /* deliveries that the rule mapped back */

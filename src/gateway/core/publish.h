@@ -31,6 +31,7 @@ struct hg_publish_args {
     bool is_retained;
     bool is_mandatory;  /* or by the rule */
     bool wants_outcome; /* false (QoS 0, no receipt): settled() is not called */
+    bool is_free;       /* the gateway's own doing: no rate is charged */
     bool is_vouched;    /* the gateway itself chose where: nobody is asked for permission */
     bool never_held;    /* false: HELD while there is no room; true: BUSY or BROKER_AWAY instead */
 };

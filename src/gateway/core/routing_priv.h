@@ -82,6 +82,8 @@ void hg_routing_end_delivery(struct hg_delivery *d);
 void hg_session_release_held(struct hg_routing *r, bool only_overdue);
 /* HELD, or the refusal that ends the wait: RabbitMQ is away, or there is no room. */
 enum hg_status hg_session_hold(struct hg_session *s, bool never_held);
+/* An address or filter was refused for its form: if for its length, or depth, it is counted. */
+void hg_session_note_topic(struct hg_worker *w, struct hg_bytes topic);
 /* What it waited for has been done, or refused. */
 void hg_session_end_hold(struct hg_session *s);
 /* hg_publish for whoever wants to be told otherwise; `asked` without its message. */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/access.h"
+#include "core/allowance.h"
 #include "core/conn.h"
 #include "core/login.h"
 #include "core/retain_priv.h"
@@ -154,6 +155,19 @@ void hg_session_detach(struct hg_session *s)
 
 /* ---- Publishing ---- */
 
+void hg_session_note_topic(struct hg_worker *w, struct hg_bytes topic)
+{
+    uint64_t levels_n = 1;
+    for (size_t i = 0; i < topic.n; i++) {
+        levels_n += topic.p[i] == '/';
+    }
+    if (topic.n > w->config->max_topic_bytes) {
+        hg_worker_refused(w, HG_LIMIT_TOPIC);
+    } else if (levels_n > w->config->max_topic_levels) {
+        hg_worker_refused(w, HG_LIMIT_TOPIC_LEVELS);
+    }
+}
+
 static enum hg_status resolve(struct hg_session *s, const struct hg_publish_args *args,
                               struct hg_published *out, const char **why)
 {
@@ -170,6 +184,7 @@ static enum hg_status resolve(struct hg_session *s, const struct hg_publish_args
                                            .max_levels = (size_t)config->max_topic_levels};
     *why = hg_topic_check_address(args->address, &limits);
     if (*why != NULL) {
+        hg_session_note_topic(s->worker, args->address);
         return HG_BAD_ADDRESS;
     }
     enum hg_status status = hg_rules_publish_request(hg_realm_of(s)->rules, s->proto, args->address,
@@ -346,6 +361,7 @@ static enum hg_status check(struct hg_session *s, const struct hg_message_parts 
     const struct hg_routing *r = hg_realm_of(s)->routing;
     if (body_bytes > s->worker->config->max_message_bytes) {
         *why = "the body is larger than max_message_size";
+        hg_worker_refused(s->worker, HG_LIMIT_MESSAGE);
         return HG_TOO_LARGE;
     }
     const struct hg_amqp_conn *conn = hg_link_conn(&r->publisher.link);
@@ -457,6 +473,20 @@ bool hg_publish_has_room(const struct hg_session *s)
     return hg_publisher_admits(&hg_realm_of(s)->routing->publisher, 0);
 }
 
+static enum hg_patience patience_of(const struct hg_publish_args *args)
+{
+    return args->upload != NULL ? HG_PATIENCE_NONE
+           : args->never_held   ? HG_PATIENCE_ASKS
+                                : HG_PATIENCE_WAITS;
+}
+
+static enum hg_status pay(struct hg_session *s, const struct hg_publish_args *args,
+                          const struct hg_rule_spec *rule, const char **why)
+{
+    return args->is_free ? HG_OK
+                         : hg_allowance_pay(s, rule, bytes_of(args), patience_of(args), why);
+}
+
 enum hg_status hg_session_publish(struct hg_session *s, const struct hg_publish_args *args,
                                   const struct hg_publish_order *asked,
                                   struct hg_published *published_out, const char **why_out)
@@ -466,12 +496,21 @@ enum hg_status hg_session_publish(struct hg_session *s, const struct hg_publish_
     struct hg_published here;
     struct hg_published *pub = published_out != NULL ? published_out : &here;
     *why_out = NULL;
-    enum hg_status status = resolve(s, args, pub, why_out);
+    enum hg_status status = pay(s, args, NULL, why_out);
+    if (status == HG_OK) {
+        status = resolve(s, args, pub, why_out);
+    }
+    if (status == HG_OK && !args->is_direct) {
+        status = pay(s, args, hg_rules_spec(hg_realm_of(s)->rules, pub->route.rule), why_out);
+    }
     if (status == HG_OK) {
         status = make(s, args, pub, asked, why_out);
     }
     if (status == HG_HELD) {
         return status;
+    }
+    if (patience_of(args) == HG_PATIENCE_WAITS) {
+        hg_allowance_paid(s);
     }
     hg_session_end_hold(s);
     if (status != HG_OK) {

@@ -237,6 +237,7 @@ static enum hg_status begin(struct hg_session *s, struct hg_sub *sub, size_t lin
 {
     if (s->subs_n >= s->worker->config->max_subscriptions) {
         *why_out = "the client has as many subscriptions as [limits] max_subscriptions allows";
+        hg_worker_refused(s->worker, HG_LIMIT_SUBSCRIPTIONS);
         return HG_TOO_MANY;
     }
     sub->has_pooled_link = links_n == 1;
@@ -366,6 +367,7 @@ static enum hg_status check_filter(struct hg_session *s, struct subscribing *c, 
                                            .max_levels = (size_t)config->max_topic_levels};
     c->why = hg_topic_check_filter(c->filter, &limits);
     if (c->why != NULL) {
+        hg_session_note_topic(s->worker, c->filter);
         return HG_BAD_FILTER;
     }
     struct hg_rule_who room;

@@ -8,6 +8,8 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/secret.h"
+#include "core/allowance.h"
+#include "core/files.h"
 #include "core/login.h"
 #include "core/systemd.h"
 #include "core/worker.h"
@@ -290,19 +292,22 @@ static bool open_gateway(struct supervisor *s, const struct hg_config *config,
     g->adapters = adapters;
     g->log = log;
     g->boot_id = hg_random_u64();
-    g->started_wall_ms = hg_clock_wall_ms();
+    g->started_ms = hg_clock_ms();
     atomic_store(&g->next_conn_id, 1);
     g->logins = config->has_identities ? hg_logins_new(config) : NULL;
     g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));
     g->bridges = hg_zalloc((config->bridges_n + 1) * sizeof(*g->bridges));
     g->webhooks = hg_zalloc((config->webhooks_n + 1) * sizeof(*g->webhooks));
+    g->allowances = hg_allowances_new();
     g->workers = hg_zalloc(config->workers * sizeof(struct hg_worker *));
     g->supervisor = hg_mailbox_new(&s->loop, on_report, s);
     if (!hg_vhosts_open(g) || (config->has_identities && g->logins == NULL) ||
-        g->listeners == NULL || g->bridges == NULL || g->webhooks == NULL || g->workers == NULL ||
-        g->supervisor == NULL || !prepare_adapters(g)) {
+        g->allowances == NULL || g->listeners == NULL || g->bridges == NULL ||
+        g->webhooks == NULL || g->workers == NULL || g->supervisor == NULL ||
+        !prepare_adapters(g)) {
         return false;
     }
+    hg_allowances_apply(g);
     for (; g->workers_n < config->workers; g->workers_n++) {
         g->workers[g->workers_n] = hg_worker_new(g, g->workers_n);
         if (g->workers[g->workers_n] == NULL) {
@@ -364,6 +369,7 @@ static void close_gateway(struct supervisor *s)
     hg_mailbox_free(g->supervisor);
     hg_vhosts_close(g);
     hg_logins_free(g->logins);
+    hg_allowances_free(g->allowances);
     hg_free(g->workers);
     hg_free(g->bridges);
     hg_free(g->webhooks);
@@ -375,6 +381,7 @@ int hg_supervisor_run(const struct hg_config *config, const struct hg_adapter *c
 {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN); /* until the loop takes it */
+    hg_files_raise(config, log);
     int code = hg_vhosts_declare(config, log);
     if (code == HG_TOPOLOGY_STOPPED) {
         HG_LOG(log, HG_LOG_INFO, "stopped", HG_F_INT("code", EXIT_OK));

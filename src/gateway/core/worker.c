@@ -90,8 +90,7 @@ static bool listen_on(struct hg_worker *w, struct hg_acceptor *a, struct hg_list
         .backlog = BACKLOG,
         .is_first = is_first,
         .has_proxy = a->spec->has_proxy,
-        .max_connections = a->spec->max_connections,
-        .open_n = &shared->open_n,
+        .gate = &shared->gate,
     };
     const char *why = "this gateway has no adapter for it";
     if (a->adapter != NULL) {
@@ -196,9 +195,27 @@ static void close_handles(struct hg_worker *w)
     uv_run(&w->loop, UV_RUN_DEFAULT);
 }
 
+/* What a drain that was given up had waited for. */
+static void log_left(const struct hg_worker *w)
+{
+    unsigned leavers_n = 0;
+    HG_LIST_FOREACH (it, &w->leavers) {
+        leavers_n++;
+    }
+    HG_LOG(w->log, HG_LOG_WARN, "drain.left", HG_F_UINT("worker", w->index),
+           HG_F_UINT("connections", w->conns_n), HG_F_UINT("sessions", leavers_n),
+           HG_F_UINT("unconfirmed", hg_counted(&w->metrics.upstream.window_messages)),
+           HG_F_UINT("leases", hg_counted(&w->metrics.lease.leases)),
+           HG_F_STR("services", services_are_idle(w) ? "idle" : "busy"),
+           HG_F_STR("rabbitmq", hg_realms_are_idle(w) ? "idle" : "busy"));
+}
+
 /* From the top of the house to the ground, so that nothing calls into what is gone. */
 static void stop(struct hg_worker *w)
 {
+    if (atomic_load(&w->state) == HG_WORKER_DRAINING) {
+        log_left(w);
+    }
     atomic_store(&w->state, HG_WORKER_DRAINING); /* late orders are passed over */
     close_listeners(w);
     hg_timer_stop(&w->drain_timer);

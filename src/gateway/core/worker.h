@@ -15,13 +15,14 @@
 
 #include <uv.h>
 
+struct hg_allowances;
 struct hg_login_port;
 struct hg_logins;
 struct hg_worker;
 
 struct hg_listener_state { /* of one [[listener]], for all workers */
     uint16_t port;         /* the one that the first worker got; read by the others after that */
-    _Atomic uint32_t open_n;
+    struct hg_gate gate;
 };
 
 struct hg_gateway { /* shared by all workers; frozen after start but for what says otherwise */
@@ -31,6 +32,7 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     struct hg_vhost *vhosts; /* the first is the default one */
     unsigned vhosts_n;
     struct hg_logins *logins;            /* NULL: no identities; core/login.c */
+    struct hg_allowances *allowances;    /* core/allowance.h */
     struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
     struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
     struct hg_bridge_metrics *bridges;   /* likewise; each is counted by the worker that runs it */
@@ -38,7 +40,7 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     struct hg_worker **workers;
     unsigned workers_n;
     uint64_t boot_id; /* random */
-    uint64_t started_wall_ms;
+    uint64_t started_ms; /* hg_clock_ms: the wall clock may jump */
     _Atomic uint64_t next_conn_id;
     _Atomic bool is_draining;
     _Atomic uint32_t feeds_behind; /* workers whose feed was lost and is not whole again */
@@ -119,6 +121,12 @@ void hg_worker_free(struct hg_worker *w);
 void hg_worker_report(struct hg_worker *w, enum hg_worker_state state);
 /* Sets t to fire in delay_ms from now. */
 void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms);
+
+/* A limit has turned something away. */
+static inline void hg_worker_refused(struct hg_worker *w, enum hg_limit limit)
+{
+    hg_count(&w->metrics.limits[limit], 1);
+}
 
 /* Which virtual host a session is in: the default one, until it enters another, before it publishes,
  * subscribes or claims anything. */

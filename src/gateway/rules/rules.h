@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "base/meter.h"
 #include "base/status.h"
 
 enum hg_protocol { HG_PROTO_MQTT, HG_PROTO_STOMP, HG_PROTO_HTTP, HG_PROTO_N };
@@ -55,6 +56,8 @@ struct hg_rule_spec {
      * capture. */
     const char *const *header_values;
     size_t headers_n;
+    struct hg_rates rates;                   /* of what is published through it */
+    struct hg_rule_meter *meter;             /* NULL: at any rate */
     uint64_t publish_roles, subscribe_roles; /* bits: who may; none: nobody */
     const char *const *via; /* exchanges whose deliveries this rule also maps back */
     size_t via_n;

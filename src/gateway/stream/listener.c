@@ -35,11 +35,12 @@ struct hg_listener {
     struct hg_net *net;
     hg_accept_fn *accept;
     void *ctx;
-    uint32_t max_connections;
-    _Atomic uint32_t *open_n;
+    struct hg_gate *gate;
     uint16_t port;
     bool is_closing, has_proxy;
     struct hg_timer resume; /* set while out of descriptors or memory */
+    struct hg_list starved; /* likewise in hg_net.starved */
+    uint32_t pauses_n;      /* since all who waited had been accepted */
     unsigned sockets_n, open_sockets_n;
     struct listener_socket sockets[SOCKETS_MAX];
 };
@@ -55,46 +56,104 @@ static void poll_all(struct hg_listener *l)
     }
 }
 
-static void on_resume(struct hg_timer *timer)
+static void resume(struct hg_listener *l)
 {
-    poll_all(HG_CONTAINER_OF(timer, struct hg_listener, resume));
+    hg_timer_stop(&l->resume);
+    hg_list_remove(&l->starved);
+    poll_all(l);
 }
 
+static void on_resume(struct hg_timer *timer)
+{
+    resume(HG_CONTAINER_OF(timer, struct hg_listener, resume));
+}
+
+void hg_listener_wake_all(struct hg_net *net)
+{
+    HG_LIST_FOREACH_SAFE (it, &net->starved) {
+        resume(HG_LIST_ENTRY(it, struct hg_listener, starved));
+    }
+}
+
+/* Until a connection of this worker closes, or, since others have descriptors too, for a moment. Said
+ * once, until all who waited have been accepted. */
 static void pause_accepting(struct hg_listener *l, int error)
 {
-    HG_LOG_LIMITED(l->net->log, HG_LOG_WARN, "listener.paused", HG_BYTES("accept"),
-                   HG_F_UINT("port", l->port), HG_F_STR("reason", strerror(error)));
+    if (l->pauses_n++ == 0) {
+        HG_LOG_LIMITED(l->net->log, HG_LOG_WARN, "listener.paused", HG_BYTES("accept"),
+                       HG_F_UINT("port", l->port), HG_F_STR("reason", strerror(error)));
+    }
     for (unsigned i = 0; i < l->sockets_n; i++) {
         uv_poll_stop(&l->sockets[i].poll);
     }
+    hg_list_remove(&l->starved);
+    hg_list_add_last(&l->net->starved, &l->starved);
     hg_wheel_set(l->net->wheel, &l->resume, hg_clock_ms() + PAUSE_MS);
 }
 
-/* Counts one more unless the limit is reached. */
-static bool admit(struct hg_listener *l)
+/* Nobody waits any more. */
+static void note_relief(struct hg_listener *l)
 {
-    if (l->open_n == NULL) {
+    if (l->pauses_n > 0) {
+        HG_LOG_LIMITED(l->net->log, HG_LOG_INFO, "listener.resumed", HG_BYTES("accept"),
+                       HG_F_UINT("port", l->port), HG_F_UINT("pauses", l->pauses_n));
+        l->pauses_n = 0;
+    }
+}
+
+static bool enter(struct hg_gate *gate)
+{
+    uint32_t max_n = atomic_load_explicit(&gate->max_n, memory_order_relaxed);
+    uint32_t before = atomic_fetch_add_explicit(&gate->open_n, 1, memory_order_relaxed);
+    if (max_n == 0 || before < max_n) {
         return true;
     }
-    uint32_t before = atomic_fetch_add_explicit(l->open_n, 1, memory_order_relaxed);
-    if (l->max_connections == 0 || before < l->max_connections) {
-        return true;
-    }
-    atomic_fetch_sub_explicit(l->open_n, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&gate->open_n, 1, memory_order_relaxed);
     return false;
+}
+
+void hg_gate_leave(struct hg_gate *gate)
+{
+    for (; gate != NULL; gate = gate->outer) {
+        atomic_fetch_sub_explicit(&gate->open_n, 1, memory_order_relaxed);
+    }
+}
+
+/* The gate that lets nobody in; NULL: it is inside all of them. */
+static struct hg_gate *enter_all(struct hg_gate *first)
+{
+    for (struct hg_gate *gate = first; gate != NULL; gate = gate->outer) {
+        if (!enter(gate)) {
+            for (; first != gate; first = first->outer) {
+                atomic_fetch_sub_explicit(&first->open_n, 1, memory_order_relaxed);
+            }
+            return gate;
+        }
+    }
+    return NULL;
+}
+
+static void turn_away(struct hg_listener *l, int fd, struct hg_gate *full)
+{
+    struct hg_net_counters *counters = &l->net->counters;
+    bool is_own = full == l->gate;
+    close(fd);
+    hg_count(&counters->refused_limit, 1);
+    hg_count(is_own ? &counters->refused_listener : &counters->refused_outer, 1);
+    HG_LOG_LIMITED(
+        l->net->log, HG_LOG_WARN, "listener.full", HG_BYTES("limit"), HG_F_UINT("port", l->port),
+        HG_F_STR("limit", is_own ? "listener.max_connections" : "limits.max_connections"),
+        HG_F_UINT("max_connections", atomic_load_explicit(&full->max_n, memory_order_relaxed)));
 }
 
 static void welcome(struct hg_listener *l, int fd)
 {
-    if (!admit(l)) {
-        close(fd);
-        hg_count(&l->net->counters.refused_limit, 1);
-        HG_LOG_LIMITED(l->net->log, HG_LOG_WARN, "listener.full", HG_BYTES("limit"),
-                       HG_F_UINT("port", l->port),
-                       HG_F_UINT("max_connections", l->max_connections));
+    struct hg_gate *full = enter_all(l->gate);
+    if (full != NULL) {
+        turn_away(l, fd, full);
         return;
     }
-    struct hg_stream *stream = hg_tcp_accept(l->net, fd, l->open_n);
+    struct hg_stream *stream = hg_tcp_accept(l->net, fd, l->gate);
     if (stream != NULL && l->has_proxy) {
         stream = hg_proxy_accept(stream);
     }
@@ -125,6 +184,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
             continue;
         }
         if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            note_relief(l);
             return;
         }
         if (errno == EINTR || errno == ECONNABORTED) {
@@ -271,10 +331,10 @@ struct hg_listener *hg_listener_open(struct hg_net *net, const struct hg_listene
     l->accept = accept;
     l->ctx = ctx;
     l->port = config->port;
-    l->max_connections = config->max_connections;
-    l->open_n = config->open_n;
+    l->gate = config->gate;
     l->has_proxy = config->has_proxy;
     hg_timer_init(&l->resume, on_resume);
+    hg_list_init(&l->starved);
     *err_text = open_sockets(l, config);
     if (*err_text != NULL) {
         hg_listener_close(l);
@@ -307,6 +367,7 @@ void hg_listener_close(struct hg_listener *l)
     }
     l->is_closing = true;
     hg_timer_stop(&l->resume);
+    hg_list_remove(&l->starved);
     if (l->sockets_n == 0) {
         hg_free(l);
         return;

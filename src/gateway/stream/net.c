@@ -90,6 +90,7 @@ bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, st
         return false;
     }
     hg_list_init(&net->deferred);
+    hg_list_init(&net->starved);
     uv_prepare_init(loop, &net->prepare);
     net->prepare.data = net;
     uv_prepare_start(&net->prepare, on_prepare);

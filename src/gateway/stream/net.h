@@ -32,7 +32,9 @@ static inline bool hg_defer_is_set(const struct hg_defer *defer)
 }
 
 struct hg_net_counters {
-    hg_counter bytes_in, bytes_out, writes, accepted, accept_errors, refused_limit;
+    hg_counter bytes_in, bytes_out, writes, accepted, accept_errors;
+    /* closed at once: all of them; those for a listener's gate, and those for one around it */
+    hg_counter refused_limit, refused_listener, refused_outer;
     hg_counter tls_handshakes, tls_failures;
 };
 
@@ -65,6 +67,7 @@ struct hg_net {
     struct hg_list dirty;    /* streams with output that has not been tried yet */
     struct hg_list ended;    /* TCP streams whose on_closed is due */
     struct hg_list deferred; /* struct hg_defer */
+    struct hg_list starved;  /* listeners without descriptors; listener.c's own */
     struct hg_pool tcp_pool;
     struct hg_ws_decoder *ws_decoders[HG_NET_WS_DECODERS]; /* idle ones, to be lent again */
     unsigned ws_decoders_n;
@@ -97,6 +100,16 @@ static inline void hg_net_note(size_t *most, size_t n)
 struct hg_stream *hg_tcp_connect(struct hg_net *net, const char *host, uint16_t port,
                                  uint64_t timeout_ms, const struct hg_stream_user *user, void *ctx);
 
+/* How many connections there may be at once; all workers count in it. Who is inside is inside the
+ * outer one too. */
+struct hg_gate {
+    _Atomic uint32_t open_n;
+    _Atomic uint32_t max_n; /* 0: any number */
+    struct hg_gate *outer;  /* NULL: none */
+};
+/* A connection that was inside has gone. NULL is fine. */
+void hg_gate_leave(struct hg_gate *gate);
+
 struct hg_listener;
 /* Called for each accepted connection; the callee sets the stream's user at once, or closes the
  * stream. The stream is open: no on_open comes. Reading starts with read_start. */
@@ -108,10 +121,9 @@ struct hg_listener_config {
     int backlog;
     /* fail if somebody else listens there; later workers share the first one's port */
     bool is_first;
-    bool has_proxy;           /* each connection begins with a PROXY header */
-    uint32_t max_connections; /* more are closed at once and counted; 0: no limit */
-    _Atomic uint32_t
-        *open_n; /* connections of this listener on all workers; outlives all of them */
+    bool has_proxy; /* each connection begins with a PROXY header */
+    /* Who is not let in is closed at once and counted. Outlives all connections; NULL: none. */
+    struct hg_gate *gate;
 };
 /* An SO_REUSEPORT socket of this worker's own. NULL and *err_text (static or strerror text) on
  * failure. */

@@ -9,6 +9,7 @@ struct proxied {
     struct hg_stream *lower;
     struct hg_proxy_decoder *decoder; /* NULL: the header has been read */
     char *peer;                       /* NULL: the lower stream's */
+    bool is_over;                     /* finish or close was called */
 };
 
 static struct proxied *of_stream(const struct hg_stream *s)
@@ -46,8 +47,11 @@ static void on_read(void *ctx, struct hg_bytes in)
         }
         on_header(p);
         in = hg_bytes_skip(in, (size_t)used);
+        if (p->stream.user->on_peer != NULL) {
+            p->stream.user->on_peer(p->stream.user_ctx);
+        }
     }
-    if (in.n > 0) {
+    if (in.n > 0 && !p->is_over) {
         p->stream.user->on_read(p->stream.user_ctx, in);
     }
 }
@@ -124,14 +128,16 @@ static bool has_moved(struct hg_stream *s)
 
 static void finish(struct hg_stream *s, enum hg_status why)
 {
-    struct hg_stream *lower = of_stream(s)->lower;
-    lower->ops->finish(lower, why);
+    struct proxied *p = of_stream(s);
+    p->is_over = true;
+    p->lower->ops->finish(p->lower, why);
 }
 
 static void close_now(struct hg_stream *s, enum hg_status why)
 {
-    struct hg_stream *lower = of_stream(s)->lower;
-    lower->ops->close(lower, why);
+    struct proxied *p = of_stream(s);
+    p->is_over = true;
+    p->lower->ops->close(p->lower, why);
 }
 
 static const char *peer(struct hg_stream *s)

@@ -38,6 +38,8 @@ struct hg_stream_user {
     /* The peer broke a layer's protocol, and `rule` (borrowed during the call) says how. The layer
      * says goodbye in its way; on_closed(why) follows. May be NULL. */
     void (*on_broken)(void *ctx, enum hg_status why, const char *rule);
+    /* A PROXY header has said whose connection it is: from here on `peer` does. May be NULL. */
+    void (*on_peer)(void *ctx);
 };
 
 /* What of a client's certificate is its name. */

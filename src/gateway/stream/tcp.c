@@ -53,7 +53,7 @@ struct hg_tcp {
     struct hg_list link; /* in the net's dirty streams or, once CLOSING, in its ended ones */
     struct hg_outq out;
     struct tcp_deadline *deadline; /* while CONNECTING, FINISHING, LINGERING */
-    _Atomic uint32_t *open_n;      /* the listener's count; NULL: none */
+    struct hg_gate *gate;          /* the listener's; NULL: none */
     int fd;                        /* -1: none */
     uint32_t magic;
     uint8_t state;   /* enum tcp_state */
@@ -100,9 +100,7 @@ static void bury(struct hg_tcp *t)
 {
     hg_outq_close(&t->out);
     drop_deadline(t);
-    if (t->open_n != NULL) {
-        atomic_fetch_sub_explicit(t->open_n, 1, memory_order_relaxed);
-    }
+    hg_gate_leave(t->gate);
     if (t->stream.user != NULL) {
         t->stream.user->on_closed(t->stream.user_ctx, (enum hg_status)t->why);
     }
@@ -138,6 +136,9 @@ static void close_socket(struct hg_tcp *t)
 {
     if (t->fd >= 0) {
         close(t->fd); /* leaves the epoll set by that */
+        if (!hg_list_is_empty(&t->net->starved)) {
+            hg_listener_wake_all(t->net);
+        }
     }
     t->fd = -1;
     t->watched = 0;
@@ -580,17 +581,15 @@ fail:
     return NULL;
 }
 
-struct hg_stream *hg_tcp_accept(struct hg_net *net, int fd_own, _Atomic uint32_t *open_n)
+struct hg_stream *hg_tcp_accept(struct hg_net *net, int fd_own, struct hg_gate *gate)
 {
     struct hg_tcp *t = tcp_new(net, ST_OPEN);
     if (t == NULL) {
         close(fd_own);
-        if (open_n != NULL) {
-            atomic_fetch_sub_explicit(open_n, 1, memory_order_relaxed);
-        }
+        hg_gate_leave(gate);
         return NULL;
     }
-    t->open_n = open_n;
+    t->gate = gate;
     t->fd = fd_own;
     return &t->stream;
 }

@@ -9,12 +9,15 @@
 bool hg_tcp_open(struct hg_net *net, size_t slab_n);
 void hg_tcp_close(struct hg_net *net);
 
-/* A stream on an accepted, non-blocking socket. *open_n, which may be NULL, has been counted up for
- * it and is counted down when it closes. NULL when there is no memory; fd and the count are taken
- * care of in either case. */
-struct hg_stream *hg_tcp_accept(struct hg_net *net, int fd_own, _Atomic uint32_t *open_n);
+/* A stream on an accepted, non-blocking socket, which the gate (it may be NULL) has let in and which
+ * leaves it when it closes. NULL when there is no memory; fd and gate are taken care of in either
+ * case. */
+struct hg_stream *hg_tcp_accept(struct hg_net *net, int fd_own, struct hg_gate *gate);
 
 /* Writes what every dirty stream has queued, as far as the kernel takes it. */
 void hg_tcp_flush_dirty(struct hg_net *net);
+
+/* A socket has been closed: listeners that lack descriptors try again. */
+void hg_listener_wake_all(struct hg_net *net);
 
 #endif

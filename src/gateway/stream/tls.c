@@ -340,12 +340,21 @@ static void on_lower_broken(void *ctx, enum hg_status why, const char *rule)
     }
 }
 
+static void on_lower_peer(void *ctx)
+{
+    const struct hg_tls *t = ctx;
+    if (t->stream.user->on_peer != NULL) {
+        t->stream.user->on_peer(t->stream.user_ctx);
+    }
+}
+
 static const struct hg_stream_user lower_user = {
     .on_read = on_lower_read,
     .on_open = on_lower_open,
     .on_drained = on_lower_drained,
     .on_closed = on_lower_closed,
     .on_broken = on_lower_broken,
+    .on_peer = on_lower_peer,
 };
 
 /* ---- The stream's own operations ---- */

@@ -418,12 +418,12 @@ void hg_link_open(struct hg_link *link, struct hg_net *net, const struct hg_link
 
 struct hg_amqp_conn *hg_link_conn(const struct hg_link *link)
 {
-    return link->is_up ? link->conn : NULL;
+    return link->is_up && !link->is_stopping ? link->conn : NULL;
 }
 
 void hg_link_reset(struct hg_link *link, const char *why)
 {
-    if (link->conn != NULL && !link->is_closed) {
+    if (link->conn != NULL && !link->is_closed && !link->is_stopping) {
         hg_amqp_conn_lost(link->conn, why);
     }
 }

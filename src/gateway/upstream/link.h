@@ -75,9 +75,10 @@ struct hg_link {
 void hg_link_open(struct hg_link *link, struct hg_net *net, const struct hg_link_config *config,
                   const char *instance, unsigned worker, const char *what,
                   const struct hg_link_ops *ops, void *ctx);
-/* The connection while it is up, else NULL. */
+/* The connection while it is up and not being stopped, else NULL. */
 struct hg_amqp_conn *hg_link_conn(const struct hg_link *link);
-/* Ends the present connection as if it had broken: on_down, then a new attempt. */
+/* Ends the present connection as if it had broken: on_down, then a new attempt. Nothing happens to
+ * one that is being stopped. */
 void hg_link_reset(struct hg_link *link, const char *why);
 /* Whether output that waits is at most the low watermark. After a `no`, on_room comes when it is. */
 bool hg_link_has_room(struct hg_link *link);

@@ -9,6 +9,8 @@
 enum {
     EXCHANGES_MAX = 1024,  /* channels of the link in use at once; RabbitMQ allows 2047 */
     REFUSED_FOR_MS = 1000, /* RabbitMQ's no to an exchange is believed for so long */
+    RENEW_EVERY_MS = 1000, /* a channel that rejects, at most */
+    STUCK_MS = 5000,       /* without a confirm, for a channel that rejects */
     DEADLINES_EVERY_MS = 256
 };
 
@@ -40,7 +42,10 @@ struct pub_exchange {
     uint64_t refused_until_ms;       /* 0: RabbitMQ takes publishes to it, as far as is known */
     enum hg_status refused_as;       /* until then: NO_EXCHANGE, NOT_ALLOWED … */
     size_t replay_n;                 /* so many of `pending`, from its head, go one at a time */
+    uint64_t renewed_ms;             /* when the channel was given up for its rejections */
+    uint64_t confirmed_ms;           /* when anything was confirmed, or the channel was opened */
     bool is_ready;                   /* confirm.select answered */
+    bool has_rejected;               /* since the channel was opened */
     bool is_replaying;               /* what was sent last was a replay */
     uint8_t name_n;
     uint8_t name[];
@@ -154,8 +159,36 @@ static void send_one(struct pub_exchange *x)
     }
 }
 
+static void start(struct pub_exchange *x);
+
+/* RabbitMQ's channels know where each queue is led. One that learned it in the moment when that node
+ * died may go on rejecting for ever (seen with 3.10), so a channel that has rejected is given up,
+ * once it owes nothing. */
+static bool may_renew(const struct pub_exchange *x)
+{
+    return x->has_rejected && x->is_ready && x->window.unsettled_n == 0 &&
+           hg_clock_ms() >= x->renewed_ms + RENEW_EVERY_MS;
+}
+
+static void give_up_channel(struct pub_exchange *x)
+{
+    struct hg_amqp_channel *channel = x->channel;
+    x->channel = NULL;
+    x->is_ready = false;
+    x->is_replaying = false;
+    x->renewed_ms = hg_clock_ms();
+    hg_window_reset(&x->window);
+    hg_amqp_channel_close(channel);
+    if (!hg_list_is_empty(&x->pending)) {
+        start(x);
+    }
+}
+
 static void pump(struct pub_exchange *x)
 {
+    if (may_renew(x)) {
+        give_up_channel(x);
+    }
     while (may_send(x)) {
         send_one(x);
     }
@@ -198,14 +231,13 @@ static void end_once(struct hg_publisher *p, struct hg_list *once)
 
 /* ---- Events of the channel ---- */
 
-static void start(struct pub_exchange *x);
-
 static void on_reply(void *ctx, uint64_t cookie, const struct hg_amqp_reply *reply)
 {
     struct pub_exchange *x = ctx;
     (void)reply;
     if (cookie == COOKIE_CONFIRM) {
         x->is_ready = true;
+        x->confirmed_ms = hg_clock_ms();
         pump(x);
     }
 }
@@ -221,6 +253,7 @@ static void settle_item(void *ctx, void *item)
     struct outgoing *out = item;
     struct hg_upstream_metrics *metrics = s->x->publisher->config.metrics;
     if (!s->is_ack) {
+        s->x->has_rejected = true;
         hg_count(&metrics->nacks, 1);
         settle(s->x->publisher, out, HG_REJECTED,
                HG_BYTES("RabbitMQ rejected the message (basic.nack)"));
@@ -229,6 +262,7 @@ static void settle_item(void *ctx, void *item)
         settle(s->x->publisher, out, HG_UNROUTABLE,
                HG_BYTES("no queue is bound for this routing key"));
     } else {
+        s->x->confirmed_ms = hg_clock_ms();
         hg_count(&metrics->confirms, 1);
         settle(s->x->publisher, out, HG_OK, HG_BYTES(""));
     }
@@ -337,6 +371,25 @@ static void on_channel_close(void *ctx, const struct hg_amqp_close *why)
     end_once(p, &once);
 }
 
+/* The same, while it waits for a node that is dead or frozen, for seconds with every message: what
+ * is unconfirmed goes out again on another one. */
+static void leave_stuck(struct pub_exchange *x)
+{
+    struct hg_publisher *p = x->publisher;
+    bool is_stuck = x->has_rejected && x->is_ready && x->window.unsettled_n > 0 &&
+                    hg_clock_ms() >= x->confirmed_ms + STUCK_MS;
+    if (!is_stuck || p->is_blocked) {
+        return;
+    }
+    struct hg_list once;
+    hg_list_init(&once);
+    size_t unconfirmed_n = take_back(x, &once);
+    HG_LOG_LIMITED(p->config.log, HG_LOG_WARN, "rabbitmq.channel_stuck", name_of(x),
+                   HG_F_BYTES("exchange", name_of(x)), HG_F_UINT("unconfirmed", unconfirmed_n));
+    give_up_channel(x);
+    end_once(p, &once);
+}
+
 static const struct hg_amqp_channel_ops channel_ops = {
     .on_reply = on_reply,
     .on_close = on_channel_close,
@@ -352,6 +405,7 @@ static void start(struct pub_exchange *x)
     if (conn == NULL || x->channel != NULL) {
         return;
     }
+    x->has_rejected = false;
     x->channel = hg_amqp_channel_open(conn, &channel_ops, x, COOKIE_OPEN);
     enum hg_status status = x->channel == NULL ? HG_NO_MEMORY : HG_OK;
     if (status == HG_OK && x->name_n > 0) {
@@ -538,6 +592,7 @@ static void fire_deadlines(struct hg_timer *timer)
     uint64_t now = hg_clock_ms();
     HG_LIST_FOREACH (it, &p->exchanges) {
         expire(p, HG_LIST_ENTRY(it, struct pub_exchange, link), now);
+        leave_stuck(HG_LIST_ENTRY(it, struct pub_exchange, link));
     }
     if (p->held_n > 0) {
         hg_wheel_set(p->net->wheel, &p->deadlines, now + DEADLINES_EVERY_MS);

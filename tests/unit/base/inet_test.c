@@ -156,6 +156,31 @@ static void a_sockets_address_is_read(void **state)
     assert_false(hg_inet_of(&other, &a));
 }
 
+static void connections_of_one_client_have_one_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *peer;
+        size_t n;
+        uint8_t bytes[HG_INET_CLIENT_BYTES];
+    } rows[] = {
+        {"192.0.2.1:4711", 4, {192, 0, 2, 1}},
+        {"[::ffff:192.0.2.1]:1", 4, {192, 0, 2, 1}},
+        {"[2001:db8:1:2:3:4:5:6]:1", 8, {0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 2}},
+        {"[2001:db8:1:2::]:65535", 8, {0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 2}},
+        {"192.0.2.1", 4, {192, 0, 2, 1}},
+        {"", 0, {0}},
+        {"[]:1", 0, {0}},
+        {"localhost:1", 0, {0}},
+        {"[2001:db8:1:2:3:4:5:6:7:8:9:10:11:12:13:14:15:16:17:18:19:20]:1", 0, {0}},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint8_t bytes[HG_INET_CLIENT_BYTES];
+        assert_int_equal(hg_inet_client(rows[i].peer, bytes), rows[i].n);
+        assert_memory_equal(bytes, rows[i].bytes, rows[i].n);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -164,6 +189,7 @@ int main(void)
         cmocka_unit_test(a_network_holds_what_begins_as_it_does),
         cmocka_unit_test(a_network_that_is_none_is_refused),
         cmocka_unit_test(a_sockets_address_is_read),
+        cmocka_unit_test(connections_of_one_client_have_one_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

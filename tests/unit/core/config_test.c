@@ -316,6 +316,13 @@ static void a_mistake_is_named_with_its_place(void **state)
          "4:1: rule a: exchange: \"e\" is not declared: add an [[exchange]] with this name"},
         {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nheaders={n=1}",
          "8:12: n must be a string, not an integer"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nrate={messages=-1}",
+         "8:16: messages must not be negative"},
+        {LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\nrate={burst='1ms'}",
+         "8:13: burst must be between 100ms and 1h"},
+        {LISTENER "[limits]\nmax_connections_per_user=1",
+         "5:26: max_connections_per_user: nobody can log in; configure [[user]], [users] token, "
+         "certificate or broker"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -701,6 +708,30 @@ static void rules_say_who_may(void **state)
     hg_config_free(c);
 }
 
+static void a_rule_has_a_meter_where_it_has_a_rate(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *rate;
+        struct hg_rates rates;
+    } rows[] = {
+        {"", {0, 0, 1000}},
+        {"rate={}", {0, 0, 1000}},
+        {"rate={burst='5s'}", {0, 0, 5000}},
+        {"rate={messages=7}", {7, 0, 1000}},
+        {"rate={bytes='2KiB', burst='100ms'}", {0, 2048, 100}},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char text[512];
+        snprintf(text, sizeof text, LISTENER "[[rule]]\nname='a'\ntopic='a'\nqueue='q'\n%s\n",
+                 rows[i].rate);
+        struct hg_config *c = load_good(text, NULL, 0);
+        assert_memory_equal(&c->rules[0].rates, &rows[i].rates, sizeof(struct hg_rates));
+        assert_int_equal(c->rules[0].meter != NULL, hg_rates_are_set(&rows[i].rates));
+        hg_config_free(c);
+    }
+}
+
 static void the_shipped_file_documents_the_real_defaults(void **state)
 {
     struct hg_writer errors = {0};
@@ -871,6 +902,7 @@ int main(void)
         cmocka_unit_test(users_have_roles_and_listeners_know_who_may_come),
         cmocka_unit_test(access_is_by_the_first_entry_whose_names_match),
         cmocka_unit_test(rules_say_who_may),
+        cmocka_unit_test(a_rule_has_a_meter_where_it_has_a_rate),
         cmocka_unit_test(the_shipped_file_documents_the_real_defaults),
         cmocka_unit_test(every_key_is_documented_in_the_shipped_file),
         cmocka_unit_test(no_allocation_that_fails_crashes_or_leaks),

@@ -49,6 +49,13 @@ void hg_session_logout(struct hg_session *s)
     (void)s;
 }
 
+struct hg_allowance **hg_conn_allowance(struct hg_conn *c)
+{
+    static struct hg_allowance *none;
+    (void)c;
+    return &none;
+}
+
 const char *hg_conn_peer(const struct hg_conn *c)
 {
     (void)c;
@@ -474,6 +481,18 @@ static void draining_gives_everything_back(void **state)
     assert_true(service()->ops->is_idle(service()));
 }
 
+static void draining_waits_for_no_queue_that_lingers(void **state)
+{
+    (void)state;
+    take(1, 30000);
+    assert_string_equal(answer(HG_LEASE_DO_ACK, 0, "q", the->ids[0]), "d");
+    seam_net_pass(&the->sn, 200);
+    assert_false(service()->ops->is_idle(service()));
+    service()->ops->drain(service());
+    seam_net_pass(&the->sn, 200);
+    assert_true(service()->ops->is_idle(service()));
+}
+
 /* ---- Other instances ---- */
 
 static const char *ask_other(void)
@@ -601,6 +620,7 @@ int main(void)
         TEST(a_poll_ends_in_time_with_nothing_or_without_rabbitmq),
         TEST(a_lost_link_loses_its_leases),
         TEST(draining_gives_everything_back),
+        TEST(draining_waits_for_no_queue_that_lingers),
         TEST(what_no_queue_takes_is_gone_and_what_nobody_answers_is_unknown),
         TEST(an_answer_of_another_instance_is_taken_once),
         TEST(what_another_instance_asks_is_answered),

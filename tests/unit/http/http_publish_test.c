@@ -229,6 +229,22 @@ static void a_batch_waits_for_room_and_then_gives_up(void **state)
     assert_false(world.conn.is_ended);
 }
 
+static void a_batch_that_is_too_fast_waits_too(void **state)
+{
+    (void)state;
+    world.publish_status = HG_TOO_FAST;
+    post("/v1/topics", NDJSON, "{\"address\":\"a\"}\n");
+    world_wait(1000);
+    world.publish_status = HG_OK;
+    world_wait(100);
+    world_settle(world.publishes_n - 1, HG_OK, "");
+    assert_has(world_out(), "HTTP/1.1 202 ");
+    world.publish_status = HG_TOO_FAST;
+    post("/v1/topics", NDJSON, "{\"address\":\"a\"}\n{\"address\":\"b\"}\n");
+    world_wait(world.config.http_publish_timeout_ms + 1000);
+    assert_int_equal(world_count(world_out(), "{\"status\":429,"), 2);
+}
+
 static void a_batch_is_answered_in_its_order_whatever_is_confirmed_first(void **state)
 {
     (void)state;
@@ -622,6 +638,7 @@ int main(void)
         TEST(a_line_that_says_nonsense_is_told_so),
         TEST(a_batch_that_is_none_is_refused_whole),
         TEST(a_batch_waits_for_room_and_then_gives_up),
+        TEST(a_batch_that_is_too_fast_waits_too),
         TEST(a_batch_is_answered_in_its_order_whatever_is_confirmed_first),
         TEST(a_client_that_goes_takes_its_batch_along),
         TEST(a_repeat_is_answered_as_the_first_was),

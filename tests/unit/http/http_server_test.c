@@ -90,6 +90,7 @@ static void each_outcome_has_its_status(void **state)
         {HG_NO_EXCHANGE, "404 Not Found", NULL, "no such exchange: why"},
         {HG_NO_RULE, "404 Not Found", NULL, "no rule takes this address: why"},
         {HG_REJECTED, "429 Too Many Requests", "Retry-After: 1", "RabbitMQ rejected"},
+        {HG_TOO_FAST, "429 Too Many Requests", "Retry-After: 7", "faster than the limit"},
         {HG_BROKER_AWAY, "503 Service Unavailable", "Retry-After: 1", "cannot be reached"},
         {HG_BUSY, "503 Service Unavailable", "Retry-After: 1", "server busy"},
         {HG_TIMED_OUT, "503 Service Unavailable", "Retry-After: 1", "outcome unknown"},

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/access.h"
+#include "core/allowance.h"
 #include "core/login.h"
 #include "core/slow.h"
 #include "seam/seam.h"
@@ -510,6 +511,12 @@ bool hg_conn_is_full(const struct hg_conn *c, size_t n)
     return c->pending + n > world.config.outbound_high_bytes;
 }
 
+unsigned hg_allowance_retry_after_s(const struct hg_session *s)
+{
+    (void)s;
+    return 7;
+}
+
 /* Without a backlog: what would wait there is dropped. */
 bool hg_slow_admits(struct hg_session *s, const struct hg_delivery *d, struct hg_sub *matches,
                     size_t n)
@@ -762,6 +769,7 @@ void world_open(const struct hg_adapter *adapter)
                    .http_max_body_bytes = 100,
                    .http_stream_from_bytes = SIZE_MAX,
                    .http_max_header_bytes = 2000,
+                   .http_max_headers = 100,
                    .http_max_url_bytes = 200,
                    .http_idle_timeout_ms = 60000,
                    .http_request_timeout_ms = 10000,
@@ -783,7 +791,7 @@ void world_open(const struct hg_adapter *adapter)
     world.gateway.adapters = adapters;
     world.gateway.workers = world.workers;
     world.gateway.workers_n = 1;
-    world.gateway.started_wall_ms = hg_clock_wall_ms() - 5000;
+    world.gateway.started_ms = hg_clock_ms() - 5000;
     world.worker.gateway = &world.gateway;
     world.worker.config = &world.config;
     world.worker.state = HG_WORKER_READY;

@@ -359,6 +359,27 @@ static void a_list_says_what_the_client_may_hold(void **state)
     close_outgoing(&o);
 }
 
+static void a_list_for_a_client_without_qos_2_has_no_doubts(void **state)
+{
+    struct outgoing o;
+    struct hg_session_tx *tx;
+    size_t n;
+    (void)state;
+    open_outgoing(&o, 9, 9);
+    assert_int_equal(hg_mqtt_out_resume(&o.out, QUEUE, NULL, 0, true), HG_OK);
+    queued(&o, QUEUE, 1, 1, false);
+    queued(&o, QUEUE, 1, 2, false);
+    assert_int_equal(send_next(&o), 1);
+    assert_int_equal(send_next(&o), 2);
+    assert_int_equal(hear(&o, HG_MQTT_PUBACK, 1), HG_MQTT_OUT_SETTLED);
+    assert_true(hg_mqtt_out_list(&o.out, QUEUE, 0, &tx, &n));
+    assert_int_equal(n, 1);
+    assert_int_equal(tx[0].packet_id, 2);
+    assert_false(tx[0].is_released);
+    hg_free(tx);
+    close_outgoing(&o);
+}
+
 static void a_list_after_an_unclean_end_has_all_that_was_not_cleared(void **state)
 {
     struct outgoing o;
@@ -749,6 +770,7 @@ int main(void)
         cmocka_unit_test(what_comes_again_keeps_its_identifier),
         cmocka_unit_test(what_does_not_come_again_leaves_an_identifier_to_be_cleared),
         cmocka_unit_test(a_list_says_what_the_client_may_hold),
+        cmocka_unit_test(a_list_for_a_client_without_qos_2_has_no_doubts),
         cmocka_unit_test(a_list_after_an_unclean_end_has_all_that_was_not_cleared),
         cmocka_unit_test(what_the_client_has_is_not_sent_again_after_a_lost_link),
         cmocka_unit_test(what_does_not_come_again_after_a_lost_link_is_answered_to_nobody),

@@ -245,6 +245,12 @@ static const struct core_script scripts[] = {
         {SEND, "30 03 0001 74"},
         {PUBLISH_IS, "BUSY"},
         {CLOSED, "BUSY"}}},
+    {"too fast for too long it ends the connection, with QoS 0 too", NULL, {
+        HELLO,
+        {PUBLISH_IS, "HELD"},
+        {SEND, "30 03 0001 74"},
+        {PUBLISH_IS, "TOO_FAST"},
+        {CLOSED, "TOO_FAST"}}},
 
     /* ---- Refusals: semantics.md ---- */
     {"a rejected publish ends the connection", NULL, {

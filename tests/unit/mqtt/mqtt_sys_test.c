@@ -12,7 +12,7 @@ static struct hg_worker *workers[1];
 static void every_second(struct core_fake *f)
 {
     f->config.mqtt_sys_interval_ms = 1000;
-    f->gateway.started_wall_ms = hg_clock_wall_ms();
+    f->gateway.started_ms = hg_clock_ms();
     f->gateway.workers = workers;
     f->gateway.workers_n = 1;
     workers[0] = &f->worker;
@@ -42,9 +42,9 @@ static const struct core_script scripts[] = {
         {WAIT, "900"},
         {SILENCE, ""},
         {WAIT, "164"},
-        {EXPECT, "30 1d " UPTIME "30207365636f6e6473"},
+        {EXPECT, "30 1d " UPTIME "31207365636f6e6473"},
         {WAIT, "1064"},
-        {EXPECT, "30 1d " UPTIME "30207365636f6e6473"}}},
+        {EXPECT, "30 1d " UPTIME "32207365636f6e6473"}}},
     {"until the client unsubscribes", every_second, {
         HELLO,
         TAKES,
@@ -60,9 +60,9 @@ static const struct core_script scripts[] = {
         {EXPECT, "b0 02 0002"},
         {WAIT, "2000"},
         {SEND, "82 17 0001 " UPTIME "00"},
-        {EXPECT, "90 03 0001 00 31 1d " UPTIME "30207365636f6e6473"},
+        {EXPECT, "90 03 0001 00 31 1d " UPTIME "32207365636f6e6473"},
         {WAIT, "1064"},
-        {EXPECT, "30 1d " UPTIME "30207365636f6e6473"}}},
+        {EXPECT, "30 1d " UPTIME "33207365636f6e6473"}}},
     {"a wildcard at the beginning does not meet it", every_second, {
         HELLO,
         {SEND, "82 06 0001 0001 23 00"},
@@ -79,7 +79,7 @@ static const struct core_script scripts[] = {
         {SEND, "82 1a 0001 02 0b07 " UPTIME "20"},
         {EXPECT, "90 04 0001 00 00"},
         {WAIT, "1064"},
-        {EXPECT, "30 20 " UPTIME "02 0b07 30207365636f6e6473"}}},
+        {EXPECT, "30 20 " UPTIME "02 0b07 31207365636f6e6473"}}},
     {"a counter counts", every_second, {
         HELLO,
         {SEND, "82 29 0001 " DROPPED "00"},
@@ -108,9 +108,9 @@ static const struct core_script scripts[] = {
         {SEND, "82 18 0001 00 " UPTIME "20"},
         {EXPECT, "90 04 0001 00 00"},
         {WAIT, "1064"},
-        {EXPECT, "30 1e " UPTIME "00 30207365636f6e6473"},
+        {EXPECT, "30 1e " UPTIME "00 31207365636f6e6473"},
         {ON, "1"},
-        {EXPECT, "30 1d " UPTIME "30207365636f6e6473"}}},
+        {EXPECT, "30 1d " UPTIME "31207365636f6e6473"}}},
     {"RabbitMQ's messages do not pass for it", every_second, {
         HELLO,
         TAKES,

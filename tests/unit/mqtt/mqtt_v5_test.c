@@ -214,6 +214,18 @@ static const struct core_script scripts[] = {
         {SEND, "32 06 0001 74 0003 00"},
         {CONFIRM, ""},
         {EXPECT, "40 02 0002" "40 03 0003 90"}}},
+    {"too fast for too long it is told, and goes on", NULL, {
+        HELLO_CURT,
+        {PUBLISH_IS, "TOO_FAST"},
+        {SEND, "32 06 0001 74 0001 00" "34 06 0001 74 0002 00"},
+        {EXPECT, "40 03 0001 97" "50 03 0002 97"},
+        {OPEN, ""}}},
+    {"with QoS 0 it is disconnected", NULL, {
+        HELLO_CURT,
+        {PUBLISH_IS, "TOO_FAST"},
+        {SEND, "30 04 0001 74 00"},
+        {EXPECT, "e0 01 96"},
+        {CLOSED, "TOO_FAST"}}},
     {"QoS 2: a refusal frees the identifier [MQTT-4.3.3-8]", NULL, {
         HELLO_CURT,
         {SEND, "34 06 0001 74 0001 00"},

@@ -216,6 +216,10 @@ static const struct core_script scripts[] = {
         {CONFIRM, "REJECTED"}, {CONFIRM, "UNROUTABLE"}, {SILENCE, ""}, {PUBLISH_IS, "BROKER_AWAY"},
         {SEND_TEXT, "SEND\ndestination:/a\n\n^@"}, {SILENCE, ""}, {OPEN, ""},
         {CONFIRM, "NO_EXCHANGE"}, ERROR_END("no such exchange", "NO_EXCHANGE")}},
+    {"who is too fast for too long is told, receipt or not", by_hand, {
+        OPENED, {PUBLISH_IS, "TOO_FAST"}, {SEND_TEXT, "SEND\ndestination:/a\n\n^@"},
+        {EXPECT_LIKE, "ERROR\nmessage:faster than the limit allows\n…\nSend more slowly, or raise the rate …^@"},
+        {CLOSED, "TOO_FAST"}}},
     {"properties that do not parse are refused", by_hand, {
         OPENED, {SEND_TEXT, "SEND\ndestination:/a\npriority:x\n\n^@"},
         ERROR_END("the header priority is not a number from 0 to 255", "BAD_PROPERTY")}},

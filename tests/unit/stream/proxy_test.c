@@ -130,6 +130,8 @@ static void every_split_of_a_header_decodes_alike(void **state)
 struct listener {
     struct hg_writer in;
     const char *rule;
+    struct hg_stream *leaves; /* when it hears whose connection it is */
+    unsigned peers_n;
     bool is_closed;
     enum hg_status why;
 };
@@ -154,8 +156,18 @@ static void on_broken(void *ctx, enum hg_status why, const char *rule)
     l->rule = rule;
 }
 
+static void on_peer(void *ctx)
+{
+    struct listener *l = ctx;
+    assert_int_equal(hg_writer_n(&l->in), 0); /* before all input */
+    l->peers_n++;
+    if (l->leaves != NULL) {
+        l->leaves->ops->close(l->leaves, HG_TOO_MANY);
+    }
+}
+
 static const struct hg_stream_user user = {
-    .on_read = on_read, .on_closed = on_closed, .on_broken = on_broken};
+    .on_read = on_read, .on_closed = on_closed, .on_broken = on_broken, .on_peer = on_peer};
 
 static void a_stream_begins_behind_the_header(void **state)
 {
@@ -171,6 +183,7 @@ static void a_stream_begins_behind_the_header(void **state)
     fake_stream_push(&lower, HG_BYTES("100.1 1234 80\r\nhe"));
     fake_stream_push(&lower, HG_BYTES("llo"));
     assert_text(hg_writer_view(&l.in), "hello");
+    assert_int_equal(l.peers_n, 1);
     assert_string_equal(s->ops->peer(s), "192.0.2.7:1234");
     struct hg_part part = {.bytes = HG_BYTES("answer")};
     assert_int_equal(s->ops->write(s, HG_FRAME_BINARY, &part, 1), HG_OK);
@@ -183,6 +196,24 @@ static void a_stream_begins_behind_the_header(void **state)
     fake_stream_hang_up(&lower, HG_PEER_LOST);
     assert_true(l.is_closed && l.why == HG_PEER_LOST);
     hg_writer_close(&l.in);
+    fake_stream_close(&lower);
+    assert_int_equal(seam_live(), 0);
+}
+
+static void who_may_not_come_from_there_is_not_heard(void **state)
+{
+    (void)state;
+    struct fake_stream lower;
+    fake_stream_open(&lower);
+    struct hg_stream *s = hg_proxy_accept(&lower.stream);
+    struct listener l = {.leaves = s};
+    hg_stream_set_user(s, &user, &l);
+    s->ops->read_start(s);
+    fake_stream_push(&lower, HG_BYTES(TEXT "hello"));
+    fake_stream_run(&lower);
+    assert_int_equal(l.peers_n, 1);
+    assert_int_equal(hg_writer_n(&l.in), 0);
+    assert_true(l.is_closed && l.why == HG_TOO_MANY);
     fake_stream_close(&lower);
     assert_int_equal(seam_live(), 0);
 }
@@ -226,6 +257,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_split_of_a_header_decodes_alike),
         cmocka_unit_test(a_stream_begins_behind_the_header),
+        cmocka_unit_test(who_may_not_come_from_there_is_not_heard),
         cmocka_unit_test(what_begins_otherwise_is_closed),
         cmocka_unit_test(without_memory_the_connection_is_closed),
     };

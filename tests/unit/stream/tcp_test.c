@@ -34,7 +34,7 @@ struct world {
     struct hg_wheel wheel;
     struct hg_net net;
     struct hg_listener *listener;
-    _Atomic uint32_t open_n;
+    struct hg_gate gate;
     struct side accepted[SIDES_MAX];
     unsigned accepted_n;
     bool echoes;
@@ -87,7 +87,7 @@ static void on_closed(void *ctx, enum hg_status why)
     s->stream = NULL;
 }
 
-static const struct hg_stream_user user = {on_read, on_open, on_drained, on_closed, NULL};
+static const struct hg_stream_user user = {on_read, on_open, on_drained, on_closed, NULL, NULL};
 
 static void on_accept(void *ctx, struct hg_stream *stream)
 {
@@ -107,9 +107,9 @@ static struct hg_listener *listen_on(struct world *w, const char *host, uint16_t
         .port = port,
         .backlog = 64,
         .is_first = true,
-        .max_connections = max,
-        .open_n = &w->open_n,
+        .gate = &w->gate,
     };
+    atomic_store(&w->gate.max_n, max);
     return hg_listener_open(&w->net, &config, on_accept, w, why);
 }
 
@@ -166,7 +166,7 @@ static void world_close(struct world *w)
     for (unsigned i = 0; i < w->accepted_n; i++) {
         assert_int_equal(w->accepted[i].closed_n, 1);
     }
-    assert_int_equal(w->open_n, 0);
+    assert_int_equal(w->gate.open_n, 0);
     hg_net_free(&w->net);
     assert_int_equal(uv_loop_close(&w->loop), 0);
 }
@@ -537,7 +537,8 @@ static void on_read_close_all(void *ctx, struct hg_bytes in)
 static void a_stream_that_another_closes_reads_no_more(void **state)
 {
     (void)state;
-    static const struct hg_stream_user closer = {on_read_close_all, on_open, NULL, on_closed, NULL};
+    static const struct hg_stream_user closer = {on_read_close_all, on_open, NULL,
+                                                 on_closed,         NULL,    NULL};
     enum { N = 5 };
     struct world w;
     int fds[N];
@@ -551,7 +552,7 @@ static void a_stream_that_another_closes_reads_no_more(void **state)
         w.accepted[i].stream->user = &closer;
         assert_int_equal(send(fds[i], "x", 1, 0), 1);
     }
-    RUN_UNTIL(&w, w.open_n == 0);
+    RUN_UNTIL(&w, w.gate.open_n == 0);
     for (unsigned i = 0; i < N; i++) {
         read_n += (unsigned)w.accepted[i].read_n;
         assert_int_equal(w.accepted[i].why, HG_NOT_ALLOWED);
@@ -670,7 +671,7 @@ static void workers_share_a_port(void **state)
     struct hg_listener_config config = {.host = "127.0.0.1",
                                         .port = hg_listener_port(w.listener),
                                         .backlog = 64,
-                                        .open_n = &other.open_n};
+                                        .gate = &other.gate};
     struct hg_listener *second = hg_listener_open(&other.net, &config, on_accept, &other, &why);
     assert_non_null(second);
     int fds[40];
@@ -701,13 +702,83 @@ static void connections_over_the_limit_are_closed_at_once(void **state)
     assert_int_equal(w.accepted_n, 2);
     assert_int_equal(recv(fds[2], &byte, 1, 0), 0);
     close(fds[0]);
-    RUN_UNTIL(&w, w.open_n == 1);
+    RUN_UNTIL(&w, w.gate.open_n == 1);
     int again = plain_connect(&w, 0);
     RUN_UNTIL(&w, w.accepted_n == 3);
     close(fds[1]);
     close(fds[2]);
     close(again);
-    RUN_UNTIL(&w, w.open_n == 0);
+    RUN_UNTIL(&w, w.gate.open_n == 0);
+    world_close(&w);
+}
+
+/* A gate around two listeners, one of which has a gate of its own. */
+static void an_outer_gate_is_for_all_its_listeners(void **state)
+{
+    (void)state;
+    struct world w;
+    struct hg_gate whole = {.max_n = 3}, none = {.outer = &whole};
+    const char *why = NULL;
+    char byte;
+    world_open(&w, 2);
+    w.gate.outer = &whole;
+    const struct hg_listener_config config = {
+        .host = "127.0.0.1", .backlog = 64, .is_first = true, .gate = &none};
+    struct hg_listener *other = hg_listener_open(&w.net, &config, on_accept, &w, &why);
+    assert_non_null(other);
+    struct hg_listener *first = w.listener;
+    int fds[5];
+    for (int i = 0; i < 5; i++) { /* the third finds the first gate shut, the fifth the outer one */
+        w.listener = i < 3 ? first : other;
+        fds[i] = plain_connect(&w, 0);
+        RUN_UNTIL(&w, w.accepted_n + hg_counted(&w.net.counters.refused_limit) == (unsigned)i + 1);
+    }
+    w.listener = first;
+    assert_int_equal(hg_counted(&w.net.counters.refused_listener), 1);
+    assert_int_equal(hg_counted(&w.net.counters.refused_outer), 1);
+    assert_int_equal(recv(fds[2], &byte, 1, 0), 0);
+    assert_int_equal(recv(fds[4], &byte, 1, 0), 0);
+    assert_int_equal(w.gate.open_n, 2);
+    assert_int_equal(whole.open_n, 3);
+    for (int i = 0; i < 5; i++) {
+        close(fds[i]);
+    }
+    RUN_UNTIL(&w, whole.open_n == 0);
+    assert_int_equal(w.gate.open_n + none.open_n, 0);
+    hg_listener_close(other);
+    world_close(&w);
+}
+
+/* Of those who wait, one comes in as soon as one of ours goes. */
+static void a_descriptor_that_becomes_free_is_used_at_once(void **state)
+{
+    (void)state;
+    struct world w;
+    struct rlimit before, tight;
+    world_open(&w, 0);
+    int first = plain_connect(&w, 0);
+    RUN_UNTIL(&w, w.accepted_n == 1);
+    int second = plain_connect(&w, 0);
+    getrlimit(RLIMIT_NOFILE, &before);
+    tight = before;
+    tight.rlim_cur = (rlim_t)second + 1;
+    setrlimit(RLIMIT_NOFILE, &tight);
+    int spare[64], spare_n = 0;
+    while (spare_n < 64 && (spare[spare_n] = dup(second)) >= 0) {
+        spare_n++;
+    }
+    RUN_UNTIL(&w, hg_counted(&w.net.counters.accept_errors) >= 1);
+    assert_false(hg_list_is_empty(&w.net.starved));
+    side_close(&w.accepted[0], HG_CLOSED);
+    assert_true(hg_list_is_empty(&w.net.starved));
+    RUN_UNTIL(&w, w.accepted_n == 2);
+    setrlimit(RLIMIT_NOFILE, &before);
+    while (spare_n > 0) {
+        close(spare[--spare_n]);
+    }
+    close(first);
+    close(second);
+    RUN_UNTIL(&w, w.gate.open_n == 0);
     world_close(&w);
 }
 
@@ -739,7 +810,7 @@ static void out_of_descriptors_accepting_pauses_and_goes_on(void **state)
         close(spare[--spare_n]);
     }
     close(fd);
-    RUN_UNTIL(&w, w.open_n == 0);
+    RUN_UNTIL(&w, w.gate.open_n == 0);
     world_close(&w);
 }
 
@@ -858,6 +929,8 @@ int main(void)
         cmocka_unit_test(a_port_that_somebody_has_is_refused),
         cmocka_unit_test(workers_share_a_port),
         cmocka_unit_test(connections_over_the_limit_are_closed_at_once),
+        cmocka_unit_test(an_outer_gate_is_for_all_its_listeners),
+        cmocka_unit_test(a_descriptor_that_becomes_free_is_used_at_once),
         cmocka_unit_test(out_of_descriptors_accepting_pauses_and_goes_on),
         cmocka_unit_test(localhost_listens_on_all_its_addresses),
         cmocka_unit_test(deferred_work_runs_once_in_the_same_turn),

@@ -118,7 +118,8 @@ static void on_broken(void *ctx, enum hg_status why, const char *rule)
     snprintf(b->broken_rule, sizeof(b->broken_rule), "%s", rule);
 }
 
-static const struct hg_stream_user user = {on_read, on_open, on_drained, on_closed, on_broken};
+static const struct hg_stream_user user = {on_read,   on_open,   on_drained,
+                                           on_closed, on_broken, NULL};
 
 static void bench_open(struct bench *b, void **state, int version)
 {

@@ -46,7 +46,8 @@ static void on_broken(void *ctx, enum hg_status why, const char *rule)
     b->broken_rule = rule;
 }
 
-static const struct hg_stream_user user = {on_read, on_open, on_drained, on_closed, on_broken};
+static const struct hg_stream_user user = {on_read,   on_open,   on_drained,
+                                           on_closed, on_broken, NULL};
 
 void bench_open_with(struct bench *b, struct hg_bytes early, const struct hg_ws_limits *limits)
 {

@@ -135,6 +135,68 @@ static void a_multiple_ack_confirms_the_whole_prefix(void **state)
     close_bench(t);
 }
 
+static void a_channel_that_rejected_is_given_up_once_it_is_at_rest(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    publish_all(t, "amq.topic", 2);
+    broker_forget(rig_broker(&t->sn));
+    broker_nack(rig_broker(&t->sn), 1, 1, false);
+    seam_net_run(&t->sn);
+    assert_int_equal(publish(t, 2, "amq.topic", "2"), HG_OK);
+    seam_net_run(&t->sn);
+    assert_int_equal(rig_asked(&t->sn, "basic.publish"), 1); /* nobody waits for that */
+    assert_int_equal(rig_asked(&t->sn, "channel.close"), 0);
+    broker_ack(rig_broker(&t->sn), 1, 3, true);
+    seam_net_run(&t->sn);
+    assert_int_equal(rig_asked(&t->sn, "channel.close"), 1);
+    assert_int_equal(publish(t, 3, "amq.topic", "3"), HG_OK);
+    seam_net_run(&t->sn);
+    assert_int_equal(rig_asked(&t->sn, "channel.open"), 1);
+    const struct broker *b = rig_broker(&t->sn);
+    uint16_t channel = b->publishes[b->publishes_n - 1].channel;
+    broker_nack(rig_broker(&t->sn), channel, 1, false);
+    seam_net_run(&t->sn);
+    assert_int_equal(publish(t, 4, "amq.topic", "4"), HG_OK);
+    seam_net_run(&t->sn);
+    assert_int_equal(rig_asked(&t->sn, "channel.open"), 1); /* not again at once */
+    broker_ack(rig_broker(&t->sn), channel, 2, false);
+    seam_net_run(&t->sn);
+    expect_outcomes(t, 5, (enum hg_status[]){HG_REJECTED, HG_OK, HG_OK, HG_REJECTED, HG_OK});
+    close_bench(t);
+}
+
+static void a_channel_that_rejected_and_confirms_nothing_is_left(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(NULL);
+    publish_all(t, "amq.topic", 3);
+    seam_net_pass(&t->sn, 7000);
+    broker_forget(rig_broker(&t->sn));
+    broker_ack(rig_broker(&t->sn), 1, 1, false);
+    seam_net_run(&t->sn);
+    seam_net_pass(&t->sn, 2000);
+    assert_int_equal(rig_asked(&t->sn, "channel.close"), 0); /* slow is not stuck */
+    broker_nack(rig_broker(&t->sn), 1, 2, false);
+    seam_net_pass(&t->sn, 2500);
+    assert_int_equal(rig_asked(&t->sn, "channel.close"), 0);
+    close_bench(t);
+    t = open_bench(NULL);
+    publish_all(t, "amq.topic", 3);
+    broker_forget(rig_broker(&t->sn));
+    broker_nack(rig_broker(&t->sn), 1, 1, false);
+    seam_net_pass(&t->sn, 5500);
+    char text[64];
+    assert_int_equal(rig_asked(&t->sn, "channel.close"), 1);
+    assert_string_equal(bodies(rig_broker(&t->sn), text, sizeof(text)), "1 2");
+    expect_outcomes(t, 3, (enum hg_status[]){HG_REJECTED, HG_STATUS_N, HG_STATUS_N});
+    const struct broker *b = rig_broker(&t->sn);
+    broker_ack(rig_broker(&t->sn), b->publishes[1].channel, 2, true);
+    seam_net_run(&t->sn);
+    expect_outcomes(t, 3, (enum hg_status[]){HG_REJECTED, HG_OK, HG_OK});
+    close_bench(t);
+}
+
 static void a_return_belongs_to_the_oldest_equal_publish(void **state)
 {
     (void)state;
@@ -498,6 +560,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_multiple_ack_confirms_the_whole_prefix),
+        cmocka_unit_test(a_channel_that_rejected_is_given_up_once_it_is_at_rest),
+        cmocka_unit_test(a_channel_that_rejected_and_confirms_nothing_is_left),
         cmocka_unit_test(a_return_belongs_to_the_oldest_equal_publish),
         cmocka_unit_test(a_missing_exchange_refuses_its_own_publishes_only),
         cmocka_unit_test(the_unconfirmed_go_out_again_in_order_after_a_cut),

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The AMQP connection is cut while messages are under way: at random bytes, and without a word."""
+import os
 import random
 import struct
 import threading
+import time
 
 from harness import Consumer, E2E, Mqtt, Proxy, eventually, raw
 from harness.wait import LIMIT_S
+from ledger import CONSUMERS, Ledger, PUBLISHERS
 
-SEED = 20240229  # another one finds other bytes to cut at
+SEED = int(os.environ.get("HEADGATE_FAULTS_SEED", "20240229"))  # another one finds other bytes and moments to cut at
 
 
 class Publisher:
@@ -210,3 +213,30 @@ class Cuts(E2E):
                 client.messages.take()
             self.assertEqual(client.ends.all(), [])
             gw.stop()
+
+
+class Books(E2E):
+    CUTS_N = 50
+
+    def test_add_up_after_fifty_cuts_at_random_moments(self):
+        print(f"        seed {SEED}")
+        rng = random.Random(SEED)
+        with Proxy(("127.0.0.1", self.broker.port)) as proxy:
+            gw = self.gateway(amqp=self.amqp_by(proxy))
+            ledger = Ledger(self, gw)
+            ledger.declare(self.amqp)
+            ledger.consume(*CONSUMERS)
+            ledger.publish(*PUBLISHERS)
+            ledger.flow()
+            for _ in range(self.CUTS_N):
+                ledger.flow(rng.randrange(1, 6))
+                if rng.random() < 0.2:  # RabbitMQ has it all, and nobody hears so
+                    proxy.hold("down")
+                    ledger.fill()
+                time.sleep(rng.random() * 0.1)
+                with ledger.broken("cut", forgets_s=1):
+                    proxy.cut(is_reset=rng.random() < 0.5)
+                proxy.release("down")
+            ledger.finish()
+            ledger.assert_at_rest(gw)
+            print("        " + ledger.prove(self.amqp))
