@@ -136,7 +136,9 @@ void hg_writer_printf(struct hg_writer *w, const char *fmt, ...)
     va_list again;
     va_start(args, fmt);
     va_copy(again, args);
-    size_t room_n = w->buf == NULL || w->buf->refs > 1 ? 0 : w->buf->cap - w->buf->n;
+    /* at first into the room that is there; not if it is secret: what did not fit would stay there */
+    bool has_room = w->buf != NULL && w->buf->refs == 1 && !w->is_secret;
+    size_t room_n = has_room ? w->buf->cap - w->buf->n : 0;
     uint8_t *p = room_n == 0 ? NULL : w->buf->data + w->buf->n;
     int n = vsnprintf((char *)p, room_n, fmt, args);
     va_end(args);
