@@ -39,7 +39,7 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     struct hg_webhook_metrics *webhooks; /* likewise */
     struct hg_worker **workers;
     unsigned workers_n;
-    uint64_t boot_id; /* random */
+    uint64_t boot_id;    /* random */
     uint64_t started_ms; /* hg_clock_ms: the wall clock may jump */
     _Atomic uint64_t next_conn_id;
     _Atomic bool is_draining;
