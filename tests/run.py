@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs what scripts/test has built: lint, unit tests, hot paths, end-to-end tests, faults, fuzz targets. One line a test, the sum as
-the last line.
+"""Runs what scripts/test has built: lint, unit tests, hot paths, end-to-end tests, faults, fuzz targets, the benchmarks' own programs.
+One line a test, the sum as the last line.
 
 tests/run.py [NAME…] runs those whose full name ("unit/config/the_environment_is_put_in") contains one of the names. What takes long
 (tests/faults/long) runs only where a name begins with its suite's: "long", or with "long/soak" …; "soak" is short for that.
@@ -221,6 +221,24 @@ def run_fuzz(report):
                    f"{runs.group(1)} inputs" if done.returncode == 0 and runs else done.stderr, time.monotonic() - started)
 
 
+# ---- bench: do its programs still run? No figure is judged
+
+
+def run_bench(report):
+    cases = [c for c in ("calibration", "index") if report.wants(f"bench/{c}")]
+    if not cases:
+        return
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder:
+        file = pathlib.Path(folder) / "results.json"
+        done = subprocess.run([sys.executable, str(ROOT / "tests" / "bench" / "run.py"), "--build", str(RELEASE), "--quick", "--seconds", "0.1",
+                               "--json", str(file), *cases], capture_output=True, text=True, check=False, timeout=UNIT_LIMIT_S)
+        rows = {name: case["rows"] for name, case in json.loads(file.read_text()).items()} if file.exists() else {}
+    for name in cases:
+        is_whole = rows.get(name) and all(row.get("lost", 0) == 0 for row in rows[name])
+        report.add("passed" if is_whole else "failed", f"bench/{name}", "" if is_whole else done.stdout + done.stderr, time.monotonic() - started)
+
+
 def main():
     report = Report([f"long/{name}" if name == "soak" else name for name in sys.argv[1:]])
     run_cases(report, "lint", load(ROOT / "tests" / "lint"))
@@ -231,6 +249,7 @@ def main():
     run_faults(report)
     run_plugin(report)
     run_fuzz(report)
+    run_bench(report)
     return report.end()
 
 

@@ -72,39 +72,67 @@ void bench_options(int argc, char **argv, int first, const struct bench_option *
     }
 }
 
-/* Sixteen buckets for every power of two. */
+/* 64 buckets for every power of two. */
 static size_t bucket_of(uint64_t ns)
 {
-    if (ns < 16) {
+    if (ns < 64) {
         return (size_t)ns;
     }
     unsigned top = 63U - (unsigned)__builtin_clzll(ns);
-    return (size_t)(top - 3) * 16 + (ns >> (top - 4) & 15);
+    return (size_t)(top - 5) * 64 + (ns >> (top - 6) & 63);
 }
 
 static double bucket_end_ns(size_t bucket)
 {
-    if (bucket < 16) {
+    if (bucket < 64) {
         return (double)bucket;
     }
-    size_t top = bucket / 16 + 3;
-    return (double)(16 + bucket % 16 + 1) * (double)(1ULL << (top - 4));
+    size_t top = bucket / 64 + 5;
+    return (double)(64 + bucket % 64 + 1) * (double)(1ULL << (top - 6));
 }
 
 void bench_latency_add(struct bench_latency *l, uint64_t ns)
 {
     l->n++;
     l->counts[bucket_of(ns)]++;
+    l->max_ns = ns > l->max_ns ? ns : l->max_ns;
 }
 
-double bench_latency_ms(const struct bench_latency *l, double q)
+double bench_latency_us(const struct bench_latency *l, double q)
 {
     uint64_t seen_n = 0;
     for (size_t i = 0; i < BENCH_BUCKETS; i++) {
         seen_n += l->counts[i];
         if (seen_n > 0 && (double)seen_n >= q * (double)l->n) {
-            return bucket_end_ns(i) / 1e6;
+            return bucket_end_ns(i) / 1e3;
         }
     }
     return 0;
+}
+
+void bench_latency_print(const struct bench_latency *l)
+{
+    printf("\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f",
+           bench_latency_us(l, 0.5), bench_latency_us(l, 0.99), bench_latency_us(l, 0.999),
+           (double)l->max_ns / 1e3);
+}
+
+double bench_cpu_s(void)
+{
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+bool bench_next(double *seconds, uint64_t *messages_n)
+{
+    char line[64];
+    char *end;
+    (void)fflush(stdout);
+    if (fgets(line, sizeof(line), stdin) == NULL) {
+        return false;
+    }
+    *seconds = strtod(line, &end);
+    *messages_n = strtoull(end, NULL, 10);
+    return true;
 }

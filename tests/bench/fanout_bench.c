@@ -20,7 +20,13 @@ static void pattern_of(size_t i, uint64_t percent, char out[64])
 {
     static const char *const meeting[] = {"site/+/line/4/#", "site/7/line/4/+/temperature",
                                           "+/7/line/4/+/+"};
-    if (i % 100 < percent) {
+    static const char *const ten[] = {"plant/9/#",      "plant/+/oven/state", "+/9/oven/state",
+                                      "plant/#",        "plant/9/+/state",    "plant/9/oven/state",
+                                      "plant/9/oven/#", "+/+/oven/state",     "plant/9/oven/+",
+                                      "plant/+/+/state"};
+    if (i >= 10 && i < 10 + sizeof(ten) / sizeof(ten[0])) {
+        (void)snprintf(out, 64, "%s", ten[i - 10]);
+    } else if (i % 100 < percent) {
         (void)snprintf(out, 64, "%s", meeting[i / 100 % 3]);
     } else if (i % 3 == 0) {
         (void)snprintf(out, 64, "site/%zu/line/1/machine/2/temperature", i + 1000);
@@ -76,6 +82,7 @@ int main(int argc, char **argv)
            ",\"ns_per_add\":%.1f,\"bytes_per_subscription\":%.1f}\n",
            subs_n, added_ns, (double)(mallinfo2().uordblks - before) / (double)subs_n);
     measure("wildcards match", t, "site/7/line/4/machine/temperature", rounds_n);
+    measure("ten match", t, "plant/9/oven/state", rounds_n);
     measure("one topic matches", t, "site/1003/line/1/machine/2/temperature", rounds_n);
     measure("nothing matches", t, "site/none/of/these", rounds_n);
     for (size_t i = 0; i < subs_n; i++) {

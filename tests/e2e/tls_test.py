@@ -240,13 +240,13 @@ class Tls(E2E):
         for source, target in zip(self.authority.make("renewed", *LOCAL), (cert, key)):
             shutil.copy(source, target)
         gw.signal(signal.SIGHUP)
-        gw.wait_log("reload.partial")
+        gw.wait_log("reload.done")
         after = self.served(gw)
         self.assertNotEqual(after, before)
         pathlib.Path(key).write_text("no key")
         gw.signal(signal.SIGHUP)
-        self.assertIn(str(key), gw.wait_log("certificates.kept")["reason"])
-        gw.wait_log("reload.partial")
+        self.assertIn(str(key), gw.wait_log("reload.problem")["reason"])
+        gw.wait_log("reload.refused")
         self.assertEqual(self.served(gw), after)
         stays.publish("a", b"still here")
 

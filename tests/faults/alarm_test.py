@@ -15,12 +15,12 @@ class Alarms(E2E):
         ledger.publish(*PUBLISHERS)
         ledger.flow()
         for _ in range(2):
-            self.broker.ctl(*raise_it)
+            self.broker.eval(raise_it)
             try:
                 gw.wait_log("rabbitmq.blocked")
                 ledger.fill()
             finally:
-                self.broker.ctl(*clear_it)
+                self.broker.eval(clear_it)
             gw.wait_log("rabbitmq.unblocked")
             ledger.flow(N)
         self.assertEqual([(c.name, c.last) for c in ledger.publishers + ledger.consumers if c.ends], [])
@@ -30,9 +30,7 @@ class Alarms(E2E):
         print("        " + ledger.prove(self.amqp))
 
     def test_for_memory_holds_publishers_and_repeats_nothing(self):
-        self.addCleanup(self.broker.ctl, "set_vm_memory_high_watermark", "0.4")
-        self.alarm(("set_vm_memory_high_watermark", "0.0000001"), ("set_vm_memory_high_watermark", "0.4"))
+        self.alarm("vm_memory_monitor:set_vm_memory_high_watermark(0.0000001).", "vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
 
     def test_for_disk_holds_publishers_and_repeats_nothing(self):
-        self.addCleanup(self.broker.ctl, "set_disk_free_limit", "50MB")
-        self.alarm(("set_disk_free_limit", "100000GB"), ("set_disk_free_limit", "50MB"))
+        self.alarm('rabbit_disk_monitor:set_disk_free_limit("100000GB").', 'rabbit_disk_monitor:set_disk_free_limit("50MB").')

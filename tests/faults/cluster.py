@@ -42,7 +42,7 @@ class Node(PrivateRabbitMQ):
 
 
 class Cluster:
-    """with Cluster() as cluster: … cluster.nodes; ctl() asks the first."""
+    """with Cluster() as cluster: … cluster.nodes; eval() asks the first."""
 
     def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="headgate-cluster-"))
@@ -88,8 +88,8 @@ class Cluster:
         """For a list in TOML, without the outermost quotes."""
         return '", "'.join(node.url for node in nodes or self.nodes)
 
-    def ctl(self, *args):
-        return self.nodes[0].ctl(*args)
+    def eval(self, expressions):
+        return self.nodes[0].eval(expressions)
 
     def cut_off(self, node):
         """It and the others refuse each other's distribution connections, for having different cookies."""
@@ -105,4 +105,7 @@ class Cluster:
     def is_whole(self):
         """Every node runs and sees all of them, and no quorum queue would miss any one of them."""
         asked = "{rabbit:is_running(), length(rabbit_nodes:all_running()), rabbit_quorum_queue:list_with_minimum_quorum()}."
-        return all(node.eval(asked) == f"{{true, {NODES_N}, []}}" for node in self.nodes)
+        try:
+            return all(node.eval(asked) == f"{{true, {NODES_N}, []}}" for node in self.nodes)
+        except RuntimeError:  # one that is not running cannot say
+            return False

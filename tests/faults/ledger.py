@@ -16,6 +16,7 @@ import itertools
 import json
 import math
 import random
+import re
 import select
 import threading
 import time
@@ -153,8 +154,11 @@ class Ledger:
         eventually(lambda: all(gw.metric(gauge) == 0 for gauge in gauges))
 
         def left():
-            listed = self.case.broker.ctl("list_queues", "-p", self.case.vhost, "--no-table-headers", "name", "messages").splitlines()
-            return [line for line in listed if not line.endswith("\t0") and not line.startswith((self.books, "headgate.state"))]
+            listed = self.case.broker.eval(
+                "[{binary_to_list(element(4, proplists:get_value(name, I))), proplists:get_value(messages, I)} || "
+                f'I <- rabbit_amqqueue:info_all(<<"{self.case.vhost}">>, [name, messages])].')
+            return [(name, n) for name, n in re.findall(r'{"([^"]*)",\s*(\d+)}', listed)
+                    if n != "0" and name not in (self.books, "headgate.state")]
 
         def is_empty():
             self.case.assertEqual(left(), [])

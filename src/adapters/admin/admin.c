@@ -7,6 +7,7 @@
 #include "base/base64.h"
 #include "base/clock.h"
 #include "core/conn.h"
+#include "core/reload.h"
 #include "core/state.h"
 #include "core/worker.h"
 
@@ -164,7 +165,7 @@ static bool get_metrics(struct hg_http_request *req)
         return true;
     }
     struct hg_writer body = {0};
-    hg_metrics_write(gateway_of(req), &body);
+    hg_metrics_write(req->session->worker, &body);
     answer(req, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
     return true;
 }
@@ -257,6 +258,24 @@ static void write_state(struct hg_writer *w, const struct hg_vhost *vhost)
         (unsigned long long)hg_state_index_digest(index));
 }
 
+static void write_reload(struct hg_writer *w, const struct hg_gateway *g)
+{
+    struct hg_reload_stats stats;
+    hg_reload_stats(g, &stats);
+    hg_writer_printf(w,
+                     "{\"loaded_unix_s\":%llu,\"done\":%llu,\"refused\":%llu,\"refused_unix_s\":",
+                     (unsigned long long)(stats.loaded_wall_ms / 1000),
+                     (unsigned long long)stats.done_n, (unsigned long long)stats.refused_n);
+    if (stats.refused_wall_ms > 0) {
+        hg_writer_printf(w, "%llu", (unsigned long long)(stats.refused_wall_ms / 1000));
+    } else {
+        hg_writer_str(w, "null");
+    }
+    hg_writer_str(w, ",\"problem\":");
+    write_string(w, stats.problem[0] == '\0' ? NULL : stats.problem);
+    hg_writer_str(w, "}");
+}
+
 static bool get_status(struct hg_http_request *req)
 {
     if (!is_let_in(req)) {
@@ -288,6 +307,8 @@ static bool get_status(struct hg_http_request *req)
     }
     hg_writer_str(&body, "],\"state\":");
     write_state(&body, &g->vhosts[0]);
+    hg_writer_str(&body, ",\"configuration\":");
+    write_reload(&body, g);
     hg_writer_str(&body, "}");
     answer_json(req, &body);
     return true;
@@ -329,16 +350,6 @@ static bool get_connections(struct hg_http_request *req)
 
 /* ---- Rules --------------------------------------------------------------------------------- */
 
-static unsigned long long sum_of(const struct hg_gateway *g, size_t rule, bool is_in)
-{
-    unsigned long long sum = 0;
-    for (unsigned i = 0; i < g->workers_n; i++) {
-        const struct hg_metrics *m = &g->workers[i]->metrics;
-        sum += hg_counted(&(is_in ? m->rule_in : m->rule_out)[rule]);
-    }
-    return sum;
-}
-
 /* Names; null where nobody is asked for a role. */
 static void write_roles(struct hg_writer *w, const struct hg_config *c, uint64_t roles)
 {
@@ -358,7 +369,7 @@ static void write_roles(struct hg_writer *w, const struct hg_config *c, uint64_t
     hg_writer_str(w, "]");
 }
 
-static void write_rule(struct hg_writer *w, const struct hg_gateway *g,
+static void write_rule(struct hg_writer *w, const struct hg_worker *worker,
                        const struct hg_rule_spec *rule, size_t index)
 {
     hg_writer_str(w, "{\"name\":");
@@ -375,16 +386,17 @@ static void write_rule(struct hg_writer *w, const struct hg_gateway *g,
     hg_writer_str(w, ",\"key\":");
     write_string(w, rule->key);
     hg_writer_str(w, ",\"publish_roles\":");
-    write_roles(w, g->config, rule->publish_roles);
+    write_roles(w, worker->config, rule->publish_roles);
     hg_writer_str(w, ",\"subscribe_roles\":");
-    write_roles(w, g->config, rule->subscribe_roles);
-    hg_writer_printf(w,
-                     ",\"escape\":\"%s\",\"slow\":\"%s\",\"mandatory\":%s,\"builtin\":%s,"
-                     "\"messages_in\":%llu,\"messages_out\":%llu}",
-                     rule->escape == HG_ESCAPE_PLAIN ? "plain" : "lossless",
-                     hg_slow_name(rule->slow), rule->is_mandatory ? "true" : "false",
-                     rule->is_builtin ? "true" : "false", sum_of(g, index, true),
-                     sum_of(g, index, false));
+    write_roles(w, worker->config, rule->subscribe_roles);
+    hg_writer_printf(
+        w,
+        ",\"escape\":\"%s\",\"slow\":\"%s\",\"mandatory\":%s,\"builtin\":%s,"
+        "\"messages_in\":%llu,\"messages_out\":%llu}",
+        rule->escape == HG_ESCAPE_PLAIN ? "plain" : "lossless", hg_slow_name(rule->slow),
+        rule->is_mandatory ? "true" : "false", rule->is_builtin ? "true" : "false",
+        (unsigned long long)hg_rule_counts_sum(worker->rule_counts, index, HG_RULE_IN),
+        (unsigned long long)hg_rule_counts_sum(worker->rule_counts, index, HG_RULE_OUT));
 }
 
 static bool get_rules(struct hg_http_request *req)
@@ -397,7 +409,7 @@ static bool get_rules(struct hg_http_request *req)
     hg_writer_str(&body, "[");
     for (size_t i = 0; i < hg_rules_n(rules); i++) {
         hg_writer_str(&body, i == 0 ? "" : ",");
-        write_rule(&body, gateway_of(req), hg_rules_spec(rules, i), i);
+        write_rule(&body, req->session->worker, hg_rules_spec(rules, i), i);
     }
     hg_writer_str(&body, "]");
     answer_json(req, &body);

@@ -328,6 +328,7 @@ static bool open_bridge(struct hg_worker *worker, size_t index)
     b->subs = hg_zalloc((spec->out_n + 1) * sizeof(*b->subs));
     b->later.run = look;
     b->service.ops = &service_ops;
+    b->service.session = &b->session;
     hg_session_init(&b->session, &session_ops, HG_PROTO_MQTT, NULL, worker);
     b->session.is_trusted = true;
     hg_bridge_inbox_open(&b->inbox);

@@ -150,8 +150,7 @@ static void refuse(struct hg_http_request *req, enum hg_status status, const cha
     const struct hg_users_config *users = users_of(req);
     struct hg_http_answer_field fields[2];
     struct hg_http_answer answer = {.status = info->http, .fields = fields};
-    bool has_passwords =
-        req->session->worker->gateway->config->users.users_n > 0 || users->asks_broker;
+    bool has_passwords = users->users_n > 0 || users->asks_broker;
     if (info->http == 401 && users->token.keys != NULL) { /* RFC 6750 section 3 */
         fields[answer.fields_n++] = (struct hg_http_answer_field){
             "WWW-Authenticate", was_token
@@ -182,8 +181,8 @@ static enum hg_status log_in(struct hg_http_request *req, const struct said *sai
         return HG_OK;
     }
     hg_session_mac(s, &said->credentials, mac);
-    if (known->is_known && memcmp(known->mac, mac, sizeof(mac)) == 0 && said->is_there &&
-        !hg_session_is_expired(s)) {
+    if (known->is_known && s->identity != NULL && memcmp(known->mac, mac, sizeof(mac)) == 0 &&
+        said->is_there && !hg_session_is_expired(s)) {
         return HG_OK;
     }
     if (!req->is_logging_in) {

@@ -311,13 +311,16 @@ static void on_drain(struct hg_session *base)
 }
 
 /* An EventSource comes back by itself: with a newer token, if its page has one by then. */
-static void on_expired(struct hg_session *base)
+static void on_expired(struct hg_session *base, enum hg_status why)
 {
     struct sse *s = sse_of(base);
     begin(s);
     (void)send_part(s, NULL,
-                    HG_BYTES("event: " HG_SSE_EVENT_EXPIRED "\ndata: the token has expired\n\n"));
-    hg_conn_finish(base->conn, HG_EXPIRED);
+                    why == HG_EXPIRED ? HG_BYTES("event: " HG_SSE_EVENT_EXPIRED
+                                                 "\ndata: the token has expired\n\n")
+                                      : HG_BYTES("event: " HG_SSE_EVENT_ENDED
+                                                 "\ndata: the login does not hold any more\n\n"));
+    hg_conn_finish(base->conn, why);
 }
 
 static void on_too_slow(struct hg_session *base)

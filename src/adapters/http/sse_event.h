@@ -15,6 +15,8 @@ enum hg_sse_mode {
 #define HG_SSE_EVENT_BASE64  "headgate.base64"
 #define HG_SSE_EVENT_LOST    "headgate.lost"
 #define HG_SSE_EVENT_EXPIRED "headgate.token-expired"
+/* The configuration was changed, and would not let the reader in any more. */
+#define HG_SSE_EVENT_ENDED   "headgate.login-ended"
 
 /* Appends one event: `id` (empty where it is none, or could not stand in a line: a missing one would
  * leave the browser with the id of the event before), `event` (unless it is "message") and `data`. */

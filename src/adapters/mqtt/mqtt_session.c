@@ -349,9 +349,9 @@ static void describe(struct hg_session *base, struct hg_session_info *out)
                                     .user = hg_mqtt_user(s)};
 }
 
-static void expired(struct hg_session *base)
+static void expired(struct hg_session *base, enum hg_status why)
 {
-    hg_mqtt_end(hg_mqtt_session_of(base), 0, HG_EXPIRED, NULL);
+    hg_mqtt_end(hg_mqtt_session_of(base), 0, why, NULL);
 }
 
 static void too_slow(struct hg_session *base)

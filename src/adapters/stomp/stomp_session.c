@@ -399,11 +399,6 @@ static void end_for(struct hg_session *base, enum hg_status why)
     }
 }
 
-static void expired(struct hg_session *base)
-{
-    end_for(base, HG_EXPIRED);
-}
-
 static void too_slow(struct hg_session *base)
 {
     end_for(base, HG_TOO_SLOW);
@@ -618,7 +613,7 @@ static const struct hg_session_ops ops = {
     .declared = hg_stomp_declared,
     .drained = hg_retained_resume,
     .too_slow = too_slow,
-    .expired = expired,
+    .expired = end_for,
     .drain = drain,
     .closed = closed,
     .describe = describe,

@@ -118,7 +118,7 @@ static void on_queue(void *ctx, enum hg_status status, bool has_existed, struct 
     } else {
         h->is_active = true;
         h->is_waiting_said = false;
-        if (hg_webhook_has_own_queue(h)) {
+        if (h->has_own_queue) {
             subscribe(h);
         } else {
             set_active(h);
@@ -131,7 +131,7 @@ static const struct hg_queue_ops queue_ops = {on_queue};
 
 static void consume(struct hg_webhook *h)
 {
-    bool is_own = hg_webhook_has_own_queue(h);
+    bool is_own = h->has_own_queue;
     const struct hg_queue_options options = {
         .name = h->source,
         .prefetch = h->spec->prefetch,
@@ -155,10 +155,14 @@ static enum hg_status find_source(struct hg_webhook *h, const char **why)
         return HG_OK;
     }
     struct hg_bytes filter = hg_bytes_str(h->spec->filter);
-    enum hg_status status = hg_queue_of_filter(&h->session, filter, &h->source, why);
-    if (status == HG_OK && h->source.n == 0) {
-        int n =
-            snprintf(h->source_name, sizeof(h->source_name), "headgate.webhook.%s", h->spec->name);
+    struct hg_bytes queue;
+    enum hg_status status = hg_queue_of_filter(&h->session, filter, &queue, why);
+    if (status == HG_OK) { /* rules go with their configuration: the name is copied */
+        h->has_own_queue = queue.n == 0;
+        int n = h->has_own_queue
+                    ? snprintf(h->source_name, sizeof(h->source_name), "headgate.webhook.%s",
+                               h->spec->name)
+                    : snprintf(h->source_name, sizeof(h->source_name), "%.*s", HG_BYTES_FMT(queue));
         h->source = hg_bytes(h->source_name, (size_t)n);
     }
     return status;
@@ -380,6 +384,7 @@ static bool open_webhook(struct hg_worker *worker, size_t index)
                                              .pause_ms = spec->breaker_pause_ms};
     h->later.run = look;
     h->service.ops = &service_ops;
+    h->service.session = &h->session;
     hg_session_init(&h->session, &session_ops, HG_PROTO_HTTP, NULL, worker);
     h->session.is_trusted = true;
     hg_webhook_ledger_open(&h->ledger, spec->prefetch);

@@ -32,8 +32,9 @@ struct hg_webhook {
     struct hg_webhook_breaker breaker;
     struct hg_queue *queue; /* NULL: not asked for */
     struct hg_sub sub;      /* of the filter */
-    struct hg_bytes source; /* the queue's name: in source_name, or the rules' */
-    char source_name[128];
+    struct hg_bytes source; /* the queue's name: in source_name, or the configuration's */
+    char source_name[256];
+    bool has_own_queue;   /* made for its filter: nobody else's */
     unsigned declaring_n; /* queues of its own that are being declared, at the start */
     unsigned sent_n;      /* requests under way */
     unsigned left_n;      /* publishes under way */
@@ -44,12 +45,6 @@ struct hg_webhook {
     struct hg_timer timer, claim_timer;
     struct hg_defer later; /* looks what there is to do, at the end of the loop's turn */
 };
-
-/* It consumes a queue made for its filter: nobody else's. */
-static inline bool hg_webhook_has_own_queue(const struct hg_webhook *h)
-{
-    return h->source.p == (const uint8_t *)h->source_name;
-}
 
 /* webhook.c */
 /* Tells RabbitMQ that it is done, and forgets it. */

@@ -127,7 +127,7 @@ void hg_webhook_on_deliver(struct hg_session *s, struct hg_delivery *d, struct h
         return; /* what has no answer goes back into the queue at the end */
     }
     bool was_here = hg_webhook_header(h, d->message, HG_BYTES(HG_WEBHOOK_HEADER)) != NULL;
-    if (hg_webhook_has_own_queue(h) && d->address.n == 0 && !was_here) {
+    if (h->has_own_queue && d->address.n == 0 && !was_here) {
         hg_queue_ack(d->queue, d->ticket); /* bindings may be wider than the filter */
     } else if (!take(h, d)) {
         hg_queue_nack(d->queue, d->ticket, true);

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,8 +25,8 @@ struct cause {
 };
 
 struct hg_log {
-    int fd; /* borrowed */
-    enum hg_log_level level;
+    int fd;            /* borrowed */
+    _Atomic int level; /* enum hg_log_level */
     bool is_json;
     uint64_t seed[2];
     pthread_mutex_t lock; /* of what follows */
@@ -35,6 +36,11 @@ struct hg_log {
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
+void hg_log_set_level(struct hg_log *log, enum hg_log_level level)
+{
+    atomic_store(&log->level, (int)level);
+}
+
 struct hg_log *hg_log_new(int fd, enum hg_log_level level, bool is_json)
 {
     struct hg_log *log = hg_zalloc(sizeof(*log));
@@ -42,7 +48,7 @@ struct hg_log *hg_log_new(int fd, enum hg_log_level level, bool is_json)
         return NULL;
     }
     log->fd = fd;
-    log->level = level;
+    hg_log_set_level(log, level);
     log->is_json = is_json;
     log->seed[0] = hg_random_u64();
     log->seed[1] = hg_random_u64();
@@ -139,7 +145,7 @@ static void write_line(const struct hg_log *log, enum hg_log_level level, const 
 
 bool hg_log_is_on(const struct hg_log *log, enum hg_log_level level)
 {
-    return log != NULL && level <= log->level;
+    return log != NULL && (int)level <= atomic_load_explicit(&log->level, memory_order_relaxed);
 }
 
 void hg_log_event(struct hg_log *log, enum hg_log_level level, const char *event,

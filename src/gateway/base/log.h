@@ -30,6 +30,8 @@ struct hg_log_field {
  * memory. */
 struct hg_log *hg_log_new(int fd, enum hg_log_level level, bool is_json);
 void hg_log_free(struct hg_log *log);
+/* Any thread. */
+void hg_log_set_level(struct hg_log *log, enum hg_log_level level);
 
 /* Whether a line of this level is written; false for a NULL log. */
 bool hg_log_is_on(const struct hg_log *log, enum hg_log_level level);

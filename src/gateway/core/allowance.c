@@ -54,9 +54,8 @@ void hg_allowances_free(struct hg_allowances *all)
     }
 }
 
-void hg_allowances_apply(struct hg_gateway *g)
+void hg_allowances_apply(struct hg_gateway *g, const struct hg_config *config)
 {
-    const struct hg_config *config = g->config;
     atomic_store_explicit(&g->allowances->connections.max_n, config->max_connections,
                           memory_order_relaxed);
     for (size_t i = 0; i < config->listeners_n; i++) {

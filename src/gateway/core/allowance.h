@@ -20,9 +20,9 @@ struct hg_allowances {          /* of the process, for all workers */
 struct hg_allowances *hg_allowances_new(void);
 /* After all connections. NULL is fine. */
 void hg_allowances_free(struct hg_allowances *all);
-/* What is not read from the configuration each time: the gates of the process and the listeners.
- * g->config has been set, or changed. */
-void hg_allowances_apply(struct hg_gateway *g);
+/* What is not read from the configuration each time: the gates of the process and the listeners. Of
+ * the supervisor. */
+void hg_allowances_apply(struct hg_gateway *g, const struct hg_config *config);
 
 /* A connection's part in it, made when a limit first needs one. */
 struct hg_allowance;

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <pwd.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -26,6 +27,8 @@ enum { FILE_MAX_BYTES = 64 * 1024 * 1024, NAME_MAX_BYTES = 64, VALUES_DEPTH_MAX 
 struct owned_config {
     struct hg_config config;
     struct hg_config_arena arena;
+    _Atomic unsigned refs;
+    bool has_borrowed; /* TLS contexts are those of the configuration that the gateway began with */
 };
 
 /* ---- [gateway], [rabbitmq], … ------------------------------------------------------------------------------------------- */
@@ -208,7 +211,7 @@ static const char *const denials[] = {"acknowledge", "close", NULL};
 #define CONFIG(member) HG_CONFIG_MEMBER(hg_config, member)
 
 static const struct hg_config_field log_fields[] = {
-    {.key = "level",  .kind = HG_READ_WORD, CONFIG(log_level),   .words = log_levels,  .preset = "info"},
+    {.key = "level",  .kind = HG_READ_WORD, CONFIG(log_level),   .words = log_levels,  .preset = "info", .is_live = true},
     {.key = "format", .kind = HG_READ_WORD, CONFIG(log_is_json), .words = log_formats, .preset = "text"},
     {.key = NULL},
 };
@@ -218,7 +221,7 @@ static const struct hg_config_field gateway_fields[] = {
     {.key = "workers",       .kind = HG_READ_NUMBER,   CONFIG(workers), .preset = "0", .max = 256},
     {.key = "log",           .kind = HG_READ_TABLE,    .fields = log_fields},
     {.key = "run_as",        .kind = HG_READ_OTHER,    .read = read_run_as},
-    {.key = "drain_timeout", .kind = HG_READ_DURATION, CONFIG(drain_timeout_ms), .preset = "20s", .max = MS_PER_HOUR},
+    {.key = "drain_timeout", .kind = HG_READ_DURATION, CONFIG(drain_timeout_ms), .preset = "20s", .max = MS_PER_HOUR, .is_live = true},
     {.key = NULL},
 };
 
@@ -273,8 +276,8 @@ static const struct hg_config_field mqtt_fields[] = {
     {.key = "session_queue",      .kind = HG_READ_WORD,     CONFIG(mqtt_session_queue_is_quorum), .words = queue_types, .preset = "classic"},
     {.key = "shared_expires",     .kind = HG_READ_DURATION, CONFIG(mqtt_shared_expires_ms), .preset = "1h", .min = 1000, .max = 49 * 24 * MS_PER_HOUR},
     {.key = "sys_interval",       .kind = HG_READ_DURATION, CONFIG(mqtt_sys_interval_ms), .preset = "10s", .max = MS_PER_HOUR},
-    {.key = "sys_roles",          .kind = HG_READ_ROLES,    CONFIG(mqtt_sys_roles), .preset = "*"},
-    {.key = "denied",             .kind = HG_READ_WORD,     CONFIG(mqtt_denied_is_close), .words = denials, .preset = "acknowledge"},
+    {.key = "sys_roles",          .kind = HG_READ_ROLES,    CONFIG(mqtt_sys_roles), .preset = "*", .is_live = true},
+    {.key = "denied",             .kind = HG_READ_WORD,     CONFIG(mqtt_denied_is_close), .words = denials, .preset = "acknowledge", .is_live = true},
     {.key = "park_queue",         .kind = HG_READ_TEXT,     CONFIG(mqtt_park_queue), .preset = "headgate.parked", .min = 1, .max = 255},
     {.key = NULL},
 };
@@ -342,11 +345,11 @@ static const struct hg_config_field http_fields[] = {
 static const struct hg_config_field listener_fields[] = {
     {.key = "serve",           .kind = HG_READ_WORD,   HG_CONFIG_MEMBER(hg_listener_spec, serve), .words = serves, .is_required = true},
     {.key = "bind",            .kind = HG_READ_OTHER,  .read = read_bind, .is_required = true},
-    {.key = "max_connections", .kind = HG_READ_NUMBER, HG_CONFIG_MEMBER(hg_listener_spec, max_connections), .preset = "100000", .min = 1},
-    {.key = "token",           .kind = HG_READ_TEXT,   HG_CONFIG_MEMBER(hg_listener_spec, token), .min = 16},
-    {.key = "cors_origins",    .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, cors_origins), .n_offset = offsetof(struct hg_listener_spec, cors_origins_n)},
-    {.key = "origins",         .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, origins), .n_offset = offsetof(struct hg_listener_spec, origins_n)},
-    {.key = "websocket_paths", .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, websocket_paths), .n_offset = offsetof(struct hg_listener_spec, websocket_paths_n)},
+    {.key = "max_connections", .kind = HG_READ_NUMBER, HG_CONFIG_MEMBER(hg_listener_spec, max_connections), .preset = "100000", .min = 1, .is_live = true},
+    {.key = "token",           .kind = HG_READ_TEXT,   HG_CONFIG_MEMBER(hg_listener_spec, token), .min = 16, .is_live = true},
+    {.key = "cors_origins",    .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, cors_origins), .n_offset = offsetof(struct hg_listener_spec, cors_origins_n), .is_live = true},
+    {.key = "origins",         .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, origins), .n_offset = offsetof(struct hg_listener_spec, origins_n), .is_live = true},
+    {.key = "websocket_paths", .kind = HG_READ_TEXTS,  HG_CONFIG_MEMBER(hg_listener_spec, websocket_paths), .n_offset = offsetof(struct hg_listener_spec, websocket_paths_n), .is_live = true},
     {.key = "tls",             .kind = HG_READ_TABLE,  .fields = hg_config_schema_listener_tls},
     {.key = "proxy_protocol",  .kind = HG_READ_BOOLEAN, HG_CONFIG_MEMBER(hg_listener_spec, has_proxy), .preset = "false"},
     {.key = NULL},
@@ -357,19 +360,19 @@ static const struct hg_config_field listener_fields[] = {
 const struct hg_config_field hg_config_schema[] = {
     {.key = "gateway",  .kind = HG_READ_TABLE, .fields = gateway_fields},
     {.key = "rabbitmq", .kind = HG_READ_TABLE, .fields = rabbitmq_fields},
-    {.key = "limits",   .kind = HG_READ_TABLE, .fields = limits_fields},
+    {.key = "limits",   .kind = HG_READ_TABLE, .fields = limits_fields, .is_live = true},
     {.key = "mqtt",     .kind = HG_READ_TABLE, .fields = mqtt_fields},
     {.key = "stomp",    .kind = HG_READ_TABLE, .fields = stomp_fields},
     {.key = "http",     .kind = HG_READ_TABLE, .fields = http_fields},
     {.key = "listener", TABLES(listeners, hg_listener_spec), .fields = listener_fields, .check = check_listener, .is_required = true},
-    {.key = "exchange", TABLES(exchanges, hg_exchange_decl), .fields = hg_config_schema_exchange, .check = hg_config_schema_check_exchange},
-    {.key = "queue",    TABLES(queues, hg_queue_decl), .fields = hg_config_schema_queue, .check = hg_config_schema_check_queue},
-    {.key = "rule",     TABLES(rules, hg_rule_spec), .fields = hg_config_schema_rule, .check = hg_config_schema_check_rule},
+    {.key = "exchange", TABLES(exchanges, hg_exchange_decl), .fields = hg_config_schema_exchange, .check = hg_config_schema_check_exchange, .is_live = true},
+    {.key = "queue",    TABLES(queues, hg_queue_decl), .fields = hg_config_schema_queue, .check = hg_config_schema_check_queue, .is_live = true},
+    {.key = "rule",     TABLES(rules, hg_rule_spec), .fields = hg_config_schema_rule, .check = hg_config_schema_check_rule, .is_live = true},
     {.key = "state",    .kind = HG_READ_TABLE, .fields = state_fields},
     {.key = "vhost",    .kind = HG_READ_LATER},
-    {.key = "user",     TABLES(users.users, hg_user_spec), .fields = hg_config_schema_user, .check = hg_config_schema_check_user},
-    {.key = "access",   TABLES(users.access, hg_access_spec), .fields = hg_config_schema_access, .check = hg_config_schema_check_access},
-    {.key = "users",    .kind = HG_READ_TABLE, .fields = hg_config_schema_users},
+    {.key = "user",     TABLES(users.users, hg_user_spec), .fields = hg_config_schema_user, .check = hg_config_schema_check_user, .is_live = true},
+    {.key = "access",   TABLES(users.access, hg_access_spec), .fields = hg_config_schema_access, .check = hg_config_schema_check_access, .is_live = true},
+    {.key = "users",    .kind = HG_READ_TABLE, .fields = hg_config_schema_users, .is_live = true},
     {.key = "webhook",  TABLES(webhooks, hg_webhook_spec), .fields = hg_config_schema_webhook, .check = hg_config_schema_check_webhook},
     {.key = "bridge",   TABLES(bridges, hg_bridge_spec), .fields = hg_config_schema_bridge, .check = hg_config_schema_check_bridge},
     {.key = NULL},
@@ -619,14 +622,35 @@ static void append_park_queue(struct hg_config_reader *r, struct hg_config *c)
     c->queues = queues;
 }
 
-static void free_keys(struct hg_config *c)
+static void free_contexts(const struct hg_config *c)
 {
-    hg_token_keys_free(c->users.token.keys);
     for (size_t i = 0; i < c->listeners_n; i++) {
         hg_tls_context_free(c->listeners[i].tls_context);
     }
     hg_tls_context_free(c->rabbitmq_tls);
     hg_secret_free(c->rabbitmq_secret);
+}
+
+static void free_keys(struct hg_config *c, bool has_borrowed)
+{
+    hg_map_close(&c->users.by_name);
+    hg_token_keys_free(c->users.token.keys);
+    if (!has_borrowed) {
+        free_contexts(c);
+    }
+}
+
+/* Where it came from, to be read again. */
+static void keep_source(struct hg_config_reader *r, struct hg_config *c, const char *file,
+                        const char *const *sets, size_t sets_n)
+{
+    const char **copies = hg_config_arena_get(&r->arena, (sets_n + 1) * sizeof(const char *));
+    c->file = hg_config_arena_copy(&r->arena, file, strlen(file));
+    for (size_t i = 0; copies != NULL && i < sets_n; i++) {
+        copies[i] = hg_config_arena_copy(&r->arena, sets[i], strlen(sets[i]));
+    }
+    c->sets = copies;
+    c->sets_n = sets_n;
 }
 
 struct hg_config *hg_config_load(const char *file, const char *const *sets, size_t sets_n,
@@ -638,11 +662,12 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
     struct hg_config_node *root = owned == NULL ? NULL : parse_all(&r, file, sets, sets_n);
     if (root != NULL) {
         struct hg_config *c = &owned->config;
-        c->file = hg_config_arena_copy(&r.arena, file, strlen(file));
+        keep_source(&r, c, file, sets, sets_n);
         expand_all(&r, root, 0);
         hg_config_read_table(&r, root, &root->at, hg_config_schema, c);
         check_together(&r, root, c);
         check_replays(&r, root, c);
+        c->document = root;
         check_user_limit(&r, root, c);
         c->workers = c->workers == 0 ? uv_available_parallelism() : c->workers;
         append_builtin_rule(&r, c);
@@ -654,6 +679,7 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
     }
     if (is_whole) {
         owned->arena = r.arena;
+        atomic_store(&owned->refs, 1);
         return &owned->config;
     }
     if (owned == NULL || r.arena.is_exhausted) {
@@ -663,20 +689,51 @@ struct hg_config *hg_config_load(const char *file, const char *const *sets, size
     }
     if (owned != NULL) {
         hg_config_schema_free_vhosts(&owned->config);
-        free_keys(&owned->config);
+        free_keys(&owned->config, false);
     }
     hg_config_arena_close(&r.arena);
     hg_free(owned);
     return NULL;
 }
 
-void hg_config_free(struct hg_config *c)
+static struct owned_config *owned_of(const struct hg_config *c)
 {
-    if (c != NULL) {
-        struct owned_config *owned = HG_CONTAINER_OF(c, struct owned_config, config);
-        hg_config_schema_free_vhosts(c);
-        free_keys(c);
-        hg_config_arena_close(&owned->arena);
-        hg_free(owned);
+    return (struct owned_config *)(uintptr_t)HG_CONTAINER_OF(c, const struct owned_config, config);
+}
+
+struct hg_config *hg_config_reload(const struct hg_config *first, hg_config_kept_fn *kept,
+                                   void *ctx, struct hg_writer *errors_out)
+{
+    struct hg_config *c = hg_config_load(first->file, first->sets, first->sets_n, errors_out);
+    if (c == NULL) {
+        return NULL;
     }
+    struct owned_config *owned = owned_of(c);
+    const struct hg_config read = *c;
+    owned->has_borrowed = hg_config_schema_settle(&owned->arena, c, first, kept, ctx, errors_out);
+    if (owned->has_borrowed) {
+        free_contexts(&read);
+        return c;
+    }
+    *c = read;
+    hg_config_free(c);
+    return NULL;
+}
+
+const struct hg_config *hg_config_ref(const struct hg_config *c)
+{
+    atomic_fetch_add(&owned_of(c)->refs, 1);
+    return c;
+}
+
+void hg_config_free(const struct hg_config *c)
+{
+    if (c == NULL || atomic_fetch_sub(&owned_of(c)->refs, 1) > 1) {
+        return;
+    }
+    struct owned_config *owned = owned_of(c);
+    hg_config_schema_free_vhosts(&owned->config);
+    free_keys(&owned->config, owned->has_borrowed);
+    hg_config_arena_close(&owned->arena);
+    hg_free(owned);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The configuration, typed. Read once; everything in it lives until hg_config_free.
- * config/headgate.toml documents every key. */
+/* The configuration, typed: a snapshot that never changes and lives as long as somebody holds a
+ * reference. config/headgate.toml documents every key. */
 #ifndef HG_CORE_CONFIG_H
 #define HG_CORE_CONFIG_H
 
@@ -38,6 +38,9 @@ struct hg_listener_spec {
 
 struct hg_config {
     const char *file;
+    const char *const *sets; /* that it was read with */
+    size_t sets_n;
+    const struct hg_config_node *document; /* what was read, overrides included; for config*.c */
     /* [gateway] */
     const char *name;
     unsigned workers; /* resolved: at least 1 */
@@ -163,6 +166,22 @@ struct hg_config {
  * are strings). NULL: errors_out has one line "file:line:column: message" per problem. */
 struct hg_config *hg_config_load(const char *file, const char *const *sets, size_t sets_n,
                                  struct hg_writer *errors_out);
-void hg_config_free(struct hg_config *c);
+/* Reads the file of `first` again, for a gateway that was started with that and runs. What cannot
+ * change while it runs is as in `first`, which must outlive the result; `kept` is told the name and
+ * the place of each key that has another value now. NULL: as hg_config_load. */
+typedef void hg_config_kept_fn(void *ctx, const char *key, const char *where);
+struct hg_config *hg_config_reload(const struct hg_config *first, hg_config_kept_fn *kept,
+                                   void *ctx, struct hg_writer *errors_out);
+/* Any thread. */
+const struct hg_config *hg_config_ref(const struct hg_config *c);
+/* Gives a reference back, the first one too; with the last one everything in it goes. Any thread;
+ * NULL is fine. */
+void hg_config_free(const struct hg_config *c);
+
+/* Whether both have the same under a top-level key, "rule", with the same files' contents or not. */
+bool hg_config_says_same(const struct hg_config *a, const struct hg_config *b, const char *key);
+/* The bits of one configuration's roles in another's, by their names. */
+uint64_t hg_config_translate_roles(const struct hg_config *from, const struct hg_config *to,
+                                   uint64_t roles);
 
 #endif

@@ -58,6 +58,7 @@ struct hg_config_field {
     void (*read)(struct hg_config_reader *r, const struct hg_config_node *node, void *into);
     void (*check)(struct hg_config_reader *r, const struct hg_config_node *element, void *into);
     bool is_required;
+    bool is_live; /* it, and all below it, may change while the gateway runs */
 };
 #define HG_CONFIG_MEMBER(type, member) \
     .offset = offsetof(struct type, member), .bytes = sizeof(((struct type *)NULL)->member)

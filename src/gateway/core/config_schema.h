@@ -51,9 +51,18 @@ void hg_config_schema_check_access(struct hg_config_reader *r, const struct hg_c
                                    void *into);
 void hg_config_schema_check_user(struct hg_config_reader *r, const struct hg_config_node *element,
                                  void *into);
+/* Whether who says nothing may come in by this listener; of an admin listener never. */
+bool hg_config_schema_takes_anonymous(const struct hg_config *c, const struct hg_listener_spec *l);
 /* Reads the keys of tokens, and decides who may come without a name. */
 void hg_config_schema_check_users(struct hg_config_reader *r, const struct hg_config_node *root,
                                   struct hg_config *c);
+
+/* For the reading of a file that has been read before: takes over from `first` what cannot change
+ * (config_reload.c). False, and what is wrong in *errors_out: it cannot be had while this gateway
+ * runs. */
+bool hg_config_schema_settle(struct hg_config_arena *arena, struct hg_config *next,
+                             const struct hg_config *first, hg_config_kept_fn *kept, void *ctx,
+                             struct hg_writer *errors_out);
 
 /* Makes c->vhosts of what was read. False: no memory, or the rules are wrong (noted). */
 bool hg_config_schema_make_vhosts(struct hg_config_reader *r, struct hg_config *c,

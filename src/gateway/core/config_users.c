@@ -109,14 +109,23 @@ static void make_keys(struct hg_config_reader *r, const struct hg_config_node *t
     hg_writer_close(&problem);
 }
 
-static bool has_password(const struct hg_config *c)
+static void index_users(struct hg_config_reader *r, struct hg_users_config *users)
 {
-    for (size_t i = 0; i < c->users.users_n; i++) {
-        if (c->users.users[i].password != NULL) {
-            return true;
+    hg_map_open(&users->by_name);
+    for (size_t i = 0; i < users->users_n; i++) {
+        const struct hg_user_spec *u = &users->users[i];
+        users->dummy = users->dummy == NULL ? u->password : users->dummy;
+        if (u->name != NULL &&
+            !hg_map_put(&users->by_name, hg_bytes_str(u->name), (void *)(uintptr_t)u)) {
+            r->arena.is_exhausted = true;
         }
     }
-    return false;
+}
+
+const struct hg_user_spec *hg_config_find_user(const struct hg_users_config *users,
+                                               struct hg_bytes name)
+{
+    return hg_map_find(&users->by_name, name);
 }
 
 /* Anonymous clients: where nothing is said, on loopback, and only while nobody could log in. */
@@ -128,6 +137,13 @@ static bool takes_anonymous(const struct hg_config *c, const struct hg_listener_
     case HG_ANONYMOUS_NO: return false;
     default: return !c->has_identities && is_loopback(l->host);
     }
+}
+
+bool hg_config_schema_takes_anonymous(const struct hg_config *c, const struct hg_listener_spec *l)
+{
+    bool shows_certificate = l->tls.ca != NULL && !l->tls.is_optional;
+    return l->host != NULL && l->serve != HG_SERVE_ADMIN &&
+           (takes_anonymous(c, l) || (!c->has_identities && shows_certificate));
 }
 
 static void check_anonymous(struct hg_config_reader *r, const struct hg_config_node *users,
@@ -143,9 +159,7 @@ static void check_anonymous(struct hg_config_reader *r, const struct hg_config_n
     }
     for (size_t i = 0; i < c->listeners_n && node != NULL; i++, node = node->next) {
         bool is_known = l[i].host != NULL && l[i].serve != HG_SERVE_ADMIN;
-        bool shows_certificate = l[i].tls.ca != NULL && !l[i].tls.is_optional;
-        l[i].takes_anonymous =
-            is_known && (takes_anonymous(c, &l[i]) || (!c->has_identities && shows_certificate));
+        l[i].takes_anonymous = hg_config_schema_takes_anonymous(c, &l[i]);
         if (is_known && !l[i].takes_anonymous && !c->has_identities) {
             hg_config_read_error(
                 r, &hg_config_tree_find(node, "bind")->at,
@@ -163,8 +177,9 @@ void hg_config_schema_check_users(struct hg_config_reader *r, const struct hg_co
     if (users != NULL && users->kind == HG_CONFIG_TABLE) {
         make_keys(r, hg_config_tree_find(users, "token"), c);
     }
-    c->has_identities = has_password(c) || c->users.token.keys != NULL || c->users.asks_broker ||
-                        c->users.certificate != HG_CERTIFICATE_OFF;
+    index_users(r, &c->users);
+    c->has_identities = c->users.dummy != NULL || c->users.token.keys != NULL ||
+                        c->users.asks_broker || c->users.certificate != HG_CERTIFICATE_OFF;
     if (r->problems_n == 0) {
         check_anonymous(r, users, listeners, c);
     }

@@ -3,6 +3,7 @@
 #ifndef HG_CORE_CONFIG_USERS_H
 #define HG_CORE_CONFIG_USERS_H
 
+#include "base/map.h"
 #include "core/config_access.h"
 #include "core/token.h"
 #include "stream/stream.h"
@@ -25,6 +26,8 @@ struct hg_users_config {
     uint64_t anonymous_roles;
     const struct hg_user_spec *users;
     size_t users_n;
+    struct hg_map by_name; /* of these */
+    const char *dummy;     /* a line that names which are none of them are checked against */
     const struct hg_access_spec *access; /* [[access]] */
     size_t access_n;
     struct hg_token_spec token; /* keys NULL: tokens are not taken */
@@ -38,5 +41,9 @@ struct hg_users_config {
     uint32_t max_hashes; /* passwords being checked or waiting for it, per worker */
     uint32_t max_failures; /* per address and minute; 0: any number */
 };
+
+/* NULL: nobody has that name. */
+const struct hg_user_spec *hg_config_find_user(const struct hg_users_config *users,
+                                               struct hg_bytes name);
 
 #endif

@@ -738,14 +738,33 @@ void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out)
     }
 }
 
-void hg_conn_drain_all(struct hg_worker *worker)
+void hg_conn_each(struct hg_worker *worker, hg_conn_each_fn *each, void *ctx)
 {
     HG_LIST_FOREACH (it, &worker->conns) {
         struct hg_conn *c = HG_LIST_ENTRY(it, struct hg_conn, link);
         if (c->state == CONN_OPEN) {
-            c->session->ops->drain(c->session);
+            each(ctx, c->session);
         }
     }
+}
+
+void hg_conn_reconfigure(struct hg_worker *worker, const struct hg_config *before)
+{
+    HG_LIST_FOREACH (it, &worker->conns) {
+        struct hg_conn *c = HG_LIST_ENTRY(it, struct hg_conn, link);
+        c->listener = &worker->config->listeners[c->listener - before->listeners];
+    }
+}
+
+static void drain_one(void *ctx, struct hg_session *s)
+{
+    (void)ctx;
+    s->ops->drain(s);
+}
+
+void hg_conn_drain_all(struct hg_worker *worker)
+{
+    hg_conn_each(worker, drain_one, NULL);
 }
 
 void hg_conn_close_all(struct hg_worker *worker, enum hg_status why)

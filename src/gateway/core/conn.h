@@ -90,6 +90,12 @@ uint64_t hg_conn_last_read_ms(const struct hg_conn *c);
  * "rate", "output"), connected_at. */
 void hg_conn_write_all(struct hg_worker *worker, struct hg_writer *out);
 
+/* Every open session of this worker; it may end, in `each` too. */
+typedef void hg_conn_each_fn(void *ctx, struct hg_session *s);
+void hg_conn_each(struct hg_worker *worker, hg_conn_each_fn *each, void *ctx);
+/* The worker has another configuration than `before`, with the same listeners. */
+void hg_conn_reconfigure(struct hg_worker *worker, const struct hg_config *before);
+
 /* Every open session of this worker is asked to say goodbye. */
 void hg_conn_drain_all(struct hg_worker *worker);
 void hg_conn_close_all(struct hg_worker *worker, enum hg_status why);

@@ -24,6 +24,15 @@ struct hg_failures {
     uint64_t each_ms, full_ms; /* what one weighs, and what a bucket holds */
 };
 
+void hg_failures_limit(struct hg_failures *f, uint32_t per_minute)
+{
+    pthread_mutex_lock(&f->lock);
+    f->each_ms = per_minute == 0 ? 0 : MS_PER_MINUTE / per_minute;
+    f->each_ms += per_minute > MS_PER_MINUTE;
+    f->full_ms = f->each_ms * per_minute;
+    pthread_mutex_unlock(&f->lock);
+}
+
 struct hg_failures *hg_failures_new(uint32_t per_minute)
 {
     struct hg_failures *f = hg_zalloc(sizeof(*f));
@@ -31,9 +40,7 @@ struct hg_failures *hg_failures_new(uint32_t per_minute)
         pthread_mutex_init(&f->lock, NULL);
         hg_map_open(&f->by_key);
         hg_list_init(&f->all);
-        f->each_ms = per_minute == 0 ? 0 : MS_PER_MINUTE / per_minute;
-        f->each_ms += per_minute > MS_PER_MINUTE;
-        f->full_ms = f->each_ms * per_minute;
+        hg_failures_limit(f, per_minute);
     }
     return f;
 }
@@ -67,11 +74,8 @@ bool hg_failures_is_full(struct hg_failures *f, const char *peer, uint64_t now_m
 {
     uint8_t bytes[HG_INET_CLIENT_BYTES];
     struct hg_bytes key = hg_bytes(bytes, hg_inet_client(peer, bytes));
-    if (f->each_ms == 0) {
-        return false;
-    }
     pthread_mutex_lock(&f->lock);
-    const struct address *a = find(f, key);
+    const struct address *a = f->each_ms == 0 ? NULL : find(f, key);
     bool is_full =
         a != NULL && a->empty_at_ms > now_ms && a->empty_at_ms - now_ms + f->each_ms > f->full_ms;
     pthread_mutex_unlock(&f->lock);
@@ -103,13 +107,10 @@ void hg_failures_add(struct hg_failures *f, const char *peer, uint64_t now_ms)
 {
     uint8_t bytes[HG_INET_CLIENT_BYTES];
     struct hg_bytes key = hg_bytes(bytes, hg_inet_client(peer, bytes));
-    if (f->each_ms == 0) {
-        return;
-    }
     pthread_mutex_lock(&f->lock);
     struct address *a = find(f, key);
-    a = a == NULL ? add(f, key) : a;
-    if (a != NULL) {
+    a = a == NULL && f->each_ms > 0 ? add(f, key) : a;
+    if (a != NULL && f->each_ms > 0) {
         a->empty_at_ms = (a->empty_at_ms > now_ms ? a->empty_at_ms : now_ms) + f->each_ms;
         hg_list_remove(&a->link);
         hg_list_add_last(&f->all, &a->link);

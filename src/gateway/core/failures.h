@@ -13,6 +13,8 @@ struct hg_failures;
  * there is no memory. */
 struct hg_failures *hg_failures_new(uint32_t per_minute);
 void hg_failures_free(struct hg_failures *f); /* NULL is fine */
+/* Another number from now on. Any thread. */
+void hg_failures_limit(struct hg_failures *f, uint32_t per_minute);
 
 /* peer: "192.0.2.1:4711", "[2001:db8::1]:4711", counted as hg_inet_client says. Any thread. */
 bool hg_failures_is_full(struct hg_failures *f, const char *peer, uint64_t now_ms);

@@ -5,6 +5,7 @@
 
 struct hg_identity { /* texts follow the claims, in one block */
     unsigned refs;
+    enum hg_identity_source source;
     struct hg_bytes user;
     uint64_t roles, expires_wall_ms;
     size_t claims_n;
@@ -33,6 +34,7 @@ struct hg_identity *hg_identity_new(const struct hg_identity_parts *parts)
     }
     uint8_t *at = (uint8_t *)(i->claims + parts->claims_n);
     i->refs = 1;
+    i->source = parts->source;
     i->user = keep(&at, parts->user);
     i->roles = parts->roles | HG_ROLE_EVERYBODY;
     i->expires_wall_ms = parts->expires_wall_ms;
@@ -42,6 +44,21 @@ struct hg_identity *hg_identity_new(const struct hg_identity_parts *parts)
         i->claims[c].value = keep(&at, parts->claims[c].value);
     }
     return i;
+}
+
+struct hg_identity *hg_identity_with_roles(const struct hg_identity *i, uint64_t roles)
+{
+    return hg_identity_new(&(struct hg_identity_parts){.source = i->source,
+                                                       .user = i->user,
+                                                       .roles = roles,
+                                                       .expires_wall_ms = i->expires_wall_ms,
+                                                       .claims = i->claims,
+                                                       .claims_n = i->claims_n});
+}
+
+enum hg_identity_source hg_identity_source(const struct hg_identity *i)
+{
+    return i->source;
 }
 
 struct hg_identity *hg_identity_ref(struct hg_identity *i)

@@ -20,11 +20,8 @@ enum {
     LOOK_AT_MOST_MS = 60 * 1000,
 };
 
-struct hg_logins { /* of the process; frozen but for what is locked */
-    const struct hg_config *config;
+struct hg_logins {          /* of the process; frozen but for what is locked */
     uint8_t key[KEY_BYTES]; /* of the MACs: random, and nowhere else */
-    struct hg_map users;    /* struct hg_user_spec by name */
-    const char *dummy;      /* a line that names which are none of them are checked against */
     struct hg_failures *failures;
 };
 
@@ -48,17 +45,9 @@ struct hg_logins *hg_logins_new(const struct hg_config *config)
         hg_free(l);
         return NULL;
     }
-    l->config = config;
     randombytes_buf(l->key, sizeof(l->key));
-    hg_map_open(&l->users);
     l->failures = hg_failures_new(config->users.max_failures);
-    bool is_whole = l->failures != NULL;
-    for (size_t i = 0; is_whole && i < config->users.users_n; i++) {
-        const struct hg_user_spec *u = &config->users.users[i];
-        is_whole = hg_map_put(&l->users, hg_bytes_str(u->name), (void *)(uintptr_t)u);
-        l->dummy = l->dummy == NULL ? u->password : l->dummy;
-    }
-    if (!is_whole) {
+    if (l->failures == NULL) {
         hg_logins_free(l);
         return NULL;
     }
@@ -68,16 +57,15 @@ struct hg_logins *hg_logins_new(const struct hg_config *config)
 void hg_logins_free(struct hg_logins *logins)
 {
     if (logins != NULL) {
-        hg_map_close(&logins->users);
         hg_failures_free(logins->failures);
         hg_forget(logins->key, sizeof(logins->key));
         hg_free(logins);
     }
 }
 
-static const struct hg_user_spec *find_user(const struct hg_logins *l, struct hg_bytes name)
+void hg_logins_limit(struct hg_logins *logins, const struct hg_config *config)
 {
-    return hg_map_find(&l->users, name);
+    hg_failures_limit(logins->failures, config->users.max_failures);
 }
 
 static void mac_of(const struct hg_logins *l, const struct hg_credentials *c,
@@ -141,7 +129,7 @@ static void on_timer(struct hg_timer *timer)
         arm(login);
     } else if (s->conn != NULL && !hg_conn_is_closing(s->conn)) {
         hg_count(&s->worker->metrics.login.login_expired, 1);
-        s->ops->expired(s);
+        s->ops->expired(s, HG_EXPIRED);
     }
 }
 
@@ -156,8 +144,7 @@ static struct hg_login *login_new(struct hg_session *s)
     return login;
 }
 
-/* Takes the identity over. False when there is no memory for its end's timer. */
-static bool set_identity(struct hg_session *s, struct hg_identity *identity_own)
+bool hg_session_identify(struct hg_session *s, struct hg_identity *identity_own)
 {
     hg_identity_unref(s->identity);
     s->identity = identity_own;
@@ -176,7 +163,7 @@ static bool set_identity(struct hg_session *s, struct hg_identity *identity_own)
 bool hg_session_inherit(struct hg_session *s, const struct hg_session *from)
 {
     s->realm = from->realm;
-    return from->identity == NULL || set_identity(s, hg_identity_ref(from->identity));
+    return from->identity == NULL || hg_session_identify(s, hg_identity_ref(from->identity));
 }
 
 void hg_session_logout(struct hg_session *s)
@@ -223,7 +210,8 @@ static enum hg_status check_token(struct hg_session *s, struct hg_bytes text,
            hg_token_next_claim(&token, &at, &claims[claims_n].name, &claims[claims_n].value)) {
         claims_n++;
     }
-    *out = hg_identity_new(&(struct hg_identity_parts){.user = token.user,
+    *out = hg_identity_new(&(struct hg_identity_parts){.source = HG_IDENTITY_TOKEN,
+                                                       .user = token.user,
                                                        .roles = roles.bits,
                                                        .expires_wall_ms = token.expires_wall_ms,
                                                        .claims = claims,
@@ -237,12 +225,28 @@ static enum hg_status check_token(struct hg_session *s, struct hg_bytes text,
 struct hashing {
     struct hg_login_check check;
     uv_work_t work;
-    const char *line;
-    bool is_nobody; /* the line is another's: the outcome is known, the time is not to tell */
+    const char *line; /* of the check's configuration */
+    bool is_nobody;   /* the line is another's: the outcome is known, the time is not to tell */
     bool is_right;
     size_t user_n, secret_n;
     uint8_t text[]; /* user, then password */
 };
+
+void hg_login_check_begin(struct hg_login_check *check, struct hg_worker *w, uint64_t roles)
+{
+    check->worker = w;
+    check->config = hg_config_ref(w->config);
+    check->roles = roles;
+    w->logins->checks_n++;
+    hg_count(&w->metrics.login.login_checks, 1);
+}
+
+void hg_login_check_end(struct hg_login_check *check)
+{
+    check->worker->logins->checks_n--;
+    hg_uncount(&check->worker->metrics.login.login_checks, 1);
+    hg_config_free(check->config);
+}
 
 void hg_login_checked(struct hg_login_check *check, struct hg_bytes user, enum hg_status outcome,
                       const char *why)
@@ -250,9 +254,10 @@ void hg_login_checked(struct hg_login_check *check, struct hg_bytes user, enum h
     struct hg_login *login = check->login;
     struct hg_worker *w = check->worker;
     struct hg_identity *identity = NULL;
-    if (outcome == HG_OK) {
-        identity =
-            hg_identity_new(&(struct hg_identity_parts){.user = user, .roles = check->roles});
+    bool is_of_before = check->config != w->config; /* what it says may not hold any more */
+    if (outcome == HG_OK && !is_of_before) {
+        identity = hg_identity_new(&(struct hg_identity_parts){
+            .source = check->source, .user = user, .roles = check->roles});
         outcome = identity == NULL ? HG_NO_MEMORY : HG_OK;
     }
     if (identity != NULL) {
@@ -264,7 +269,7 @@ void hg_login_checked(struct hg_login_check *check, struct hg_bytes user, enum h
     }
     check->login = NULL;
     login->check = NULL;
-    login->is_done = true;
+    login->is_done = !is_of_before; /* else it is asked once more */
     login->status = outcome;
     login->why = why;
     login->identity = identity;
@@ -283,12 +288,10 @@ static void hash(uv_work_t *work) /* on a thread of libuv's pool */
 static void on_hashed(uv_work_t *work, int status)
 {
     struct hashing *h = work->data;
-    struct hg_worker *w = h->check.worker;
     bool is_good = status == 0 && h->is_right && !h->is_nobody;
-    w->logins->checks_n--;
-    hg_uncount(&w->metrics.login.login_checks, 1);
     hg_login_checked(&h->check, hg_bytes(h->text, h->user_n), is_good ? HG_OK : HG_BAD_LOGIN, NULL);
     hg_forget(h->text, h->user_n + h->secret_n);
+    hg_login_check_end(&h->check);
     hg_free(h);
 }
 
@@ -300,17 +303,15 @@ static struct hg_login_check *start_hash(struct hg_worker *w, const struct hg_us
         return NULL;
     }
     h->is_nobody = user == NULL || user->password == NULL;
-    h->line = h->is_nobody ? w->gateway->logins->dummy : user->password;
-    h->check.worker = w;
-    h->check.roles = h->is_nobody ? 0 : user->roles;
+    h->line = h->is_nobody ? w->config->users.dummy : user->password;
+    hg_login_check_begin(&h->check, w, h->is_nobody ? 0 : user->roles);
+    h->check.source = HG_IDENTITY_PASSWORD;
     h->work.data = h;
     h->user_n = c->user.n;
     h->secret_n = c->secret.n;
     memcpy(h->text, c->user.p, c->user.n);
     memcpy(h->text + c->user.n, c->secret.p, c->secret.n);
     HG_CHECK(uv_queue_work(&w->loop, &h->work, hash, on_hashed) == 0);
-    w->logins->checks_n++;
-    hg_count(&w->metrics.login.login_checks, 1);
     return &h->check;
 }
 
@@ -335,7 +336,8 @@ static enum hg_status check_password(struct hg_session *s, const struct hg_crede
 {
     struct hg_worker *w = s->worker;
     const struct hg_logins *shared = w->gateway->logins;
-    const struct hg_user_spec *user = find_user(shared, c->user);
+    const struct hg_users_config *users = &w->config->users;
+    const struct hg_user_spec *user = hg_config_find_user(users, c->user);
     uint8_t mac[HG_LOGIN_MAC_BYTES];
     if (c->user.n == 0 || c->user.n > USER_MAX_BYTES || c->secret.n > HG_PASSWORD_MAX_BYTES) {
         return HG_BAD_LOGIN;
@@ -352,13 +354,13 @@ static enum hg_status check_password(struct hg_session *s, const struct hg_crede
         *why = "too many wrong passwords from this address; try again later";
         return HG_TOO_MANY;
     }
-    if (w->logins->checks_n >= w->config->users.max_hashes) {
+    if (w->logins->checks_n >= users->max_hashes) {
         *why = "too many logins are being checked; try again later";
         return HG_BUSY;
     }
     bool is_ours = user != NULL && user->password != NULL;
-    bool is_asked = !is_ours && w->config->users.asks_broker && may_ask_broker(s, c);
-    if (!is_asked && shared->dummy == NULL) {
+    bool is_asked = !is_ours && users->asks_broker && may_ask_broker(s, c);
+    if (!is_asked && users->dummy == NULL) {
         return HG_BAD_LOGIN; /* nobody has a password here */
     }
     struct hg_login *login = s->login != NULL ? s->login : login_new(s);
@@ -388,9 +390,11 @@ static enum hg_status check_certificate(struct hg_session *s, struct hg_bytes na
         *why = "the certificate's name is over 255 bytes";
         return HG_BAD_LOGIN;
     }
-    const struct hg_user_spec *user = find_user(s->worker->gateway->logins, name);
-    *out = hg_identity_new(&(struct hg_identity_parts){
-        .user = name, .roles = config->users.certificate_roles | (user == NULL ? 0 : user->roles)});
+    const struct hg_user_spec *user = hg_config_find_user(&config->users, name);
+    *out = hg_identity_new(&(struct hg_identity_parts){.source = HG_IDENTITY_CERTIFICATE,
+                                                       .user = name,
+                                                       .roles = config->users.certificate_roles |
+                                                                (user == NULL ? 0 : user->roles)});
     return *out == NULL ? HG_NO_MEMORY : HG_OK;
 }
 
@@ -491,7 +495,7 @@ enum hg_status hg_session_login(struct hg_session *s, const struct hg_credential
     }
     if (status != HG_OK) {
         hg_identity_unref(identity);
-    } else if (!set_identity(s, identity)) {
+    } else if (!hg_session_identify(s, identity)) {
         status = HG_NO_MEMORY;
     }
     if (status == HG_OK) {
@@ -518,7 +522,7 @@ enum hg_status hg_session_renew(struct hg_session *s, struct hg_bytes token, con
         hg_identity_unref(identity);
         status = HG_NOT_ALLOWED;
     }
-    if (status == HG_OK && !set_identity(s, identity)) {
+    if (status == HG_OK && !hg_session_identify(s, identity)) {
         status = HG_NO_MEMORY;
     }
     if (status != HG_OK) {

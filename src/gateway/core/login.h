@@ -47,9 +47,17 @@ void hg_session_mac(const struct hg_session *s, const struct hg_credentials *c,
 struct hg_logins *hg_logins_new(const struct hg_config *config);
 void hg_logins_free(struct hg_logins *logins); /* NULL is fine */
 
+/* [users] max_failures may be another now. Any thread. */
+void hg_logins_limit(struct hg_logins *logins, const struct hg_config *config);
+
 /* Of a worker, on its thread, before its listeners and after its connections. False when there is
  * no memory. */
 bool hg_login_open(struct hg_worker *w);
 void hg_login_close(struct hg_worker *w);
+
+/* The worker has another configuration than `before`: whoever that one let in is judged anew, by
+ * what it proved then. Roles may be others; who could not come in like that any more is ended.
+ * Passwords that were good a moment ago are forgotten. */
+void hg_login_review(struct hg_worker *w, const struct hg_config *before);
 
 #endif

@@ -30,14 +30,13 @@ static void answer(struct hg_login_question *q, enum hg_status outcome, const ch
 
 static void free_question(struct hg_login_question *q)
 {
-    q->check.worker->logins->checks_n--;
-    hg_uncount(&q->check.worker->metrics.login.login_checks, 1);
     hg_link_close(&q->amqp);
     hg_timer_stop(&q->timer);
     hg_net_undefer(&q->reaper);
     hg_list_remove(&q->link);
     hg_forget(q->text, q->text_n);
     hg_free(q->endpoints);
+    hg_login_check_end(&q->check);
     hg_free(q);
 }
 
@@ -108,13 +107,11 @@ struct hg_login_check *hg_login_ask(struct hg_realm *realm, const struct hg_cred
         hg_free(q);
         return NULL;
     }
-    q->check.worker = w;
-    q->check.roles = config->users.broker_roles;
+    hg_login_check_begin(&q->check, w, config->users.broker_roles);
+    q->check.source = HG_IDENTITY_BROKER;
     q->reaper.run = reap;
     hg_list_init(&q->link);
     hg_list_add_last(&w->logins->asking, &q->link);
-    w->logins->checks_n++;
-    hg_count(&w->metrics.login.login_checks, 1);
     hg_timer_init(&q->timer, on_timer);
     hg_worker_timer(w, &q->timer, config->connect_timeout_ms + CLOSE_MS);
     const struct hg_link_config link = {.endpoints = q->endpoints,

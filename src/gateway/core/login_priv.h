@@ -19,11 +19,19 @@ struct hg_login_port { /* of a worker */
 struct hg_login_check {
     struct hg_login *login; /* NULL: nobody waits for it */
     struct hg_worker *worker;
+    const struct hg_config *config;  /* by which it is judged; a reference */
+    enum hg_identity_source source;  /* of the identity, should it be good */
     uint8_t mac[HG_LOGIN_MAC_BYTES]; /* of the credentials, for the cache */
     uint64_t roles;
 };
 
-/* Tells the login its outcome. OK: it is that user, with check->roles. */
+/* At its beginning and its end: it is counted, and holds the worker's configuration. */
+void hg_login_check_begin(struct hg_login_check *check, struct hg_worker *w, uint64_t roles);
+void hg_login_check_end(struct hg_login_check *check);
+/* Takes the identity over. False when there is no memory for its end's timer. */
+bool hg_session_identify(struct hg_session *s, struct hg_identity *identity_own);
+/* Tells the login its outcome. OK: it is that user, with check->roles. Where the worker has another
+ * configuration by now, the client is asked again instead. */
 void hg_login_checked(struct hg_login_check *check, struct hg_bytes user, enum hg_status outcome,
                       const char *why);
 

@@ -23,6 +23,8 @@ enum hg_mail_kind {
     HG_MAIL_DRAIN,       /* supervisor to worker: end politely */
     HG_MAIL_STOP,        /* supervisor to worker: end now */
     HG_MAIL_PING,        /* supervisor to worker: do you still turn? */
+    HG_MAIL_RELOAD,      /* supervisor to worker: the next step towards another configuration */
+    HG_MAIL_RELOADED,    /* worker to supervisor: that is done */
     HG_MAIL_REPORT,      /* worker to supervisor: my state has changed */
 };
 

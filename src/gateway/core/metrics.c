@@ -3,31 +3,13 @@
 #include "core/metrics.h"
 
 #include "base/clock.h"
-#include "base/mem.h"
 #include "core/allowance.h"
+#include "core/reload.h"
 #include "core/state.h"
 #include "core/worker.h"
 
 #include <stdio.h>
 #include <sys/resource.h>
-
-bool hg_metrics_open(struct hg_metrics *m, size_t rules_n)
-{
-    m->rule_in = hg_zalloc((rules_n + 1) * sizeof(*m->rule_in));
-    m->rule_out = hg_zalloc((rules_n + 1) * sizeof(*m->rule_out));
-    if (m->rule_in == NULL || m->rule_out == NULL) {
-        hg_metrics_close(m);
-        return false;
-    }
-    return true;
-}
-
-void hg_metrics_close(struct hg_metrics *m)
-{
-    hg_free(m->rule_in);
-    hg_free(m->rule_out);
-    m->rule_in = m->rule_out = NULL;
-}
 
 /* ---- The Prometheus text format, version 0.0.4 ---- */
 
@@ -173,22 +155,17 @@ static void write_slow(const struct hg_gateway *g, struct hg_writer *out)
     }
 }
 
-static void write_rules(const struct hg_gateway *g, struct hg_writer *out, bool is_in)
+static void write_rules(const struct hg_worker *w, struct hg_writer *out, enum hg_rule_way way)
 {
-    static const struct metric in = {"rule_messages_in", "counter", "Publishes that the rule took",
-                                     0};
-    static const struct metric back = {"rule_messages_out", "counter",
-                                       "Deliveries that the rule mapped back", 0};
-    const struct metric *metric = is_in ? &in : &back;
-    const struct hg_rules *rules = g->config->vhosts[0].table;
-    write_head(out, metric);
-    for (size_t r = 0; r < hg_rules_n(rules); r++) {
-        uint64_t n = 0;
-        for (unsigned i = 0; i < g->workers_n; i++) {
-            const struct hg_metrics *m = &g->workers[i]->metrics;
-            n += hg_counted(is_in ? &m->rule_in[r] : &m->rule_out[r]);
-        }
-        write_value(out, metric, "rule", hg_rules_spec(rules, r)->name, n);
+    static const struct metric metrics[HG_RULE_WAYS] = {
+        {"rule_messages_in", "counter", "Publishes that the rule took", 0},
+        {"rule_messages_out", "counter", "Deliveries that the rule mapped back", 0},
+    };
+    const struct hg_vhost_spec *vhost = w->realms[0]->spec;
+    write_head(out, &metrics[way]);
+    for (size_t r = 0; r < vhost->rules_n; r++) {
+        write_value(out, &metrics[way], "rule", vhost->rules[r].name,
+                    hg_rule_counts_sum(w->rule_counts, vhost->first_rule + r, way));
     }
 }
 
@@ -270,7 +247,7 @@ static void write_listeners(const struct hg_gateway *g, struct hg_writer *out)
     }
 }
 
-static void write_rule_rates(const struct hg_gateway *g, struct hg_writer *out)
+static void write_rule_rates(const struct hg_worker *w, struct hg_writer *out)
 {
     static const struct metric metrics[] = {
         {"rule_rate_held", "counter", "Times a client was held for the rule's rate", 0},
@@ -278,8 +255,8 @@ static void write_rule_rates(const struct hg_gateway *g, struct hg_writer *out)
     };
     for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
         write_head(out, &metrics[i]);
-        for (size_t r = 0; r < g->config->rules_n; r++) {
-            const struct hg_rule_spec *spec = &g->config->rules[r];
+        for (size_t r = 0; r < w->config->rules_n; r++) {
+            const struct hg_rule_spec *spec = &w->config->rules[r];
             if (spec->meter != NULL) {
                 _Atomic uint64_t *n = i == 0 ? &spec->meter->held_n : &spec->meter->refused_n;
                 write_value(out, &metrics[i], "rule", spec->name,
@@ -310,7 +287,6 @@ static void write_limits(const struct hg_gateway *g, struct hg_writer *out)
     }
     write_listeners(g, out);
     write_refusals(g, out);
-    write_rule_rates(g, out);
 }
 
 /* ---- All of it ---- */
@@ -327,6 +303,22 @@ static void write_process(const struct hg_gateway *g, struct hg_writer *out)
     write_value(out, &workers, NULL, NULL, g->workers_n);
     write_head(out, &uptime);
     write_value(out, &uptime, NULL, NULL, (hg_clock_ms() - g->started_ms) / 1000);
+}
+
+static void write_reloads(const struct hg_gateway *g, struct hg_writer *out)
+{
+    static const struct metric reloads = {"reloads", "counter",
+                                          "Times that SIGHUP had the configuration read again", 0};
+    static const struct metric loaded = {
+        "config_loaded_timestamp_seconds", "gauge",
+        "When the configuration that is in force was read, in seconds since 1970", 0};
+    struct hg_reload_stats stats;
+    hg_reload_stats(g, &stats);
+    write_head(out, &reloads);
+    write_value(out, &reloads, "result", "done", stats.done_n);
+    write_value(out, &reloads, "result", "refused", stats.refused_n);
+    write_head(out, &loaded);
+    write_value(out, &loaded, NULL, NULL, stats.loaded_wall_ms / 1000);
 }
 
 static void write_state(const struct hg_gateway *g, struct hg_writer *out)
@@ -359,9 +351,11 @@ static void write_state(const struct hg_gateway *g, struct hg_writer *out)
     }
 }
 
-void hg_metrics_write(const struct hg_gateway *g, struct hg_writer *out)
+void hg_metrics_write(const struct hg_worker *w, struct hg_writer *out)
 {
+    const struct hg_gateway *g = w->gateway;
     write_process(g, out);
+    write_reloads(g, out);
     write_state(g, out);
     write_limits(g, out);
     write_protocols(g, out);
@@ -371,8 +365,9 @@ void hg_metrics_write(const struct hg_gateway *g, struct hg_writer *out)
         write_head(out, m);
         write_value(out, m, NULL, NULL, sum(g, m->at));
     }
-    write_rules(g, out, true);
-    write_rules(g, out, false);
+    write_rules(w, out, HG_RULE_IN);
+    write_rules(w, out, HG_RULE_OUT);
+    write_rule_rates(w, out);
     write_bridges(g, out);
     write_webhooks(g, out);
 }

@@ -75,7 +75,8 @@
     X(logins_limited,  counter, "Of them, unseen: too many wrong passwords came from the address") \
     X(login_checks,    gauge,   "Passwords being checked, or waiting for it") \
     X(login_renewals,  counter, "Tokens renewed by a newer one") \
-    X(login_expired,   counter, "Sessions ended because their token's time was over")
+    X(login_expired,   counter, "Sessions ended because their token's time was over") \
+    X(logins_ended,    counter, "Sessions ended because a new configuration would not let them in")
 
 /* Of a worker's calls. */
 #define HG_CALL_METRICS(X) \
@@ -182,17 +183,10 @@ struct hg_metrics {
     struct hg_call_metrics call;
     struct hg_rate_metrics rate;
     hg_counter limits[HG_LIMIT_N]; /* what each has refused */
-    /* by rule, from hg_vhost_spec.first_rule on */
-    hg_counter *rule_in;  /* publishes that the rule took */
-    hg_counter *rule_out; /* deliveries that the rule mapped back */
 };
 
-/* The arrays by rule, zeroed. False when there is no memory. */
-bool hg_metrics_open(struct hg_metrics *m, size_t rules_n);
-void hg_metrics_close(struct hg_metrics *m);
-
-struct hg_gateway;
-/* All workers' counters, added up, as Prometheus text (version 0.0.4). Any thread. */
-void hg_metrics_write(const struct hg_gateway *g, struct hg_writer *out);
+struct hg_worker;
+/* All workers' counters, added up, as Prometheus text (version 0.0.4), by one of them. */
+void hg_metrics_write(const struct hg_worker *w, struct hg_writer *out);
 
 #endif

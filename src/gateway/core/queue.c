@@ -5,9 +5,11 @@
 #include "core/access.h"
 #include "core/conn.h"
 #include "core/routing_priv.h"
+#include "core/subscribe_priv.h"
 #include "message/topic.h"
 
 struct hg_queue {
+    struct hg_list link; /* in hg_routing.queues */
     struct hg_session *session;
     struct hg_sub *sub; /* NULL: the session matches its deliveries itself */
     const struct hg_queue_ops *ops;
@@ -23,6 +25,7 @@ enum { ACK_AGAIN_MS = 128 };
 static void free_queue(struct hg_queue *q)
 {
     hg_timer_stop(&q->ack_again);
+    hg_list_remove(&q->link);
     hg_free(q->filter_own);
     hg_free(q);
 }
@@ -129,6 +132,7 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
     q->is_by_name = options->is_by_name;
     q->is_auto = options->is_auto;
     hg_timer_init(&q->ack_again, fire_ack);
+    hg_list_init(&q->link);
     q->session = s;
     q->sub = options->sub;
     q->ops = ops;
@@ -157,6 +161,7 @@ struct hg_queue *hg_queue_open(struct hg_session *s, const struct hg_queue_optio
         free_queue(q);
         return NULL;
     }
+    hg_list_add_last(&hg_realm_of(s)->routing->queues, &q->link);
     return q;
 }
 
@@ -197,4 +202,46 @@ struct hg_bytes hg_replay_of_filter(const struct hg_session *s, struct hg_bytes 
         replay = hg_rules_spec(rules, rule)->replay;
     }
     return hg_bytes_str(replay == NULL ? "" : replay);
+}
+
+/* ---- Under another configuration ---- */
+
+static const char another_queue[] = "the rules have changed, and lead to another queue";
+
+/* What is bound for a subscription is subscribe.c's; here is what is consumed as it is. */
+static enum hg_status review(struct hg_queue *q, const char **why)
+{
+    struct hg_session *s = q->session;
+    struct hg_bytes name = hg_queue_consumer_name(q->consumer);
+    struct hg_bytes filter = hg_bytes_str(q->filter_own);
+    struct hg_bytes now;
+    if (q->is_by_name) { /* queues for answers are the client's own */
+        return hg_bytes_starts(name, HG_BYTES("headgate.stomp."))
+                   ? HG_OK
+                   : hg_access_queue(s, HG_ACCESS_SUBSCRIBE, name, why);
+    }
+    enum hg_status status = hg_queue_of_filter(s, filter, &now, why);
+    now = status == HG_OK && !q->is_whole ? hg_replay_of_filter(s, filter) : now;
+    if (status == HG_OK && !hg_bytes_eq(now, name)) {
+        *why = another_queue;
+        status = HG_NO_RULE;
+    }
+    return status;
+}
+
+void hg_queue_review_all(struct hg_routing *r)
+{
+    HG_LIST_FOREACH_SAFE (it, &r->queues) {
+        struct hg_queue *q = HG_LIST_ENTRY(it, struct hg_queue, link);
+        struct hg_sub *sub = q->sub;
+        const char *why = NULL;
+        if (sub == NULL || sub->session == NULL || sub->links_n > 0 || q->session->conn == NULL ||
+            hg_session_is_closing(q->session)) {
+            continue;
+        }
+        enum hg_status status = review(q, &why);
+        if (status != HG_OK) {
+            hg_subscribe_end(sub, status, why);
+        }
+    }
 }

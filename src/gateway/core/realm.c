@@ -48,11 +48,11 @@ void hg_vhosts_close(struct hg_gateway *gateway)
     hg_free(gateway->vhosts);
 }
 
-int hg_vhosts_declare(const struct hg_config *config, struct hg_log *log)
+int hg_vhosts_declare(const struct hg_config *config, uint64_t limit_ms, struct hg_log *log)
 {
     int code = 0;
     for (unsigned i = 0; i < config->vhosts_n && code == 0; i++) {
-        code = hg_routing_declare(config, &config->vhosts[i], log);
+        code = hg_routing_declare(config, &config->vhosts[i], limit_ms, log);
     }
     return code;
 }
@@ -81,7 +81,8 @@ bool hg_realms_new(struct hg_worker *w)
             realm->worker = w;
             realm->vhost = &g->vhosts[i];
             realm->index = (uint16_t)i;
-            realm->rules = realm->vhost->spec->table;
+            realm->spec = realm->vhost->spec;
+            realm->rules = realm->spec->table;
             w->realms[w->realms_n++] = realm;
         }
     }

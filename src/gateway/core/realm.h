@@ -17,10 +17,10 @@ struct hg_worker;
 
 struct hg_vhost { /* the process's; frozen after start but for what says otherwise */
     struct hg_gateway *gateway;
-    const struct hg_vhost_spec *spec;
-    unsigned index;                 /* in hg_gateway.vhosts, and of its realm in each worker's */
-    struct hg_directory *directory; /* locked */
-    struct hg_state *state;         /* locked; NULL: [state] log = "off" */
+    const struct hg_vhost_spec *spec; /* as the gateway was started */
+    unsigned index;                   /* in hg_gateway.vhosts, and of its realm in each worker's */
+    struct hg_directory *directory;   /* locked */
+    struct hg_state *state;           /* locked; NULL: [state] log = "off" */
     struct hg_idempotency *idempotency; /* locked; NULL: [http] idempotency_max = 0 */
 };
 
@@ -28,8 +28,10 @@ struct hg_realm { /* a worker's; in place as long as the worker is */
     struct hg_worker *worker;
     struct hg_vhost *vhost;
     uint16_t index; /* in hg_worker.realms */
-    const struct hg_rules *rules;
-    struct hg_routing *routing; /* links, subscription indexes and deliveries; NULL: not open */
+    const struct hg_vhost_spec
+        *spec;                    /* in force on this worker; its name and endpoints never change */
+    const struct hg_rules *rules; /* of it */
+    struct hg_routing *routing;   /* links, subscription indexes and deliveries; NULL: not open */
     struct hg_state_port *state_port; /* NULL: no state */
     struct hg_leases *leases;         /* NULL: not open; core/lease.h */
     _Atomic bool is_up;               /* publishing and feed links are open, for /readyz */
@@ -40,9 +42,10 @@ struct hg_realm { /* a worker's; in place as long as the worker is */
 /* Makes gateway->vhosts from the configuration, before the workers. False when there is no memory. */
 bool hg_vhosts_open(struct hg_gateway *gateway);
 void hg_vhosts_close(struct hg_gateway *gateway); /* after the workers have been freed */
-/* Declares what is configured for each and waits for it, before any worker starts. 0; the process's
- * exit code (logged); or HG_TOPOLOGY_STOPPED. */
-int hg_vhosts_declare(const struct hg_config *config, struct hg_log *log);
+/* Declares what is configured for each and waits for it, for limit_ms (0: for ever): before any
+ * worker starts, or before they get this configuration. 0; the process's exit code (logged); or
+ * HG_TOPOLOGY_STOPPED, HG_TOPOLOGY_AWAY. */
+int hg_vhosts_declare(const struct hg_config *config, uint64_t limit_ms, struct hg_log *log);
 /* Each knows whether it has a state log, and if so, has read it once: clients may come. Any thread. */
 bool hg_vhosts_are_settled(const struct hg_gateway *gateway);
 

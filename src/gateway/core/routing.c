@@ -41,7 +41,8 @@ bool hg_routing_address(struct hg_routing *r, enum hg_protocol proto, const stru
 {
     bool is_mapped = hg_routing_map(r, proto, m, address_out, rule_out);
     if (is_mapped) {
-        hg_count(&r->worker->metrics.rule_out[r->realm->vhost->spec->first_rule + *rule_out], 1);
+        hg_rule_counts_add(r->worker->rule_counts, r->realm->spec->first_rule + *rule_out,
+                           HG_RULE_OUT, r->worker->index);
     }
     return is_mapped;
 }
@@ -282,7 +283,7 @@ static struct hg_link_config link_config(const struct hg_config *config,
     };
 }
 
-static struct hg_topology_spec topology_of(const struct hg_vhost_spec *vhost)
+struct hg_topology_spec hg_routing_topology(const struct hg_vhost_spec *vhost)
 {
     return (struct hg_topology_spec){
         .exchanges = vhost->exchanges,
@@ -293,11 +294,11 @@ static struct hg_topology_spec topology_of(const struct hg_vhost_spec *vhost)
 }
 
 int hg_routing_declare(const struct hg_config *config, const struct hg_vhost_spec *vhost,
-                       struct hg_log *log)
+                       uint64_t limit_ms, struct hg_log *log)
 {
-    struct hg_topology_spec spec = topology_of(vhost);
+    struct hg_topology_spec spec = hg_routing_topology(vhost);
     struct hg_link_config link = link_config(config, vhost, NULL);
-    return hg_topology_declare(&spec, &link, log);
+    return hg_topology_declare(&spec, &link, limit_ms, log);
 }
 
 struct hg_link_config hg_routing_link(struct hg_routing *r)
@@ -314,7 +315,7 @@ static bool open_upstream(struct hg_routing *r)
     struct hg_worker *w = r->worker;
     const struct hg_config *config = w->config;
     struct hg_upstream_metrics *metrics = &w->metrics.upstream;
-    r->topology = topology_of(r->realm->vhost->spec);
+    r->topology = hg_routing_topology(r->realm->spec);
     struct hg_link_config link = hg_routing_link(r);
     const struct hg_publisher_config publisher = {
         .link = link,
@@ -400,6 +401,7 @@ bool hg_routing_open(struct hg_realm *realm)
     hg_map_open(&r->by_exchange);
     hg_subscribe_pool_open(&r->links);
     hg_list_init(&r->held);
+    hg_list_init(&r->queues);
     hg_timer_init(&r->held_timer, fire_held);
     hg_timer_init(&r->drain_timer, fire_drain);
     hg_timer_init(&r->behind_timer, fire_behind);
@@ -449,6 +451,7 @@ void hg_routing_close(struct hg_realm *realm)
     hg_timer_stop(&r->drain_timer);
     hg_timer_stop(&r->behind_timer);
     set_feed_behind(r, false);
+    hg_subscribe_let_go(r);
     hg_consumers_close(&r->consumers);
     hg_feed_close(&r->feed);
     hg_calls_close(r);

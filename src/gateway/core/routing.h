@@ -8,7 +8,7 @@
 
 /* Declares what is configured for a virtual host and waits for it. As hg_vhosts_declare. */
 int hg_routing_declare(const struct hg_config *config, const struct hg_vhost_spec *vhost,
-                       struct hg_log *log);
+                       uint64_t limit_ms, struct hg_log *log);
 
 /* Makes realm->routing and starts connecting; on the worker's thread. False when there is no
  * memory. */

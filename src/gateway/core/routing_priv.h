@@ -12,7 +12,8 @@
 
 struct rule_bindings { /* of one rule on the feed */
     uint32_t exact_n;
-    struct hg_binding_user wide; /* has a binding once widened; kept while the process lives */
+    bool is_wide;                /* it was widened: stays so while the process lives, */
+    struct hg_binding_user wide; /* with this binding from the first subscriber on */
 };
 
 /* Subscriptions by RabbitMQ's own names to one exchange. */
@@ -46,7 +47,11 @@ struct hg_routing {
     struct hg_trie *by_address[HG_PROTO_N];
     struct hg_map by_exchange; /* exchange -> struct source_index */
     struct rule_bindings *by_rule;
-    struct hg_pool links; /* of the subscriptions that have one */
+    struct rule_bindings
+        *by_next_rule;         /* of what is being prepared; core/resubscribe.c's own, as */
+    struct hg_holder *holders; /* are these: bindings wanted before somebody has them */
+    struct hg_list queues;     /* struct hg_queue */
+    struct hg_pool links;      /* of the subscriptions that have one */
     bool is_feed_up, is_publisher_up;
     bool is_feed_behind;          /* it was lost, and its bindings are not all there again */
     struct hg_timer behind_timer; /* while the publisher waits for those of all workers … */
@@ -74,6 +79,8 @@ struct hg_rare *hg_session_rare(struct hg_session *s);
 /* One of its pointers is NULL again. */
 void hg_session_trim(struct hg_session *s);
 
+/* What RabbitMQ is to have, as configured. */
+struct hg_topology_spec hg_routing_topology(const struct hg_vhost_spec *vhost);
 /* How this realm's links reach RabbitMQ. */
 struct hg_link_config hg_routing_link(struct hg_routing *r);
 /* A delivery is over: drops the encodings that subscribers shared. */
@@ -100,6 +107,11 @@ void hg_session_settle(void *session, uint64_t id, enum hg_status outcome, struc
 /* How subscriptions hear of their bindings, on the feed as on queues of their own. */
 extern const struct hg_bindings_ops hg_subscribe_bindings_ops;
 void hg_subscribe_pool_open(struct hg_pool *pool);
+/* Of queues that sessions consume by themselves: whoever may not any more, by the configuration that
+ * holds now, is told so. */
+void hg_queue_review_all(struct hg_routing *r);
+/* Bindings that are held, and what was prepared, are not wanted any more. */
+void hg_subscribe_let_go(struct hg_routing *r);
 /* Where subscriptions bind such a queue. */
 struct hg_bindings *hg_queue_bindings(struct hg_queue *q);
 /* Its connection is about to go: nothing is shown to it any more. False for one without a

@@ -20,9 +20,12 @@ struct hg_service_ops {
     void (*close)(struct hg_service *service);
 };
 
+struct hg_session;
+
 struct hg_service {
     const struct hg_service_ops *ops;
-    struct hg_list link; /* in hg_worker.services */
+    struct hg_session *session; /* that it subscribes with; NULL: none */
+    struct hg_list link;        /* in hg_worker.services */
 };
 
 #endif

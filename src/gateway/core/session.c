@@ -520,7 +520,8 @@ enum hg_status hg_session_publish(struct hg_session *s, const struct hg_publish_
     hg_count(&metrics->messages_in, 1);
     hg_count(&metrics->bytes_in, bytes_of(args));
     if (!args->is_direct) {
-        hg_count(&w->metrics.rule_in[hg_realm_of(s)->vhost->spec->first_rule + pub->route.rule], 1);
+        hg_rule_counts_add(w->rule_counts, hg_realm_of(s)->spec->first_rule + pub->route.rule,
+                           HG_RULE_IN, w->index);
     }
     return HG_OK;
 }

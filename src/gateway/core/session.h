@@ -83,9 +83,10 @@ struct hg_session_ops {
     /* The client is to go because it is slow: say so in the protocol's way and hg_conn_finish. NULL:
      * there is no such way. From inside deliver. */
     void (*too_slow)(struct hg_session *s);
-    /* The time of the client's token is over: say so in the protocol's way and hg_conn_finish. NULL:
-     * the session looks itself, at each request. */
-    void (*expired)(struct hg_session *s);
+    /* The client may not stay: the time of its token is over (EXPIRED), or by the configuration that
+     * holds now it could not come in (NOT_ALLOWED). Say so in the protocol's way and
+     * hg_conn_finish. NULL: the session looks itself, at each request. */
+    void (*expired)(struct hg_session *s, enum hg_status why);
     /* The gateway shuts down: say goodbye in the protocol's way and hg_conn_finish (now, or when
      * what is under way is settled). */
     void (*drain)(struct hg_session *s);
@@ -126,7 +127,9 @@ struct hg_sub {
     struct hg_sub *next_match;    /* during a deliver call */
     struct hg_sub_link *links; /* what it holds in RabbitMQ; core/subscribe.c's own, as the next */
     uint16_t links_n, waiting_n;
-    bool has_pooled_link;
+    bool has_pooled_link : 1;
+    bool has_filter : 1;    /* kept with its links: it is in no index */
+    uint8_t refused;        /* by new rules, enum hg_status; subscribed() is about to be told */
     bool takes_redelivered; /* QoS 1 and up: is shown redelivered messages */
     bool is_live;           /* subscribed() has been told OK */
 };

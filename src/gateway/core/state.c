@@ -394,7 +394,7 @@ static void on_refused(void *ctx, struct hg_bytes reason)
     }
 }
 
-static struct hg_state_index *new_index(const struct hg_vhost *vhost)
+static struct hg_state_index *new_index(const struct hg_vhost *vhost, const struct hg_rules *rules)
 {
     const struct hg_config *c = vhost->gateway->config;
     uint64_t request_bytes = c->state_max_bytes / REQUESTS_SHARE;
@@ -408,13 +408,13 @@ static struct hg_state_index *new_index(const struct hg_vhost *vhost)
         .topic_bytes_max = (size_t)c->max_topic_bytes,
         .topic_levels_max = (size_t)c->max_topic_levels,
     };
-    return hg_state_index_new(vhost->spec->table, c->state_log, &limits, vhost->gateway->boot_id);
+    return hg_state_index_new(rules, c->state_log, &limits, vhost->gateway->boot_id);
 }
 
 static void on_restart(void *ctx)
 {
     struct hg_state *s = ctx;
-    struct hg_state_index *fresh = new_index(s->vhost);
+    struct hg_state_index *fresh = new_index(s->vhost, s->home->realms[s->vhost->index]->rules);
     s->started_ms = hg_clock_ms();
     s->records_n = 0;
     if (fresh == NULL) {
@@ -552,7 +552,7 @@ struct hg_state *hg_state_new(struct hg_vhost *vhost)
     }
     s->vhost = vhost;
     s->gateway = gateway;
-    atomic_store(&s->index, new_index(vhost));
+    atomic_store(&s->index, new_index(vhost, vhost->spec->table));
     if (atomic_load(&s->index) == NULL || !find_exchanges(s)) {
         hg_state_free(s);
         return NULL;
@@ -701,5 +701,18 @@ void hg_state_close(struct hg_realm *realm)
         hg_janitor_free(s->janitor);
         hg_state_log_close(&s->log);
         hg_publisher_forget(&s->barriers);
+    }
+}
+
+void hg_state_take_rules(struct hg_realm *realm, bool have_changed)
+{
+    struct hg_state *s = realm->vhost->state;
+    if (s == NULL || s->home != realm->worker) {
+        return;
+    }
+    hg_state_index_set_rules(atomic_load(&s->index), realm->rules);
+    if (have_changed && hg_state_index_readdress(atomic_load(&s->index)) > 0) {
+        HG_LOG(realm->worker->log, HG_LOG_ERROR, "state.not_readdressed",
+               HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
     }
 }

@@ -83,4 +83,8 @@ struct hg_state_stats {
 /* For the metrics and /api/status: any thread. */
 void hg_state_stats(const struct hg_vhost *vhost, struct hg_state_stats *out);
 
+/* The realm has other rules, or the same in another place: retained messages are found by them. Of
+ * the first worker; of another nothing is done. */
+void hg_state_take_rules(struct hg_realm *realm, bool have_changed);
+
 #endif

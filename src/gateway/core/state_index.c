@@ -193,13 +193,27 @@ static bool make_nodes(const struct hg_state_index *x, const struct hg_message *
     return !has_failed;
 }
 
-static void drop_retained(struct hg_state_index *x, struct retained *entry)
+static void drop_nodes(struct hg_state_index *x, struct retained *entry)
 {
     for (struct hg_address_node *it = entry->nodes; it != NULL; it = it->next) {
         hg_address_tree_remove(&x->addresses, it);
     }
     free_nodes(entry->nodes);
     entry->nodes = NULL;
+}
+
+static void set_nodes(struct hg_state_index *x, struct retained *entry,
+                      struct hg_address_node *nodes_own)
+{
+    entry->nodes = nodes_own;
+    for (struct hg_address_node *it = nodes_own; it != NULL; it = it->next) {
+        hg_address_tree_add(&x->addresses, it);
+    }
+}
+
+static void drop_retained(struct hg_state_index *x, struct retained *entry)
+{
+    drop_nodes(x, entry);
     hg_retained_unref(entry->blob);
     entry->blob = NULL;
 }
@@ -247,10 +261,7 @@ static void apply_retained(struct hg_state_index *x, const struct hg_message *m,
     entry->item.kind = ITEM_RETAINED;
     entry->item.version = version;
     entry->blob = blob;
-    entry->nodes = nodes;
-    for (struct hg_address_node *it = nodes; it != NULL; it = it->next) {
-        hg_address_tree_add(&x->addresses, it);
-    }
+    set_nodes(x, entry, nodes);
     if (is_over) {
         go(x, &entry->item, now_ms);
     } else {
@@ -260,6 +271,37 @@ static void apply_retained(struct hg_state_index *x, const struct hg_message *m,
     out->exchange = hg_retained_exchange(blob);
     out->key = hg_retained_key(blob);
     out->version = version;
+}
+
+void hg_state_index_set_rules(struct hg_state_index *x, const struct hg_rules *rules)
+{
+    x->rules = rules;
+}
+
+/* Readers come in between: nobody waits for all of them. */
+size_t hg_state_index_readdress(struct hg_state_index *x)
+{
+    size_t failed_n = 0;
+    size_t at = 0;
+    struct hg_bytes name;
+    void *value;
+    while (hg_map_next(&x->retained, &at, &name, &value)) {
+        struct retained *entry = value;
+        struct hg_message *m = entry->item.is_gone ? NULL : hg_retained_message(entry->blob);
+        const struct hg_state_message what = {.exchange = hg_retained_exchange(entry->blob),
+                                              .key = hg_retained_key(entry->blob)};
+        struct hg_address_node *nodes = NULL;
+        if (m != NULL && make_nodes(x, m, &what, entry, &nodes)) {
+            uv_rwlock_wrlock(&x->lock);
+            drop_nodes(x, entry);
+            set_nodes(x, entry, nodes);
+            uv_rwlock_wrunlock(&x->lock);
+        } else {
+            failed_n += !entry->item.is_gone;
+        }
+        hg_message_unref(m);
+    }
+    return failed_n;
 }
 
 /* ---- Sessions ---- */

@@ -20,12 +20,18 @@ struct hg_state_limits {
     size_t topic_bytes_max, topic_levels_max;
 };
 
-/* NULL when there is no memory. `log_name` and rules outlive it. */
+/* NULL when there is no memory. `log_name` and rules outlive it (or see hg_state_index_set_rules). */
 struct hg_state_index *hg_state_index_new(const struct hg_rules *rules, const char *log_name,
                                           const struct hg_state_limits *limits, uint64_t boot_id);
 void hg_state_index_free(struct hg_state_index *x);
 
 /* ---- The writer ---- */
+
+/* Other rules hold, which outlive the index or the next call. */
+void hg_state_index_set_rules(struct hg_state_index *x, const struct hg_rules *rules);
+/* From here on retained messages are found by the addresses that the rules give them. Returns how
+ * many are left as they were for want of memory. */
+size_t hg_state_index_readdress(struct hg_state_index *x);
 
 /* What a message of the log meant for this process. Texts are borrowed until the next apply. */
 struct hg_state_change {

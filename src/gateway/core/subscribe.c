@@ -3,27 +3,13 @@
 #include "base/mem.h"
 #include "core/access.h"
 #include "core/conn.h"
+#include "core/identity.h"
 #include "core/queue.h"
 #include "core/retain_priv.h"
 #include "core/routing_priv.h"
 #include "core/slow.h"
+#include "core/subscribe_priv.h"
 #include "message/topic.h"
-
-/* One thing that a subscription holds in RabbitMQ. */
-struct hg_sub_link {
-    struct hg_sub *sub;
-    union {
-        struct hg_binding_user bound; /* of the feed, or of a queue of the session's own */
-        struct {                      /* is_consumer: a queue is consumed */
-            struct hg_consumer *handle;
-            char *filter; /* NULL: subscribed to by RabbitMQ's names */
-        } consumer;
-    } u;
-    uint32_t rule;       /* of the plan, or SOURCE */
-    bool is_waiting;     /* RabbitMQ has not answered yet */
-    bool is_consumer;    /* which of u */
-    bool is_whole_queue; /* consumes a queue as it is: whatever is in it, is for the subscriber */
-};
 
 enum { POOL_SLAB_N = 64 };
 
@@ -32,8 +18,6 @@ void hg_subscribe_pool_open(struct hg_pool *pool)
 {
     hg_pool_open(pool, sizeof(struct hg_sub_link), POOL_SLAB_N);
 }
-
-static const uint32_t SOURCE = UINT32_MAX; /* as a link's rule: subscribed to by RabbitMQ's names */
 
 /* A declaration or deletion that a session waits for. */
 struct declare {
@@ -57,9 +41,33 @@ static void fail(struct hg_sub *sub, enum hg_status status, struct hg_bytes reas
     s->ops->subscribed(s, sub, status, reason);
 }
 
+void hg_subscribe_end(struct hg_sub *sub, enum hg_status status, const char *why)
+{
+    const struct hg_session *s = sub->session;
+    const char *peer = s->conn == NULL ? NULL : hg_conn_peer(s->conn);
+    why = why != NULL ? why : hg_status_text(status);
+    HG_LOG_LIMITED(s->worker->log, HG_LOG_WARN, "reload.unsubscribed", hg_bytes_str(peer),
+                   HG_F_STR("protocol", hg_protocol_name((enum hg_protocol)s->proto)),
+                   HG_F_STR("peer", peer), HG_F_BYTES("user", hg_identity_user(s->identity)),
+                   HG_F_STR("reason", why));
+    fail(sub, status, hg_bytes_str(why));
+}
+
+static void answer_holder(struct hg_holder *holder)
+{
+    if (holder->link.is_waiting) {
+        holder->link.is_waiting = false;
+        holder->on_answer(holder->worker);
+    }
+}
+
 static void answered(struct hg_sub_link *link, enum hg_status status, struct hg_bytes reason)
 {
     struct hg_sub *sub = link->sub;
+    if (sub == NULL) {
+        answer_holder(HG_CONTAINER_OF(link, struct hg_holder, link));
+        return;
+    }
     if (status != HG_OK) {
         fail(sub, status, reason);
         return;
@@ -69,7 +77,7 @@ static void answered(struct hg_sub_link *link, enum hg_status status, struct hg_
     }
     link->is_waiting = false;
     sub->waiting_n--;
-    if (sub->waiting_n == 0) {
+    if (sub->waiting_n == 0 && !sub->is_live) { /* else it has changed under new rules */
         sub->is_live = true;
         sub->session->ops->subscribed(sub->session, sub, HG_OK, HG_BYTES(""));
     }
@@ -106,6 +114,9 @@ static bool address_for(const struct hg_sub_link *link, const struct hg_message 
     if (!link->is_whole_queue) {
         return false;
     }
+    if (link->rule >= hg_rules_n(hg_realm_of(s)->rules)) { /* it was subscribed by other rules, */
+        return false;                                      /* and its session is leaving */
+    }
     const char *queue = hg_rules_spec(hg_realm_of(s)->rules, link->rule)->queue;
     *rule_out = link->rule;
     hg_writer_reset(&r->text);
@@ -114,7 +125,7 @@ static bool address_for(const struct hg_sub_link *link, const struct hg_message 
                          HG_BYTES(""), &r->text, &rule)) {
         *address_out = hg_writer_view(&r->text);
     } else {
-        *address_out = filter; /* has no wildcard: subscribe_plan saw to it */
+        *address_out = filter; /* has no wildcard: hg_subscribe_plan saw to it */
     }
     return true;
 }
@@ -125,9 +136,10 @@ static void on_consumer_delivery(void *ctx, struct hg_message *m, bool is_redeli
     struct hg_session *s = link->sub->session;
     struct hg_delivery d = {.message = m, .is_redelivered = is_redelivered, .must_keep = true};
     size_t rule = SIZE_MAX;
-    bool is_wanted = link->rule == SOURCE || address_for(link, m, &d.address, &rule);
-    bool may_see = is_wanted && (link->rule == SOURCE ? hg_access_may_see_source(s, m)
-                                                      : hg_access_may_see(s, d.address, rule));
+    bool is_wanted = link->rule == HG_SUB_SOURCE || address_for(link, m, &d.address, &rule);
+    bool may_see =
+        is_wanted && (link->rule == HG_SUB_SOURCE ? hg_access_may_see_source(s, m)
+                                                  : hg_access_may_see(s, d.address, rule));
     if (!is_wanted) {
         hg_count(&s->worker->metrics.upstream.unwanted, 1);
     } else if (may_see && !hg_session_is_closing(s)) {
@@ -200,6 +212,50 @@ static void give_back(struct hg_sub_link *link)
     }
 }
 
+bool hg_subscribe_allot(struct hg_routing *r, struct hg_sub *sub, size_t n,
+                        const struct hg_bytes *filter)
+{
+    struct hg_sub_links *kept = NULL;
+    sub->has_filter = filter != NULL;
+    sub->has_pooled_link = n == 1 && filter == NULL;
+    sub->links_n = sub->waiting_n = 0;
+    if (sub->has_pooled_link) {
+        sub->links = hg_pool_get(&r->links);
+    } else if (filter == NULL) {
+        sub->links = hg_zalloc(n * sizeof(*sub->links));
+    } else {
+        kept = hg_zalloc(sizeof(*kept) + n * sizeof(kept->links[0]));
+        if (kept != NULL && (kept->filter_own = hg_bytes_dup(*filter)) == NULL) {
+            hg_free(kept);
+            kept = NULL;
+        }
+        sub->links = kept == NULL ? NULL : kept->links;
+    }
+    return sub->links != NULL;
+}
+
+void hg_subscribe_release(struct hg_routing *r, struct hg_sub *sub)
+{
+    for (size_t i = 0; i < sub->links_n; i++) {
+        give_back(&sub->links[i]);
+    }
+    if (sub->links == NULL) {
+        return;
+    }
+    if (sub->has_filter) {
+        struct hg_sub_links *kept = HG_CONTAINER_OF(sub->links, struct hg_sub_links, links);
+        hg_free(kept->filter_own);
+        hg_free(kept);
+    } else if (sub->has_pooled_link) {
+        hg_pool_put(&r->links, sub->links);
+    } else {
+        hg_free(sub->links);
+    }
+    sub->links = NULL;
+    sub->links_n = sub->waiting_n = 0;
+    sub->has_filter = sub->has_pooled_link = false;
+}
+
 void hg_unsubscribe(struct hg_sub *sub)
 {
     struct hg_session *s = sub->session;
@@ -215,41 +271,31 @@ void hg_unsubscribe(struct hg_sub *sub)
             hg_routing_drop_source(r, sub->index);
         }
     }
-    for (size_t i = 0; i < sub->links_n; i++) {
-        give_back(&sub->links[i]);
-    }
-    if (sub->has_pooled_link) {
-        hg_pool_put(&r->links, sub->links);
-    } else {
-        hg_free(sub->links);
-    }
-    sub->links = NULL;
-    sub->links_n = sub->waiting_n = 0;
+    hg_subscribe_release(r, sub);
     hg_list_remove(&sub->session_link);
     s->subs_n--;
     hg_uncount(&s->worker->metrics.proto[s->proto].subscriptions, 1);
     sub->session = NULL;
     sub->is_live = false;
+    sub->refused = HG_OK;
 }
 
+/* filter: NULL unless it has to be kept, since it is in no index. */
 static enum hg_status begin(struct hg_session *s, struct hg_sub *sub, size_t links_n,
-                            const char **why_out)
+                            const struct hg_bytes *filter, const char **why_out)
 {
     if (s->subs_n >= s->worker->config->max_subscriptions) {
         *why_out = "the client has as many subscriptions as [limits] max_subscriptions allows";
         hg_worker_refused(s->worker, HG_LIMIT_SUBSCRIPTIONS);
         return HG_TOO_MANY;
     }
-    sub->has_pooled_link = links_n == 1;
-    sub->links = sub->has_pooled_link ? hg_pool_get(&routing_of(s)->links)
-                                      : hg_zalloc(links_n * sizeof(*sub->links));
-    if (sub->links == NULL) {
+    if (!hg_subscribe_allot(routing_of(s), sub, links_n, filter)) {
         return HG_NO_MEMORY;
     }
     sub->session = s;
     sub->entry.node = NULL;
-    sub->links_n = sub->waiting_n = 0;
     sub->is_live = false;
+    sub->refused = HG_OK;
     hg_list_add_last(&s->subs, &sub->session_link);
     s->subs_n++;
     hg_count(&s->worker->metrics.proto[s->proto].subscriptions, 1);
@@ -258,22 +304,28 @@ static enum hg_status begin(struct hg_session *s, struct hg_sub *sub, size_t lin
 
 /* ---- By filter ---- */
 
-struct subscribing {
-    struct hg_sub *sub;
-    struct hg_bytes filter;
-    struct hg_queue *queue;     /* NULL: by way of the feed */
-    struct hg_match match;      /* n == 0: whatever its headers */
-    size_t plans_n, queue_rule; /* the latter: of the first plan, if that is a queue */
-    bool has_later_queue;
-    enum hg_status status;
-    const char *why;
-};
-
 static void count_plan(void *ctx, const struct hg_binding_plan *plan)
 {
-    struct subscribing *c = ctx;
+    struct hg_subscribing *c = ctx;
     (void)plan;
     c->plans_n++;
+}
+
+bool hg_subscribe_is_wide(const struct rule_bindings *of_rule, const struct hg_binding_plan *plan,
+                          const struct hg_config *config)
+{
+    return plan->is_widenable && (plan->scope == HG_SCOPE_WIDE || of_rule->is_wide ||
+                                  of_rule->exact_n >= config->widen_after);
+}
+
+void hg_subscribe_widen(struct hg_routing *r, const struct hg_binding_plan *plan)
+{
+    struct rule_bindings *of_rule = &r->by_rule[plan->rule];
+    if (of_rule->wide.binding == NULL) {
+        (void)hg_bindings_keep(&r->feed.bindings, plan->exchange, plan->wide_key, &of_rule->wide);
+        hg_count(&r->worker->metrics.upstream.widened, !of_rule->is_wide);
+        of_rule->is_wide = true;
+    }
 }
 
 /* Exact, until the rule has more bindings on this feed than is good (architecture, decision 3). */
@@ -282,22 +334,15 @@ static bool bind_plan(struct hg_sub *sub, const struct hg_binding_plan *plan)
     struct hg_session *s = sub->session;
     struct hg_routing *r = routing_of(s);
     struct rule_bindings *of_rule = &r->by_rule[plan->rule];
-    bool is_widened = of_rule->wide.binding != NULL;
-    bool is_wide = plan->is_widenable && (plan->scope == HG_SCOPE_WIDE || is_widened ||
-                                          of_rule->exact_n >= s->worker->config->widen_after);
-    if (!is_wide) {
-        return add_binding(sub, &r->feed.bindings, plan->exchange, plan->key, (uint32_t)plan->rule,
-                           &of_rule->exact_n);
+    bool is_wide = hg_subscribe_is_wide(of_rule, plan, s->worker->config);
+    if (is_wide) {
+        hg_subscribe_widen(r, plan);
     }
-    if (!is_widened) {
-        (void)hg_bindings_keep(&r->feed.bindings, plan->exchange, plan->wide_key, &of_rule->wide);
-        hg_count(&s->worker->metrics.upstream.widened, 1);
-    }
-    return add_binding(sub, &r->feed.bindings, plan->exchange, plan->wide_key, (uint32_t)plan->rule,
-                       NULL);
+    return add_binding(sub, &r->feed.bindings, plan->exchange, is_wide ? plan->wide_key : plan->key,
+                       (uint32_t)plan->rule, is_wide ? NULL : &of_rule->exact_n);
 }
 
-static bool has_own_address(const struct hg_session *s, struct hg_bytes queue)
+bool hg_subscribe_has_address(const struct hg_session *s, struct hg_bytes queue)
 {
     struct hg_writer text = {0};
     size_t rule = 0;
@@ -307,16 +352,14 @@ static bool has_own_address(const struct hg_session *s, struct hg_bytes queue)
     return has;
 }
 
-/* Another rule's queue at this headers exchange gets all of it already; a second one would bring
- * everything twice. */
-static bool has_queue_at(const struct hg_sub *sub, struct hg_bytes exchange)
+bool hg_subscribe_has_queue_at(const struct hg_sub *sub, size_t links_n, struct hg_bytes exchange)
 {
     const struct hg_rules *rules = hg_realm_of(sub->session)->rules;
     bool is_known = false;
     if (hg_rules_exchange_type(rules, exchange, &is_known) != HG_EXCHANGE_HEADERS) {
         return false;
     }
-    for (size_t i = 0; i < sub->links_n; i++) {
+    for (size_t i = 0; i < links_n; i++) {
         const char *other = hg_rules_spec(rules, sub->links[i].rule)->exchange;
         if (other != NULL && hg_bytes_eq(hg_bytes_str(other), exchange)) {
             return true;
@@ -325,11 +368,31 @@ static bool has_queue_at(const struct hg_sub *sub, struct hg_bytes exchange)
     return false;
 }
 
-static bool follow_plan(struct subscribing *c, const struct hg_binding_plan *plan)
+/* What the subscription consumed before it was made anew is not let go of, or messages would come
+ * twice or not at all. */
+static bool take_over(struct hg_subscribing *c, const struct hg_consumer_spec *spec, uint32_t rule)
 {
-    if (plan->kind != HG_PLAN_QUEUE && c->queue != NULL) {
-        return add_binding(c->sub, hg_queue_bindings(c->queue), plan->exchange, plan->key,
-                           (uint32_t)plan->rule, NULL);
+    for (size_t i = 0; i < c->before_n; i++) {
+        struct hg_sub_link *old = &c->before[i];
+        if (old->is_consumer && hg_consumer_is_for(old->u.consumer.handle, spec)) {
+            struct hg_sub_link *link = &c->sub->links[c->sub->links_n++];
+            *link = *old;
+            link->rule = rule;
+            c->sub->waiting_n = (uint16_t)(c->sub->waiting_n + link->is_waiting);
+            hg_consumer_tell(link->u.consumer.handle, link);
+            old->u.consumer.handle = NULL;
+            old->u.consumer.filter = NULL;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool follow_plan(struct hg_subscribing *c, const struct hg_binding_plan *plan)
+{
+    if (plan->kind != HG_PLAN_QUEUE && c->bindings != NULL) {
+        return add_binding(c->sub, c->bindings, plan->exchange, plan->key, (uint32_t)plan->rule,
+                           NULL);
     }
     if (plan->kind == HG_PLAN_FEED) {
         return bind_plan(c->sub, plan);
@@ -339,20 +402,21 @@ static bool follow_plan(struct subscribing *c, const struct hg_binding_plan *pla
                                           .key = plan->key,
                                           .binding_arguments = c->match.items,
                                           .binding_arguments_n = c->match.n};
-    return add_consumer(c->sub, &spec, &c->filter, (uint32_t)plan->rule);
+    return take_over(c, &spec, (uint32_t)plan->rule) ||
+           add_consumer(c->sub, &spec, &c->filter, (uint32_t)plan->rule);
 }
 
-static void subscribe_plan(void *ctx, const struct hg_binding_plan *plan)
+void hg_subscribe_plan(void *ctx, const struct hg_binding_plan *plan)
 {
-    struct subscribing *c = ctx;
-    bool is_had_already =
-        plan->kind == HG_PLAN_OWN_QUEUE && c->queue == NULL && has_queue_at(c->sub, plan->exchange);
+    struct hg_subscribing *c = ctx;
+    bool is_had_already = plan->kind == HG_PLAN_OWN_QUEUE && c->bindings == NULL &&
+                          hg_subscribe_has_queue_at(c->sub, c->sub->links_n, plan->exchange);
     bool cannot_match = c->match.n > 0 && !hg_plan_matches_headers(plan);
     if (c->status != HG_OK || is_had_already || cannot_match) {
         return;
     }
     if (plan->kind == HG_PLAN_QUEUE && hg_topic_has_wildcard(c->filter) &&
-        !has_own_address(c->sub->session, plan->queue)) {
+        !hg_subscribe_has_address(c->sub->session, plan->queue)) {
         c->status = HG_NO_WILDCARD;
         c->why = "a rule with a queue has no address for a wildcard: subscribe to one address";
     } else if (!follow_plan(c, plan)) {
@@ -360,7 +424,7 @@ static void subscribe_plan(void *ctx, const struct hg_binding_plan *plan)
     }
 }
 
-static enum hg_status check_filter(struct hg_session *s, struct subscribing *c, hg_plan_fn *each)
+static enum hg_status check_filter(struct hg_session *s, struct hg_subscribing *c, hg_plan_fn *each)
 {
     const struct hg_config *config = s->worker->config;
     const struct hg_topic_limits limits = {.max_bytes = (size_t)config->max_topic_bytes,
@@ -377,10 +441,10 @@ static enum hg_status check_filter(struct hg_session *s, struct subscribing *c, 
 }
 
 /* Into the session's protocol's index, unless what it gets comes from queues alone. */
-static bool enter_index(struct subscribing *c)
+static bool enter_index(struct hg_subscribing *c)
 {
     struct hg_sub *sub = c->sub;
-    if (c->queue != NULL || c->match.n > 0) {
+    if (c->bindings != NULL || c->match.n > 0) {
         return true;
     }
     sub->index = routing_of(sub->session)->by_address[sub->session->proto];
@@ -391,11 +455,12 @@ static bool enter_index(struct subscribing *c)
     return true;
 }
 
-static enum hg_status subscribe(struct hg_session *s, struct subscribing *c, const char **why_out)
+static enum hg_status subscribe(struct hg_session *s, struct hg_subscribing *c,
+                                const char **why_out)
 {
     enum hg_status status = check_filter(s, c, count_plan);
     if (status == HG_OK) {
-        status = begin(s, c->sub, c->plans_n, &c->why);
+        status = begin(s, c->sub, c->plans_n, c->bindings == NULL ? NULL : &c->filter, &c->why);
     }
     if (status != HG_OK) {
         *why_out = c->why;
@@ -405,7 +470,7 @@ static enum hg_status subscribe(struct hg_session *s, struct subscribing *c, con
     if (status == HG_OK) {
         struct hg_rule_who room;
         status = hg_rules_subscribe(hg_realm_of(s)->rules, hg_session_who(s, &room), s->proto,
-                                    c->filter, subscribe_plan, c, &c->why);
+                                    c->filter, hg_subscribe_plan, c, &c->why);
     }
     status = status == HG_OK ? c->status : status;
     if (status == HG_OK && c->sub->links_n == 0) { /* nothing of it matches by headers */
@@ -422,7 +487,7 @@ static enum hg_status subscribe(struct hg_session *s, struct subscribing *c, con
 enum hg_status hg_subscribe_filter(struct hg_session *s, struct hg_sub *sub, struct hg_bytes filter,
                                    const char **why_out)
 {
-    struct subscribing c = {.sub = sub, .filter = filter};
+    struct hg_subscribing c = {.sub = sub, .filter = filter};
     return subscribe(s, &c, why_out);
 }
 
@@ -430,7 +495,7 @@ enum hg_status hg_subscribe_queue_filter(struct hg_session *s, struct hg_sub *su
                                          struct hg_bytes filter, struct hg_queue *q,
                                          const char **why_out)
 {
-    struct subscribing c = {.sub = sub, .filter = filter, .queue = q};
+    struct hg_subscribing c = {.sub = sub, .filter = filter, .bindings = hg_queue_bindings(q)};
     return subscribe(s, &c, why_out);
 }
 
@@ -443,13 +508,13 @@ enum hg_status hg_subscribe_matching(struct hg_session *s, struct hg_sub *sub,
                                      struct hg_bytes filter, const struct hg_match *match,
                                      const char **why_out)
 {
-    struct subscribing c = {.sub = sub, .filter = filter, .match = *match};
+    struct hg_subscribing c = {.sub = sub, .filter = filter, .match = *match};
     return subscribe(s, &c, why_out);
 }
 
 static void note_queue(void *ctx, const struct hg_binding_plan *plan)
 {
-    struct subscribing *c = ctx;
+    struct hg_subscribing *c = ctx;
     if (plan->kind == HG_PLAN_QUEUE && c->plans_n == 0) {
         c->queue_rule = plan->rule;
     }
@@ -461,10 +526,10 @@ enum hg_status hg_queue_of_filter(struct hg_session *s, struct hg_bytes filter,
                                   struct hg_bytes *queue_out, const char **why_out)
 {
     const struct hg_rules *rules = hg_realm_of(s)->rules;
-    struct subscribing c = {.filter = filter, .queue_rule = SOURCE};
+    struct hg_subscribing c = {.filter = filter, .queue_rule = HG_SUB_SOURCE};
     *queue_out = hg_bytes(NULL, 0);
     enum hg_status status = check_filter(s, &c, note_queue);
-    bool has_queue = status == HG_OK && c.queue_rule != SOURCE;
+    bool has_queue = status == HG_OK && c.queue_rule != HG_SUB_SOURCE;
     if (has_queue && !hg_topic_has_wildcard(filter)) {
         *queue_out = hg_bytes_str(hg_rules_spec(rules, c.queue_rule)->queue);
     } else if (has_queue || (status == HG_OK && c.has_later_queue)) {
@@ -481,7 +546,7 @@ enum hg_status hg_subscribe_index(struct hg_session *s, struct hg_sub *sub, stru
                                   struct hg_bytes filter, const char **why_out)
 {
     *why_out = NULL;
-    enum hg_status status = begin(s, sub, 0, why_out);
+    enum hg_status status = begin(s, sub, 0, NULL, why_out);
     if (status != HG_OK) {
         return status;
     }
@@ -565,8 +630,9 @@ static enum hg_status subscribe_exchange(struct hg_sub *sub, const struct hg_sou
         return HG_NO_MEMORY;
     }
     struct hg_bytes key = type == HG_EXCHANGE_FANOUT ? HG_BYTES("") : source->key;
-    return add_binding(sub, &r->feed.bindings, source->exchange, key, SOURCE, NULL) ? HG_OK
-                                                                                    : HG_NO_MEMORY;
+    return add_binding(sub, &r->feed.bindings, source->exchange, key, HG_SUB_SOURCE, NULL)
+               ? HG_OK
+               : HG_NO_MEMORY;
 }
 
 enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
@@ -574,7 +640,7 @@ enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
 {
     enum hg_status status = check_source(s, source, why_out);
     if (status == HG_OK) {
-        status = begin(s, sub, 1, why_out);
+        status = begin(s, sub, 1, NULL, why_out);
     }
     if (status != HG_OK) {
         return status;
@@ -590,7 +656,7 @@ enum hg_status hg_subscribe_source(struct hg_session *s, struct hg_sub *sub,
     if (is_shared) {
         status = subscribe_exchange(sub, source, type, why_out);
     } else {
-        status = add_consumer(sub, &own, NULL, SOURCE) ? HG_OK : HG_NO_MEMORY;
+        status = add_consumer(sub, &own, NULL, HG_SUB_SOURCE) ? HG_OK : HG_NO_MEMORY;
     }
     if (status != HG_OK) {
         hg_unsubscribe(sub);
@@ -613,9 +679,9 @@ enum hg_status hg_subscribe_queue_source(struct hg_session *s, struct hg_sub *su
         *why_out = "a direct exchange knows no wildcards";
         return HG_NO_WILDCARD;
     }
-    status = begin(s, sub, 1, why_out);
-    if (status == HG_OK &&
-        !add_binding(sub, hg_queue_bindings(q), source->exchange, source->key, SOURCE, NULL)) {
+    status = begin(s, sub, 1, NULL, why_out);
+    if (status == HG_OK && !add_binding(sub, hg_queue_bindings(q), source->exchange, source->key,
+                                        HG_SUB_SOURCE, NULL)) {
         hg_unsubscribe(sub);
         status = HG_NO_MEMORY;
     }
@@ -686,4 +752,18 @@ void hg_session_forget_declares(struct hg_session *s)
         hg_consumer_close(d->consumer);
         free_declare(d);
     }
+}
+
+/* ---- What is held for others ---- */
+
+void hg_subscribe_let_go(struct hg_routing *r)
+{
+    while (r->holders != NULL) {
+        struct hg_holder *holder = r->holders;
+        r->holders = holder->next;
+        hg_bindings_remove(&holder->link.u.bound);
+        hg_free(holder);
+    }
+    hg_free(r->by_next_rule);
+    r->by_next_rule = NULL;
 }

@@ -7,10 +7,10 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "base/mem.h"
-#include "base/secret.h"
 #include "core/allowance.h"
 #include "core/files.h"
 #include "core/login.h"
+#include "core/reload.h"
 #include "core/systemd.h"
 #include "core/worker.h"
 
@@ -64,6 +64,9 @@ static void close_handles(struct supervisor *s)
     }
     uv_close((uv_handle_t *)&s->drain_limit, NULL);
     uv_close((uv_handle_t *)&s->watchdog, NULL);
+    if (s->gateway.reload != NULL) {
+        hg_reload_close(s->gateway.reload);
+    }
     hg_mailbox_close(s->gateway.supervisor);
 }
 
@@ -85,7 +88,7 @@ static void on_drain_limit(uv_timer_t *timer)
 {
     struct supervisor *s = timer->data;
     HG_LOG(s->gateway.log, HG_LOG_WARN, "drain.unfinished",
-           HG_F_UINT("timeout_ms", s->gateway.config->drain_timeout_ms));
+           HG_F_UINT("timeout_ms", hg_reload_current(s->gateway.reload)->drain_timeout_ms));
     stop_all(s);
 }
 
@@ -93,48 +96,20 @@ static void drain_all(struct supervisor *s)
 {
     s->phase = PHASE_DRAINING;
     hg_systemd_notify("STOPPING=1");
+    hg_reload_stop(s->gateway.reload);
     atomic_store(&s->gateway.is_draining, true);
     for (unsigned i = 0; i < s->gateway.workers_n; i++) {
         hg_mailbox_send(s->gateway.workers[i]->mailbox, &s->gateway.workers[i]->drain_mail);
     }
-    uv_timer_start(&s->drain_limit, on_drain_limit, s->gateway.config->drain_timeout_ms, 0);
-}
-
-static void reload_certificates(const struct supervisor *s, struct hg_tls_context *context,
-                                const char *where)
-{
-    struct hg_writer problem = {0};
-    if (context == NULL) {
-        return;
-    }
-    bool is_good = hg_tls_context_reload(context, &problem);
-    HG_LOG(s->gateway.log, is_good ? HG_LOG_INFO : HG_LOG_ERROR,
-           is_good ? "certificates.reloaded" : "certificates.kept", HG_F_STR("of", where),
-           HG_F_BYTES("reason", hg_writer_view(&problem)));
-    hg_writer_close(&problem);
-}
-
-/* What a certificate's or password's renewal needs; the rest of the configuration is read at the start only. */
-static void reload(const struct supervisor *s)
-{
-    const struct hg_config *config = s->gateway.config;
-    for (size_t i = 0; i < config->listeners_n; i++) {
-        reload_certificates(s, config->listeners[i].tls_context, config->listeners[i].where);
-    }
-    reload_certificates(s, config->rabbitmq_tls, "rabbitmq");
-    if (config->rabbitmq_secret != NULL) {
-        hg_secret_look(config->rabbitmq_secret, hg_clock_ms(), true, s->gateway.log);
-    }
-    HG_LOG(s->gateway.log, HG_LOG_WARN, "reload.partial",
-           HG_F_STR("reason",
-                    "certificates and password_file are read again; the rest needs a restart"));
+    uv_timer_start(&s->drain_limit, on_drain_limit,
+                   hg_reload_current(s->gateway.reload)->drain_timeout_ms, 0);
 }
 
 static void on_signal(uv_signal_t *signal, int number)
 {
     struct supervisor *s = signal->data;
     if (number == SIGHUP) {
-        reload(s);
+        hg_reload_begin(s->gateway.reload);
         return;
     }
     bool is_second = s->phase == PHASE_DRAINING;
@@ -235,11 +210,16 @@ static void become_running(struct supervisor *s)
     }
     log_ready(s);
     hg_systemd_notify("READY=1");
+    hg_reload_start(s->gateway.reload);
 }
 
 static void on_report(void *ctx, struct hg_mail *mail)
 {
     struct supervisor *s = ctx;
+    if (mail->kind == HG_MAIL_RELOADED) {
+        hg_reload_on_report(s->gateway.reload);
+        return;
+    }
     struct hg_worker *w = HG_CONTAINER_OF(mail, struct hg_worker, report_mail);
     if (atomic_load(&w->state) == HG_WORKER_FAILED && s->phase != PHASE_STOPPING) {
         s->exit_code = EXIT_GIVEN;
@@ -294,20 +274,21 @@ static bool open_gateway(struct supervisor *s, const struct hg_config *config,
     g->boot_id = hg_random_u64();
     g->started_ms = hg_clock_ms();
     atomic_store(&g->next_conn_id, 1);
-    g->logins = config->has_identities ? hg_logins_new(config) : NULL;
+    g->logins = hg_logins_new(config);
+    g->rule_counts = hg_rule_counts_new(config, NULL);
     g->listeners = hg_zalloc((config->listeners_n + 1) * sizeof(*g->listeners));
     g->bridges = hg_zalloc((config->bridges_n + 1) * sizeof(*g->bridges));
     g->webhooks = hg_zalloc((config->webhooks_n + 1) * sizeof(*g->webhooks));
     g->allowances = hg_allowances_new();
     g->workers = hg_zalloc(config->workers * sizeof(struct hg_worker *));
     g->supervisor = hg_mailbox_new(&s->loop, on_report, s);
-    if (!hg_vhosts_open(g) || (config->has_identities && g->logins == NULL) ||
+    if (!hg_vhosts_open(g) || g->logins == NULL || g->rule_counts == NULL ||
         g->allowances == NULL || g->listeners == NULL || g->bridges == NULL ||
         g->webhooks == NULL || g->workers == NULL || g->supervisor == NULL ||
         !prepare_adapters(g)) {
         return false;
     }
-    hg_allowances_apply(g);
+    hg_allowances_apply(g, config);
     for (; g->workers_n < config->workers; g->workers_n++) {
         g->workers[g->workers_n] = hg_worker_new(g, g->workers_n);
         if (g->workers[g->workers_n] == NULL) {
@@ -346,10 +327,12 @@ static void supervise(struct supervisor *s)
     if (watchdog_ms > 0) {
         uv_timer_start(&s->watchdog, on_watchdog, 0, watchdog_ms);
     }
-    if (start_workers(s)) {
+    s->gateway.reload = hg_reload_new(&s->gateway, &s->loop);
+    if (s->gateway.reload != NULL && start_workers(s)) {
         hg_mailbox_send(s->gateway.supervisor, &s->gateway.workers[0]->report_mail);
     } else {
-        HG_LOG(s->gateway.log, HG_LOG_ERROR, "start.failed", HG_F_STR("reason", "no thread"));
+        HG_LOG(s->gateway.log, HG_LOG_ERROR, "start.failed",
+               HG_F_STR("reason", "no memory, or no thread"));
         s->exit_code = EXIT_RUNNING;
         stop_all(s);
     }
@@ -365,6 +348,8 @@ static void close_gateway(struct supervisor *s)
     for (unsigned i = 0; i < g->workers_n; i++) {
         hg_worker_free(g->workers[i]);
     }
+    hg_reload_free(g->reload);
+    hg_rule_counts_unref(g->rule_counts);
     release_adapters(g);
     hg_mailbox_free(g->supervisor);
     hg_vhosts_close(g);
@@ -382,7 +367,7 @@ int hg_supervisor_run(const struct hg_config *config, const struct hg_adapter *c
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN); /* until the loop takes it */
     hg_files_raise(config, log);
-    int code = hg_vhosts_declare(config, log);
+    int code = hg_vhosts_declare(config, 0, log);
     if (code == HG_TOPOLOGY_STOPPED) {
         HG_LOG(log, HG_LOG_INFO, "stopped", HG_F_INT("code", EXIT_OK));
         return EXIT_OK;

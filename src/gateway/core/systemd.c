@@ -2,10 +2,12 @@
 #include "core/systemd.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 void hg_systemd_notify(const char *state)
@@ -25,6 +27,17 @@ void hg_systemd_notify(const char *state)
         (void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&address,
                      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
         close(fd);
+    }
+}
+
+void hg_systemd_notify_reloading(void)
+{
+    struct timespec now;
+    char text[64];
+    if (clock_gettime(CLOCK_MONOTONIC, &now) == 0) {
+        snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%lld%06ld", (long long)now.tv_sec,
+                 now.tv_nsec / 1000);
+        hg_systemd_notify(text);
     }
 }
 

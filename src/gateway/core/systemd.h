@@ -8,6 +8,9 @@
 
 /* "READY=1", "STOPPING=1", "WATCHDOG=1". That it cannot be said is no error. */
 void hg_systemd_notify(const char *state);
+/* "RELOADING=1", with the time, which systemd wants to know which reload that is; "READY=1" ends
+ * it. */
+void hg_systemd_notify_reloading(void);
 /* How often "WATCHDOG=1" has to be said, half of what systemd waits for; 0: not at all. */
 uint64_t hg_systemd_watchdog_ms(void);
 

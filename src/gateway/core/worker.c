@@ -8,6 +8,7 @@
 #include "core/conn.h"
 #include "core/lease.h"
 #include "core/login.h"
+#include "core/reload.h"
 #include "core/service.h"
 #include "core/state.h"
 
@@ -181,8 +182,14 @@ static void on_mail(void *ctx, struct hg_mail *mail)
             drain(w);
         }
         break;
+    case HG_MAIL_RELOAD:
+        if (is_running) {
+            hg_reload_on_order(w);
+        }
+        break;
     case HG_MAIL_PING: atomic_store(&w->has_turned, true); break;
     case HG_MAIL_STOP: uv_stop(&w->loop); break;
+    case HG_MAIL_RELOADED:
     case HG_MAIL_REPORT: break; /* never sent to a worker */
     }
 }
@@ -236,7 +243,7 @@ static void stop(struct hg_worker *w)
 static void run(void *arg)
 {
     struct hg_worker *w = arg;
-    if (!hg_realms_open(w) || (w->config->has_identities && !hg_login_open(w))) {
+    if (!hg_realms_open(w) || !hg_login_open(w)) {
         HG_LOG(w->log, HG_LOG_ERROR, "worker.failed", HG_F_UINT("worker", w->index),
                HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
         hg_worker_report(w, HG_WORKER_FAILED);
@@ -262,8 +269,7 @@ static bool open_parts(struct hg_worker *w)
 {
     size_t listeners_n = w->config->listeners_n;
     w->acceptors = hg_zalloc((listeners_n + 1) * sizeof(*w->acceptors));
-    if (w->acceptors == NULL || !hg_realms_new(w) ||
-        !hg_metrics_open(&w->metrics, w->config->all_rules_n)) {
+    if (w->acceptors == NULL || !hg_realms_new(w)) {
         return false;
     }
     for (size_t i = 0; i < listeners_n; i++) {
@@ -277,9 +283,10 @@ static bool open_parts(struct hg_worker *w)
 static void free_parts(struct hg_worker *w)
 {
     hg_mailbox_free(w->mailbox);
-    hg_metrics_close(&w->metrics);
+    hg_rule_counts_unref(w->rule_counts);
     hg_realms_free(w);
     hg_free(w->acceptors);
+    hg_config_free(w->config);
     hg_free(w);
 }
 
@@ -291,13 +298,16 @@ struct hg_worker *hg_worker_new(struct hg_gateway *gateway, unsigned index)
         return NULL;
     }
     w->gateway = gateway;
-    w->config = gateway->config;
+    w->config = hg_config_ref(gateway->config);
+    w->rule_counts = hg_rule_counts_ref(gateway->rule_counts);
     w->log = gateway->log;
     w->index = index;
     w->listen_mail.kind = HG_MAIL_LISTEN;
     w->drain_mail.kind = HG_MAIL_DRAIN;
     w->stop_mail.kind = HG_MAIL_STOP;
     w->ping_mail.kind = HG_MAIL_PING;
+    w->reload.order_mail.kind = HG_MAIL_RELOAD;
+    w->reload.report_mail.kind = HG_MAIL_RELOADED;
     w->report_mail.kind = HG_MAIL_REPORT;
     hg_list_init(&w->conns);
     hg_list_init(&w->services);

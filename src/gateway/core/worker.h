@@ -11,11 +11,13 @@
 #include "core/mailbox.h"
 #include "core/metrics.h"
 #include "core/realm.h"
+#include "core/rule_counts.h"
 #include "stream/net.h"
 
 #include <uv.h>
 
 struct hg_allowances;
+struct hg_reload;
 struct hg_login_port;
 struct hg_logins;
 struct hg_worker;
@@ -26,12 +28,15 @@ struct hg_listener_state { /* of one [[listener]], for all workers */
 };
 
 struct hg_gateway { /* shared by all workers; frozen after start but for what says otherwise */
+    /* What it was started with, for what cannot change while it runs; else ask the worker's. */
     const struct hg_config *config;
+    struct hg_reload *reload;           /* core/reload.c */
+    struct hg_rule_counts *rule_counts; /* the supervisor's, of what is in force; a reference */
     const struct hg_adapter *const *adapters;
     struct hg_log *log;      /* thread-safe */
     struct hg_vhost *vhosts; /* the first is the default one */
     unsigned vhosts_n;
-    struct hg_logins *logins;            /* NULL: no identities; core/login.c */
+    struct hg_logins *logins;            /* locked; core/login.c */
     struct hg_allowances *allowances;    /* core/allowance.h */
     struct hg_mailbox *supervisor;       /* takes HG_MAIL_REPORT */
     struct hg_listener_state *listeners; /* as many as the configuration's, in its order */
@@ -77,7 +82,7 @@ struct hg_conn_walk {   /* all of a worker's connections in turn, some at each s
 
 struct hg_worker {
     struct hg_gateway *gateway;
-    const struct hg_config *config;
+    const struct hg_config *config; /* in force here; a reference, another one after a reload */
     struct hg_log *log;
     unsigned index; /* 0 … workers_n - 1 */
     uv_loop_t loop;
@@ -85,12 +90,13 @@ struct hg_worker {
     struct hg_net net; /* drives `wheel` */
     struct hg_metrics metrics;
     struct hg_random random;
+    struct hg_rule_counts *rule_counts; /* of its configuration's rules; a reference */
     struct hg_mailbox *mailbox;
     struct hg_realm **realms; /* one per virtual host, in the order of the gateway's */
     unsigned realms_n;
     unsigned realms_draining_n; /* core/realm.c's own, as the next */
     void (*realms_drained)(struct hg_worker *w);
-    struct hg_login_port *logins;  /* NULL: no identities; core/login.c */
+    struct hg_login_port *logins;  /* NULL: not open; core/login.c */
     struct hg_acceptor *acceptors; /* one per [[listener]], in its order */
     struct hg_list services;       /* struct hg_service */
     struct hg_list conns;
@@ -101,6 +107,15 @@ struct hg_worker {
     struct hg_timer drain_timer;
     struct hg_mail listen_mail, drain_mail, stop_mail, ping_mail; /* the supervisor's orders */
     struct hg_mail report_mail;
+    struct {
+        struct hg_mail order_mail, report_mail;
+        const struct hg_config *next; /* borrowed until it is this worker's, as the next */
+        struct hg_rule_counts *next_counts;
+        _Atomic unsigned wanted, done; /* round and enum hg_reload_step */
+        unsigned round;
+        bool is_prepared;
+        size_t waiting_n; /* RabbitMQ's answers that it takes */
+    } reload;             /* core/reload.c's */
     uv_thread_t thread;
     _Atomic int state;       /* enum hg_worker_state */
     _Atomic bool has_turned; /* since the supervisor asked last */

@@ -476,6 +476,41 @@ bool hg_bindings_keep(struct hg_bindings *of, struct hg_bytes exchange, struct h
     return b != NULL;
 }
 
+struct hg_bindings *hg_bindings_of(const struct hg_binding_user *user)
+{
+    return user->binding == NULL ? NULL : user->binding->of;
+}
+
+bool hg_bindings_names(const struct hg_binding_user *user, struct hg_bytes *exchange_out,
+                       struct hg_bytes *key_out)
+{
+    if (hg_bindings_of(user) == NULL) {
+        return false;
+    }
+    *exchange_out = exchange_of(user->binding);
+    *key_out = key_of(user->binding);
+    return true;
+}
+
+void hg_bindings_count_none(struct hg_bindings *b)
+{
+    size_t at = 0;
+    void *value = NULL;
+    struct hg_bytes names;
+    while (hg_map_next(&b->map, &at, &names, &value)) {
+        ((struct hg_binding *)value)->made_n = NULL;
+    }
+}
+
+void hg_bindings_count(const struct hg_binding_user *user, uint32_t *made_n)
+{
+    struct hg_binding *b = user->binding;
+    if (b != NULL && b->of != NULL && b->made_n == NULL) {
+        b->made_n = made_n;
+        ++*made_n;
+    }
+}
+
 void hg_bindings_remove(struct hg_binding_user *user)
 {
     struct hg_binding *b = user->binding;

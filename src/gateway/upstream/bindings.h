@@ -89,6 +89,15 @@ bool hg_bindings_add(struct hg_bindings *b, struct hg_bytes exchange, struct hg_
 /* As hg_bindings_add, for a user who is told nothing. */
 bool hg_bindings_keep(struct hg_bindings *b, struct hg_bytes exchange, struct hg_bytes key,
                       struct hg_binding_user *user);
+/* What the user's binding binds; false: it has none, or its queue is nobody's any more. Lives as long
+ * as the user's binding. */
+bool hg_bindings_names(const struct hg_binding_user *user, struct hg_bytes *exchange_out,
+                       struct hg_bytes *key_out);
+/* Of which queue; NULL as above. */
+struct hg_bindings *hg_bindings_of(const struct hg_binding_user *user);
+/* From now on no binding is counted; then again those that are named, once each. */
+void hg_bindings_count_none(struct hg_bindings *b);
+void hg_bindings_count(const struct hg_binding_user *user, uint32_t *made_n);
 /* The user is told nothing more; with the last one the binding goes. Safe on one without. */
 void hg_bindings_remove(struct hg_binding_user *user);
 

@@ -290,6 +290,31 @@ struct hg_consumer *hg_consumer_open(struct hg_consumers *owner,
     return c;
 }
 
+bool hg_consumer_is_for(const struct hg_consumer *c, const struct hg_consumer_spec *spec)
+{
+    return c != NULL && c->is_own == (spec->queue.n == 0) &&
+           (c->is_own ? hg_bytes_eq(c->exchange, spec->exchange) && hg_bytes_eq(c->key, spec->key)
+                      : hg_bytes_eq(c->queue, spec->queue));
+}
+
+void hg_consumer_source(const struct hg_consumer *c, struct hg_bytes *exchange_out,
+                        struct hg_bytes *key_out)
+{
+    *exchange_out = c->exchange;
+    *key_out = c->key;
+}
+
+const struct hg_header *hg_consumer_arguments(const struct hg_consumer *c, size_t *n_out)
+{
+    *n_out = c->is_own ? c->arguments_n : 0;
+    return c->arguments;
+}
+
+void hg_consumer_tell(struct hg_consumer *c, void *ctx)
+{
+    c->ctx = ctx;
+}
+
 void hg_consumer_close(struct hg_consumer *c)
 {
     if (c == NULL) {

@@ -54,6 +54,15 @@ void hg_consumers_close(struct hg_consumers *c);
 /* NULL when there is no memory. */
 struct hg_consumer *hg_consumer_open(struct hg_consumers *c, const struct hg_consumer_spec *spec,
                                      const struct hg_consumer_ops *ops, void *ctx);
+/* Whether it was opened for the same as this: by name, or for a queue of one's own. */
+bool hg_consumer_is_for(const struct hg_consumer *consumer, const struct hg_consumer_spec *spec);
+/* What a queue of one's own is bound to; lives as long as the consumer. */
+void hg_consumer_source(const struct hg_consumer *consumer, struct hg_bytes *exchange_out,
+                        struct hg_bytes *key_out);
+/* And how; likewise. */
+const struct hg_header *hg_consumer_arguments(const struct hg_consumer *consumer, size_t *n_out);
+/* Another place is told from now on, by the same ops. */
+void hg_consumer_tell(struct hg_consumer *consumer, void *ctx);
 /* Stops consuming; what was not acknowledged is requeued. Nothing is told any more. NULL is
  * fine. */
 void hg_consumer_close(struct hg_consumer *consumer);

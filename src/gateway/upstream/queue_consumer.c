@@ -423,6 +423,11 @@ bool hg_queue_consumer_is_live(const struct hg_queue_consumer *q)
     return q->is_live;
 }
 
+struct hg_bytes hg_queue_consumer_name(const struct hg_queue_consumer *q)
+{
+    return q->queue;
+}
+
 struct hg_bindings *hg_queue_consumer_bindings(struct hg_queue_consumer *q)
 {
     return &q->bindings;

@@ -57,6 +57,7 @@ struct hg_queue_consumer *hg_queue_consumer_open(struct hg_seats *seats,
                                                  const struct hg_bindings_ops *bindings_ops,
                                                  void *ctx);
 bool hg_queue_consumer_is_live(const struct hg_queue_consumer *q);
+struct hg_bytes hg_queue_consumer_name(const struct hg_queue_consumer *q);
 /* To add to and remove from while it is open. */
 struct hg_bindings *hg_queue_consumer_bindings(struct hg_queue_consumer *q);
 /* Answers one delivery. STALE: its channel was lost since and the message comes again, or it has

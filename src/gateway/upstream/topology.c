@@ -18,6 +18,8 @@ struct step {
 
 struct hg_topology_run {
     struct hg_log *log;
+    const void *owner;
+    void (*release)(const void *owner);
     struct hg_amqp_conn *conn;
     struct hg_amqp_channel *channel;
     size_t steps_n, at;
@@ -26,6 +28,14 @@ struct hg_topology_run {
     void *ctx;
     struct step steps[];
 };
+
+static void free_run(struct hg_topology_run *run)
+{
+    if (run != NULL && run->owner != NULL) {
+        run->release(run->owner);
+    }
+    hg_free(run);
+}
 
 static size_t count_steps(const struct hg_topology_spec *spec)
 {
@@ -50,6 +60,11 @@ static struct hg_topology_run *new_run(const struct hg_topology_spec *spec,
     }
     run->log = log;
     run->conn = conn;
+    run->owner = spec->owner;
+    run->release = spec->release;
+    if (run->owner != NULL) {
+        spec->hold(run->owner);
+    }
     for (size_t i = 0; i < spec->exchanges_n; i++) {
         run->steps[run->steps_n++] =
             (struct step){.kind = STEP_EXCHANGE, .exchange = &spec->exchanges[i]};
@@ -201,7 +216,7 @@ struct hg_topology_run *hg_topology_start(const struct hg_topology_spec *spec,
     run->ctx = ctx;
     run->channel = hg_amqp_channel_open(conn, &channel_ops, run, 0);
     if (run->channel == NULL) {
-        hg_free(run);
+        free_run(run);
         return NULL;
     }
     return run;
@@ -212,12 +227,12 @@ void hg_topology_cancel(struct hg_topology_run *run)
     if (run != NULL && run->channel != NULL) {
         hg_amqp_channel_close(run->channel);
     }
-    hg_free(run);
+    free_run(run);
 }
 
 void hg_topology_lost(struct hg_topology_run *run)
 {
-    hg_free(run); /* its channel went with the connection */
+    free_run(run); /* its channel went with the connection */
 }
 
 /* ---- Before the start, on a loop of its own ---- */
@@ -229,6 +244,7 @@ struct declaring {
     struct hg_link link;
     struct hg_own_loop own;
     uv_signal_t signals[2];
+    uv_timer_t limit;
     int result; /* -1 while open */
 };
 
@@ -244,6 +260,11 @@ static void on_signal(uv_signal_t *handle, int number)
 {
     (void)number;
     finish(handle->data, HG_TOPOLOGY_STOPPED);
+}
+
+static void on_limit(uv_timer_t *timer)
+{
+    finish(timer->data, HG_TOPOLOGY_AWAY);
 }
 
 static void on_declared(void *ctx, unsigned refused_n)
@@ -275,13 +296,19 @@ static void on_link_down(void *ctx, const struct hg_amqp_close *why)
 
 static const struct hg_link_ops link_ops = {.on_up = on_link_up, .on_down = on_link_down};
 
-static int run_loop(struct declaring *d, const struct hg_link_config *link_config)
+static int run_loop(struct declaring *d, const struct hg_link_config *link_config,
+                    uint64_t limit_ms)
 {
     static const int numbers[] = {SIGTERM, SIGINT};
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         uv_signal_init(&d->own.loop, &d->signals[i]);
         d->signals[i].data = d;
         uv_signal_start(&d->signals[i], on_signal, numbers[i]);
+    }
+    uv_timer_init(&d->own.loop, &d->limit);
+    d->limit.data = d;
+    if (limit_ms > 0) {
+        uv_timer_start(&d->limit, on_limit, limit_ms, 0);
     }
     hg_link_open(&d->link, &d->own.net, link_config, "start", 0, "topology", &link_ops, d);
     while (d->result == -1 || !hg_link_is_stopped(&d->link)) {
@@ -291,12 +318,14 @@ static int run_loop(struct declaring *d, const struct hg_link_config *link_confi
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         uv_close((uv_handle_t *)&d->signals[i], NULL);
     }
+    uv_close((uv_handle_t *)&d->limit, NULL);
     hg_own_loop_close(&d->own);
     return d->result;
 }
 
 int hg_topology_declare(const struct hg_topology_spec *spec,
-                        const struct hg_link_config *link_config, struct hg_log *log)
+                        const struct hg_link_config *link_config, uint64_t limit_ms,
+                        struct hg_log *log)
 {
     struct declaring *d = hg_zalloc(sizeof(*d));
     if (d == NULL || !hg_own_loop_open(&d->own, log)) {
@@ -306,7 +335,7 @@ int hg_topology_declare(const struct hg_topology_spec *spec,
     d->spec = spec;
     d->log = log;
     d->result = -1;
-    int result = run_loop(d, link_config);
+    int result = run_loop(d, link_config, limit_ms);
     hg_free(d);
     return result;
 }

@@ -41,17 +41,22 @@ struct hg_topology_spec { /* borrowed for as long as it is used */
     size_t exchanges_n;
     const struct hg_queue_decl *queues;
     size_t queues_n;
+    /* What it belongs to, held while a run uses it; NULL: it outlives every run. */
+    const void *owner;
+    void (*hold)(const void *owner);
+    void (*release)(const void *owner);
 };
 
-enum { HG_TOPOLOGY_STOPPED = 3 };
+enum { HG_TOPOLOGY_STOPPED = 3, HG_TOPOLOGY_AWAY = 4 };
 
 /* Declares all of it on a loop of its own and returns when RabbitMQ has answered; while RabbitMQ
- * cannot be reached it tries on, with a log line an attempt. 0: all there; 1: RabbitMQ refused a
- * declaration or the login (logged with its reason and `where`; a login whose secret may change is
- * tried on); 2: no memory; STOPPED: SIGTERM or
- * SIGINT came meanwhile. */
+ * cannot be reached it tries on, with a log line an attempt, for limit_ms (0: for ever). 0: all
+ * there; 1: RabbitMQ refused a declaration or the login (logged with its reason and `where`; a login
+ * whose secret may change is tried on); 2: no memory; STOPPED: SIGTERM or SIGINT came meanwhile;
+ * AWAY: no answer within the limit. */
 int hg_topology_declare(const struct hg_topology_spec *spec,
-                        const struct hg_link_config *link_config, struct hg_log *log);
+                        const struct hg_link_config *link_config, uint64_t limit_ms,
+                        struct hg_log *log);
 
 /* One declaration, as it is sent. Statuses are hg_amqp_exchange_declare's and _queue_declare's. */
 struct hg_amqp_channel;

@@ -210,7 +210,7 @@ static void the_gates_follow_the_configuration(void **state)
     w.config.max_connections = 7;
     w.specs[0] = (struct hg_listener_spec){.serve = HG_SERVE_MQTT, .max_connections = 5};
     w.specs[1] = (struct hg_listener_spec){.serve = HG_SERVE_ADMIN, .max_connections = 3};
-    hg_allowances_apply(&w.gateway);
+    hg_allowances_apply(&w.gateway, &w.config);
     assert_int_equal(w.listeners[0].gate.max_n, 5);
     assert_ptr_equal(w.listeners[0].gate.outer, &w.gateway.allowances->connections);
     assert_int_equal(w.listeners[1].gate.max_n, 3);

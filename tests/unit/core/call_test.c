@@ -26,7 +26,6 @@ struct world {
     struct hg_vhost vhost;
     struct hg_realm realm;
     struct hg_realm *realms[1];
-    hg_counter rule_in[1], rule_out[1];
     struct hg_session session; /* has no connection, so it is never held */
     struct hg_call *calls[CALLS];
     enum hg_status outcomes[CALLS]; /* HG_STATUS_N: none yet */
@@ -203,12 +202,11 @@ static int open_world(void **state)
     the->spec = (struct hg_vhost_spec){
         .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = table};
     the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
-    the->realm = (struct hg_realm){.worker = w, .vhost = &the->vhost, .rules = table};
+    the->realm =
+        (struct hg_realm){.worker = w, .vhost = &the->vhost, .spec = &the->spec, .rules = table};
     the->realms[0] = &the->realm;
     w->realms = the->realms;
     w->realms_n = 1;
-    w->metrics.rule_in = the->rule_in;
-    w->metrics.rule_out = the->rule_out;
     seam_net_adopt(&the->sn, &w->net);
     w->net.wheel = &the->sn.wheel;
     assert_true(hg_routing_open(&the->realm));

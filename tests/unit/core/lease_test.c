@@ -29,7 +29,6 @@ struct world {
     struct hg_realm realm;
     struct hg_realm *realms[1];
     struct hg_rules *rules;
-    hg_counter rule_in[1], rule_out[1];
     /* Of the last poll. */
     struct hg_lease_poll *poll;
     enum hg_status status; /* HG_STATUS_N: not told */
@@ -161,15 +160,14 @@ static int open_world(void **state)
     the->spec = (struct hg_vhost_spec){
         .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = the->rules};
     the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
-    the->realm = (struct hg_realm){.worker = w, .vhost = &the->vhost, .rules = the->rules};
+    the->realm = (struct hg_realm){
+        .worker = w, .vhost = &the->vhost, .spec = &the->spec, .rules = the->rules};
     the->realms[0] = &the->realm;
     w->realms = the->realms;
     w->realms_n = 1;
     the->gateway.config = &the->config;
     the->gateway.boot_id = BOOT;
     the->gateway.workers_n = 1;
-    w->metrics.rule_in = the->rule_in;
-    w->metrics.rule_out = the->rule_out;
     hg_list_init(&w->services);
     seam_net_adopt(&the->sn, &w->net);
     w->net.wheel = &the->sn.wheel;

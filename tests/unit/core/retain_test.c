@@ -27,7 +27,6 @@ struct world {
     struct hg_realm realm;
     struct hg_realm *realms[1];
     struct hg_rules *rules;
-    hg_counter rule_in[RULES], rule_out[RULES];
     struct hg_session session;
     struct hg_sub sub;
     struct hg_state_index *index; /* NULL: switched off */
@@ -243,13 +242,12 @@ static int open_world(void **state)
     the->spec = (struct hg_vhost_spec){
         .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = the->rules};
     the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
-    the->realm = (struct hg_realm){.worker = w, .vhost = &the->vhost, .rules = the->rules};
+    the->realm = (struct hg_realm){
+        .worker = w, .vhost = &the->vhost, .spec = &the->spec, .rules = the->rules};
     the->realms[0] = &the->realm;
     w->realms = the->realms;
     w->realms_n = 1;
     the->gateway.config = &the->config;
-    w->metrics.rule_in = the->rule_in;
-    w->metrics.rule_out = the->rule_out;
     seam_net_adopt(&the->sn, &w->net);
     w->net.wheel = &the->sn.wheel;
     the->index = hg_state_index_new(the->rules, "the.log", &limits, 1);

@@ -335,14 +335,14 @@ static void the_admin_site_tells_how_it_is(void **state)
     assert_has(out, "{\"name\":\"gw-test\",\"version\":\"");
     assert_has(out, "\"uptime_s\":5,\"draining\":false,\"rules\":3,\"workers\":[{\"worker\":0,"
                     "\"state\":\"ready\",\"upstream_up\":true,\"window_messages\":0,");
-    assert_has(out, "\"state\":null}");
+    assert_has(out, "\"state\":null,\"configuration\":{\"loaded_unix_s\":");
     world.state = (struct hg_state_stats){
         .is_enabled = true, .is_ready = true, .index = {.last_offset = 7, .retained_n = 3}};
     world.config.state_log = "headgate.state";
     assert_has(ask_admin("/api/status"),
                "\"state\":{\"log\":\"headgate.state\",\"ready\":true,\"leader\":false,\"offset\":7,"
                "\"replay_ms\":0,\"retained\":3,\"sessions\":0,\"sessions_connected\":0,"
-               "\"digest\":\"0000000000000abc\"}");
+               "\"digest\":\"0000000000000abc\"},\"configuration\"");
     out = ask_admin("/api/rules");
     assert_has(out, "[{\"name\":\"orders\",\"patterns\":{\"mqtt\":null,\"stomp\":null,"
                     "\"http\":\"/orders/{id}\"},\"exchange\":\"shop\",\"queue\":null,");

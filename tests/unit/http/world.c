@@ -7,6 +7,7 @@
 #include "core/access.h"
 #include "core/allowance.h"
 #include "core/login.h"
+#include "core/reload.h"
 #include "core/slow.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
@@ -671,10 +672,16 @@ void hg_gather_cancel(struct hg_gather *g)
     world.gather_ask = NULL;
 }
 
-void hg_metrics_write(const struct hg_gateway *gateway, struct hg_writer *out)
+void hg_metrics_write(const struct hg_worker *worker, struct hg_writer *out)
+{
+    (void)worker;
+    hg_writer_str(out, "headgate_connections 1\n");
+}
+
+void hg_reload_stats(const struct hg_gateway *gateway, struct hg_reload_stats *out)
 {
     (void)gateway;
-    hg_writer_str(out, "headgate_connections 1\n");
+    *out = (struct hg_reload_stats){.loaded_wall_ms = hg_clock_wall_ms()};
 }
 
 bool hg_state_is_enabled(const struct hg_vhost *vhost)
@@ -804,9 +811,7 @@ void world_open(const struct hg_adapter *adapter)
     world.realms[0] = &world.realm;
     world.worker.realms = world.realms;
     world.worker.realms_n = 1;
-    static hg_counter counters[sizeof(specs) / sizeof(specs[0])];
-    world.worker.metrics.rule_in = counters;
-    world.worker.metrics.rule_out = counters;
+    world.realm.spec = &vhost_spec;
     static const char *const websocket_paths[] = {"/ws", "/mqtt"};
     world.conn.listener.websocket_paths = websocket_paths;
     world.conn.listener.websocket_paths_n = 2;

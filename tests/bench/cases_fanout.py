@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One message to many: fan-out, the price of TLS, many topics, two workers instead of one."""
+import contextlib
+
+from cases import add_ratios, case, take_turns
+from sides import BARE, MOSQUITTO, NAMES, PLUGIN, stream_side
+
+RATE_COLUMNS = (
+    ("", "{what}"), ("server", "{side}"), ("deliveries/s", "{per_s:,.0f}"), ("of the bare loop", "{of_bare:.0%}"),
+    ("× plugin", "{times_plugin:.1f}"), ("× mosquitto", "{times_mosquitto:.1f}"), ("server's CPU, µs each", "{cpu_us:.2f}"),
+    ("load's CPU", "{load_us:.2f}"), ("bytes each", "{bytes:.0f}"), ("p50", "{p50_us:,.0f} µs"), ("p99", "{p99_us:,.0f} µs"),
+    ("lost", "{lost:,}"))
+
+
+def fan_out(bench, wire, n, servers, topic="bench/fanout"):
+    what = f"{wire}, 1 → {n:,}"
+    with contextlib.ExitStack() as stack:
+        sides = [stream_side(bench, stack, server, wire, n=n, topic=topic) for server in servers]
+        rows = take_turns(bench, what, sides)
+    add_ratios(rows, "per_s", of_bare=BARE, times_plugin=PLUGIN, times_mosquitto=MOSQUITTO)
+    return rows
+
+
+@case("fanout", "Fan-out", """One publisher, subscribers of one topic, 8 messages outstanding (a message is, until the last subscriber has it),
+      QoS 0 or ack:auto, bodies of 128 bytes. The bare loop is an epoll loop that joins what is pending for a socket in one write of the
+      same bytes and does nothing else.""", RATE_COLUMNS)
+def run_fanout(bench):
+    rows = []
+    for n in bench.pick((100, 1000, 5000, 10000), (100,)):
+        rows += fan_out(bench, "mqtt", n, ("bare", "gateway", "plugins", "mosquitto"))
+        rows += fan_out(bench, "stomp-ws", n, ("bare", "gateway", "plugins"))
+    n = bench.pick(1000, 100)
+    rows += fan_out(bench, "mqtt-ws", n, ("bare", "gateway", "plugins", "mosquitto"))
+    rows += fan_out(bench, "sse", n, ("bare", "gateway"))
+    return rows
+
+
+@case("tls", "TLS on and off", "Fan-out as above with and without TLS 1.3.", RATE_COLUMNS)
+def run_tls(bench):
+    n = bench.pick(1000, 50)
+    rows = []
+    for wire in ("mqtt", "mqtt-tls"):
+        rows += fan_out(bench, wire, n, ("gateway", "plugins", "mosquitto"))
+    return rows
+
+
+@case("topics", "Many topics", """Subscriptions of which 1 % match what is published, spread over connections with a hundred each; 8 messages outstanding. Headgate
+      binds the rule's whole pattern once (binding_scope = "wide"). The plugin has a tenth of the subscriptions.""", RATE_COLUMNS)
+def run_topics(bench):
+    each = 100
+    n = bench.pick(1000, 20)
+    rows = []
+    with contextlib.ExitStack() as stack:
+        for server, connections in (("gateway", n), ("mosquitto", n), ("plugins", n // 10)):
+            side = stream_side(bench, stack, server, "mqtt", n=connections, subscriptions=each, topic="wide/topics")
+            rows += take_turns(bench, f"{connections * each:,} subscriptions, 1 %", [side])
+    return rows
+
+
+@case("workers", "Two workers instead of one", "CPU a delivery of the same fan-out over MQTT, by the gateway's number of workers.", (
+    ("", "{what}"), ("workers", "{side}"), ("deliveries/s", "{per_s:,.0f}"), ("gateway's CPU, µs each", "{cpu_us:.3f}"),
+    ("of one worker's", "{of_one:.2f}"), ("lost", "{lost:,}")))
+def run_workers(bench):
+    n = bench.pick(1000, 100)
+    with contextlib.ExitStack() as stack:
+        sides = []
+        for workers in (1, 2):
+            gateway = stack.enter_context(bench.new_gateway(workers=workers))
+            sides.append(stream_side(bench, stack, gateway, "mqtt", name=str(workers), n=n, topic=f"bench/workers/{workers}"))
+        rows = take_turns(bench, f"mqtt, 1 → {n:,}", sides)
+    add_ratios(rows, "cpu_us", of_one="1")
+    return rows
