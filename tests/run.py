@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs what scripts/test has built: lint, unit tests, end-to-end tests, faults, fuzz targets, the benchmarks' own programs. One line
-a test, the sum as the last line.
+"""Runs what scripts/test has built: lint, unit tests, hot paths, end-to-end tests, faults, fuzz targets, the benchmarks' own programs.
+One line a test, the sum as the last line.
 
 tests/run.py [NAME…] runs those whose full name ("unit/config/the_environment_is_put_in") contains one of the names. What takes long
 (tests/faults/long) runs only where a name begins with its suite's: "long", or with "long/soak" …; "soak" is short for that.
@@ -244,6 +244,7 @@ def main():
     run_cases(report, "lint", load(ROOT / "tests" / "lint"))
     run_unit(report, ASAN, "unit")
     run_unit(report, RELEASE, "unit-release")
+    run_cases(report, "guard", load(ROOT / "tests" / "guard"))
     run_e2e(report)
     run_faults(report)
     run_plugin(report)

@@ -45,8 +45,9 @@ static void look_at(const struct hg_http_head *h)
         (void)hg_http_lists(h, h->fields[i].name, HG_BYTES("x"));
     }
     struct hg_http_props props;
+    struct hg_random random = {.left_n = 0};
     hg_writer_reset(&name);
-    HG_CHECK(hg_http_props_open(&props, h, &name) || hg_writer_n(&name) > 0);
+    HG_CHECK(hg_http_props_open(&props, h, &random, &name) || hg_writer_n(&name) > 0);
     hg_http_props_close(&props);
     hg_writer_close(&name);
     hg_writer_close(&value);

@@ -117,7 +117,8 @@ static const char *unknown_member(const json_t *object)
 }
 
 /* False: `why` says what is wrong. Close it either way. */
-static bool read_line(struct line *l, struct hg_bytes text, struct hg_writer *why)
+static bool read_line(struct line *l, struct hg_bytes text, struct hg_random *random,
+                      struct hg_writer *why)
 {
     const char *rule;
     l->json = hg_http_json_read(text, &rule);
@@ -142,7 +143,7 @@ static bool read_line(struct line *l, struct hg_bytes text, struct hg_writer *wh
     } else if (hg_http_json_properties(&l->props, json_object_get(l->json, "properties"), why) &&
                hg_http_json_headers(&l->props, json_object_get(l->json, "headers"), why)) {
         if (l->props.properties.message_id.n == 0) {
-            hg_http_uuid(l->uuid);
+            hg_http_uuid(random, l->uuid);
             l->props.properties.message_id = hg_bytes_str(l->uuid);
         }
         return true;
@@ -209,7 +210,7 @@ static enum hg_status publish_line(struct batch *b, struct hg_bytes text, uint32
     struct hg_published published;
     const char *why = NULL;
     enum hg_status status = HG_BAD_PAYLOAD;
-    if (read_line(&l, text, &bad)) {
+    if (read_line(&l, text, &s->worker->random, &bad)) {
         const struct hg_publish_args args = {
             .address = l.address,
             .properties = l.props.properties,

@@ -110,8 +110,9 @@ bool hg_http_is_token(struct hg_bytes b)
 {
     for (size_t i = 0; i < b.n; i++) {
         uint8_t c = b.p[i];
-        bool is_alnum = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-        if (!is_alnum && (c == 0 || strchr("!#$%&'*+-.^_`|~", c) == NULL)) {
+        bool is_usual =
+            (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-';
+        if (!is_usual && (c == 0 || strchr("!#$%&'*+.^_`|~", c) == NULL)) {
             return false;
         }
     }
@@ -233,12 +234,31 @@ static ssize_t parse(struct hg_http_decoder *d, struct hg_bytes in, struct hg_er
 
 /* ---- Lines --------------------------------------------------------------------------------- */
 
+/* How many bytes at the front of a line's rest can be nothing but its inside. */
+static size_t plain_n(struct hg_bytes in)
+{
+    size_t n = 0;
+    while (n < in.n && ((in.p[n] >= 0x20 && in.p[n] != 0x7f) || in.p[n] == '\t')) {
+        n++;
+    }
+    return n;
+}
+
 /* Looks at the lines of a head or trailer, each byte once; true in *is_end_out behind the empty
  * line that ends them. */
 static ssize_t scan(struct hg_http_decoder *d, struct hg_bytes in, bool *is_end_out,
                     struct hg_error *err)
 {
     for (size_t i = 0; i < in.n; i++) {
+        if (d->scan == SCAN_LINE) {
+            size_t left_n = in.n - i < d->scan_max - d->scan_n ? in.n - i : d->scan_max - d->scan_n;
+            size_t n = plain_n(hg_bytes(in.p + i, left_n));
+            i += n;
+            d->scan_n += n;
+            if (i == in.n) {
+                break;
+            }
+        }
         uint8_t c = in.p[i];
         if (d->scan_n++ == d->scan_max) {
             return d->lines_n == 0 && !d->is_in_trailer

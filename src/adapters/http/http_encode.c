@@ -4,6 +4,8 @@
 
 #include <time.h>
 
+enum { DATE_BYTES = sizeof("Sun, 06 Nov 1994 08:49:37 GMT") - 1 };
+
 static const struct {
     unsigned status;
     const char *phrase;
@@ -50,6 +52,12 @@ const char *hg_http_phrase(unsigned status)
     return "";
 }
 
+static void put_two(uint8_t *p, int n)
+{
+    p[0] = (uint8_t)('0' + n / 10 % 10);
+    p[1] = (uint8_t)('0' + n % 10);
+}
+
 void hg_http_write_date(struct hg_writer *w, uint64_t wall_ms)
 {
     static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
@@ -57,15 +65,30 @@ void hg_http_write_date(struct hg_writer *w, uint64_t wall_ms)
                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
     time_t at = (time_t)(wall_ms / 1000);
     struct tm t;
-    if (gmtime_r(&at, &t) != NULL) {
-        hg_writer_printf(w, "%s, %02d %s %d %02d:%02d:%02d GMT", days[t.tm_wday], t.tm_mday,
-                         months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
+    uint8_t *p = hg_writer_reserve(w, DATE_BYTES);
+    if (p == NULL || gmtime_r(&at, &t) == NULL) {
+        return;
     }
+    memcpy(p, "Sun, 00 Jan 0000 00:00:00 GMT",
+           DATE_BYTES); /* printf is slow, and each answer has one */
+    memcpy(p, days[t.tm_wday], 3);
+    put_two(p + 5, t.tm_mday);
+    memcpy(p + 8, months[t.tm_mon], 3);
+    put_two(p + 12, (t.tm_year + 1900) / 100);
+    put_two(p + 14, (t.tm_year + 1900) % 100);
+    put_two(p + 17, t.tm_hour);
+    put_two(p + 20, t.tm_min);
+    put_two(p + 23, t.tm_sec);
+    hg_writer_commit(w, DATE_BYTES);
 }
 
 void hg_http_write_status(struct hg_writer *w, unsigned status, uint64_t wall_ms)
 {
-    hg_writer_printf(w, "HTTP/1.1 %u %s\r\nDate: ", status, hg_http_phrase(status));
+    hg_writer_str(w, "HTTP/1.1 ");
+    hg_writer_dec(w, status);
+    hg_writer_u8(w, ' ');
+    hg_writer_str(w, hg_http_phrase(status));
+    hg_writer_str(w, "\r\nDate: ");
     hg_http_write_date(w, wall_ms);
     hg_writer_str(w, "\r\n");
 }

@@ -148,27 +148,29 @@ static const char *read_tracestate(struct hg_http_props *props, struct hg_bytes 
 }
 
 #define AT(member) offsetof(struct hg_properties, member)
+#define NAME(text) (text), sizeof(text) - 1
 /* clang-format off */
 static const struct prop {
     const char *name;
+    size_t name_n;
     read_fn *read;
     size_t offset; /* of the text in struct hg_properties */
 } props_table[] = {
-    {"Content-Type",     read_text,        AT(content_type)},
-    {"Content-Encoding", read_encoding,    AT(content_encoding)},
-    {"Correlation-Id",   read_correlation, AT(correlation_id)},
-    {"Reply-To",         read_text,        AT(reply_to)},
-    {"Message-Id",       read_message_id,  AT(message_id)},
-    {"Idempotency-Key",  read_message_id,  AT(message_id)},
-    {"Amqp-Type",        read_text,        AT(type)},
-    {"Amqp-App-Id",      read_text,        AT(app_id)},
-    {"Amqp-User-Id",     read_text,        AT(user_id)}, /* the gateway decides whether it is kept */
-    {"Amqp-Priority",    read_priority,    0},
-    {"Amqp-Expiration",  read_expiration,  0},
-    {"Amqp-Persistent",  read_persistent,  0},
-    {"Amqp-Timestamp",   read_timestamp,   0},
-    {"traceparent",      read_traceparent, 0},
-    {"tracestate",       read_tracestate,  0},
+    {NAME("Content-Type"),     read_text,        AT(content_type)},
+    {NAME("Content-Encoding"), read_encoding,    AT(content_encoding)},
+    {NAME("Correlation-Id"),   read_correlation, AT(correlation_id)},
+    {NAME("Reply-To"),         read_text,        AT(reply_to)},
+    {NAME("Message-Id"),       read_message_id,  AT(message_id)},
+    {NAME("Idempotency-Key"),  read_message_id,  AT(message_id)},
+    {NAME("Amqp-Type"),        read_text,        AT(type)},
+    {NAME("Amqp-App-Id"),      read_text,        AT(app_id)},
+    {NAME("Amqp-User-Id"),     read_text,        AT(user_id)}, /* the gateway decides whether it is kept */
+    {NAME("Amqp-Priority"),    read_priority,    0},
+    {NAME("Amqp-Expiration"),  read_expiration,  0},
+    {NAME("Amqp-Persistent"),  read_persistent,  0},
+    {NAME("Amqp-Timestamp"),   read_timestamp,   0},
+    {NAME("traceparent"),      read_traceparent, 0},
+    {NAME("tracestate"),       read_tracestate,  0},
 };
 /* clang-format on */
 
@@ -206,7 +208,8 @@ static const char *read_field(struct hg_http_props *props, const struct hg_http_
 {
     for (size_t i = 0; i < sizeof(props_table) / sizeof(props_table[0]); i++) {
         const struct prop *prop = &props_table[i];
-        if (!hg_bytes_eq_nocase(f->name, hg_bytes_str(prop->name))) {
+        if (f->name.n != prop->name_n ||
+            !hg_bytes_eq_nocase(f->name, hg_bytes(prop->name, prop->name_n))) {
             continue;
         }
         if ((*seen & (1u << i)) != 0) {
@@ -225,17 +228,24 @@ static const char *read_field(struct hg_http_props *props, const struct hg_http_
     return has_prefix(f->name, HG_BYTES("Amqp-")) ? "is not known" : NULL;
 }
 
-void hg_http_uuid(char out[HG_HTTP_UUID_SIZE])
+void hg_http_uuid(struct hg_random *random, char out[HG_HTTP_UUID_SIZE])
 {
-    uint64_t high = (hg_random_u64() & ~0xf000ull) | 0x4000ull;
-    uint64_t low = (hg_random_u64() & ~(3ull << 62)) | (2ull << 62);
-    snprintf(out, HG_HTTP_UUID_SIZE, "%08x-%04x-%04x-%04x-%012llx", (unsigned)(high >> 32),
-             (unsigned)(high >> 16 & 0xffff), (unsigned)(high & 0xffff), (unsigned)(low >> 48),
-             (unsigned long long)(low & 0xffffffffffffull));
+    static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+    uint64_t halves[2] = {(hg_random_next(random) & ~0xf000ull) | 0x4000ull,
+                          (hg_random_next(random) & ~(3ull << 62)) | (2ull << 62)};
+    size_t digits_n = 0;
+    for (size_t i = 0; i < HG_HTTP_UUID_SIZE; i++) {
+        if (form[i] == 'x') {
+            out[i] = "0123456789abcdef"[halves[digits_n / 16] >> (60 - digits_n % 16 * 4) & 0xf];
+            digits_n++;
+        } else {
+            out[i] = form[i];
+        }
+    }
 }
 
 bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *head,
-                        struct hg_writer *why)
+                        struct hg_random *random, struct hg_writer *why)
 {
     *props = (struct hg_http_props){.properties = {.delivery_mode = 2}};
     props->headers = hg_alloc((head->fields_n + 1) * sizeof(*props->headers));
@@ -263,7 +273,7 @@ bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *
         return false;
     }
     if (props->properties.message_id.n == 0) {
-        hg_http_uuid(props->uuid);
+        hg_http_uuid(random, props->uuid);
         props->properties.message_id = hg_bytes_str(props->uuid);
     }
     return true;

@@ -5,6 +5,7 @@
 #define HG_HTTP_PROPS_H
 
 #include "adapters/http/http_codec.h"
+#include "base/random.h"
 #include "message/message.h"
 
 enum { HG_HTTP_UUID_SIZE = 37 };
@@ -21,13 +22,13 @@ struct hg_http_props {
 /* Persistent and with a message_id unless the headers say otherwise. False: `why` says which header
  * is wrong, and how. Close it either way. */
 bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *head,
-                        struct hg_writer *why);
+                        struct hg_random *random, struct hg_writer *why);
 void hg_http_props_close(struct hg_http_props *props);
 
 /* Idempotency-Key is a structured string, "quoted"; most clients leave the quotes out. */
 struct hg_bytes hg_http_unquoted(struct hg_bytes value);
 
 /* A random UUID (RFC 9562 section 5.4) and a NUL. */
-void hg_http_uuid(char out[HG_HTTP_UUID_SIZE]);
+void hg_http_uuid(struct hg_random *random, char out[HG_HTTP_UUID_SIZE]);
 
 #endif

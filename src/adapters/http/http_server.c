@@ -171,7 +171,9 @@ void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *an
     hg_http_write_cors(req, w);
     size_t body_n = answer->body == NULL ? 0 : hg_writer_n(answer->body);
     if (answer->status != 204 && answer->status != 304 && !answer->is_endless) {
-        hg_writer_printf(w, "Content-Length: %zu\r\n", body_n);
+        hg_writer_str(w, "Content-Length: ");
+        hg_writer_dec(w, body_n);
+        hg_writer_str(w, "\r\n");
     }
     if (answer->body != NULL) {
         w->failed = w->failed || answer->body->failed;

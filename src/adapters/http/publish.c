@@ -355,7 +355,8 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_k
                        HG_BYTES("AMQP has no batches of events: send one a request, or lines to "
                                 "/v1/topics"),
                        NULL);
-    } else if (!hg_http_props_open(&props, &req->in.head, &bad_header)) {
+    } else if (!hg_http_props_open(&props, &req->in.head, &req->session->worker->random,
+                                   &bad_header)) {
         hg_http_refuse(req, &bad_request, hg_writer_view(&bad_header), "BAD_PROPERTY");
     } else if (is_early && (options.is_retained || props.is_retained)) {
         is_done = true; /* it comes again with its body */

@@ -166,7 +166,7 @@ bool hg_http_rpc(struct hg_http_request *req)
     } else if ((why = read_query(head->query, config->http_rpc_max_timeout_ms, &timeout_ms)) !=
                NULL) {
         hg_http_refuse(req, &bad_request, hg_bytes_str(why), NULL);
-    } else if (!hg_http_props_open(&props, head, &bad_header)) {
+    } else if (!hg_http_props_open(&props, head, &req->session->worker->random, &bad_header)) {
         hg_http_refuse(req, &bad_request, hg_writer_view(&bad_header), "BAD_PROPERTY");
     } else if ((why = check(&props)) != NULL) {
         hg_http_refuse(req, &bad_request, hg_bytes_str(why), "BAD_PROPERTY");

@@ -5,8 +5,10 @@
 
 #include "base/mem.h"
 
+#define NAME(text) (text), sizeof(text) - 1
 static const struct property {
     const char *header;
+    size_t header_n;
     enum {
         TEXT, /* a short string at `offset` of the properties */
         TEXT_OUT,
@@ -18,36 +20,38 @@ static const struct property {
     } kind;
     size_t offset;
 } properties[] = {
-    {"content-type", TEXT, offsetof(struct hg_properties, content_type)},
-    {"content-encoding", TEXT, offsetof(struct hg_properties, content_encoding)},
-    {"correlation-id", TEXT, offsetof(struct hg_properties, correlation_id)},
-    {"reply-to", TEXT, offsetof(struct hg_properties, reply_to)},
-    {"expiration", TEXT, offsetof(struct hg_properties, expiration)},
-    {"amqp-message-id", TEXT, offsetof(struct hg_properties, message_id)},
-    {"type", TEXT, offsetof(struct hg_properties, type)},
-    {"app-id", TEXT, offsetof(struct hg_properties, app_id)},
-    {"user-id", TEXT_OUT, offsetof(struct hg_properties, user_id)}, /* never taken from clients */
-    {"priority", PRIORITY, 0},
-    {"timestamp", TIMESTAMP, 0},
-    {"persistent", PERSISTENT, 0},
-    {"destination", FRAMES, 0},
-    {"receipt", FRAMES, 0},
-    {"transaction", FRAMES, 0},
-    {"content-length", FRAMES, 0},
-    {"subscription", FRAMES, 0},
-    {"redelivered", FRAMES, 0},
-    {"retain", FRAMES, 0},
-    {"retained", FRAMES, 0},
-    {"ack", FRAMES, 0},
-    {"message-id", FORBIDDEN, 0},
+    {NAME("content-type"), TEXT, offsetof(struct hg_properties, content_type)},
+    {NAME("content-encoding"), TEXT, offsetof(struct hg_properties, content_encoding)},
+    {NAME("correlation-id"), TEXT, offsetof(struct hg_properties, correlation_id)},
+    {NAME("reply-to"), TEXT, offsetof(struct hg_properties, reply_to)},
+    {NAME("expiration"), TEXT, offsetof(struct hg_properties, expiration)},
+    {NAME("amqp-message-id"), TEXT, offsetof(struct hg_properties, message_id)},
+    {NAME("type"), TEXT, offsetof(struct hg_properties, type)},
+    {NAME("app-id"), TEXT, offsetof(struct hg_properties, app_id)},
+    {NAME("user-id"), TEXT_OUT,
+     offsetof(struct hg_properties, user_id)}, /* never taken from clients */
+    {NAME("priority"), PRIORITY, 0},
+    {NAME("timestamp"), TIMESTAMP, 0},
+    {NAME("persistent"), PERSISTENT, 0},
+    {NAME("destination"), FRAMES, 0},
+    {NAME("receipt"), FRAMES, 0},
+    {NAME("transaction"), FRAMES, 0},
+    {NAME("content-length"), FRAMES, 0},
+    {NAME("subscription"), FRAMES, 0},
+    {NAME("redelivered"), FRAMES, 0},
+    {NAME("retain"), FRAMES, 0},
+    {NAME("retained"), FRAMES, 0},
+    {NAME("ack"), FRAMES, 0},
+    {NAME("message-id"), FORBIDDEN, 0},
 };
 enum { PROPERTIES_N = sizeof(properties) / sizeof(properties[0]), SHORT_MAX = 255 };
 
 static const struct property *property_of(struct hg_bytes header)
 {
     for (size_t i = 0; i < PROPERTIES_N; i++) {
-        if (hg_bytes_eq(header, hg_bytes_str(properties[i].header))) {
-            return &properties[i];
+        const struct property *p = &properties[i];
+        if (header.n == p->header_n && memcmp(header.p, p->header, header.n) == 0) {
+            return p;
         }
     }
     return NULL;
@@ -100,14 +104,11 @@ enum hg_status hg_stomp_properties_read(const struct hg_stomp_frame *send,
     *out = (struct hg_stomp_properties){0};
     *why_out = NULL;
     size_t n = 0;
-    for (size_t i = 0; i < send->headers_n; i++) {
-        n += property_of(send->headers[i].name) == NULL;
-    }
-    out->headers_own = hg_alloc((n + 1) * sizeof(struct hg_header)); /* and a long correlation-id */
+    /* at most: each, and a long correlation-id */
+    out->headers_own = hg_alloc((send->headers_n + 1) * sizeof(struct hg_header));
     if (out->headers_own == NULL) {
         return HG_NO_MEMORY;
     }
-    n = 0;
     for (size_t i = 0; i < send->headers_n; i++) {
         const struct hg_stomp_header *h = &send->headers[i];
         const struct property *p = property_of(h->name);

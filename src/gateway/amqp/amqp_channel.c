@@ -9,8 +9,11 @@
 enum {
     FIRST_CHANNELS = 16,
     FIRST_REQUESTS = 4,
+    /* a body up to this is copied into the message rather than shared with it: that costs less than
+     * a buffer of its own */
+    SMALL_BODY_BYTES = 1024,
     META_BYTES_KEPT =
-        1024 /* between messages; one with large headers must not cost memory for ever */
+        2048 /* between messages; one with large headers must not cost memory for ever */
 };
 
 /* -- numbers and lives ------------------------------------------------------------------------ */
@@ -405,7 +408,8 @@ static void set_route(struct hg_message_parts *parts, amqp_bytes_t exchange, amq
 static bool read_parts(struct hg_amqp_channel *ch, struct hg_message_parts *parts)
 {
     struct hg_amqp_conn *c = ch->conn;
-    struct hg_bytes header = hg_bytes_skip(hg_writer_view(&ch->content.meta), ch->content.method_n);
+    struct hg_bytes rest = hg_bytes_skip(hg_writer_view(&ch->content.meta), ch->content.method_n);
+    struct hg_bytes header = hg_bytes(rest.p, ch->content.header_n);
     enum hg_status status = hg_amqp_decode_properties(hg_bytes_skip(header, 12), &c->in_pool,
                                                       &c->json, &parts->properties);
     if (status == HG_NO_MEMORY) {
@@ -414,7 +418,8 @@ static bool read_parts(struct hg_amqp_channel *ch, struct hg_message_parts *part
         hg_amqp_conn_fail(c, AMQP_SYNTAX_ERROR, "RabbitMQ sent malformed properties");
     }
     parts->body_buf = ch->content.body;
-    parts->body = parts->body_buf == NULL ? HG_BYTES("") : hg_buf_bytes(parts->body_buf);
+    parts->body =
+        parts->body_buf == NULL ? hg_bytes_skip(rest, header.n) : hg_buf_bytes(parts->body_buf);
     return status == HG_OK;
 }
 
@@ -479,12 +484,13 @@ static void on_header(struct hg_amqp_channel *ch, struct hg_bytes payload)
     }
     hg_writer_bytes(&ch->content.meta, payload);
     ch->content.wait = HG_AMQP_CONTENT_BODY;
+    ch->content.header_n = payload.n;
     ch->content.left = body_n;
-    bool is_kept = body_n > 0 && !ch->drops_bodies;
-    if (is_kept) {
+    bool is_large = body_n > SMALL_BODY_BYTES && !ch->drops_bodies;
+    if (is_large) {
         ch->content.body = hg_buf_new((size_t)body_n);
     }
-    if (ch->content.meta.failed || (is_kept && ch->content.body == NULL)) {
+    if (ch->content.meta.failed || (is_large && ch->content.body == NULL)) {
         hg_amqp_conn_end_no_memory(c);
     } else if (body_n == 0) {
         end_message(ch);
@@ -502,8 +508,12 @@ static void on_body(struct hg_amqp_channel *ch, const struct hg_amqp_frame *fram
     if (frame->payload.n > 0 && body != NULL) {
         memcpy(body->data + body->n, frame->payload.p, frame->payload.n);
         body->n += (uint32_t)frame->payload.n;
+    } else if (!ch->drops_bodies) {
+        hg_writer_bytes(&ch->content.meta, frame->payload);
     }
-    if (frame->is_end && ch->content.left == 0) {
+    if (ch->content.meta.failed) {
+        hg_amqp_conn_end_no_memory(ch->conn);
+    } else if (frame->is_end && ch->content.left == 0) {
         end_message(ch);
     }
 }

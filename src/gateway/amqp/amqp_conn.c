@@ -14,6 +14,7 @@ enum {
     CLOSE_MS = 5000,
     SILENT_INTERVALS = 2, /* of the heartbeat, after which the peer is taken for dead */
     POOL_PAGE_BYTES = 4096,
+    TAKEN_MAX = 64 * 1024,
     POOL_PAGES_KEPT = 16 /* one large message must not cost memory for ever */
 };
 
@@ -625,6 +626,7 @@ struct hg_buf *hg_amqp_conn_take_output(struct hg_amqp_conn *c)
         return NULL;
     }
     c->taken_ms = c->now_ms; /* may be a little old: heartbeats are rather early than late */
+    c->taken_n = hg_writer_n(&c->out) < TAKEN_MAX ? hg_writer_n(&c->out) : TAKEN_MAX;
     return hg_writer_take(&c->out);
 }
 

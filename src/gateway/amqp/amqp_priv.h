@@ -33,6 +33,7 @@ struct hg_amqp_conn {
 
     struct hg_amqp_decoder in;
     struct hg_writer out;
+    size_t taken_n;        /* bytes of output that were taken last, at most TAKEN_MAX */
     amqp_pool_t in_pool;   /* what the frame being handled was decoded into */
     amqp_pool_t out_pool;  /* scratch of one encoding */
     struct hg_writer json; /* text of nested headers of the message being handled */
@@ -89,10 +90,10 @@ struct hg_amqp_request {
 
 struct hg_amqp_content { /* a message under way: method, header and body frames */
     enum { HG_AMQP_CONTENT_NONE, HG_AMQP_CONTENT_HEADER, HG_AMQP_CONTENT_BODY } wait;
-    struct hg_writer meta; /* the method's payload, then the header's */
-    size_t method_n;       /* bytes of the former */
-    struct hg_buf *body;   /* NULL if empty, or not kept */
-    uint64_t left;         /* bytes of it to come */
+    struct hg_writer meta;     /* the method's payload, the header's, and a small body */
+    size_t method_n, header_n; /* bytes of the former two */
+    struct hg_buf *body;       /* a large one; NULL if empty, small, or not kept */
+    uint64_t left;             /* bytes of it to come */
 };
 
 struct hg_amqp_channel {

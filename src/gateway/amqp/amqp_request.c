@@ -3,6 +3,10 @@
 #include "amqp/amqp_channel.h"
 #include "amqp/amqp_priv.h"
 
+enum {
+    ENCODER_ROOM_BYTES = 512
+}; /* what encoding a frame asks for at first is a little more than it takes */
+
 /* Puts the arguments into the scratch pool of the connection, then sends the request: `to` is a
  * field of `method`. */
 static enum hg_status request_with(struct hg_amqp_channel *ch, uint64_t cookie,
@@ -169,6 +173,9 @@ enum hg_status hg_amqp_basic_publish(struct hg_amqp_channel *ch, const struct hg
         return HG_BROKER_AWAY;
     }
     size_t n = hg_writer_n(&c->out);
+    if (n == 0) { /* as much as the last turn needed, rather than doubling up to it */
+        (void)hg_writer_reserve(&c->out, c->taken_n + ENCODER_ROOM_BYTES);
+    }
     return hg_amqp_conn_sent(
         c, n, hg_amqp_encode_publish(&c->out, ch->number, m, c->frame_max, &c->out_pool));
 }

@@ -136,11 +136,19 @@ void hg_writer_printf(struct hg_writer *w, const char *fmt, ...)
     va_list again;
     va_start(args, fmt);
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, fmt, args);
+    /* at first into the room that is there; not if it is secret: what did not fit would stay there */
+    bool has_room = w->buf != NULL && w->buf->refs == 1 && !w->is_secret;
+    size_t room_n = has_room ? w->buf->cap - w->buf->n : 0;
+    uint8_t *p = room_n == 0 ? NULL : w->buf->data + w->buf->n;
+    int n = vsnprintf((char *)p, room_n, fmt, args);
     va_end(args);
-    uint8_t *p = n < 0 ? NULL : hg_writer_reserve(w, (size_t)n + 1); /* and its NUL */
-    if (p != NULL) {
-        (void)vsnprintf((char *)p, (size_t)n + 1, fmt, again);
+    if (n >= 0 && (size_t)n >= room_n) {
+        p = hg_writer_reserve(w, (size_t)n + 1); /* and its NUL */
+        if (p != NULL) {
+            (void)vsnprintf((char *)p, (size_t)n + 1, fmt, again);
+        }
+    }
+    if (p != NULL && n >= 0) {
         hg_writer_commit(w, (size_t)n);
     }
     va_end(again);

@@ -143,15 +143,15 @@ static void write_line(const struct hg_log *log, enum hg_log_level level, const 
     hg_writer_close(&w);
 }
 
-static bool is_wanted(const struct hg_log *log, enum hg_log_level level)
+bool hg_log_is_on(const struct hg_log *log, enum hg_log_level level)
 {
-    return (int)level <= atomic_load_explicit(&log->level, memory_order_relaxed);
+    return log != NULL && (int)level <= atomic_load_explicit(&log->level, memory_order_relaxed);
 }
 
 void hg_log_event(struct hg_log *log, enum hg_log_level level, const char *event,
                   const struct hg_log_field *fields)
 {
-    if (log != NULL && is_wanted(log, level)) {
+    if (hg_log_is_on(log, level)) {
         write_line(log, level, event, fields, 0);
     }
 }
@@ -182,7 +182,7 @@ static struct cause *slot_of(struct hg_log *log, uint64_t hash, const char *even
 void hg_log_event_limited(struct hg_log *log, enum hg_log_level level, const char *event,
                           struct hg_bytes cause, const struct hg_log_field *fields)
 {
-    if (log == NULL || !is_wanted(log, level)) {
+    if (!hg_log_is_on(log, level)) {
         return;
     }
     uint64_t now_ms = hg_clock_ms();

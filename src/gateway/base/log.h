@@ -33,20 +33,33 @@ void hg_log_free(struct hg_log *log);
 /* Any thread. */
 void hg_log_set_level(struct hg_log *log, enum hg_log_level level);
 
+/* Whether a line of this level is written; false for a NULL log. */
+bool hg_log_is_on(const struct hg_log *log, enum hg_log_level level);
+
 /* event: static words with dots ("mqtt.refused"). A field's bytes are escaped; fields over 512
  * bytes are cut. A NULL log swallows the line. */
 void hg_log_event(struct hg_log *log, enum hg_log_level level, const char *event,
                   const struct hg_log_field *fields);
-#define HG_LOG(log, level, event, ...) \
-    hg_log_event((log), (level), (event), (const struct hg_log_field[]){__VA_ARGS__, {.key = NULL}})
+/* The fields are evaluated only where the line is written. */
+#define HG_LOG(log, level, event, ...)                                               \
+    do {                                                                             \
+        if (hg_log_is_on((log), (level))) {                                          \
+            hg_log_event((log), (level), (event),                                    \
+                         (const struct hg_log_field[]){__VA_ARGS__, {.key = NULL}}); \
+        }                                                                            \
+    } while (0)
 
 /* As HG_LOG, but at most one line a second for each (event, cause), cause being a client's or
  * rule's name; the next line that passes says how many were left out (suppressed=N). The table of
  * causes is bounded. */
 void hg_log_event_limited(struct hg_log *log, enum hg_log_level level, const char *event,
                           struct hg_bytes cause, const struct hg_log_field *fields);
-#define HG_LOG_LIMITED(log, level, event, cause, ...)      \
-    hg_log_event_limited((log), (level), (event), (cause), \
-                         (const struct hg_log_field[]){__VA_ARGS__, {.key = NULL}})
+#define HG_LOG_LIMITED(log, level, event, cause, ...)                                        \
+    do {                                                                                     \
+        if (hg_log_is_on((log), (level))) {                                                  \
+            hg_log_event_limited((log), (level), (event), (cause),                           \
+                                 (const struct hg_log_field[]){__VA_ARGS__, {.key = NULL}}); \
+        }                                                                                    \
+    } while (0)
 
 #endif

@@ -73,7 +73,7 @@ uint64_t hg_random_u64(void)
 
 void hg_map_open(struct hg_map *m)
 {
-    *m = (struct hg_map){.seed = {hg_random_u64(), hg_random_u64()}};
+    *m = (struct hg_map){0};
 }
 
 void hg_map_close(struct hg_map *m)
@@ -103,6 +103,7 @@ static size_t seek(const struct hg_map *m, struct hg_bytes key, uint32_t hash)
     return at;
 }
 
+/* The first time it draws the seed: most maps of a session never hold anything. */
 static bool grow(struct hg_map *m)
 {
     struct hg_map bigger = *m;
@@ -110,6 +111,10 @@ static bool grow(struct hg_map *m)
     bigger.slots = hg_zalloc(bigger.cap * sizeof(*bigger.slots));
     if (bigger.slots == NULL) {
         return false;
+    }
+    if (m->cap == 0) {
+        bigger.seed[0] = hg_random_u64();
+        bigger.seed[1] = hg_random_u64();
     }
     for (size_t i = 0; i < m->cap; i++) {
         const struct hg_map_slot *s = &m->slots[i];
@@ -130,9 +135,12 @@ void *hg_map_find(const struct hg_map *m, struct hg_bytes key)
 bool hg_map_put(struct hg_map *m, struct hg_bytes key, void *value)
 {
     HG_CHECK(value != NULL && key.n <= UINT32_MAX);
+    if (m->cap == 0 && !grow(m)) {
+        return false;
+    }
     uint32_t hash = hash_of(m, key);
-    size_t at = m->cap == 0 ? 0 : seek(m, key, hash);
-    if (m->cap == 0 || (m->slots[at].hash == 0 && m->n >= m->cap - m->cap / 4)) {
+    size_t at = seek(m, key, hash);
+    if (m->slots[at].hash == 0 && m->n >= m->cap - m->cap / 4) {
         if (!grow(m)) {
             return false;
         }

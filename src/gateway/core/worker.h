@@ -4,6 +4,7 @@
 #ifndef HG_CORE_WORKER_H
 #define HG_CORE_WORKER_H
 
+#include "base/random.h"
 #include "base/wheel.h"
 #include "core/adapter.h"
 #include "core/directory.h"
@@ -88,6 +89,7 @@ struct hg_worker {
     struct hg_wheel wheel;
     struct hg_net net; /* drives `wheel` */
     struct hg_metrics metrics;
+    struct hg_random random;
     struct hg_rule_counts *rule_counts; /* of its configuration's rules; a reference */
     struct hg_mailbox *mailbox;
     struct hg_realm **realms; /* one per virtual host, in the order of the gateway's */

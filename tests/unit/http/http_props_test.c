@@ -18,7 +18,8 @@ static bool open_props(struct hg_http_decoder *d, struct hg_http_props *props, c
     hg_http_decoder_open(d, &limits);
     assert_true(hg_http_decode(d, hg_writer_view(&w), &err) > 0);
     hg_writer_close(&w);
-    return hg_http_props_open(props, &d->head, why);
+    struct hg_random random = {.left_n = 0};
+    return hg_http_props_open(props, &d->head, &random, why);
 }
 
 static void every_property_has_its_header(void **state)
