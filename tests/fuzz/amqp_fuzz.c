@@ -115,7 +115,11 @@ static void on_output(void *ctx)
     (void)ctx;
 }
 
-static const struct hg_amqp_conn_ops conn_ops = {on_open, on_close, on_blocked, on_output};
+static const struct hg_amqp_conn_ops conn_ops = {.on_open = on_open,
+                                                 .on_close = on_close,
+                                                 .on_blocked = on_blocked,
+                                                 .on_secret = on_output,
+                                                 .on_output = on_output};
 
 static void feed_handshake(struct hg_amqp_conn *c)
 {
