@@ -28,7 +28,8 @@ def run_fanout(bench):
     rows = []
     for n in bench.pick((100, 1000, 5000, 10000), (100,)):
         rows += fan_out(bench, "mqtt", n, ("bare", "gateway", "plugins", "mosquitto"))
-        rows += fan_out(bench, "stomp-ws", n, ("bare", "gateway", "plugins"))
+        # RabbitMQ's plugin closes some of 10,000 under this load, which ends the run.
+        rows += fan_out(bench, "stomp-ws", n, ("bare", "gateway", "plugins") if n < 10000 else ("bare", "gateway"))
     n = bench.pick(1000, 100)
     rows += fan_out(bench, "mqtt-ws", n, ("bare", "gateway", "plugins", "mosquitto"))
     rows += fan_out(bench, "sse", n, ("bare", "gateway"))
