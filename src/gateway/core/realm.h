@@ -22,6 +22,7 @@ struct hg_vhost { /* the process's; frozen after start but for what says otherwi
     struct hg_directory *directory;   /* locked */
     struct hg_state *state;           /* locked; NULL: [state] log = "off" */
     struct hg_idempotency *idempotency; /* locked; NULL: [http] idempotency_max = 0 */
+    _Atomic uint32_t feeds_behind;      /* workers whose feed was lost and is not whole again */
 };
 
 struct hg_realm { /* a worker's; in place as long as the worker is */

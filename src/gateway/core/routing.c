@@ -201,9 +201,9 @@ static void set_feed_behind(struct hg_routing *r, bool is_behind)
     if (r->is_feed_behind != is_behind) {
         r->is_feed_behind = is_behind;
         if (is_behind) {
-            atomic_fetch_add(&r->worker->gateway->feeds_behind, 1);
+            atomic_fetch_add(&r->realm->vhost->feeds_behind, 1);
         } else {
-            atomic_fetch_sub(&r->worker->gateway->feeds_behind, 1);
+            atomic_fetch_sub(&r->realm->vhost->feeds_behind, 1);
         }
     }
 }
@@ -229,7 +229,7 @@ static void fire_behind(struct hg_timer *timer)
 {
     struct hg_routing *r = HG_CONTAINER_OF(timer, struct hg_routing, behind_timer);
     bool must_wait = r->is_publisher_up && hg_clock_ms() < r->behind_until_ms &&
-                     atomic_load(&r->worker->gateway->feeds_behind) > 0;
+                     atomic_load(&r->realm->vhost->feeds_behind) > 0;
     hg_publisher_hold_back(&r->publisher, must_wait);
     if (must_wait) {
         hg_worker_timer(r->worker, timer, BEHIND_EVERY_MS);

@@ -48,7 +48,6 @@ struct hg_gateway { /* shared by all workers; frozen after start but for what sa
     uint64_t started_ms; /* hg_clock_ms: the wall clock may jump */
     _Atomic uint64_t next_conn_id;
     _Atomic bool is_draining;
-    _Atomic uint32_t feeds_behind; /* workers whose feed was lost and is not whole again */
 };
 
 enum hg_worker_state {

@@ -20,7 +20,7 @@
     "NWkxxzZXHdAwbYf2LWgNdC0XIWkU"
 #define USER(name, roles) "[[user]]\nname='" name "'\npassword='" LINE "'\nroles=[" roles "]\n"
 
-static char path[] = "headgate-reload-XXXXXX";
+static char path[] = "/tmp/headgate-reload-XXXXXX";
 
 static void write_file(const char *text)
 {
