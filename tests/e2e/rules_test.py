@@ -113,9 +113,30 @@ class Rules(E2E):
             self.m.publish(f"wide/{i}", b"")
         self.assertEqual(self.topics(self.m, 8), [f"wide/{i}" for i in range(8)])
         self.assertEqual(self.s.messages.take().headers["destination"], "/wide/7")
-        keys = self.broker.ctl("list_bindings", "-p", self.vhost, "source_name", "routing_key").splitlines()
-        self.assertEqual(sorted(k.split("\t")[1] for k in keys if k.startswith("by.topic\t")),
-                         ["headgate.retain", "wide.*", "wide.0", "wide.1", "wide.2"])
+        self.assertEqual(self.keys_of("by.topic"), ["wide.*", "wide.0", "wide.1", "wide.2"])
+        self.assertEqual(self.keys_of("amq.topic"), ["wide.*", "wide.0", "wide.1"], "by the built-in rule, along with it")
+
+    def keys_of(self, exchange):
+        lines = self.broker.ctl("list_bindings", "-p", self.vhost, "source_name", "routing_key").splitlines()
+        return sorted(line.split("\t")[1] for line in lines if line.startswith(exchange + "\t") and not line.endswith("headgate.retain"))
+
+    def test_a_subscription_under_a_wide_rule_costs_rabbitmq_no_binding(self):
+        self.start(rule("here", "here/{rest...}", "amq.topic", "here.{rest...}", 'binding_scope = "wide"')
+                   + rule("there", "there/{x}", "by.topic", "x.{x}", 'binding_scope = "wide"'), workers=1)
+        other = self.mqtt()
+        for i in range(5):
+            self.m.subscribe(f"here/{i}/a")
+            other.subscribe(f"there/{i}")
+        self.assertEqual(self.keys_of("amq.topic"), ["here.#", "there.*"])
+        self.assertEqual(self.keys_of("by.topic"), ["x.*"])
+        for i in range(5):
+            self.m.publish(f"there/{i}", b"")
+            other.publish(f"here/{i}/a", b"")
+        self.assertEqual(self.topics(self.m, 5), [f"here/{i}/a" for i in range(5)])
+        self.assertEqual(self.topics(other, 5), [f"there/{i}" for i in range(5)])
+        c = self.open(Consumer(self.amqp))
+        c.publish("amq.topic", "there.3", b"")
+        self.assertEqual(self.topics(other, 1), ["there/3"])
 
     def test_no_binding_outlives_its_last_subscriber(self):
         self.start(rule("t", "t/{x}", "by.topic", "t.{x}"), workers=1)

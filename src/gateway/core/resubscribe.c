@@ -97,7 +97,7 @@ static void hold(void *ctx, const struct hg_binding_plan *plan)
     }
     struct hg_holder *holder = hg_zalloc(sizeof(*holder));
     struct rule_bindings *of_rule = &r->by_next_rule[plan->rule];
-    bool is_wide = is_fed && hg_subscribe_is_wide(of_rule, plan, p->next);
+    bool is_wide = is_fed && hg_subscribe_is_wide(r->by_next_rule, plan, p->next);
     if (holder == NULL ||
         !hg_bindings_add(is_fed ? &r->feed.bindings : p->bindings, plan->exchange,
                          is_wide ? plan->wide_key : plan->key, &holder->link.u.bound,

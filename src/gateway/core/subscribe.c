@@ -311,9 +311,10 @@ static void count_plan(void *ctx, const struct hg_binding_plan *plan)
     c->plans_n++;
 }
 
-bool hg_subscribe_is_wide(const struct rule_bindings *of_rule, const struct hg_binding_plan *plan,
+bool hg_subscribe_is_wide(const struct rule_bindings *by_rule, const struct hg_binding_plan *plan,
                           const struct hg_config *config)
 {
+    const struct rule_bindings *of_rule = &by_rule[plan->widened_with];
     return plan->is_widenable && (plan->scope == HG_SCOPE_WIDE || of_rule->is_wide ||
                                   of_rule->exact_n >= config->widen_after);
 }
@@ -321,7 +322,7 @@ bool hg_subscribe_is_wide(const struct rule_bindings *of_rule, const struct hg_b
 void hg_subscribe_widen(struct hg_routing *r, const struct hg_binding_plan *plan)
 {
     struct rule_bindings *of_rule = &r->by_rule[plan->rule];
-    if (of_rule->wide.binding == NULL) {
+    if (of_rule->wide.binding == NULL && plan->widened_with == plan->rule) {
         (void)hg_bindings_keep(&r->feed.bindings, plan->exchange, plan->wide_key, &of_rule->wide);
         hg_count(&r->worker->metrics.upstream.widened, !of_rule->is_wide);
         of_rule->is_wide = true;
@@ -334,7 +335,7 @@ static bool bind_plan(struct hg_sub *sub, const struct hg_binding_plan *plan)
     struct hg_session *s = sub->session;
     struct hg_routing *r = routing_of(s);
     struct rule_bindings *of_rule = &r->by_rule[plan->rule];
-    bool is_wide = hg_subscribe_is_wide(of_rule, plan, s->worker->config);
+    bool is_wide = hg_subscribe_is_wide(r->by_rule, plan, s->worker->config);
     if (is_wide) {
         hg_subscribe_widen(r, plan);
     }

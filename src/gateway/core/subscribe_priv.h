@@ -62,10 +62,10 @@ void hg_subscribe_plan(void *ctx, const struct hg_binding_plan *plan);
  * all. */
 void hg_subscribe_end(struct hg_sub *sub, enum hg_status status, const char *why);
 
-/* Whether the rule's next binding is the wide one. */
-bool hg_subscribe_is_wide(const struct rule_bindings *of_rule, const struct hg_binding_plan *plan,
+/* Whether the plan's next binding is the wide one. by_rule: of all rules, as they are numbered. */
+bool hg_subscribe_is_wide(const struct rule_bindings *by_rule, const struct hg_binding_plan *plan,
                           const struct hg_config *config);
-/* Makes that, and keeps it. */
+/* Makes that, and keeps it; one that is widened with another rule goes with its last user. */
 void hg_subscribe_widen(struct hg_routing *r, const struct hg_binding_plan *plan);
 /* Whether messages of the queue have an address of its rule's, should they bring none. */
 bool hg_subscribe_has_address(const struct hg_session *s, struct hg_bytes queue);

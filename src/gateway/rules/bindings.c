@@ -11,7 +11,11 @@
  * captures, so that `#` does not empty every queue.
  *
  * A rule that the subscriber may not use is left out. If it is the owner, so is all behind it:
- * what that brought, the owner's addresses, would not be shown. */
+ * what that brought, the owner's addresses, would not be shown.
+ *
+ * Rules behind the owner are widened along with it, to what of its addresses could come through
+ * them: else each subscriber would cost RabbitMQ a binding all the same. Where that is the owner's
+ * own binding, they need none. */
 #include "base/mem.h"
 #include "message/topic.h"
 #include "rules/access_priv.h"
@@ -52,11 +56,16 @@ static int by_table_order(const void *a, const void *b)
     return (x->rule > y->rule) - (x->rule < y->rule);
 }
 
+enum { OWNER_TEXT_MAX = 2 * HG_KEY_MAX };
+
 struct subscription {
     const struct hg_rules *r;
     const struct hg_rule_who *who;
     enum hg_protocol proto;
     struct hg_cut filter;
+    /* The owner's binding once it has been given, if it has one only; its kind is QUEUE until then. */
+    struct hg_binding_plan owner;
+    uint8_t owner_key[HG_KEY_MAX], owner_wide[HG_KEY_MAX];
 };
 
 /* What a rule makes of a filter. */
@@ -128,9 +137,7 @@ static void set_wide_key(const struct subscription *s, const struct hg_rule *rul
                          struct hg_binding_plan *plan, struct hg_key *wide)
 {
     const struct hg_rule_spec *spec = rule->spec;
-    if (rule->type != HG_EXCHANGE_TOPIC || spec->is_mandatory || spec->scope == HG_SCOPE_EXACT ||
-        rule->key.captures_n == 0 ||
-        (spec->scope == HG_SCOPE_AUTO && rule->key.parts[0].kind != HG_PART_LITERAL)) {
+    if (spec->scope == HG_SCOPE_AUTO && rule->key.parts[0].kind != HG_PART_LITERAL) {
         return;
     }
     struct hg_bytes parts[HG_LEVELS_CUT];
@@ -145,17 +152,115 @@ static void set_wide_key(const struct subscription *s, const struct hg_rule *rul
     plan->is_widenable = true;
 }
 
-static void give_plans(const struct subscription *s, uint32_t index, struct hg_key *key,
+/* All addresses of a pattern as a filter; empty where that is too long. */
+static struct hg_bytes filter_of(const struct hg_template *pattern, char text[OWNER_TEXT_MAX])
+{
+    size_t n = 0;
+    for (uint8_t i = 0; i < pattern->n; i++) {
+        const struct hg_part *part = &pattern->parts[i];
+        struct hg_bytes level = part->kind == HG_PART_LITERAL ? hg_part_text(part)
+                                : part->kind == HG_PART_REST  ? HG_BYTES("#")
+                                                              : HG_BYTES("+");
+        if (n + 1 + level.n > OWNER_TEXT_MAX) {
+            return HG_BYTES("");
+        }
+        if (i > 0) {
+            text[n++] = '/';
+        }
+        memcpy(text + n, level.p, level.n);
+        n += level.n;
+    }
+    return hg_bytes(text, n);
+}
+
+static void follow_owner(const struct subscription *s, const struct hg_rule *rule,
+                         struct hg_binding_plan *plan, struct hg_key *wide)
+{
+    char text[OWNER_TEXT_MAX];
+    struct hg_bytes parts[HG_LEVELS_CUT];
+    if (s->owner.kind != HG_PLAN_FEED || !s->owner.is_widenable ||
+        rule->spec->overlong == HG_OVERLONG_HASH) {
+        return;
+    }
+    struct hg_bytes filter = filter_of(&s->r->rules[s->owner.rule].pattern[s->proto], text);
+    if (filter.n == 0) {
+        return;
+    }
+    struct hg_cut all = hg_cut_filter(filter, parts);
+    bool is_made = hg_key_make(rule, s->proto, &all, wide) == HG_OK;
+    if (is_made && (s->owner.scope == HG_SCOPE_WIDE || wide->prefix_n > 0)) {
+        plan->wide_key = wide->bytes;
+        plan->is_widenable = true;
+        plan->scope = s->owner.scope;
+        plan->widened_with = s->owner.rule;
+    }
+}
+
+/* Whether the owner's binding brings all that this one would, widened or not. */
+static bool is_owners(const struct subscription *s, const struct hg_binding_plan *plan)
+{
+    const struct hg_binding_plan *owner = &s->owner;
+    return owner->kind == HG_PLAN_FEED && plan->kind == HG_PLAN_FEED &&
+           hg_bytes_eq(plan->exchange, owner->exchange) && hg_bytes_eq(plan->key, owner->key) &&
+           plan->is_widenable == owner->is_widenable &&
+           plan->widened_with == (plan->is_widenable ? owner->rule : plan->rule) &&
+           hg_bytes_eq(plan->wide_key, owner->wide_key);
+}
+
+static void keep_owner(struct subscription *s, const struct hg_binding_plan *plan)
+{
+    s->owner = *plan;
+    memcpy(s->owner_key, plan->key.p, plan->key.n);
+    s->owner.key.p = s->owner_key;
+    if (plan->is_widenable) {
+        memcpy(s->owner_wide, plan->wide_key.p, plan->wide_key.n);
+        s->owner.wide_key.p = s->owner_wide;
+    }
+}
+
+static void give_binding_plans(struct subscription *s, struct hg_binding_plan *plan,
+                               struct hg_key *key, bool is_owner, hg_plan_fn *each, void *ctx)
+{
+    const struct hg_rule *rule = &s->r->rules[plan->rule];
+    uint8_t wide_buf[HG_KEY_MAX];
+    struct hg_key wide = {.buf = wide_buf};
+    bool may_widen = rule->type == HG_EXCHANGE_TOPIC && !rule->spec->is_mandatory &&
+                     rule->spec->scope != HG_SCOPE_EXACT && rule->key.captures_n > 0;
+    if (may_widen) {
+        set_wide_key(s, rule, plan, &wide);
+    }
+    if (may_widen && !plan->is_widenable) {
+        follow_owner(s, rule, plan, &wide);
+    }
+    bool has_hashed = key->has_wildcard && rule->spec->overlong == HG_OVERLONG_HASH;
+    if (has_hashed && plan->kind == HG_PLAN_OWN_QUEUE) { /* one queue, so one binding for both */
+        hg_key_cut_to_prefix(key, "#");
+        has_hashed = false;
+    }
+    plan->key = key->bytes;
+    if (is_owner && !has_hashed && plan->kind == HG_PLAN_FEED && key->bytes.n <= HG_KEY_MAX) {
+        keep_owner(s, plan);
+    }
+    if (key->bytes.n <= HG_KEY_MAX && (is_owner || has_hashed || !is_owners(s, plan))) {
+        each(ctx, plan);
+    }
+    if (has_hashed) {
+        hg_key_cut_to_prefix(key, HG_HASHED_KEYS);
+        plan->key = key->bytes;
+        each(ctx, plan);
+    }
+}
+
+static void give_plans(struct subscription *s, uint32_t index, struct hg_key *key, bool is_owner,
                        hg_plan_fn *each, void *ctx)
 {
     const struct hg_rule *rule = &s->r->rules[index];
-    uint8_t wide_buf[HG_KEY_MAX];
-    struct hg_key wide = {.buf = wide_buf};
     struct hg_binding_plan plan = {.rule = index,
                                    .kind = HG_PLAN_FEED,
                                    .exchange = rule->exchange,
                                    .key = HG_BYTES(""),
-                                   .scope = rule->spec->scope};
+                                   .scope = rule->spec->scope,
+                                   .widened_with = index};
     if (rule->spec->queue != NULL) {
         plan.kind = HG_PLAN_QUEUE;
         plan.key = plan.queue = rule->key_text;
@@ -169,21 +274,7 @@ static void give_plans(const struct subscription *s, uint32_t index, struct hg_k
         each(ctx, &plan);
         return;
     }
-    set_wide_key(s, rule, &plan, &wide);
-    bool has_hashed = key->has_wildcard && rule->spec->overlong == HG_OVERLONG_HASH;
-    if (has_hashed && plan.kind == HG_PLAN_OWN_QUEUE) { /* one queue, so one binding for both */
-        hg_key_cut_to_prefix(key, "#");
-        has_hashed = false;
-    }
-    if (key->bytes.n <= HG_KEY_MAX) {
-        plan.key = key->bytes;
-        each(ctx, &plan);
-    }
-    if (has_hashed) {
-        hg_key_cut_to_prefix(key, HG_HASHED_KEYS);
-        plan.key = key->bytes;
-        each(ctx, &plan);
-    }
+    give_binding_plans(s, &plan, key, is_owner, each, ctx);
 }
 
 static const char *reason(const struct hg_rule *rule, enum verdict v)
@@ -273,8 +364,9 @@ enum hg_status hg_rules_subscribe(const struct hg_rules *r, const struct hg_rule
                                   void *ctx, const char **why_out)
 {
     struct hg_bytes parts[HG_LEVELS_CUT];
-    struct subscription s = {.r = r, .who = who, .proto = proto};
+    struct subscription s = {.r = r, .who = who, .proto = proto, .owner = {.kind = HG_PLAN_QUEUE}};
     struct meetings met = {0};
+    bool is_owned = false;
     *why_out = NULL;
     if (filter.n == 0 || !is_filter(filter)) {
         return HG_BAD_FILTER;
@@ -287,9 +379,11 @@ enum hg_status hg_rules_subscribe(const struct hg_rules *r, const struct hg_rule
     for (size_t i = 0; status == HG_OK && i < met.n; i++) {
         uint8_t buf[HG_KEY_MAX];
         struct hg_key key = {.buf = buf};
+        bool is_owner = !is_owned && met.items[i].is_covering;
         if (judge(&s, &r->rules[met.items[i].rule], &key) == PLANNED) {
-            give_plans(&s, met.items[i].rule, &key, each, ctx);
+            give_plans(&s, met.items[i].rule, &key, is_owner, each, ctx);
         }
+        is_owned = is_owned || is_owner;
     }
     hg_free(met.items);
     return status;

@@ -161,8 +161,10 @@ struct hg_binding_plan {
     } kind;
     struct hg_bytes exchange, key, queue;
     /* The rule's whole pattern as binding key, empty unless it may be widened: a topic exchange,
-     * and scope wide, or auto with a literal first word; never with mandatory. */
+     * and scope wide, or auto with a literal first word; never with mandatory. Behind a rule that
+     * takes all of the filter, and may be widened: all that can come of that one's addresses. */
     struct hg_bytes wide_key;
+    size_t widened_with; /* the rule whose scope and bindings decide: itself, or that one */
     bool is_widenable;
     enum hg_scope scope;
 };

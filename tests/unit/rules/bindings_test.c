@@ -18,6 +18,7 @@ static void write_plan(void *ctx, const struct hg_binding_plan *plan)
     if (plan->kind == HG_PLAN_QUEUE) {
         assert_true(hg_bytes_eq(plan->queue, plan->key));
     }
+    assert_true(plan->is_widenable || plan->widened_with == plan->rule);
     if (plan->is_widenable) {
         hg_writer_printf(out, " ~%.*s", HG_BYTES_FMT(plan->wide_key));
     } else {
@@ -185,11 +186,11 @@ static void a_wildcard_is_refused_only_up_to_the_rule_that_takes_all_of_it(void 
     };
     static const struct row rows[] = {
         {"s/+", HG_OK,
-         "0 feed telemetry s.* ~s.*\n6 feed amq.topic s.*\n"}, /* not 5: 0 takes all before */
+         "0 feed telemetry s.* ~s.*\n6 feed amq.topic s.* ~s.*\n"}, /* not 5: 0 takes all before */
         {"o/+", HG_NO_WILDCARD, no_direct},
         {"o/#", HG_NO_WILDCARD, no_direct},
         {"o/1", HG_OK, "1 feed orders o.1\n5 feed orders all.o.1\n6 feed amq.topic o.1\n"},
-        {"o/+/+", HG_OK, "2 feed events o.*.* ~o.*.*\n6 feed amq.topic o.*.*\n"},
+        {"o/+/+", HG_OK, "2 feed events o.*.* ~o.*.*\n6 feed amq.topic o.*.* ~o.*.*\n"},
         {"c/+", HG_NO_RULE, one_way},
         {"z/+", HG_NO_WILDCARD, no_direct},
         {"+/+", HG_NO_WILDCARD, no_direct}, /* 5 takes all of it */
@@ -235,6 +236,50 @@ static void bindings_are_widened_where_that_is_allowed_and_bounded(void **state)
         {"a/1", HG_OK, "0 feed events a.1 ~a.*\n"}, {"b/1", HG_OK, "1 feed events 1\n"},
         {"c/1", HG_OK, "2 feed events 1 ~*\n"},     {"d/1", HG_OK, "3 feed events d.1\n"},
         {"e/1", HG_OK, "4 feed events e.1\n"},      {"f/1", HG_OK, "5 feed orders f.1\n"},
+    };
+    (void)state;
+    CHECK(specs, rows);
+}
+
+static void rules_behind_one_that_is_widened_are_widened_along_with_it(void **state)
+{
+    static const struct hg_rule_spec specs[] = {
+        {.name = "0", .pattern = ALL("a/{x}"), .exchange = "amq.topic", .key = "a.{x}"},
+        {.name = "1",
+         .pattern = ALL("b/{r...}"),
+         .exchange = "amq.topic",
+         .key = "b.{r...}",
+         .scope = HG_SCOPE_EXACT},
+        {.name = "2",
+         .pattern = ALL("c/{x}"),
+         .exchange = "events",
+         .key = "{x}.c",
+         .scope = HG_SCOPE_WIDE},
+        {.name = "3",
+         .pattern = ALL("d/{r...}"),
+         .exchange = "events",
+         .key = "d.{r...}",
+         .is_mandatory = true},
+        {.name = "4", .pattern = ALL("e/{x}/y"), .exchange = "events", .key = "e.{x}"},
+        {.name = "5",
+         .pattern = ALL("e/{r...}"),
+         .exchange = "telemetry",
+         .key = "e.{r...}",
+         .scope = HG_SCOPE_EXACT},
+        {.name = "6", .pattern = ALL("f/{x}"), .exchange = "orders", .key = "f.{x}"},
+        BUILTIN,
+    };
+    static const struct row rows[] = {
+        {"a/1", HG_OK, "0 feed amq.topic a.1 ~a.*\n"}, /* 7 would have the same */
+        {"a/1.2", HG_OK, "0 feed amq.topic a.1%2E2 ~a.*\n7 feed amq.topic a.1.2 ~a.*\n"},
+        {"a/+", HG_OK, "0 feed amq.topic a.* ~a.*\n"},
+        {"a/#", HG_OK, "0 feed amq.topic a.* ~a.*\n7 feed amq.topic a.#\n"}, /* 7 is the owner */
+        {"b/1", HG_OK, "1 feed amq.topic b.1\n"},
+        {"c/1", HG_OK, "2 feed events 1.c ~*.c\n7 feed amq.topic c.1 ~c.*\n"},
+        {"d/1", HG_OK, "3 feed events d.1\n7 feed amq.topic d.1\n"},
+        {"e/1/y", HG_OK,
+         "4 feed events e.1 ~e.*\n5 feed telemetry e.1.y\n7 feed amq.topic e.1.y ~e.*.y\n"},
+        {"f/1", HG_OK, "6 feed orders f.1\n7 feed amq.topic f.1\n"},
     };
     (void)state;
     CHECK(specs, rows);
@@ -319,6 +364,7 @@ int main(void)
         cmocka_unit_test(each_kind_of_exchange_gets_its_plan),
         cmocka_unit_test(a_wildcard_is_refused_only_up_to_the_rule_that_takes_all_of_it),
         cmocka_unit_test(bindings_are_widened_where_that_is_allowed_and_bounded),
+        cmocka_unit_test(rules_behind_one_that_is_widened_are_widened_along_with_it),
         cmocka_unit_test(hashed_keys_are_bound_as_well),
         cmocka_unit_test(a_filter_belongs_to_the_rule_that_takes_all_of_it_first),
         cmocka_unit_test(a_subscription_without_memory_says_so),
