@@ -21,7 +21,8 @@ struct peer {
     struct crowd *crowd;
     size_t index;
     enum peer_state state;
-    uint8_t *inner; /* of WebSocket messages: a packet that is not complete yet */
+    bool is_answered; /* the server has accepted the connection, and said something */
+    uint8_t *inner;   /* of WebSocket messages: a packet that is not complete yet */
     size_t inner_n;
     size_t filters_n;
     uint32_t answered_n; /* HTTP: requests, in order; STOMP: filters */
@@ -51,7 +52,7 @@ struct crowd {
     const char *authorization;
     struct loop loop;
     struct peer *peers;
-    size_t peers_n, started_n, ready_n, lost_n;
+    size_t peers_n, started_n, answered_n, ready_n, lost_n;
     uint64_t deliveries_n;
     uint8_t *unit; /* where packets are put together */
     size_t unit_cap;
