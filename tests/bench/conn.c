@@ -19,6 +19,8 @@ enum {
     EVENTS_MAX = 512,
     ACCEPT_MAX = 64,
     PORTS_PER_ADDRESS = 20000,
+    FIRST_PORT =
+        10000,    /* below those that the kernel gives: whoever else starts a server has them */
     NO_ROOM = -1, /* of send_some() */
     BROKEN = -2
 };
@@ -270,22 +272,35 @@ static void on_writable(struct conn *c)
     }
 }
 
+/* The next of our addresses and ports; any port where somebody has that. */
+static void bind_source(struct loop *l, int fd)
+{
+    static const int on = 1;
+    unsigned source = 2 + (unsigned)(l->connected_n / PORTS_PER_ADDRESS);
+    unsigned port = FIRST_PORT + (unsigned)(l->connected_n % PORTS_PER_ADDRESS);
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    l->connected_n++;
+    from.sin_addr.s_addr = htonl(127U << 24 | (1 + (unsigned)getpid() % 250U) << 16 | source);
+    if (bind(fd, (const struct sockaddr *)&from, sizeof(from)) == 0) {
+        return;
+    }
+    from.sin_port = 0;
+    (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
+    if (bind(fd, (const struct sockaddr *)&from, sizeof(from)) != 0) {
+        bench_die("bind: %s", strerror(errno));
+    }
+}
+
 void conn_open(struct loop *l, struct conn *c, const struct conn_ops *ops)
 {
     static const int on = 1;
-    unsigned source = 2 + (unsigned)(l->connected_n++ / PORTS_PER_ADDRESS);
-    struct sockaddr_in from = {.sin_family = AF_INET};
-    from.sin_addr.s_addr = htonl(127U << 24 | (1 + (unsigned)getpid() % 250U) << 16 | source);
     *c = (struct conn){.loop = l, .ops = ops, .is_dirty = c->is_dirty};
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0) {
         bench_die("socket: %s", strerror(errno));
     }
     (void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    (void)setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
-    if (bind(c->fd, (const struct sockaddr *)&from, sizeof(from)) != 0) {
-        bench_die("bind: %s", strerror(errno));
-    }
+    bind_source(l, c->fd);
     if (connect(c->fd, (const struct sockaddr *)&l->to, sizeof(l->to)) != 0 &&
         errno != EINPROGRESS) {
         bench_die("connect: %s", strerror(errno));

@@ -61,7 +61,8 @@ void loop_close(struct loop *l);
 /* As many open files as the system lets us have. */
 void loop_raise_descriptors(void);
 
-/* Connects from 127.x.y.z, another one every 20,000 connections and for every process, so that ports do not run out. */
+/* Connects from 127.x.y.z, another one every 20,000 connections and for every process, so that ports do not run out, here and for
+ * servers that others start: those find none that is free on all addresses where 20,000 clients have the kernel's. */
 void conn_open(struct loop *l, struct conn *c, const struct conn_ops *ops);
 /* Written when the turn ends. */
 void conn_put(struct conn *c, const void *bytes, size_t n);
