@@ -77,13 +77,15 @@ class Bench:
         self.running.append(self.stack.enter_context(server))
         return server
 
-    def settle(self):
-        """Waits until the servers have done with what was before: ten thousand connections that were closed keep one busy."""
+    def settle(self, *servers):
+        """Waits until these servers, or all that are shared, have done with what was before: ten thousand connections that were
+        closed keep one busy."""
+        servers = servers or self.running
         deadline = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline:
-            before, started = sum(server.own.cpu_seconds() for server in self.running), time.monotonic()
+            before, started = sum(server.own.cpu_seconds() for server in servers), time.monotonic()
             time.sleep(0.3)
-            if sum(server.own.cpu_seconds() for server in self.running) - before < QUIET_CPU * (time.monotonic() - started):
+            if sum(server.own.cpu_seconds() for server in servers) - before < QUIET_CPU * (time.monotonic() - started):
                 return
 
     @functools.cached_property

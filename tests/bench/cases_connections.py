@@ -65,7 +65,7 @@ class IdleSet:
             self.server, "hold", self.wire, n=self.n, distinct=1, subscriptions=int(self.is_subscribed), topic="exact/idle"))
         self.per_s = load.ready["connects_per_s"]
         if self.kind == "gateway":
-            time.sleep(self.bench.pick(2, 0.5))
+            self.bench.settle(self.broker)
             self.broker_after = self.broker.own.anonymous_bytes()
 
     def row(self):
@@ -91,7 +91,7 @@ def run_idle(bench):
                 for is_subscribed, wires in zip((True, False), pair) for wire in wires]
         for one in sets:
             one.warm_up()
-        time.sleep(bench.pick(3, 0.5))
+        bench.settle(broker, *(one.server for one in sets))
         for one in sets:
             one.open()
             if one.kind == "plugins":  # the others settle meanwhile

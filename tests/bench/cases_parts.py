@@ -70,7 +70,9 @@ class Counters:
     """System calls of a process while the `with` lasts, counted in the kernel by perf: `counts` by name, of those on some descriptors as well."""
 
     def __init__(self, pid, descriptors):
-        self.command = ["perf", "stat", "-x", ",", "-p", str(pid), "-e", "raw_syscalls:sys_enter"]
+        self.orders, self.answers = os.pipe(), os.pipe()
+        self.command = ["perf", "stat", "-x", ",", "-p", str(pid), "-D", "-1", f"--control=fd:{self.orders[0]},{self.answers[1]}",
+                        "-e", "raw_syscalls:sys_enter"]
         where = "||".join(f"fd=={fd}" for fd in descriptors)
         for call in CALLS:
             self.command += ["-e", f"syscalls:sys_enter_{call}", "--filter", where]
@@ -78,16 +80,26 @@ class Counters:
             self.command += ["-e", f"syscalls:sys_enter_{call}", "--filter", "fd>=0"]
 
     def __enter__(self):
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        time.sleep(0.5)  # perf does not say when it counts
-        if self.process.poll() is not None:
-            raise Unavailable("perf: " + self.process.stderr.read().strip())
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                        pass_fds=(self.orders[0], self.answers[1]))
+        os.close(self.orders[0])
+        os.close(self.answers[1])
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.orders[1], b"enable\n")
+        if not os.read(self.answers[0], 16).startswith(b"ack"):  # it counts; nothing: it has ended
+            self.close()
+            raise Unavailable("perf: " + self.process.communicate()[1].strip())
         return self
+
+    def close(self):
+        os.close(self.orders[1])
+        os.close(self.answers[0])
 
     def __exit__(self, *_):
         self.process.send_signal(2)
         lines = [line.split(",") for line in self.process.communicate()[1].splitlines() if "sys_enter" in line]
         values = [int(line[0]) if line[0].isdigit() else 0 for line in lines]
+        self.close()
         self.total, self.broker, self.all = values[0], sum(values[1:1 + len(CALLS)]), sum(values[1 + len(CALLS):])
 
 
@@ -124,14 +136,14 @@ def run_syscalls(bench):
 def run_retained(bench):
     n = bench.pick(100000, 2000)
     with bench.new_gateway() as gateway:
-        time.sleep(1)
+        bench.settle(gateway)
         before = gateway.own.anonymous_bytes()
         with bench.load(gateway, "publish", "mqtt", qos=1, n=1, window=1000, body=32, retain=1, topics=n, topic="bench/retained") as load:
             row = load.run(600, n)
     with bench.new_gateway() as gateway:
         while (state := gateway.status()["state"]).get("replay_ms") is None:
-            time.sleep(0.1)
-        time.sleep(1)
+            time.sleep(0.05)
+        bench.settle(gateway)
         held = gateway.own.anonymous_bytes()
         # The messages come behind the SUBACK: the time is that of the whole.
         with bench.load(gateway, "hold", "mqtt", n=1, subscriptions=1, topic="bench/retained/#", distinct=0, **{"await": n}) as load:
