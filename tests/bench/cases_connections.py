@@ -73,6 +73,7 @@ class IdleSet:
                "connections": self.n, "bytes_each": round((self.server.own.anonymous_bytes() - self.before) / self.n)}
         if self.kind == "gateway":
             row["broker_bytes_each"] = round((self.broker_after - self.broker_before) / self.n)
+        self.bench.say(f"{row['what']}, {row['side']}: {row['bytes_each']:,} bytes each")
         return row
 
 

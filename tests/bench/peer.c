@@ -438,6 +438,9 @@ static size_t take_upgrade(struct peer *p, const uint8_t *at, size_t n)
 static size_t on_bytes(struct conn *c, uint8_t *at, size_t n)
 {
     struct peer *p = peer_of(c);
+    if (p->crowd->is_leaving) {
+        return n; /* goodbyes */
+    }
     size_t used_n = p->state == PEER_UPGRADING ? take_upgrade(p, at, n) : 0;
     if (!p->crowd->wire->is_ws) {
         return take(p, at, n);
@@ -512,6 +515,7 @@ void crowd_wait_ready(struct crowd *c, unsigned limit_s)
 
 void crowd_close(struct crowd *c)
 {
+    c->is_leaving = true;
     for (size_t i = 0; i < c->peers_n; i++) {
         struct peer *p = &c->peers[i];
         if (p->state == PEER_READY) {

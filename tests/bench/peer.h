@@ -54,7 +54,8 @@ struct crowd {
     struct peer *peers;
     size_t peers_n, started_n, answered_n, ready_n, lost_n;
     uint64_t deliveries_n;
-    uint8_t *unit; /* where packets are put together */
+    bool is_leaving; /* whatever comes now is not looked at */
+    uint8_t *unit;   /* where packets are put together */
     size_t unit_cap;
 };
 

@@ -1,44 +1,68 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A locked queue that wakes a loop. */
+/* Two locked queues: one that wakes the loop, and one whose thread is awake, since it writes itself. */
 #include "core/mailbox.h"
 
 #include "base/mem.h"
+
+struct mail_queue {
+    struct hg_mail *first, *last; /* last: if there is a first */
+};
 
 struct hg_mailbox {
     uv_async_t wake;
     hg_mail_fn *on_mail;
     void *ctx;
+    struct hg_net *net; /* NULL: whoever sends, the loop is woken; as the next, set once */
+    _Atomic bool has_thread;
+    uv_thread_t thread; /* the net's */
+    struct hg_defer turn_end;
     uv_mutex_t lock; /* guards what follows, and next and is_queued of the mails */
     bool is_closed;
-    struct hg_mail *first, **last;
+    struct mail_queue from_others, from_itself;
 };
 
-static struct hg_mail *take(struct hg_mailbox *m)
+static void put(struct mail_queue *q, struct hg_mail *mail)
+{
+    mail->is_queued = true;
+    mail->next = NULL;
+    if (q->first == NULL) {
+        q->first = mail;
+    } else {
+        q->last->next = mail;
+    }
+    q->last = mail;
+}
+
+static struct hg_mail *take(struct hg_mailbox *m, struct mail_queue *q)
 {
     uv_mutex_lock(&m->lock);
-    struct hg_mail *mail = m->first;
+    struct hg_mail *mail = q->first;
     if (mail != NULL) {
-        m->first = mail->next;
-        if (m->first == NULL) {
-            m->last = &m->first;
-        }
+        q->first = mail->next;
         mail->is_queued = false;
     }
     uv_mutex_unlock(&m->lock);
     return mail;
 }
 
-static void deliver_all(struct hg_mailbox *m)
+static void deliver_all(struct hg_mailbox *m, struct mail_queue *q)
 {
     struct hg_mail *mail;
-    while ((mail = take(m)) != NULL) {
+    while ((mail = take(m, q)) != NULL) {
         m->on_mail(m->ctx, mail);
     }
 }
 
 static void on_wake(uv_async_t *wake)
 {
-    deliver_all(wake->data);
+    struct hg_mailbox *m = wake->data;
+    deliver_all(m, &m->from_others);
+}
+
+static void run_turn_end(struct hg_defer *defer)
+{
+    struct hg_mailbox *m = HG_CONTAINER_OF(defer, struct hg_mailbox, turn_end);
+    deliver_all(m, &m->from_itself);
 }
 
 struct hg_mailbox *hg_mailbox_new(uv_loop_t *loop, hg_mail_fn *on_mail, void *ctx)
@@ -59,8 +83,21 @@ struct hg_mailbox *hg_mailbox_new(uv_loop_t *loop, hg_mail_fn *on_mail, void *ct
     m->wake.data = m;
     m->on_mail = on_mail;
     m->ctx = ctx;
-    m->last = &m->first;
+    m->turn_end.run = run_turn_end;
     return m;
+}
+
+void hg_mailbox_belongs(struct hg_mailbox *m, struct hg_net *net)
+{
+    m->net = net;
+    m->thread = uv_thread_self();
+    atomic_store(&m->has_thread, true);
+}
+
+static bool is_own_thread(const struct hg_mailbox *m)
+{
+    uv_thread_t self = uv_thread_self();
+    return atomic_load(&m->has_thread) && uv_thread_equal(&self, &m->thread) != 0;
 }
 
 bool hg_mailbox_send(struct hg_mailbox *m, struct hg_mail *mail)
@@ -68,11 +105,13 @@ bool hg_mailbox_send(struct hg_mailbox *m, struct hg_mail *mail)
     uv_mutex_lock(&m->lock);
     bool is_taken = !m->is_closed;
     if (is_taken && !mail->is_queued) {
-        mail->is_queued = true;
-        mail->next = NULL;
-        *m->last = mail;
-        m->last = &mail->next;
-        uv_async_send(&m->wake); /* under the lock: close cannot come between */
+        if (is_own_thread(m)) {
+            put(&m->from_itself, mail);
+            hg_net_defer(m->net, &m->turn_end);
+        } else {
+            put(&m->from_others, mail);
+            uv_async_send(&m->wake); /* under the lock: close cannot come between */
+        }
     }
     uv_mutex_unlock(&m->lock);
     return is_taken;
@@ -83,7 +122,9 @@ void hg_mailbox_close(struct hg_mailbox *m)
     uv_mutex_lock(&m->lock);
     m->is_closed = true;
     uv_mutex_unlock(&m->lock);
-    deliver_all(m);
+    deliver_all(m, &m->from_itself);
+    deliver_all(m, &m->from_others);
+    hg_net_undefer(&m->turn_end);
     uv_close((uv_handle_t *)&m->wake, NULL);
 }
 

@@ -6,6 +6,8 @@
 #ifndef HG_CORE_MAILBOX_H
 #define HG_CORE_MAILBOX_H
 
+#include "stream/net.h"
+
 #include <uv.h>
 
 #include <stdbool.h>
@@ -40,6 +42,8 @@ typedef void hg_mail_fn(void *ctx, struct hg_mail *mail);
 
 /* Before its loop runs, on any thread. NULL when there is no memory. */
 struct hg_mailbox *hg_mailbox_new(uv_loop_t *loop, hg_mail_fn *on_mail, void *ctx);
+/* On its thread: what that sends itself comes at the end of the loop's turn, which costs no wake-up. */
+void hg_mailbox_belongs(struct hg_mailbox *mailbox, struct hg_net *net);
 /* Any thread. False if the mailbox is closed: the mail stays the sender's. */
 bool hg_mailbox_send(struct hg_mailbox *mailbox, struct hg_mail *mail);
 /* On its thread: takes no more mail, delivers what is there, closes its handle. */

@@ -243,6 +243,7 @@ static void stop(struct hg_worker *w)
 static void run(void *arg)
 {
     struct hg_worker *w = arg;
+    hg_mailbox_belongs(w->mailbox, &w->net);
     if (!hg_realms_open(w) || !hg_login_open(w)) {
         HG_LOG(w->log, HG_LOG_ERROR, "worker.failed", HG_F_UINT("worker", w->index),
                HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));

@@ -452,9 +452,53 @@ static void a_worker_that_has_stopped_is_left_out(void **state)
     hg_directory_free(b.vhost.directory);
 }
 
+/* ---- Mail to oneself ---- */
+
+static void end_turn(struct hg_net *net)
+{
+    while (!hg_list_is_empty(&net->deferred)) {
+        struct hg_defer *defer = HG_LIST_ENTRY(net->deferred.next, struct hg_defer, link);
+        hg_net_undefer(defer);
+        defer->run(defer);
+    }
+}
+
+static void mail_to_oneself_comes_at_the_end_of_the_turn_without_a_wake_up(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct hg_net net = {0};
+    struct client mine = {0}, other = {0}, later = {0};
+    bench_open(&b);
+    hg_list_init(&net.deferred);
+    hg_mailbox_belongs(b.workers[0].mailbox, &net);
+    claim(&b, 0, &mine, "mine");
+    claim(&b, 1, &other, "other");
+    settle(&b);
+    ASSERT_HEARD(other, 1, 0);
+    ASSERT_HEARD(mine, 0, 0);
+    end_turn(&net);
+    ASSERT_HEARD(mine, 1, 0);
+    claim(&b, 1, &later, "mine"); /* on this thread as well, which is that of mine */
+    settle(&b);
+    ASSERT_HEARD(mine, 1, 0);
+    end_turn(&net);
+    ASSERT_HEARD(mine, 1, 1);
+    settle(&b);
+    ASSERT_HEARD(later, 1, 0);
+    hg_claim_close(&other.claim);
+    hg_claim_close(&later.claim);
+    struct client last = {0};
+    claim(&b, 0, &last, "last"); /* its mail is there when the mailbox closes */
+    hg_claim_close(&last.claim);
+    bench_close(&b);
+    assert_true(hg_list_is_empty(&net.deferred));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mail_to_oneself_comes_at_the_end_of_the_turn_without_a_wake_up),
         cmocka_unit_test(a_free_identifier_is_granted),
         cmocka_unit_test(the_later_claim_waits_until_the_earlier_is_closed),
         cmocka_unit_test(only_the_last_of_many_is_granted),
