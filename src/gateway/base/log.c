@@ -38,6 +38,7 @@ struct hg_log {
     int fd;            /* borrowed */
     _Atomic int level; /* enum hg_log_level */
     bool is_json;
+    _Atomic uint64_t suppressed_n;
     uint64_t seed[2];
     pthread_mutex_t lock; /* of what follows */
     struct cause causes[MAX_CAUSES];
@@ -267,6 +268,11 @@ static void try_to_pass(struct hg_log *log, const char *event, const char *kind,
     remember(c, oldest, hash, event, now_ms, out);
 }
 
+uint64_t hg_log_suppressed_n(const struct hg_log *log)
+{
+    return log == NULL ? 0 : atomic_load_explicit(&log->suppressed_n, memory_order_relaxed);
+}
+
 static void tell_lost(const struct hg_log *log, enum hg_log_level level, const char *event,
                       uint64_t suppressed_n)
 {
@@ -292,5 +298,7 @@ void hg_log_event_limited(struct hg_log *log, enum hg_log_level level, const cha
     tell_lost(log, level, p.lost_cause.event, p.lost_cause.suppressed_n);
     if (p.passes) {
         write_line(log, level, event, fields, p.suppressed_n, p.others_n);
+    } else {
+        atomic_fetch_add_explicit(&log->suppressed_n, 1, memory_order_relaxed);
     }
 }

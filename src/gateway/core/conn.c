@@ -585,10 +585,10 @@ static void log_end(const struct hg_conn *c, const char *event)
 {
     struct hg_session_info info = {0};
     c->session->ops->describe(c->session, &info);
-    HG_LOG_LIMITED(c->worker->log, HG_LOG_INFO, event, hg_bytes_str(c->adapter->name),
-                   HG_F_STR("protocol", c->adapter->name), HG_F_BYTES("client", info.client_id),
-                   HG_F_STR("peer", hg_conn_peer(c)), HG_F_UINT("conn", c->id),
-                   HG_F_UINT("pending_bytes", hg_conn_pending(c)));
+    HG_LOG_LIMITED_BY(c->worker->log, HG_LOG_INFO, event, c->adapter->name,
+                      hg_bytes_str(c->adapter->name), HG_F_STR("protocol", c->adapter->name),
+                      HG_F_BYTES("client", info.client_id), HG_F_STR("peer", hg_conn_peer(c)),
+                      HG_F_UINT("conn", c->id), HG_F_UINT("pending_bytes", hg_conn_pending(c)));
 }
 
 static void look_for_silence(struct hg_conn *c)

@@ -114,12 +114,13 @@ class Million(E2E):
         self.play(gw, name, n, n + warm_up)  # mutations that are not played again
         self.at_rest(gw)
         before = gw.memory()
-        lines, began = collections.Counter(), time.monotonic()
+        memory, lines, began = [], collections.Counter(), time.monotonic()
         with Controls(gw, late_s=LIMIT_S) as controls:
             own, bindings, _ = self.left()
             for step in range(STEPS):
                 self.play(gw, name, n * step // STEPS, n * (step + 1) // STEPS)
                 controls.check()
+                memory.append(gw.memory())
                 lines.update(str(json.loads(line).get("event")) + ": " + str(json.loads(line).get("rule")) for line in gw.output)
                 del gw.output[:]
                 gw.events.items.clear()
@@ -132,8 +133,8 @@ class Million(E2E):
         self.assertEqual(gw.admin("/readyz")[0], 200)
         self.recorded(gw, name)
         after = gw.memory()
-        print(f"        {name}, {kind}: {n} mutations in {took:.0f} s ({n / took:.0f} a second), memory {before / 2**20:.1f} to "
-              f"{after / 2**20:.1f} MiB, the slowest {self.slowest_s:.1f} s, "
+        print(f"        {name}, {kind}: {n} mutations in {took:.0f} s ({n / took:.0f} a second), memory {before / 2**20:.1f}, "
+              f"{memory[STEPS // 2] / 2**20:.1f} at half, {after / 2**20:.1f} MiB, the slowest {self.slowest_s:.1f} s, "
               f"{lines.total() / took:.1f} log lines a second, healthy clients {rounds} times around, "
               f"the slowest {worst_s:.2f} s", flush=True)
         self.assertLess(after, before * (1 + GROWTH) + GROWTH_BYTES)

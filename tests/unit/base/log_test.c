@@ -107,6 +107,7 @@ static void lines_above_the_level_and_a_null_log_are_silent(void **state)
     HG_LOG((struct hg_log *)NULL, HG_LOG_ERROR, "e", HG_F_INT("n", 1));
     HG_LOG_LIMITED((struct hg_log *)NULL, HG_LOG_ERROR, "e", HG_BYTES("c"), HG_F_INT("n", 1));
     assert_string_equal(read_text(&f), "");
+    assert_int_equal(hg_log_suppressed_n(NULL), 0);
     hg_log_free(NULL);
     close_fixture(&f);
 }
@@ -158,6 +159,7 @@ static void a_flood_of_causes_leaves_room_for_another_kind(void **state)
     open_fixture(&f, HG_LOG_INFO, false);
     assert_int_equal(log_causes(&f, "flood", 5000), BURST_N);
     assert_int_equal(log_causes(&f, "flood", 5000), 0);
+    assert_int_equal(hg_log_suppressed_n(f.log), 10000 - BURST_N);
     assert_int_equal(log_causes(&f, "honest", 3), 3);
     seam_now_ms += PERIOD_MS - 1;
     HG_LOG_LIMITED_BY(f.log, HG_LOG_WARN, "e", "flood", HG_BYTES("new"), HG_F_UINT("i", 1));
