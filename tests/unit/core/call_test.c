@@ -3,14 +3,16 @@
 #include "core/call.h"
 
 #include "core/config_schema.h"
-#include "realm_rig.h"
+#include "routing_world.h"
+
+#include <stdlib.h>
 
 enum { CALLS = 4 };
 
 #define ADDRESS "amq.rabbitmq.reply-to.here"
 
 struct world {
-    struct rig rig;
+    struct routing_world core;
     struct hg_session session; /* has no connection, so it is never held */
     struct hg_call *calls[CALLS];
     enum hg_status outcomes[CALLS]; /* HG_STATUS_N: none yet */
@@ -25,9 +27,9 @@ static struct world *the;
 static struct broker *broker(void)
 {
     struct broker *last = NULL; /* of the publishing link, which is opened first */
-    for (size_t i = 0; i < the->rig.sn.links_n; i++) {
-        struct broker *b = &the->rig.sn.links[i]->broker;
-        last = the->rig.sn.links[i]->is_open && (last == NULL || b->publishes_n > 0) ? b : last;
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        struct broker *b = &the->core.sn.links[i]->broker;
+        last = the->core.sn.links[i]->is_open && (last == NULL || b->publishes_n > 0) ? b : last;
     }
     assert_non_null(last);
     return last;
@@ -36,8 +38,8 @@ static struct broker *broker(void)
 /* What was published to this key, the newest. */
 static struct broker_publish *published(const char *key)
 {
-    for (size_t i = 0; i < the->rig.sn.links_n; i++) {
-        struct broker *b = &the->rig.sn.links[the->rig.sn.links_n - 1 - i]->broker;
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        struct broker *b = &the->core.sn.links[the->core.sn.links_n - 1 - i]->broker;
         for (size_t k = b->publishes_n; k > 0; k--) {
             struct broker_publish *p = &b->publishes[k - 1];
             if (hg_bytes_starts(hg_message_routing_key(p->message), hg_bytes_str(key))) {
@@ -64,7 +66,7 @@ static void name_address(const char *address)
     struct hg_message *m = hg_message_new(&parts);
     broker_return(broker(), probe->channel, m);
     hg_message_unref(m);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
 }
 
 static void reply(struct hg_bytes id, const char *body)
@@ -74,13 +76,7 @@ static void reply(struct hg_bytes id, const char *body)
     struct hg_message *m = hg_message_new(&parts);
     broker_deliver(broker(), published("headgate.nobody.")->channel, "c", 1, false, m);
     hg_message_unref(m);
-    seam_net_run(&the->rig.sn);
-}
-
-static void confirm_all(struct broker *b)
-{
-    b->has_auto_confirm = true;
-    b->missing[0] = "nowhere";
+    seam_net_run(&the->core.sn);
 }
 
 /* ---- The world ---- */
@@ -101,11 +97,11 @@ static int open_world(void **state)
     (void)state;
     the = calloc(1, sizeof(*the));
     assert_non_null(the);
-    rig_open(&the->rig, rules, 1);
-    the->rig.config.http_rpc_max = CALLS - 1;
-    rig_start(&the->rig, confirm_all);
-    hg_session_init(&the->session, &session_ops, HG_PROTO_HTTP, NULL, &the->rig.worker);
-    seam_net_run(&the->rig.sn);
+    routing_world_init(&the->core, rules, 1);
+    the->core.config.http_rpc_max = CALLS - 1;
+    routing_world_open(&the->core, confirm_all);
+    hg_session_init(&the->session, &session_ops, HG_PROTO_HTTP, NULL, &the->core.worker);
+    seam_net_run(&the->core.sn);
     return 0;
 }
 
@@ -113,8 +109,8 @@ static int close_world(void **state)
 {
     (void)state;
     hg_session_detach(&the->session);
-    rig_close(&the->rig);
-    assert_int_equal(hg_counted(&the->rig.worker.metrics.call.calls), 0);
+    routing_world_close(&the->core);
+    assert_int_equal(hg_counted(&the->core.worker.metrics.call.calls), 0);
     free(the);
     assert_int_equal(seam_live(), 0);
     return 0;
@@ -151,20 +147,20 @@ static void call(size_t i, const char *exchange, const char *key)
 {
     assert_int_equal(begin(i, exchange, key), HG_OK);
     assert_int_equal(the->outcomes[i], HG_STATUS_N); /* never from inside */
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
 }
 
 /* The first call asks where replies come, and its client is held, or told BUSY. */
 static void get_ready(void)
 {
     assert_int_equal(begin(0, "amq.topic", "k"), HG_BUSY);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     name_address(ADDRESS);
 }
 
 static const struct hg_call_metrics *metrics(void)
 {
-    return &the->rig.worker.metrics.call;
+    return &the->core.worker.metrics.call;
 }
 
 /* ---- Tests ---- */
@@ -203,11 +199,11 @@ static void a_call_ends_once_by_what_comes_first(void **state)
     call(2, "amq.topic", "c");
     assert_int_equal(begin(3, "amq.topic", "d"), HG_OK);
     hg_call_forget(the->calls[3]); /* before it was written: it does not go out */
-    seam_net_pass(&the->rig.sn, 2900);
+    seam_net_pass(&the->core.sn, 2900);
     assert_int_equal(the->outcomes[1], HG_STATUS_N);
     struct hg_bytes id = asked("b")->correlation_id;
     hg_call_forget(the->calls[2]);
-    seam_net_pass(&the->rig.sn, 300);
+    seam_net_pass(&the->core.sn, 300);
     assert_int_equal(the->outcomes[1], HG_NO_REPLY);
     assert_int_equal(the->outcomes[2], HG_STATUS_N);
     assert_int_equal(the->outcomes[3], HG_STATUS_N);
@@ -215,7 +211,7 @@ static void a_call_ends_once_by_what_comes_first(void **state)
     reply(id, "late");
     assert_int_equal(hg_counted(&metrics()->call_timeouts), 1);
     assert_int_equal(hg_counted(&metrics()->call_late_replies), 1);
-    assert_int_equal(the->rig.realm.routing->publisher.held_n, 0);
+    assert_int_equal(the->core.realm.routing->publisher.held_n, 0);
 }
 
 static void no_more_than_so_many_are_under_way(void **state)
@@ -239,17 +235,17 @@ static void a_lost_link_ends_all_and_none_goes_out_again(void **state)
     call(1, "amq.topic", "unconfirmed");
     assert_int_equal(begin(2, "amq.topic", "unwritten"), HG_OK);
     struct seam_link *link = NULL;
-    for (size_t i = 0; i < the->rig.sn.links_n; i++) {
-        link = &the->rig.sn.links[i]->broker == broker() ? the->rig.sn.links[i] : link;
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        link = &the->core.sn.links[i]->broker == broker() ? the->core.sn.links[i] : link;
     }
-    size_t before = the->rig.sn.links_n;
-    seam_net_cut(&the->rig.sn, link);
-    seam_net_pass(&the->rig.sn, 2000);
+    size_t before = the->core.sn.links_n;
+    seam_net_cut(&the->core.sn, link);
+    seam_net_pass(&the->core.sn, 2000);
     assert_int_equal(the->outcomes[0], HG_TIMED_OUT);
     assert_int_equal(the->outcomes[1], HG_TIMED_OUT);
     assert_true(the->outcomes[2] == HG_BROKER_AWAY || the->outcomes[2] == HG_TIMED_OUT);
-    assert_true(the->rig.sn.links_n > before);
-    struct broker *now = &the->rig.sn.links[the->rig.sn.links_n - 1]->broker;
+    assert_true(the->core.sn.links_n > before);
+    struct broker *now = &the->core.sn.links[the->core.sn.links_n - 1]->broker;
     assert_int_equal(now->publishes_n, 1); /* the new question for an address, unasked */
     name_address(ADDRESS "2");
     call(3, "amq.topic", "new");
@@ -264,29 +260,29 @@ static void what_is_blocked_is_taken_back_and_not_sent_late(void **state)
     get_ready();
     call(0, "amq.topic", "first");
     broker_block(broker(), "memory");
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     call(1, "amq.topic", "second");
-    seam_net_pass(&the->rig.sn, 3200);
+    seam_net_pass(&the->core.sn, 3200);
     assert_int_equal(the->outcomes[0], HG_NO_REPLY);
     assert_int_equal(the->outcomes[1], HG_BROKER_AWAY);
     broker_block(broker(), NULL);
-    seam_net_pass(&the->rig.sn, 1000);
+    seam_net_pass(&the->core.sn, 1000);
     assert_null(published("second"));
-    assert_int_equal(the->rig.realm.routing->publisher.held_n, 0);
+    assert_int_equal(the->core.realm.routing->publisher.held_n, 0);
 }
 
 static void an_address_that_cannot_be_had_refuses_for_a_second(void **state)
 {
     (void)state;
     assert_int_equal(begin(0, "amq.topic", "k"), HG_BUSY);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     name_address("amq.rabbitmq.reply-to"); /* as it was sent */
     assert_int_equal(begin(0, "amq.topic", "k"), HG_REFUSED);
-    seam_net_pass(&the->rig.sn, 1100);
+    seam_net_pass(&the->core.sn, 1100);
     get_ready();
     call(0, "amq.topic", "k");
     broker_close_channel(broker(), published("headgate.nobody.")->channel, 403, "no", 0);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(the->outcomes[0], HG_TIMED_OUT);
     assert_int_equal(begin(0, "amq.topic", "k"), HG_NOT_ALLOWED);
 }
@@ -298,13 +294,13 @@ static void no_failed_allocation_costs_an_outcome(void **state)
     for (size_t n = 1; n < 24; n++) {
         seam_fail_alloc(n);
         enum hg_status status = begin(0, "amq.topic", "k");
-        seam_net_run(&the->rig.sn);
+        seam_net_run(&the->core.sn);
         seam_fail_alloc(0);
-        seam_net_pass(&the->rig.sn, 6000);
+        seam_net_pass(&the->core.sn, 6000);
         assert_int_equal(the->outcomes[0] != HG_STATUS_N, status == HG_OK);
-        if (hg_replies_address(&the->rig.realm.routing->calls.replies, &(struct hg_bytes){0}) !=
+        if (hg_replies_address(&the->core.realm.routing->calls.replies, &(struct hg_bytes){0}) !=
             HG_OK) {
-            seam_net_run(&the->rig.sn);
+            seam_net_run(&the->core.sn);
             name_address(ADDRESS);
         }
     }

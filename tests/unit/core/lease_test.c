@@ -4,16 +4,17 @@
 #include "core/lease.h"
 
 #include "core/lease_priv.h"
-#include "realm_rig.h"
+#include "routing_world.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { TAKEN = 8, BOOT = 0x1234, OTHER_BOOT = 0x5678 };
 
 #define OWN_QUEUE "headgate.lease.0000000000001234.0"
 
 struct world {
-    struct rig rig;
+    struct routing_world core;
     /* Of the last poll. */
     struct hg_lease_poll *poll;
     enum hg_status status; /* HG_STATUS_N: not told */
@@ -47,41 +48,41 @@ static void prepare(struct broker *b)
 
 static int open_world(void **state)
 {
+    (void)state;
+    the = calloc(1, sizeof(*the));
+    assert_non_null(the);
     static const struct hg_rule_spec rule = {.where = "1",
                                              .name = "r",
                                              .pattern = {"r", NULL, NULL},
                                              .exchange = "amq.topic",
                                              .key = "r",
                                              .persistent = HG_UNSET};
-    (void)state;
-    the = calloc(1, sizeof(*the));
-    assert_non_null(the);
-    rig_open(&the->rig, &rule, 1);
-    the->rig.config.confirm_window = 100;
-    the->rig.config.lease_max = TAKEN;
-    the->rig.config.lease_bytes = 100;
-    the->rig.config.leases_per_queue = 4;
-    the->rig.config.leases_per_worker = 6;
-    the->rig.gateway.boot_id = BOOT;
-    the->rig.gateway.workers_n = 1;
-    hg_list_init(&the->rig.worker.services);
-    rig_start(&the->rig, prepare);
-    assert_true(hg_leases_open(&the->rig.realm));
-    seam_net_run(&the->rig.sn);
+    routing_world_init(&the->core, &rule, 1);
+    struct hg_config *c = &the->core.config;
+    c->confirm_window = 100;
+    c->lease_max = TAKEN;
+    c->lease_bytes = 100;
+    c->leases_per_queue = 4;
+    c->leases_per_worker = 6;
+    the->core.gateway.boot_id = BOOT;
+    the->core.gateway.workers_n = 1;
+    routing_world_open(&the->core, prepare);
+    assert_true(hg_leases_open(&the->core.realm));
+    seam_net_run(&the->core.sn);
     return 0;
 }
 
 static struct hg_service *service(void)
 {
-    return HG_LIST_ENTRY(the->rig.worker.services.next, struct hg_service, link);
+    return HG_LIST_ENTRY(the->core.worker.services.next, struct hg_service, link);
 }
 
 static int close_world(void **state)
 {
     (void)state;
     service()->ops->close(service());
-    assert_null(the->rig.realm.leases);
-    rig_close(&the->rig);
+    assert_null(the->core.realm.leases);
+    routing_world_close(&the->core);
     free(the);
     assert_int_equal(seam_live(), 0);
     return 0;
@@ -108,9 +109,9 @@ static enum hg_status poll(const char *queue, uint32_t max, uint64_t wait_ms, ui
                                        .lease_ms = lease_ms,
                                        .done = on_done};
     the->status = HG_STATUS_N;
-    enum hg_status status = hg_lease_take(&the->rig.realm, &spec, &the->poll, &why);
+    enum hg_status status = hg_lease_take(&the->core.realm, &spec, &the->poll, &why);
     assert_true(status != HG_TOO_MANY || why != NULL);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     return status;
 }
 
@@ -131,23 +132,23 @@ static const char *answer(enum hg_lease_act act, uint64_t ms, const char *queue,
         .act = act, .lease_ms = ms, .queue = hg_bytes_str(queue), .ids = ids, .ids_n = 1};
     struct hg_lease_call *call = NULL;
     the->answers[0] = '\0';
-    assert_true(hg_lease_answer(&the->rig.realm, &order, on_answered, NULL, &call));
+    assert_true(hg_lease_answer(&the->core.realm, &order, on_answered, NULL, &call));
     the->call = call;
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     return the->answers;
 }
 
 /* The link on which queues are consumed, which is the newest. */
 static struct broker *broker(void)
 {
-    return &seam_net_last(&the->rig.sn)->broker;
+    return &seam_net_last(&the->core.sn)->broker;
 }
 
 static unsigned asked(const char *what)
 {
     unsigned n = 0;
-    for (size_t i = 0; i < the->rig.sn.links_n; i++) {
-        struct hg_bytes log = hg_writer_view(&the->rig.sn.links[i]->broker.log);
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        struct hg_bytes log = hg_writer_view(&the->core.sn.links[i]->broker.log);
         for (size_t at = 0; at + strlen(what) <= log.n; at++) {
             n += memcmp(log.p + at, what, strlen(what)) == 0;
         }
@@ -189,7 +190,7 @@ static void fill(const char *tag, uint64_t first, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         come(channel(), tag, first + i, &parts);
     }
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
 }
 
 /* Leases of q, the first poll of the test. */
@@ -203,7 +204,7 @@ static void take(unsigned n, uint64_t lease_ms)
 
 static const struct hg_lease_metrics *metrics(void)
 {
-    return &the->rig.worker.metrics.lease;
+    return &the->core.worker.metrics.lease;
 }
 
 /* ---- Tests ---- */
@@ -239,9 +240,9 @@ static void a_lease_goes_back_when_its_time_is_over_and_not_before(void **state)
     take(2, 30000);
     assert_string_equal(answer(HG_LEASE_DO_ACK, 0, "q", the->ids[0]), "d");
     assert_int_equal(asked("basic.ack"), 1);
-    seam_net_pass(&the->rig.sn, 29000);
+    seam_net_pass(&the->core.sn, 29000);
     assert_int_equal(asked("basic.nack"), 0);
-    seam_net_pass(&the->rig.sn, 1200);
+    seam_net_pass(&the->core.sn, 1200);
     assert_int_equal(asked("basic.nack"), 1);
     assert_int_equal(hg_counted(&metrics()->leases_expired), 1);
     assert_int_equal(hg_counted(&metrics()->leases), 0);
@@ -255,19 +256,19 @@ static void no_extension_goes_beyond_what_rabbitmq_allows(void **state)
     uint64_t taken_ms = seam_now_ms;
     while (seam_now_ms - taken_ms < HG_LEASE_MAX_MS - 90000) {
         assert_string_equal(answer(HG_LEASE_DO_EXTEND, 90000, "q", the->ids[0]), "d");
-        seam_net_pass(&the->rig.sn, 10000);
-        for (size_t i = 0; i < the->rig.sn.links_n; i++) { /* lest they be taken for dead */
-            broker_heartbeat(&the->rig.sn.links[i]->broker);
+        seam_net_pass(&the->core.sn, 10000);
+        for (size_t i = 0; i < the->core.sn.links_n; i++) { /* lest they be taken for dead */
+            broker_heartbeat(&the->core.sn.links[i]->broker);
         }
     }
     assert_string_equal(answer(HG_LEASE_DO_EXTEND, HG_LEASE_MAX_MS, "q", the->ids[0]), "d");
-    seam_net_pass(&the->rig.sn, HG_LEASE_MAX_MS - 45000 - (seam_now_ms - taken_ms));
-    for (size_t i = 0; i < the->rig.sn.links_n; i++) {
-        broker_heartbeat(&the->rig.sn.links[i]->broker);
+    seam_net_pass(&the->core.sn, HG_LEASE_MAX_MS - 45000 - (seam_now_ms - taken_ms));
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        broker_heartbeat(&the->core.sn.links[i]->broker);
     }
-    seam_net_pass(&the->rig.sn, HG_LEASE_MAX_MS - 1000 - (seam_now_ms - taken_ms));
+    seam_net_pass(&the->core.sn, HG_LEASE_MAX_MS - 1000 - (seam_now_ms - taken_ms));
     assert_int_equal(asked("basic.nack"), 0);
-    seam_net_pass(&the->rig.sn, 4000);
+    seam_net_pass(&the->core.sn, 4000);
     assert_int_equal(asked("basic.nack"), 1);
 }
 
@@ -324,7 +325,7 @@ static void bodies_past_the_limit_go_back(void **state)
     for (uint64_t tag = 1; tag <= 3; tag++) {
         come(channel(), "1", tag, &parts);
     }
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(the->taken_n, 1);
     assert_int_equal(asked("basic.nack"), 2);
 }
@@ -333,15 +334,15 @@ static void a_poll_ends_in_time_with_nothing_or_without_rabbitmq(void **state)
 {
     (void)state;
     assert_int_equal(poll("q", 1, 20000, 30000), HG_OK);
-    seam_net_pass(&the->rig.sn, 19900);
+    seam_net_pass(&the->core.sn, 19900);
     assert_int_equal(the->status, HG_STATUS_N);
-    seam_net_pass(&the->rig.sn, 300);
+    seam_net_pass(&the->core.sn, 300);
     assert_int_equal(the->status, HG_OK);
     assert_int_equal(the->taken_n, 0);
-    the->rig.sn.is_refusing = true;
-    seam_net_cut(&the->rig.sn, seam_net_last(&the->rig.sn));
+    the->core.sn.is_refusing = true;
+    seam_net_cut(&the->core.sn, seam_net_last(&the->core.sn));
     assert_int_equal(poll("q", 1, 0, 30000), HG_OK);
-    seam_net_pass(&the->rig.sn, 5200);
+    seam_net_pass(&the->core.sn, 5200);
     assert_int_equal(the->status, HG_BROKER_AWAY);
 }
 
@@ -349,8 +350,8 @@ static void a_lost_link_loses_its_leases(void **state)
 {
     (void)state;
     take(2, 30000);
-    seam_net_cut(&the->rig.sn, seam_net_last(&the->rig.sn));
-    seam_net_run(&the->rig.sn);
+    seam_net_cut(&the->core.sn, seam_net_last(&the->core.sn));
+    seam_net_run(&the->core.sn);
     assert_int_equal(hg_counted(&metrics()->leases_lost), 2);
     assert_string_equal(answer(HG_LEASE_DO_ACK, 0, "q", the->ids[0]), "g");
     assert_int_equal(asked("basic.ack"), 0);
@@ -366,7 +367,7 @@ static void draining_gives_everything_back(void **state)
     assert_int_equal(the->status, HG_OK);
     assert_int_equal(the->taken_n, 0);
     assert_int_equal(poll("r", 1, 60000, 30000), HG_SHUTTING_DOWN);
-    seam_net_pass(&the->rig.sn, 200);
+    seam_net_pass(&the->core.sn, 200);
     assert_int_equal(asked("basic.nack"), 2);
     assert_true(service()->ops->is_idle(service()));
 }
@@ -376,10 +377,10 @@ static void draining_waits_for_no_queue_that_lingers(void **state)
     (void)state;
     take(1, 30000);
     assert_string_equal(answer(HG_LEASE_DO_ACK, 0, "q", the->ids[0]), "d");
-    seam_net_pass(&the->rig.sn, 200);
+    seam_net_pass(&the->core.sn, 200);
     assert_false(service()->ops->is_idle(service()));
     service()->ops->drain(service());
-    seam_net_pass(&the->rig.sn, 200);
+    seam_net_pass(&the->core.sn, 200);
     assert_true(service()->ops->is_idle(service()));
 }
 
@@ -396,8 +397,8 @@ static const char *ask_other(void)
 /* What was published to the default exchange, on whichever link. */
 static const struct broker_publish *published(const struct broker **at_out)
 {
-    for (size_t i = the->rig.sn.links_n; i-- > 0;) {
-        const struct broker *b = &the->rig.sn.links[i]->broker;
+    for (size_t i = the->core.sn.links_n; i-- > 0;) {
+        const struct broker *b = &the->core.sn.links[i]->broker;
         if (b->publishes_n > 0) {
             *at_out = b;
             return &b->publishes[b->publishes_n - 1];
@@ -418,18 +419,18 @@ static void what_no_queue_takes_is_gone_and_what_nobody_answers_is_unknown(void 
     assert_text(hg_message_properties(p->message)->reply_to, OWN_QUEUE);
     broker_return((struct broker *)at, p->channel, p->message);
     broker_ack((struct broker *)at, p->channel, p->delivery_tag, false);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     assert_string_equal(the->answers, "g");
     assert_string_equal(ask_other(), "");
     p = published(&at);
     broker_ack((struct broker *)at, p->channel, p->delivery_tag, false);
-    seam_net_pass(&the->rig.sn, 4900);
+    seam_net_pass(&the->core.sn, 4900);
     assert_string_equal(the->answers, "");
-    seam_net_pass(&the->rig.sn, 300);
+    seam_net_pass(&the->core.sn, 300);
     assert_string_equal(the->answers, "u");
     assert_string_equal(ask_other(), "");
     hg_lease_forget(the->call);
-    seam_net_pass(&the->rig.sn, 6000);
+    seam_net_pass(&the->core.sn, 6000);
     assert_string_equal(the->answers, "");
 }
 
@@ -444,12 +445,12 @@ static void an_answer_of_another_instance_is_taken_once(void **state)
         .properties = {.type = HG_BYTES("headgate.lease.answer"), .correlation_id = HG_BYTES("99")},
         .body = HG_BYTES("\x00")};
     come(channel(), "headgate", 1, &parts); /* nobody asked */
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     assert_string_equal(the->answers, "");
     parts.properties.correlation_id = hg_message_properties(p->message)->correlation_id;
     come(channel(), "headgate", 2, &parts);
     come(channel(), "headgate", 3, &parts);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     assert_string_equal(the->answers, "d");
 }
 
@@ -488,7 +489,7 @@ static void what_another_instance_asks_is_answered(void **state)
     parts.properties.reply_to = HG_BYTES("headgate.lease.0000000000005678.3");
     parts.body = whole;
     come(1, "headgate", tag++, &parts);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     const struct broker_publish *p = published(&at);
     assert_text(hg_message_routing_key(p->message), "headgate.lease.0000000000005678.3");
     assert_text(hg_message_properties(p->message)->correlation_id, "7");

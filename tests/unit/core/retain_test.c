@@ -4,14 +4,15 @@
 
 #include "core/retain_priv.h"
 #include "core/state.h"
-#include "realm_rig.h"
+#include "routing_world.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { RULES = 3, WAITS = 8 };
 
 struct world {
-    struct rig rig;
+    struct routing_world core;
     struct hg_session session;
     struct hg_sub sub;
     struct hg_state_index *index; /* NULL: switched off */
@@ -24,8 +25,6 @@ struct world {
 };
 
 static struct world *the;
-
-/* ---- The state log ---- */
 
 struct hg_state_index *hg_state_index_of(const struct hg_vhost *vhost)
 {
@@ -41,7 +40,7 @@ bool hg_state_is_bound(const struct hg_vhost *vhost, struct hg_bytes exchange)
 
 void hg_state_barrier(struct hg_realm *realm, struct hg_state_wait *wait)
 {
-    assert_ptr_equal(realm, &the->rig.realm);
+    assert_ptr_equal(realm, &the->core.realm);
     assert_true(the->waits_n < WAITS);
     wait->realm = realm;
     the->waits[the->waits_n++] = wait;
@@ -67,7 +66,7 @@ static size_t reach_barrier(enum hg_status status)
         }
     }
     the->waits_n = 0;
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     return told_n;
 }
 
@@ -140,15 +139,15 @@ static int open_world(void **state)
     const struct hg_state_limits limits = {.log_bytes = 1 << 16, .retained_n = 3};
     the = calloc(1, sizeof(*the));
     assert_non_null(the);
-    rig_open(&the->rig, rules, RULES);
-    the->rig.config.state_log = "the.log";
-    the->rig.config.state_max_retained = 3;
-    the->index = hg_state_index_new(the->rig.rules, "the.log", &limits, 1);
-    rig_start(&the->rig, NULL);
-    hg_session_init(&the->session, &session_ops, HG_PROTO_MQTT, NULL, &the->rig.worker);
+    routing_world_init(&the->core, rules, RULES);
+    the->core.config.state_log = "the.log";
+    the->core.config.state_max_retained = 3;
+    the->index = hg_state_index_new(the->core.rules, "the.log", &limits, 1);
+    routing_world_open(&the->core, NULL);
+    hg_session_init(&the->session, &session_ops, HG_PROTO_MQTT, NULL, &the->core.worker);
     the->outcome = HG_STATUS_N;
     the->room_n = SIZE_MAX;
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     return 0;
 }
 
@@ -156,8 +155,8 @@ static int close_world(void **state)
 {
     (void)state;
     hg_session_detach(&the->session);
+    routing_world_close(&the->core);
     hg_state_index_free(the->index);
-    rig_close(&the->rig);
     hg_writer_close(&the->delivered);
     free(the);
     assert_int_equal(seam_live(), 0);
@@ -174,16 +173,16 @@ static enum hg_status publish(const char *address, const char *body, bool wants_
                                          .wants_outcome = wants_outcome};
     the->outcome = HG_STATUS_N;
     enum hg_status status = hg_publish(&the->session, &args, NULL, &why);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     return status;
 }
 
 /* The broker that gets publishes. */
 static struct broker *publishing(void)
 {
-    for (size_t i = 0; i < the->rig.sn.links_n; i++) {
-        if (the->rig.sn.links[i]->broker.publishes_n > 0) {
-            return &the->rig.sn.links[i]->broker;
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        if (the->core.sn.links[i]->broker.publishes_n > 0) {
+            return &the->core.sn.links[i]->broker;
         }
     }
     return NULL;
@@ -209,7 +208,7 @@ static void answer(size_t i, bool is_ack)
     } else {
         broker_nack(b, p.channel, p.delivery_tag, false);
     }
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
 }
 
 static void check_text(const struct hg_message *m, const char *header, const char *want)
@@ -373,7 +372,7 @@ static void clients_do_not_write_the_gateways_headers(void **state)
     const char *why = NULL;
     (void)state;
     assert_int_equal(hg_publish(&the->session, &args, NULL, &why), HG_OK);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     const struct hg_message *m = published(0);
     const struct hg_properties *p = hg_message_properties(m);
     assert_int_equal(p->headers_n, 4);
@@ -392,7 +391,7 @@ static void subscribe(const char *filter)
     assert_int_equal(hg_subscribe_filter(&the->session, &the->sub, hg_bytes_str(filter), &why),
                      HG_OK);
     assert_int_equal(hg_retained_serve(&the->session, &the->sub, hg_bytes_str(filter)), HG_OK);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
 }
 
 static void check_delivered(const char *want)
@@ -432,10 +431,10 @@ static void it_comes_as_fast_as_the_session_wants(void **state)
     check_delivered("e/a=1");
     the->room_n = 1;
     hg_retained_resume(&the->session);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     check_delivered("e/a=1 e/b=2");
     the->room_n = 5;
-    seam_net_pass(&the->rig.sn, 400); /* nobody said that there is room */
+    seam_net_pass(&the->core.sn, 400); /* nobody said that there is room */
     check_delivered("e/a=1 e/b=2 e/c=3");
 }
 
@@ -459,7 +458,7 @@ static void what_came_live_is_not_followed_by_what_was_before_it(void **state)
     hg_message_unref(m);
     the->room_n = 5;
     hg_retained_resume(&the->session);
-    seam_net_run(&the->rig.sn);
+    seam_net_run(&the->core.sn);
     check_delivered("e/a=1");
     assert_null(the->session.servings.first);
 }
@@ -478,7 +477,7 @@ static void nothing_comes_after_unsubscribe(void **state)
     hg_retained_resume(&the->session);
     hg_unsubscribe(&the->sub);
     the->room_n = 5;
-    seam_net_pass(&the->rig.sn, 400);
+    seam_net_pass(&the->core.sn, 400);
     check_delivered("e/a=1");
 }
 
@@ -496,7 +495,7 @@ static void without_memory_it_is_refused_whole(void **state)
         enum hg_status status = hg_publish(&the->session, &args, NULL, &why);
         bool has_failed = seam_allocs() >= n;
         seam_fail_alloc(0);
-        seam_net_run(&the->rig.sn);
+        seam_net_run(&the->core.sn);
         assert_int_equal(the->session.servings.first == NULL, status != HG_OK);
         if (!has_failed) {
             assert_int_equal(status, HG_OK);
