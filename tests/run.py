@@ -4,7 +4,8 @@
 One line a test, the sum as the last line.
 
 tests/run.py [NAME…] runs those whose full name ("unit/config/the_environment_is_put_in") contains one of the names. What takes long
-(tests/faults/long) runs only where a name begins with its suite's: "long", or with "long/soak" …; "soak" is short for that.
+(tests/faults/long, fuzz targets at length) runs only where a name begins with its suite's: "long", or with "long/soak" …; SHORT has shorter
+ones.
 """
 import importlib.util
 import json
@@ -21,6 +22,8 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ASAN, RELEASE, FUZZ = (ROOT / f"build-{kind}" for kind in ("asan", "release", "fuzz"))
 FUZZ_SECONDS = 5
+MILLION = int(os.environ.get("HEADGATE_MILLION", "1000000"))
+SHORT = {"soak": ["long/soak"], "million": ["long/million", "long/fuzz"]}
 UNIT_LIMIT_S = 120
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:exitcode=86:detect_stack_use_after_return=1",
@@ -204,20 +207,21 @@ def run_plugin(report):
 # ---- fuzz: each target for a moment, from its seeds
 
 
-def run_fuzz(report):
+def run_fuzz(report, suite, limit):
+    """limit: libFuzzer's option that ends it."""
     for program in sorted((FUZZ / "tests" / "fuzz").glob("*_fuzz")):
         name = program.name.removesuffix("_fuzz")
-        if not report.wants(f"fuzz/{name}"):
+        if not report.wants(f"{suite}/{name}"):
             continue
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="headgate-fuzz-") as found:
             seeds = ROOT / "tests" / "fuzz" / "corpus" / name
-            command = [str(program), f"-max_total_time={FUZZ_SECONDS}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=1024",
+            command = [str(program), limit, "-max_len=4096", "-timeout=10", "-rss_limit_mb=1024",
                        "-print_final_stats=1", f"-artifact_prefix={FUZZ}/crash-{name}-", found]
             command += [str(seeds)] if seeds.is_dir() else []
             done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **SANITIZER_ENV})
         runs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
-        report.add("passed" if done.returncode == 0 else "failed", f"fuzz/{name}",
+        report.add("passed" if done.returncode == 0 else "failed", f"{suite}/{name}",
                    f"{runs.group(1)} inputs" if done.returncode == 0 and runs else done.stderr, time.monotonic() - started)
 
 
@@ -240,7 +244,7 @@ def run_bench(report):
 
 
 def main():
-    report = Report([f"long/{name}" if name == "soak" else name for name in sys.argv[1:]])
+    report = Report([whole for name in sys.argv[1:] for whole in SHORT.get(name, [name])])
     run_cases(report, "lint", load(ROOT / "tests" / "lint"))
     run_unit(report, ASAN, "unit")
     run_unit(report, RELEASE, "unit-release")
@@ -248,7 +252,9 @@ def main():
     run_e2e(report)
     run_faults(report)
     run_plugin(report)
-    run_fuzz(report)
+    run_fuzz(report, "fuzz", f"-max_total_time={FUZZ_SECONDS}")
+    if any(name.startswith("long") for name in report.names):
+        run_fuzz(report, "long/fuzz", f"-runs={MILLION}")
     run_bench(report)
     return report.end()
 

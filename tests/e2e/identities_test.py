@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may come in, on every protocol, with the clients that people use."""
-import base64
 import json
 import os
 import pathlib
@@ -19,37 +18,10 @@ from harness.certificates import Authority
 from harness.clients import http_connection, http_request
 from harness.gateway import BINARY, Gateway, config_text
 from harness.peer import Peer
+from harness.people import EVERYTHING, OTHER, PASSWORD, basic, bearer, line_of, user
 from harness.tokens import Issuer
 from harness.wait import LIMIT_S
 from harness.wire import stomp
-
-PASSWORD, OTHER = "correct horse", "battery staple"
-EVERYTHING = """
-[[rule]]
-name = "everything"
-topic = "{path...}"
-exchange = "amq.topic"
-key = "{path...}"
-escape = "plain"
-allow = { publish = ["*"], subscribe = ["*"] }
-[[access]]
-exchange = "amq.topic"
-publish = ["*"]
-subscribe = ["*"]
-"""
-
-
-def line_of(password):
-    return subprocess.run([BINARY, "passwd"], input=password + "\n", capture_output=True, text=True, check=True,
-                          timeout=LIMIT_S).stdout.strip()
-
-
-def basic(user, password):
-    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
-
-
-def bearer(token):
-    return {"Authorization": f"Bearer {token}"}
 
 
 class Shared(E2E):
@@ -85,18 +57,7 @@ class Shared(E2E):
 class Passwords(Shared):
     @classmethod
     def config(cls):
-        return f"""
-[users]
-max_failures = 0
-cache = "2s"
-[[user]]
-name = "alice"
-password = "{line_of(PASSWORD)}"
-roles = ["operator"]
-[[user]]
-name = "bob"
-password = "{line_of(OTHER)}"
-"""
+        return '[users]\nmax_failures = 0\ncache = "2s"\n' + user("alice", line_of(PASSWORD), "operator") + user("bob", line_of(OTHER))
 
     # ---- MQTT
 
@@ -216,7 +177,7 @@ password = "{line_of(OTHER)}"
 
 class Limits(E2E):
     def test_wrong_passwords_are_limited_by_address(self):
-        gw = self.gateway(f'[users]\nmax_failures = 3\ncache = "0s"\n[[user]]\nname = "a"\npassword = "{line_of(PASSWORD)}"\n{EVERYTHING}')
+        gw = self.gateway('[users]\nmax_failures = 3\ncache = "0s"\n' + user("a", line_of(PASSWORD)) + EVERYTHING)
         for _ in range(3):
             self.open(Peer(gw.addresses["mqtt"], refused=0x86, user="a", password=b"x"))
         self.open(Peer(gw.addresses["mqtt"], refused=0x97, user="a", password=PASSWORD.encode()))
@@ -225,7 +186,7 @@ class Limits(E2E):
         self.assertGreaterEqual(gw.metric("headgate_logins_limited_total"), 2)
 
     def test_anonymous_clients_where_they_are_wanted(self):
-        gw = self.gateway(f'[users]\nanonymous = "loopback"\n[[user]]\nname = "a"\npassword = "{line_of(PASSWORD)}"\n{EVERYTHING}')
+        gw = self.gateway('[users]\nanonymous = "loopback"\n' + user("a", line_of(PASSWORD)) + EVERYTHING)
         self.assertEqual(self.open(Mqtt(gw.addresses["mqtt"])).connack, 0)
         self.assertEqual(http(gw.addresses["web"], "POST", "/v1/topics/a", b"x")[0], 202)
         self.open(Peer(gw.addresses["mqtt"], refused=0x86, user="a", password=b"x"))  # who says a name must prove it
@@ -406,7 +367,7 @@ class Certificates(E2E):
         device = authority.make("device-1", "DNS:one.example", "email:one@example.org")
         tls = f'tls = {{ cert = "{server[0]}", key = "{server[1]}", client_ca = "{authority.ca}", client_optional = true }}\n'
         for kind, name in (("common_name", "device-1"), ("dns", "one.example"), ("email", "one@example.org")):
-            gw = self.gateway(f'[users]\ncertificate = "{kind}"\n[[user]]\nname = "{name}"\nroles = ["r"]\n', mqtt=tls, web=tls, workers=1)
+            gw = self.gateway(f'[users]\ncertificate = "{kind}"\n' + user(name, None, "r"), mqtt=tls, web=tls, workers=1)
             for path, serve in ((None, "mqtt"), ("/mqtt", "web")):
                 client = self.open(Mqtt(("localhost", gw.port(serve)), tls=authority.client(*device), path=path))
                 self.assertEqual(client.connack, 0)

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one client may take of what all share: connections, handshakes, rates, sizes, descriptors; and that the others notice nothing."""
-import base64
 import concurrent.futures
 import contextlib
 import resource
 import socket
-import subprocess
 import time
 
 from harness import Consumer, Controls, E2E, Events, Mqtt, Peer, StompPeer, eventually, http, raw, wire
 from harness import mqtt5 as m
 from harness.certificates import Authority
 from harness.clients import http_connection, http_request
-from harness.gateway import BINARY, Gateway, config_text
+from harness.gateway import Gateway, config_text
+from harness.people import PASSWORD, basic, line_of, user
 from harness.wait import LIMIT_S
 
 KIB = 1024
@@ -97,20 +96,19 @@ class Connections(E2E):
         self.assertEqual(gw.metric("headgate_client_addresses"), 2)
 
     def test_of_a_user_are_limited_over_all_protocols(self):
-        line = subprocess.run([BINARY, "passwd"], input="secret\n", capture_output=True, text=True, check=True, timeout=LIMIT_S).stdout.strip()
-        users = "".join(f'[[user]]\nname = "{name}"\npassword = "{line}"\n' for name in ("anna", "bert"))
-        gw = self.gateway("[limits]\nmax_connections_per_user = 2\n" + users)
-        login = {"Authorization": "Basic " + base64.b64encode(b"anna:secret").decode()}
+        line = line_of(PASSWORD)
+        gw = self.gateway("[limits]\nmax_connections_per_user = 2\n" + user("anna", line) + user("bert", line))
+        login = basic("anna")
 
-        def peer(user, **options):
-            return Peer(gw.addresses["mqtt"], f"{user}{time.monotonic_ns()}", user=user, password="secret", **options)
+        def peer(name, **options):
+            return Peer(gw.addresses["mqtt"], f"{name}{time.monotonic_ns()}", user=name, password=PASSWORD, **options)
 
         first = peer("anna")
         web = self.open(http_connection(gw.addresses["web"]))
         self.assertNotIn(http_request(web, "POST", "/v1/topics/a", b"x", login)[0], (401, 429))
         self.assertNotIn(http_request(web, "POST", "/v1/topics/a", b"x", login)[0], (401, 429))  # one connection, however often
         peer("anna", refused=QUOTA_EXCEEDED).close()
-        with raw(gw.addresses["stomp"], wire.stomp("CONNECT", {"accept-version": "1.2", "host": "/", "login": "anna", "passcode": "secret"})) as s:
+        with raw(gw.addresses["stomp"], wire.stomp("CONNECT", {"accept-version": "1.2", "host": "/", "login": "anna", "passcode": PASSWORD})) as s:
             answer = s.read_to_end()
         self.assertTrue(answer.startswith(b"ERROR\n"), answer)
         self.assertIn(b"max_connections_per_user", answer)

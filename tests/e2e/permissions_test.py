@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may do what: every kind of identity, every protocol, every action, generated; RabbitMQ sees nothing that is denied."""
-import base64
 import collections
 import itertools
 import json
@@ -13,9 +12,9 @@ from harness.certificates import Authority
 from harness.clients import Secured
 from harness.gateway import Gateway, config_text
 from harness.peer import Peer
+from harness.people import PASSWORD, basic, line_of, user
 from harness.tokens import Issuer
 from harness.wire import stomp
-from identities_test import PASSWORD, line_of
 
 RULES = """
 [[rule]]
@@ -78,7 +77,8 @@ class Permissions(E2E):
                           f'tls = {{ cert = "{cert}", key = "{key}", client_ca = "{cls.authority.ca}" }}\n' for serve in ("mqtt", "stomp", "web"))
         cls.broker.ctl("add_user", "erin", "erins password")
         cls.broker.ctl("set_permissions", "-p", cls.vhost, "erin", "^$", "^$", "^$")  # it only judges
-        users = "".join(f'[[user]]\nname = "{name}"\npassword = "{line_of(PASSWORD)}"\nroles = ["{name}"]\n' for name in ("writer", "reader"))
+        line = line_of(PASSWORD)
+        users = user("writer", line, "writer") + user("reader", line, "reader") + user("device", None, "writer")
         cls.text = config_text(cls.amqp, f"""
 [users]
 anonymous = "loopback"
@@ -87,9 +87,6 @@ token = {{ secrets = ["{cls.issuer.secret}"], audience = "headgate" }}
 certificate = "common_name"
 broker = true
 broker_roles = ["reader"]
-[[user]]
-name = "device"
-roles = ["writer"]
 [mqtt]
 sys_roles = ["reader"]
 {secured}{users}""" + RULES)
@@ -147,9 +144,8 @@ sys_roles = ["reader"]
         return answer
 
     def http(self, who, method, path, body=None, headers=None):
-        said = base64.b64encode(f"{who.user}:{who.secret}".encode()).decode()
         return http(self.address(who, "web"), method, path, body,
-                    {**(headers or {}), **({} if who.secret is None else {"Authorization": f"Basic {said}"})})
+                    {**(headers or {}), **({} if who.secret is None else basic(who.user, who.secret))})
 
     # ---- By protocol: whether it was permitted
 
@@ -295,9 +291,8 @@ sys_roles = ["reader"]
         for who, may in zip(self.people, (False, False, True, False, False, False)):
             self.assertEqual(self.http(who, "HEAD", "/v1/topics/log/*/x?from=first")[0], 200 if may else 403)
         carol = self.people[2]
-        said = base64.b64encode(f"carol:{carol.secret}".encode()).decode()
         with raw(self.gw.addresses["web"], ("GET /v1/topics/log/*/x?from=first HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n"
-                                            f"Authorization: Basic {said}\r\n\r\n").encode()) as reader:
+                                            f"Authorization: {basic('carol', carol.secret)['Authorization']}\r\n\r\n").encode()) as reader:
             self.assertTrue(reader.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200"))
             self.assertIn(b"data: north\n", reader.read_until(b"data: ") + reader.read_until(b"\n"))
 

@@ -7,7 +7,7 @@ import threading
 from harness import Consumer, E2E, Events, Mqtt, Mqtt5, Peer, Proxy, Stomp, eventually, http
 from harness.clients import http_connection, http_request
 from harness.gateway import config_text
-from identities_test import OTHER, PASSWORD, basic, line_of
+from harness.people import OTHER, PASSWORD, basic, line_of, user
 
 EXCHANGES = "".join(f'[[exchange]]\nname = "r.{name}"\ntype = "{kind}"\n'
                     for name, kind in (("one", "topic"), ("two", "topic"), ("wide", "topic"), ("heads", "headers")))
@@ -316,11 +316,6 @@ class Away(Reloading):
             outside.bind("r.new")
             other.publish("b/2", b"x")
             self.assertEqual(outside.take()[0].routing_key, "b.2")
-
-
-def user(name, password, *roles):
-    roles = ", ".join(f'"{r}"' for r in roles)
-    return f'[[user]]\nname = "{name}"\npassword = "{password}"\nroles = [{roles}]\n'
 
 
 def allowed(name, publish, subscribe):

@@ -5,7 +5,7 @@ import time
 import unittest
 
 from harness import Consumer, StompConformance, conforms
-from identities_test import line_of
+from harness.people import line_of, user
 
 EVERY_MS = 1000  # the least that both take
 
@@ -105,7 +105,7 @@ class Connect(StompConformance):
 class Logins(StompConformance):
     @classmethod
     def setUpClass(cls):
-        cls.config = f'[[user]]\nname = "guest"\npassword = "{line_of("guest")}"\n'
+        cls.config = user("guest", line_of("guest"))
         super().setUpClass()
 
     @conforms(plugin="login")

@@ -8,7 +8,7 @@ import threading
 
 from harness import Consumer, E2E, Gateway, Proxy, eventually, http, raw, wire
 from harness.gateway import FREE_ENV, config_text
-from identities_test import PASSWORD, basic, line_of
+from harness.people import PASSWORD, basic, line_of, user
 
 MIB = 1 << 20
 RULE = """
@@ -175,15 +175,15 @@ class Strangers(E2E):
     """Who may not publish is told so before the body."""
 
     def test_an_upload_asks_who_comes_and_whether_they_may(self):
-        allow = '[[user]]\nname = "{}"\npassword = "{}"\nroles = ["{}"]\n'
-        gw = self.gateway(RULE + 'allow = { publish = ["shop"] }\n' + allow.format("alice", line_of(PASSWORD), "shop") +
-                          allow.format("bob", line_of(PASSWORD), "guest"), workers=1, serves=("web", "admin"))
+        line = line_of(PASSWORD)
+        gw = self.gateway(RULE + 'allow = { publish = ["shop"] }\n' + user("alice", line, "shop") + user("bob", line, "guest"), workers=1,
+                          serves=("web", "admin"))
         consumer = self.open(Consumer(self.amqp))
         consumer.bind("shop", "#")
         body = body_of(3 * MIB)
-        for user, status in ((None, 401), ("bob", 403), ("alice", 202)):
-            with self.subTest(user=user):
-                login = basic(user, PASSWORD) if user else {}
+        for name, status in ((None, 401), ("bob", 403), ("alice", 202)):
+            with self.subTest(user=name):
+                login = basic(name) if name else {}
                 stream = self.open(raw(gw.addresses["web"], head("/orders/7", len(body), X_Kind="x", Expect="100-continue", **login)))
                 if status == 202:
                     self.assertEqual(status_of(stream), 100)

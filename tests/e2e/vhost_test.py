@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Virtual hosts: who gets into which, and that nothing of one is seen from another."""
-import base64
 import json
+import signal
 import unittest
 
 from harness import Consumer, E2E, Events, Gateway, Mqtt, Mqtt5, Stomp, eventually, headgate, http, mosquitto_pub, raw
 from harness import broker as brokers
 from harness.gateway import config_text
+from harness.people import PASSWORD, basic, line_of, user
 from harness.receiver import Receiver
 from harness.site import Site
 from harness.tokens import Issuer
 from harness.wire import stomp
-from identities_test import PASSWORD, line_of
-
-
-def basic(user, password=PASSWORD):
-    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
 class TwoVhosts(E2E):
@@ -223,7 +219,8 @@ class Permitted(TwoVhosts):
     def config(cls):
         cls.issuer = Issuer()
         cls.addClassCleanup(cls.issuer.close)
-        users = "".join(f'[[user]]\nname = "{name}"\npassword = "{line_of(PASSWORD)}"\n{more}\n' for name, more in (
+        line = line_of(PASSWORD)
+        users = "".join(user(name, line, more=more) for name, more in (
             ("plain", ""), ("tenant", f'vhost = "{cls.other}"'), ("both", f'vhosts = ["{cls.vhost}", "{cls.other}"]')))
         return super().config() + f"""
 [users]
@@ -297,6 +294,83 @@ vhost = "{cls.other}"
         """A password that was good for one virtual host is asked about again for another."""
         for vhost, wanted in (("home", 0), ("away", 5), ("home", 0), ("away", 5)):
             self.assertEqual(self.connack(f"{vhost}:plain"), wanted)
+
+
+class Reloaded(TwoVhosts):
+    """The file changes for one of them."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.line = line_of(PASSWORD)
+        super().setUpClass()
+
+    @classmethod
+    def config(cls):
+        return cls.table()
+
+    @classmethod
+    def table(cls, key="first.{x}", both="home away", readers="*"):
+        """The rule of the other one, who may enter both, and who may subscribe in the other one."""
+        names = {"home": cls.vhost, "away": cls.other}
+        may = ", ".join(f'"{names[name]}"' for name in both.split())
+        rule = '[[rule]]\nname = "a"\nvhost = "{}"\ntopic = "a/{{x}}"\nexchange = "amq.topic"\nkey = "{}"\nallow = {{ publish = ["*"], subscribe = ["{}"] }}\n'
+        return (cls.vhosts() + "[users]\nmax_failures = 0\n" + user("both", cls.line, "r", more=f"vhosts = [{may}]") + user("reader", None, "s") +
+                rule.format(cls.vhost, "a.{x}", "*") + rule.format(cls.other, key, readers))
+
+    def reload(self, **changes):
+        self.gw.file.write_text(config_text(self.amqp, self.table(**changes)))
+        self.gw.signal(signal.SIGHUP)
+        self.gw.wait_log("reload.done")
+
+    def clients(self, name):
+        """One of each protocol, and one whose session is kept, subscribed to what the rule is about."""
+        m = self.open(Mqtt(self.mqtt, username=f"{name}:both", password=PASSWORD))
+        m.subscribe("a/#")
+        kept = self.open(Mqtt(self.mqtt, client_id=self._testMethodName, clean=False, username=f"{name}:both", password=PASSWORD))
+        kept.subscribe("a/#", qos=1)
+        s = self.open(Stomp(self.stomp, host=name, login="both", passcode=PASSWORD))
+        s.subscribe("/a/*")
+        return m, kept, s
+
+    def take(self, clients):
+        m, kept, s = clients
+        return [m.messages.take().payload, kept.messages.take().payload, s.messages.take().body]
+
+    def test_rules_change_and_nobody_in_the_other_one_notices(self):
+        home, away = self.clients("home"), self.clients("away")
+        outside = [self.open(Consumer(amqp)) for amqp in (self.amqp, self.other_amqp)]
+        for c in outside:
+            c.bind("amq.topic", "#")
+        connected = {c["id"] for c in self.gw.admin("/api/connections")[1] if c["listener"] != "admin"}
+        for n, key in enumerate(("first", "second", "third", "first")):
+            if n > 0:
+                self.reload(key=key + ".{x}")
+            for clients, c, wanted in ((home, outside[0], "a"), (away, outside[1], key)):
+                clients[0].publish("a/1", b"%d" % n)
+                self.assertEqual(self.take(clients), [b"%d" % n] * 3)
+                self.assertEqual(c.take()[0].routing_key, f"{wanted}.1")
+        self.assertEqual({c["id"] for c in self.gw.admin("/api/connections")[1] if c["listener"] != "admin"}, connected)
+
+    def test_who_may_no_longer_be_in_one_is_ended_there_alone(self):
+        home, away = self.clients("home"), self.clients("away")
+        self.reload(both="home")
+        for client in away[:2]:
+            client.ends.take()
+        self.assertIn("message", away[2].errors.take().headers)
+        self.gw.wait_log("login.ended", user="both")
+        home[0].publish("a/2", b"still here")
+        self.assertEqual(self.take(home), [b"still here"] * 3)
+        self.assertEqual(self.open(Mqtt(self.mqtt, username="away:both", password=PASSWORD)).connack, 5)
+        self.reload()
+        self.assertEqual(self.open(Mqtt(self.mqtt, username="away:both", password=PASSWORD)).connack, 0)
+
+    def test_who_may_not_subscribe_in_one_any_more_stays_subscribed_in_the_other(self):
+        home, away = self.clients("home"), self.clients("away")
+        self.reload(readers="s")
+        self.assertIn("message", away[2].errors.take().headers)
+        home[0].publish("a/3", b"still here")
+        self.assertEqual(self.take(home), [b"still here"] * 3)
+        self.reload()
 
 
 class Judged(TwoVhosts):

@@ -396,10 +396,10 @@ static void refuse_input(struct hg_http_session *s, struct hg_http_request *req,
     const char *peer = hg_conn_peer(s->base.conn);
     hg_count(&worker->metrics.proto[HG_PROTO_HTTP].errors, 1);
     note_limit(req);
-    HG_LOG_LIMITED(worker->log, HG_LOG_INFO, "http.refused", hg_bytes_str(err->rule),
-                   HG_F_UINT("conn", hg_conn_id(s->base.conn)), HG_F_STR("peer", peer),
-                   HG_F_UINT("status", req->in.refusal), HG_F_STR("rule", err->rule),
-                   HG_F_UINT("at", err->at));
+    HG_LOG_LIMITED_BY(worker->log, HG_LOG_INFO, "http.refused", err->rule, hg_bytes_str(err->rule),
+                      HG_F_UINT("conn", hg_conn_id(s->base.conn)), HG_F_STR("peer", peer),
+                      HG_F_UINT("status", req->in.refusal), HG_F_STR("rule", err->rule),
+                      HG_F_UINT("at", err->at));
     s->is_last_read = true;
     req->closes = true;
     if (!req->is_answered) {

@@ -54,11 +54,12 @@ static void flush_acks(struct hg_mqtt_session *s)
 void hg_mqtt_log_refused(struct hg_mqtt_session *s, struct hg_bytes topic, uint16_t packet_id,
                          enum hg_status status, struct hg_bytes reason)
 {
-    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_WARN, "mqtt.publish_refused", hg_mqtt_client_id(s),
-                   HG_F_BYTES("client", hg_mqtt_client_id(s)),
-                   HG_F_STR("peer", s->base.conn == NULL ? NULL : hg_conn_peer(s->base.conn)),
-                   HG_F_BYTES("topic", topic), HG_F_UINT("packet_id", packet_id),
-                   HG_F_STR("status", hg_status_text(status)), HG_F_BYTES("reason", reason));
+    HG_LOG_LIMITED_BY(s->base.worker->log, HG_LOG_WARN, "mqtt.publish_refused",
+                      hg_status_text(status), hg_mqtt_client_id(s),
+                      HG_F_BYTES("client", hg_mqtt_client_id(s)),
+                      HG_F_STR("peer", s->base.conn == NULL ? NULL : hg_conn_peer(s->base.conn)),
+                      HG_F_BYTES("topic", topic), HG_F_UINT("packet_id", packet_id),
+                      HG_F_STR("status", hg_status_text(status)), HG_F_BYTES("reason", reason));
 }
 
 /* ---- Refusals ---- */

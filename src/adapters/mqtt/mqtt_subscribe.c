@@ -126,10 +126,11 @@ static void end_sub(struct hg_mqtt_session *s, struct hg_mqtt_sub *sub)
 static void log_refused(struct hg_mqtt_session *s, struct hg_bytes filter, enum hg_status status,
                         struct hg_bytes reason)
 {
-    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_WARN, "mqtt.subscribe_refused", hg_mqtt_client_id(s),
-                   HG_F_BYTES("client", hg_mqtt_client_id(s)),
-                   HG_F_STR("peer", hg_conn_peer(s->base.conn)), HG_F_BYTES("filter", filter),
-                   HG_F_STR("status", hg_status_text(status)), HG_F_BYTES("reason", reason));
+    HG_LOG_LIMITED_BY(s->base.worker->log, HG_LOG_WARN, "mqtt.subscribe_refused",
+                      hg_status_text(status), hg_mqtt_client_id(s),
+                      HG_F_BYTES("client", hg_mqtt_client_id(s)),
+                      HG_F_STR("peer", hg_conn_peer(s->base.conn)), HG_F_BYTES("filter", filter),
+                      HG_F_STR("status", hg_status_text(status)), HG_F_BYTES("reason", reason));
 }
 
 /* ---- RabbitMQ's answers ---- */

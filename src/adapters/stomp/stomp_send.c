@@ -35,9 +35,9 @@ static bool is_senders_fault(enum hg_status status)
 static void log_lost(struct hg_stomp_session *s, enum hg_status status, struct hg_bytes reason)
 {
     const char *peer = hg_conn_peer(s->base.conn);
-    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_WARN, "stomp.lost", hg_bytes_str(peer),
-                   HG_F_STR("peer", peer), HG_F_STR("user", s->user_own),
-                   HG_F_STR("why", hg_status_text(status)), HG_F_BYTES("reason", reason));
+    HG_LOG_LIMITED_BY(s->base.worker->log, HG_LOG_WARN, "stomp.lost", hg_status_text(status),
+                      hg_bytes_str(peer), HG_F_STR("peer", peer), HG_F_STR("user", s->user_own),
+                      HG_F_STR("why", hg_status_text(status)), HG_F_BYTES("reason", reason));
 }
 
 void hg_stomp_send_if_due(struct hg_stomp_session *s, struct hg_stomp_receipt *r)

@@ -164,9 +164,9 @@ static void send_error(struct hg_stomp_session *s, const struct hg_stomp_failure
 void hg_stomp_end(struct hg_stomp_session *s, const struct hg_stomp_failure *f)
 {
     const char *why = f->rule != NULL ? f->rule : hg_status_text(f->status);
-    HG_LOG_LIMITED(s->base.worker->log, HG_LOG_INFO, "stomp.ended", hg_bytes_str(why),
-                   HG_F_STR("peer", hg_conn_peer(s->base.conn)), HG_F_STR("user", s->user_own),
-                   HG_F_STR("why", why), HG_F_BYTES("reason", f->reason));
+    HG_LOG_LIMITED_BY(s->base.worker->log, HG_LOG_INFO, "stomp.ended", why, hg_bytes_str(why),
+                      HG_F_STR("peer", hg_conn_peer(s->base.conn)), HG_F_STR("user", s->user_own),
+                      HG_F_STR("why", why), HG_F_BYTES("reason", f->reason));
     send_error(s, f);
     hg_conn_finish(s->base.conn, f->status);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lines are built in memory of their own and leave in one write; only the table of causes is
- * shared. */
+/* Lines are built in memory of their own and leave in one write; only the tables of kinds and causes
+ * are shared. */
 #include "base/log.h"
 
 #include "base/buf.h"
@@ -15,7 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_FIELD_BYTES = 512, MAX_CAUSES = 256, WINDOW_MS = 1000 };
+enum { MAX_FIELD_BYTES = 512, MAX_CAUSES = 256, WINDOW_MS = 1000, MAX_KINDS = 128 };
+/* Of one kind: whoever changes its cause each time fills no disk. All kinds together come to 26
+ * lines a second in the long run. */
+enum { KIND_BURST_N = 50, KIND_PERIOD_MS = 5000 };
 
 struct cause {
     uint64_t hash;     /* of event and cause; 0: slot never used */
@@ -24,14 +27,23 @@ struct cause {
     uint64_t suppressed_n;
 };
 
+struct kind {
+    uint64_t hash; /* of event and kind; 0: slot never used */
+    const char *event;
+    uint64_t paid_ms; /* when all its lines are paid for, at one a period */
+    uint64_t suppressed_n;
+};
+
 struct hg_log {
     int fd;            /* borrowed */
     _Atomic int level; /* enum hg_log_level */
     bool is_json;
+    _Atomic uint64_t suppressed_n;
     uint64_t seed[2];
     pthread_mutex_t lock; /* of what follows */
     struct cause causes[MAX_CAUSES];
-    struct cause overflow; /* all causes that found no slot share its one line a second */
+    struct kind kinds[MAX_KINDS];
+    struct kind overflow; /* all kinds that found no slot share its lines */
 };
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
@@ -122,7 +134,7 @@ static void write_field(struct hg_writer *w, const struct hg_log_field *f, bool 
 }
 
 static void write_line(const struct hg_log *log, enum hg_log_level level, const char *event,
-                       const struct hg_log_field *fields, uint64_t suppressed_n)
+                       const struct hg_log_field *fields, uint64_t suppressed_n, uint64_t others_n)
 {
     struct hg_writer w = {0};
     hg_writer_str(&w, log->is_json ? "{\"time\":\"" : "");
@@ -134,6 +146,9 @@ static void write_line(const struct hg_log *log, enum hg_log_level level, const 
     }
     if (suppressed_n > 0) {
         write_field(&w, &HG_F_UINT("suppressed", suppressed_n), log->is_json);
+    }
+    if (others_n > 0) {
+        write_field(&w, &HG_F_UINT("suppressed_others", others_n), log->is_json);
     }
     hg_writer_str(&w, log->is_json ? "}\n" : "\n");
     struct hg_bytes line = hg_writer_view(&w);
@@ -152,59 +167,138 @@ void hg_log_event(struct hg_log *log, enum hg_log_level level, const char *event
                   const struct hg_log_field *fields)
 {
     if (hg_log_is_on(log, level)) {
-        write_line(log, level, event, fields, 0);
+        write_line(log, level, event, fields, 0, 0);
     }
 }
 
-/* The slot of this cause; else one whose second is over (its left-over count goes to *evicted);
- * else the common one. */
-static struct cause *slot_of(struct hg_log *log, uint64_t hash, const char *event, uint64_t now_ms,
-                             struct cause *evicted)
+static uint64_t hash_of(const struct hg_log *log, const char *event, struct hg_bytes b)
 {
-    struct cause *oldest = &log->causes[0];
+    uint64_t hash = hg_siphash(log->seed, b) ^ hg_siphash(log->seed, hg_bytes_str(event)) << 1;
+    return hash == 0 ? 1 : hash;
+}
+
+/* The slot of this kind; else one whose lines are paid for (what it held back goes to *evicted);
+ * else the common one. */
+static struct kind *kind_of(struct hg_log *log, uint64_t hash, const char *event, uint64_t now_ms,
+                            struct kind *evicted)
+{
+    struct kind *oldest = &log->kinds[0];
+    for (size_t i = 0; i < MAX_KINDS; i++) {
+        struct kind *k = &log->kinds[i];
+        if (k->hash == hash) {
+            return k;
+        }
+        oldest = k->paid_ms < oldest->paid_ms ? k : oldest;
+    }
+    if (oldest->paid_ms > now_ms) {
+        return &log->overflow;
+    }
+    *evicted = *oldest;
+    *oldest = (struct kind){.hash = hash, .event = event};
+    return oldest;
+}
+
+/* True where one more line of it may be written, which is then paid for. */
+static bool pay(struct kind *k, uint64_t now_ms)
+{
+    uint64_t from_ms = k->paid_ms > now_ms ? k->paid_ms : now_ms;
+    if (from_ms - now_ms > (KIND_BURST_N - 1) * (uint64_t)KIND_PERIOD_MS) {
+        return false;
+    }
+    k->paid_ms = from_ms + KIND_PERIOD_MS;
+    return true;
+}
+
+/* The slot of this cause, NULL: it has none. *oldest: the one that it may take. */
+static struct cause *cause_of(struct hg_log *log, uint64_t hash, struct cause **oldest)
+{
+    *oldest = &log->causes[0];
     for (size_t i = 0; i < MAX_CAUSES; i++) {
         struct cause *c = &log->causes[i];
         if (c->hash == hash) {
             return c;
         }
-        bool is_older =
-            c->hash == 0 ? oldest->hash != 0 : oldest->hash != 0 && c->since_ms < oldest->since_ms;
-        oldest = is_older ? c : oldest;
+        *oldest = c->since_ms < (*oldest)->since_ms ? c : *oldest;
     }
-    if (oldest->hash != 0 && now_ms - oldest->since_ms < WINDOW_MS) {
-        return &log->overflow;
+    return NULL;
+}
+
+struct passage { /* of a line that came to be written, or not */
+    bool passes;
+    uint64_t suppressed_n, others_n;
+    struct cause lost_cause; /* what made room for it */
+    struct kind lost_kind;
+};
+
+/* A cause has a place only once its line has passed, so that a flood of them throws out few. */
+static void remember(struct cause *c, struct cause *oldest, uint64_t hash, const char *event,
+                     uint64_t now_ms, struct passage *out)
+{
+    if (c == NULL && oldest->hash != 0 && now_ms - oldest->since_ms < WINDOW_MS) {
+        return;
     }
-    *evicted = *oldest;
-    *oldest = (struct cause){.hash = hash, .event = event};
-    return oldest;
+    if (c == NULL) {
+        out->lost_cause = *oldest;
+        c = oldest;
+    }
+    out->suppressed_n = c->hash == hash ? c->suppressed_n : 0;
+    *c = (struct cause){.hash = hash, .event = event, .since_ms = now_ms == 0 ? 1 : now_ms};
+}
+
+static void try_to_pass(struct hg_log *log, const char *event, const char *kind,
+                        struct hg_bytes cause, struct passage *out)
+{
+    struct cause *oldest;
+    uint64_t now_ms = hg_clock_ms();
+    uint64_t hash = hash_of(log, event, cause);
+    struct cause *c = cause_of(log, hash, &oldest);
+    if (c != NULL && now_ms - c->since_ms < WINDOW_MS) {
+        c->suppressed_n++;
+        return;
+    }
+    struct kind *k =
+        kind_of(log, hash_of(log, event, hg_bytes_str(kind)), event, now_ms, &out->lost_kind);
+    if (!pay(k, now_ms)) {
+        k->suppressed_n++;
+        return;
+    }
+    out->passes = true;
+    out->others_n = k->suppressed_n;
+    k->suppressed_n = 0;
+    remember(c, oldest, hash, event, now_ms, out);
+}
+
+uint64_t hg_log_suppressed_n(const struct hg_log *log)
+{
+    return log == NULL ? 0 : atomic_load_explicit(&log->suppressed_n, memory_order_relaxed);
+}
+
+static void tell_lost(const struct hg_log *log, enum hg_log_level level, const char *event,
+                      uint64_t suppressed_n)
+{
+    if (suppressed_n > 0) {
+        write_line(log, level, "log.suppressed",
+                   (const struct hg_log_field[]){HG_F_STR("of", event), {.key = NULL}},
+                   suppressed_n, 0);
+    }
 }
 
 void hg_log_event_limited(struct hg_log *log, enum hg_log_level level, const char *event,
-                          struct hg_bytes cause, const struct hg_log_field *fields)
+                          const char *kind, struct hg_bytes cause,
+                          const struct hg_log_field *fields)
 {
+    struct passage p = {.passes = false};
     if (!hg_log_is_on(log, level)) {
         return;
     }
-    uint64_t now_ms = hg_clock_ms();
-    uint64_t hash = hg_siphash(log->seed, cause) ^ hg_siphash(log->seed, hg_bytes_str(event)) << 1;
-    struct cause evicted = {0};
     (void)pthread_mutex_lock(&log->lock);
-    struct cause *c = slot_of(log, hash == 0 ? 1 : hash, event, now_ms, &evicted);
-    bool passes = c->since_ms == 0 || now_ms - c->since_ms >= WINDOW_MS;
-    uint64_t suppressed_n = c->suppressed_n;
-    if (passes) {
-        c->since_ms = now_ms == 0 ? 1 : now_ms;
-        c->suppressed_n = 0;
-    } else {
-        c->suppressed_n++;
-    }
+    try_to_pass(log, event, kind, cause, &p);
     (void)pthread_mutex_unlock(&log->lock);
-    if (evicted.suppressed_n > 0) {
-        write_line(log, level, "log.suppressed",
-                   (const struct hg_log_field[]){HG_F_STR("of", evicted.event), {.key = NULL}},
-                   evicted.suppressed_n);
-    }
-    if (passes) {
-        write_line(log, level, event, fields, suppressed_n);
+    tell_lost(log, level, p.lost_kind.event, p.lost_kind.suppressed_n);
+    tell_lost(log, level, p.lost_cause.event, p.lost_cause.suppressed_n);
+    if (p.passes) {
+        write_line(log, level, event, fields, p.suppressed_n, p.others_n);
+    } else {
+        atomic_fetch_add_explicit(&log->suppressed_n, 1, memory_order_relaxed);
     }
 }

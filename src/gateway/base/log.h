@@ -50,16 +50,25 @@ void hg_log_event(struct hg_log *log, enum hg_log_level level, const char *event
     } while (0)
 
 /* As HG_LOG, but at most one line a second for each (event, cause), cause being a client's or
- * rule's name; the next line that passes says how many were left out (suppressed=N). The table of
- * causes is bounded. */
+ * rule's name; the next line that passes says how many were left out (suppressed=N). Where a peer
+ * can have as many causes as it likes: of each (event, kind), kind being static or configured text
+ * (what went wrong), at most 50 lines at once and one in five seconds after that, whatever the
+ * causes; the next one says how many others were left out (suppressed_others=N). The tables of
+ * kinds and causes are bounded, and with them what is written. */
 void hg_log_event_limited(struct hg_log *log, enum hg_log_level level, const char *event,
-                          struct hg_bytes cause, const struct hg_log_field *fields);
-#define HG_LOG_LIMITED(log, level, event, cause, ...)                                        \
+                          const char *kind, struct hg_bytes cause,
+                          const struct hg_log_field *fields);
+#define HG_LOG_LIMITED_BY(log, level, event, kind, cause, ...)                               \
     do {                                                                                     \
         if (hg_log_is_on((log), (level))) {                                                  \
-            hg_log_event_limited((log), (level), (event), (cause),                           \
+            hg_log_event_limited((log), (level), (event), (kind), (cause),                   \
                                  (const struct hg_log_field[]){__VA_ARGS__, {.key = NULL}}); \
         }                                                                                    \
     } while (0)
+/* Lines that were left out since the start. Any thread. */
+uint64_t hg_log_suppressed_n(const struct hg_log *log);
+/* All of the event are of one kind. */
+#define HG_LOG_LIMITED(log, level, event, cause, ...) \
+    HG_LOG_LIMITED_BY(log, level, event, "", cause, __VA_ARGS__)
 
 #endif

@@ -45,9 +45,10 @@ enum hg_status hg_access_deny(struct hg_session *s, const char *action, struct h
     const char *peer = s->conn == NULL ? "" : hg_conn_peer(s->conn);
     struct hg_bytes user = hg_identity_user(s->identity);
     hg_count(&s->worker->metrics.proto[s->proto].denied, 1);
-    HG_LOG_LIMITED(s->worker->log, HG_LOG_WARN, "access.denied", hg_bytes_str(peer),
-                   HG_F_STR("peer", peer), HG_F_BYTES("user", user), HG_F_STR("action", action),
-                   HG_F_BYTES("subject", subject), HG_F_STR("rule", rule));
+    HG_LOG_LIMITED_BY(s->worker->log, HG_LOG_WARN, "access.denied", rule == NULL ? action : rule,
+                      hg_bytes_str(peer), HG_F_STR("peer", peer), HG_F_BYTES("user", user),
+                      HG_F_STR("action", action), HG_F_BYTES("subject", subject),
+                      HG_F_STR("rule", rule));
     return HG_NOT_ALLOWED;
 }
 

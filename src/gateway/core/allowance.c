@@ -217,12 +217,12 @@ static enum hg_status refuse(struct hg_session *s, struct hg_allowance *a,
     if (rule != NULL) {
         atomic_fetch_add_explicit(&rule->meter->refused_n, 1, memory_order_relaxed);
     }
-    HG_LOG_LIMITED(w->log, HG_LOG_WARN, "rate.exceeded", hg_bytes_str(peer),
-                   HG_F_STR("protocol", hg_protocol_name((enum hg_protocol)s->proto)),
-                   HG_F_BYTES("client", info.client_id), HG_F_BYTES("user", info.user),
-                   HG_F_STR("peer", peer), HG_F_STR("limit", hg_limit_name(limit)),
-                   HG_F_STR("rule", rule == NULL ? "" : rule->name),
-                   HG_F_UINT("retry_after_s", a->retry_after_s));
+    HG_LOG_LIMITED_BY(
+        w->log, HG_LOG_WARN, "rate.exceeded", rule == NULL ? "" : rule->name, hg_bytes_str(peer),
+        HG_F_STR("protocol", hg_protocol_name((enum hg_protocol)s->proto)),
+        HG_F_BYTES("client", info.client_id), HG_F_BYTES("user", info.user), HG_F_STR("peer", peer),
+        HG_F_STR("limit", hg_limit_name(limit)), HG_F_STR("rule", rule == NULL ? "" : rule->name),
+        HG_F_UINT("retry_after_s", a->retry_after_s));
     return HG_TOO_FAST;
 }
 

@@ -94,11 +94,11 @@ static void note_mistake(struct hg_conn *c, enum hg_status why, const char *rule
     s->ops->describe(s, &info);
     hg_count(&metrics_of(c, s)->errors, 1);
     rule = rule != NULL ? rule : hg_status_text(why);
-    HG_LOG_LIMITED(c->worker->log, HG_LOG_INFO, "client.refused",
-                   info.client_id.n > 0 ? info.client_id : hg_bytes_str(rule),
-                   HG_F_STR("protocol", c->adapter->name), HG_F_BYTES("client", info.client_id),
-                   HG_F_STR("peer", hg_conn_peer(c)), HG_F_UINT("conn", c->id),
-                   HG_F_STR("reason", hg_status_text(why)), HG_F_STR("rule", rule));
+    HG_LOG_LIMITED_BY(c->worker->log, HG_LOG_INFO, "client.refused", rule,
+                      info.client_id.n > 0 ? info.client_id : hg_bytes_str(rule),
+                      HG_F_STR("protocol", c->adapter->name), HG_F_BYTES("client", info.client_id),
+                      HG_F_STR("peer", hg_conn_peer(c)), HG_F_UINT("conn", c->id),
+                      HG_F_STR("reason", hg_status_text(why)), HG_F_STR("rule", rule));
 }
 
 static void end_session(struct hg_conn *c, enum hg_status why)
@@ -585,10 +585,10 @@ static void log_end(const struct hg_conn *c, const char *event)
 {
     struct hg_session_info info = {0};
     c->session->ops->describe(c->session, &info);
-    HG_LOG_LIMITED(c->worker->log, HG_LOG_INFO, event, hg_bytes_str(c->adapter->name),
-                   HG_F_STR("protocol", c->adapter->name), HG_F_BYTES("client", info.client_id),
-                   HG_F_STR("peer", hg_conn_peer(c)), HG_F_UINT("conn", c->id),
-                   HG_F_UINT("pending_bytes", hg_conn_pending(c)));
+    HG_LOG_LIMITED_BY(c->worker->log, HG_LOG_INFO, event, c->adapter->name,
+                      hg_bytes_str(c->adapter->name), HG_F_STR("protocol", c->adapter->name),
+                      HG_F_BYTES("client", info.client_id), HG_F_STR("peer", hg_conn_peer(c)),
+                      HG_F_UINT("conn", c->id), HG_F_UINT("pending_bytes", hg_conn_pending(c)));
 }
 
 static void look_for_silence(struct hg_conn *c)

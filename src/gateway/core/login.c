@@ -468,11 +468,11 @@ static void note_refused(struct hg_session *s, const struct hg_credentials *c,
     const char *peer = hg_conn_peer(s->conn);
     size_t host_n = strrchr(peer, ':') == NULL ? strlen(peer) : (size_t)(strrchr(peer, ':') - peer);
     hg_count(&w->metrics.login.logins_refused, 1);
-    HG_LOG_LIMITED(w->log, HG_LOG_WARN, "login.refused", hg_bytes(peer, host_n),
-                   HG_F_STR("protocol", hg_protocol_name((enum hg_protocol)s->proto)),
-                   HG_F_STR("peer", peer), HG_F_BYTES("user", c->user),
-                   HG_F_BYTES("vhost", c->vhost),
-                   HG_F_STR("reason", why != NULL ? why : hg_status_text(status)));
+    HG_LOG_LIMITED_BY(
+        w->log, HG_LOG_WARN, "login.refused", hg_status_text(status), hg_bytes(peer, host_n),
+        HG_F_STR("protocol", hg_protocol_name((enum hg_protocol)s->proto)), HG_F_STR("peer", peer),
+        HG_F_BYTES("user", c->user), HG_F_BYTES("vhost", c->vhost),
+        HG_F_STR("reason", why != NULL ? why : hg_status_text(status)));
 }
 
 /* What the check has found, if it has come to an end. */

@@ -319,12 +319,16 @@ static void write_process(const struct hg_gateway *g, struct hg_writer *out)
                                         0};
     static const struct metric workers = {"workers", "gauge", "Worker threads", 0};
     static const struct metric uptime = {"uptime_seconds", "gauge", "Seconds since the start", 0};
+    static const struct metric left_out = {
+        "log_suppressed", "counter", "Log lines left out because there were too many alike", 0};
     write_head(out, &build);
     write_value(out, &build, "version", HG_VERSION, 1);
     write_head(out, &workers);
     write_value(out, &workers, NULL, NULL, g->workers_n);
     write_head(out, &uptime);
     write_value(out, &uptime, NULL, NULL, (hg_clock_ms() - g->started_ms) / 1000);
+    write_head(out, &left_out);
+    write_value(out, &left_out, NULL, NULL, hg_log_suppressed_n(g->log));
 }
 
 static void write_reloads(const struct hg_gateway *g, struct hg_writer *out)

@@ -73,12 +73,12 @@ static void note(struct hg_session *s, enum hg_log_level level, const char *even
     struct hg_session_info info = {0};
     s->ops->describe(s, &info);
     const char *policy = hg_slow_name(rule == NULL ? HG_SLOW_DROP_NEW : rule->slow);
-    HG_LOG_LIMITED(s->worker->log, level, event, hg_bytes_str(name_of(rule)),
-                   HG_F_STR("protocol", hg_protocol_name(s->proto)),
-                   HG_F_BYTES("client", info.client_id), HG_F_BYTES("user", info.user),
-                   HG_F_STR("peer", hg_conn_peer(s->conn)), HG_F_UINT("conn", hg_conn_id(s->conn)),
-                   HG_F_STR("rule", name_of(rule)), HG_F_STR("policy", policy),
-                   HG_F_UINT("pending_bytes", hg_conn_pending(s->conn)));
+    HG_LOG_LIMITED_BY(
+        s->worker->log, level, event, name_of(rule), hg_bytes_str(name_of(rule)),
+        HG_F_STR("protocol", hg_protocol_name(s->proto)), HG_F_BYTES("client", info.client_id),
+        HG_F_BYTES("user", info.user), HG_F_STR("peer", hg_conn_peer(s->conn)),
+        HG_F_UINT("conn", hg_conn_id(s->conn)), HG_F_STR("rule", name_of(rule)),
+        HG_F_STR("policy", policy), HG_F_UINT("pending_bytes", hg_conn_pending(s->conn)));
 }
 
 /* Without memory it is not slow: then its messages are dropped, and that is all. */
@@ -120,11 +120,11 @@ static void no_longer_slow(struct hg_session *s, const char *how)
     struct hg_slow_client *c = slow_of(s);
     struct hg_session_info info = {0};
     s->ops->describe(s, &info);
-    HG_LOG_LIMITED(s->worker->log, HG_LOG_INFO, "client.slow_end", hg_bytes_str(how),
-                   HG_F_STR("protocol", hg_protocol_name(s->proto)),
-                   HG_F_BYTES("client", info.client_id), HG_F_BYTES("user", info.user),
-                   HG_F_UINT("conn", hg_conn_id(s->conn)), HG_F_STR("how", how),
-                   HG_F_UINT("dropped", c->dropped_n), HG_F_UINT("unsent", c->backlog.n));
+    HG_LOG_LIMITED_BY(s->worker->log, HG_LOG_INFO, "client.slow_end", how, hg_bytes_str(how),
+                      HG_F_STR("protocol", hg_protocol_name(s->proto)),
+                      HG_F_BYTES("client", info.client_id), HG_F_BYTES("user", info.user),
+                      HG_F_UINT("conn", hg_conn_id(s->conn)), HG_F_STR("how", how),
+                      HG_F_UINT("dropped", c->dropped_n), HG_F_UINT("unsent", c->backlog.n));
     hg_backlog_close(&c->backlog);
     show_backlog(c);
     hg_uncount(&metrics_of(s)->slow_clients, 1);

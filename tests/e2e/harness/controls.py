@@ -47,8 +47,8 @@ class Control:
     def ends(self):
         return self.receiver.ends.all()
 
-    def trouble(self):
-        return self.problem or self.ends() or (f"{self.worst_s:.3f} s late" if self.worst_s > LATE_S else None)
+    def trouble(self, late_s=LATE_S):
+        return self.problem or self.ends() or (f"{self.worst_s:.3f} s late" if self.worst_s > late_s else None)
 
     def close(self):
         self.receiver.close()
@@ -110,13 +110,14 @@ class HttpControl(Control):
 
 class Controls:
     """with Controls(gw): … — ten clients of all protocols, on addresses control/…; at the end it is an AssertionError if
-    one of them was disconnected, missed a message or had to wait longer than LATE_S, or if a link to RabbitMQ was lost."""
+    one of them was disconnected, missed a message or had to wait longer than late_s, or if a link to RabbitMQ was lost."""
 
     KINDS = [MqttControl] * 2 + [MqttWebControl] * 2 + [StompControl] * 2 + [StompWebControl] * 2 + [HttpControl] * 2
     CONNECTIONS_N = len(KINDS) + 2  # an HTTP one receives by MQTT
 
-    def __init__(self, gw):
+    def __init__(self, gw, late_s=LATE_S):
         self.gw = gw
+        self.late_s = late_s
         self.stop = threading.Event()
         self.clients = []
         self.threads = []
@@ -142,7 +143,8 @@ class Controls:
 
     def check(self):
         """Raises what they have noticed so far."""
-        problems = [f"{c.address} ({type(c).__name__}, {c.rounds} rounds): {c.trouble()}" for c in self.clients if c.trouble()]
+        problems = [f"{c.address} ({type(c).__name__}, {c.rounds} rounds): {c.trouble(self.late_s)}" for c in self.clients
+                    if c.trouble(self.late_s)]
         if problems:
             raise AssertionError("\n".join(["control clients noticed something:", *problems]))
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Valid sessions as their clients send them, and what may happen to such bytes on the way."""
+import pathlib
 import random
 import re
 import socket
 import struct
 
-from . import wire
+from . import mqtt5, wire
 from .wait import LIMIT_S
 
 
@@ -33,6 +34,27 @@ MQTT_CHUNKS = [
     wire.mqtt_publish("hostile/a", b"two", 1, 5),
     wire.MQTT_DISCONNECT,
 ]
+
+
+MQTT5_CHUNKS = [
+    mqtt5.subscribe(1, "hostile/#", ("hostile/+/b", 0x1E), subscription_id=7, user=("a", "b")),
+    mqtt5.publish("hostile/a", b"one", 1, 2, topic_alias=1, payload_format=1, message_expiry=60, content_type="text/plain"),
+    mqtt5.publish("", b"0" * 300, topic_alias=1, response_topic="hostile/r", correlation_data=b"7", user=[("a", "b"), ("a", "c")]),
+    mqtt5.publish("hostile/c", b"", 2, 3),
+    mqtt5.ack(mqtt5.PUBREL, 6, 0x92, reason_string="of an earlier connection"),
+    mqtt5.ack(mqtt5.PUBACK, 1),
+    mqtt5.subscribe(8, ("$share/hostile/hostile/s", 1)),
+    mqtt5.PING,
+    mqtt5.unsubscribe(4, "hostile/#", user=("a", "b")),
+    mqtt5.publish("hostile/a", b"two", 1, 5),
+    mqtt5.disconnect(0x04, reason_string="with the will"),
+]
+
+
+def mqtt5_login(n):
+    will = mqtt5.Will("hostile/will", b"gone", 1, True, message_expiry=60, content_type="text/plain", user=("a", "b"))
+    return mqtt5.connect(f"hostile-{n:05}", will=will, receive_maximum=20, maximum_packet_size=4096, topic_alias_maximum=4,
+                         session_expiry=0, request_problem=1), bytes([mqtt5.CONNACK << 4])
 
 
 def mqtt_login(n):
@@ -72,14 +94,44 @@ def in_web_socket(path, protocol, opcode, login, chunks, answer):
     return Session("web", [(wire.ws_handshake(path, protocol), b"\r\n\r\n"), (frame(login[0]), login[1])], chunks, answer, frame)
 
 
+PROXY_HEADERS = [
+    b"PROXY TCP4 192.0.2.7 198.51.100.1 1234 80\r\n",
+    b"PROXY TCP6 2001:db8::7 2001:db8::1 65535 1883\r\n",
+    b"PROXY UNKNOWN\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f" + bytes(range(8)) + b"\0\1\0\2" + b"\x04\0\0",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24" + bytes(range(32)) + b"\0\1\0\2",
+    b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+]
+# The fuzzer's: a first byte that says where to split them, then records of TLS.
+HELLOS = pathlib.Path(__file__).resolve().parents[2] / "fuzz" / "corpus" / "tls"
+TLS_CHUNKS = [
+    b"\x14\x03\x03\0\1\1",                      # ChangeCipherSpec, which peers in a middle may see
+    b"\x17\x03\x03\0\x35" + bytes(range(0x35)),  # what would be Finished, under keys that are not agreed
+    b"\x15\x03\x03\0\2\1\0",                    # close_notify
+]
+
+
+def proxied(n):
+    return Session("proxied", [], [PROXY_HEADERS[n % len(PROXY_HEADERS)], mqtt_login(n)[0], wire.mqtt_publish("hostile/p", b"one", 1, 2),
+                                   wire.MQTT_DISCONNECT], b"\x40\x02\x00\x02")
+
+
+def tls(n):
+    hellos = sorted(HELLOS.glob("hello-1.*"))
+    return Session("tls", [], [hellos[n % len(hellos)].read_bytes()[1:], *TLS_CHUNKS], b"\x16\x03\x03")
+
+
 # By name; called with the number of the client.
 SESSIONS = {
     "mqtt": lambda n: Session("mqtt", [mqtt_login(n)], MQTT_CHUNKS, b"\x40\x02\x00\x05"),
+    "mqtt5": lambda n: Session("mqtt", [mqtt5_login(n)], MQTT5_CHUNKS, mqtt5.ack(mqtt5.PUBACK, 5)),
     "mqtt_in_websocket": lambda n: in_web_socket("/mqtt", "mqtt", wire.BINARY, mqtt_login(n), MQTT_CHUNKS, b"\x40\x02\x00\x05"),
     "stomp": lambda n: Session("stomp", [STOMP_LOGIN], STOMP_CHUNKS, b"receipt-id:5\n"),
     "stomp_in_websocket": lambda n: in_web_socket("/ws", "v12.stomp", wire.TEXT, STOMP_LOGIN, STOMP_CHUNKS, b"receipt-id:5\n"),
     "http": lambda n: Session("web", [HTTP_LOGIN], HTTP_CHUNKS, b"405 Method Not Allowed"),
 }
+# Those that need listeners of their own.
+BEFORE = {"proxied": proxied, "tls": tls}
 
 # ---- What happens to a list of chunks; each returns a new one
 
@@ -140,7 +192,7 @@ class Mutation:
 
     def __init__(self, name, n):
         r = self.random = random.Random(f"{name} {n}")
-        session = self.session = SESSIONS[name](n)
+        session = self.session = (SESSIONS.get(name) or BEFORE[name])(n)
         self.name = f"{name} {n}"
         self.login, chunks = session.login, session.chunks
         if r.random() < 0.2:  # the login is not waited for, and changed with all the rest

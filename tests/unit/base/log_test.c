@@ -107,6 +107,7 @@ static void lines_above_the_level_and_a_null_log_are_silent(void **state)
     HG_LOG((struct hg_log *)NULL, HG_LOG_ERROR, "e", HG_F_INT("n", 1));
     HG_LOG_LIMITED((struct hg_log *)NULL, HG_LOG_ERROR, "e", HG_BYTES("c"), HG_F_INT("n", 1));
     assert_string_equal(read_text(&f), "");
+    assert_int_equal(hg_log_suppressed_n(NULL), 0);
     hg_log_free(NULL);
     close_fixture(&f);
 }
@@ -136,31 +137,82 @@ static void one_line_a_second_and_cause_counts_the_rest(void **state)
     close_fixture(&f);
 }
 
-/* Logs under causes "0" … "n-1" once each; returns how many lines passed. */
-static size_t log_causes(struct fixture *f, size_t n)
+/* Logs of that kind under causes "0" … "n-1" once each; returns how many lines passed. */
+static size_t log_causes(struct fixture *f, const char *kind, size_t n)
 {
     size_t lines_n = 0;
     for (size_t i = 0; i < n; i++) {
         char cause[24];
-        (void)snprintf(cause, sizeof(cause), "%zu", i);
-        HG_LOG_LIMITED(f->log, HG_LOG_WARN, "e", hg_bytes_str(cause), HG_F_UINT("i", i));
+        (void)snprintf(cause, sizeof(cause), "%s %zu", kind, i);
+        HG_LOG_LIMITED_BY(f->log, HG_LOG_WARN, "e", kind, hg_bytes_str(cause), HG_F_UINT("i", i));
         lines_n += read_text(f)[0] != '\0';
     }
     return lines_n;
 }
 
-static void a_flood_of_causes_is_bounded(void **state)
+enum { BURST_N = 50, PERIOD_MS = 5000, KINDS_N = 128 };
+
+static void a_flood_of_causes_leaves_room_for_another_kind(void **state)
 {
     struct fixture f;
     (void)state;
     open_fixture(&f, HG_LOG_INFO, false);
-    assert_int_equal(log_causes(&f, 5000), 256 + 1); /* the table, and one for all others */
-    assert_int_equal(log_causes(&f, 5000), 0);
-    seam_now_ms += 1000;
-    /* A new cause takes the place of one whose second is over, and says what that one held back. */
+    assert_int_equal(log_causes(&f, "flood", 5000), BURST_N);
+    assert_int_equal(log_causes(&f, "flood", 5000), 0);
+    assert_int_equal(hg_log_suppressed_n(f.log), 10000 - BURST_N);
+    assert_int_equal(log_causes(&f, "honest", 3), 3);
+    seam_now_ms += PERIOD_MS - 1;
+    HG_LOG_LIMITED_BY(f.log, HG_LOG_WARN, "e", "flood", HG_BYTES("new"), HG_F_UINT("i", 1));
+    assert_string_equal(read_text(&f), "");
+    seam_now_ms += 1;
+    HG_LOG_LIMITED_BY(f.log, HG_LOG_WARN, "e", "flood", HG_BYTES("new"), HG_F_UINT("i", 2));
+    /* Of the second round, 50 had had a line the moment before: those are counted to their cause. */
+    assert_string_equal(read_text(&f), "2026-01-02T03:04:05.678Z warn e i=2 "
+                                       "suppressed_others=9901\n");
+    assert_int_equal(log_causes(&f, "flood", 100), 0);
+    seam_now_ms += BURST_N * PERIOD_MS;
+    assert_int_equal(log_causes(&f, "flood", 100), BURST_N);
+    close_fixture(&f);
+}
+
+static void a_flood_of_kinds_is_bounded(void **state)
+{
+    struct fixture f;
+    char kind[24];
+    size_t lines_n = 0;
+    (void)state;
+    open_fixture(&f, HG_LOG_INFO, false);
+    for (unsigned i = 0; i < 1000; i++) {
+        (void)snprintf(kind, sizeof(kind), "%u", i);
+        lines_n += log_causes(&f, kind, 100);
+    }
+    assert_int_equal(lines_n, (KINDS_N + 1) * BURST_N); /* the table, and one for all others */
+    /* A new one takes the place of one that is paid for, and says what that one held back. */
+    seam_now_ms += BURST_N * PERIOD_MS;
     HG_LOG_LIMITED(f.log, HG_LOG_WARN, "new", HG_BYTES("new"), HG_F_UINT("i", 1));
     assert_string_equal(read_text(&f),
-                        "2026-01-02T03:04:05.678Z warn log.suppressed of=e suppressed=1\n"
+                        "2026-01-02T03:04:05.678Z warn log.suppressed of=e suppressed=50\n"
+                        "2026-01-02T03:04:05.678Z warn new i=1\n");
+    close_fixture(&f);
+}
+
+static void a_cause_that_makes_room_says_what_it_held_back(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_fixture(&f, HG_LOG_INFO, false);
+    for (int i = 0; i < 3; i++) {
+        HG_LOG_LIMITED(f.log, HG_LOG_WARN, "e", HG_BYTES("first"), HG_F_INT("i", i));
+    }
+    seam_now_ms++;
+    for (unsigned i = 0; i < 6; i++) {
+        (void)log_causes(&f, (const char[]){(char)('a' + i), '\0'}, BURST_N);
+    }
+    seam_now_ms += PERIOD_MS;
+    (void)read_text(&f);
+    HG_LOG_LIMITED(f.log, HG_LOG_WARN, "new", HG_BYTES("new"), HG_F_UINT("i", 1));
+    assert_string_equal(read_text(&f),
+                        "2026-01-02T03:04:05.678Z warn log.suppressed of=e suppressed=2\n"
                         "2026-01-02T03:04:05.678Z warn new i=1\n");
     close_fixture(&f);
 }
@@ -190,7 +242,9 @@ int main(void)
         cmocka_unit_test(long_fields_are_cut_between_characters),
         cmocka_unit_test(lines_above_the_level_and_a_null_log_are_silent),
         cmocka_unit_test(one_line_a_second_and_cause_counts_the_rest),
-        cmocka_unit_test(a_flood_of_causes_is_bounded),
+        cmocka_unit_test(a_flood_of_causes_leaves_room_for_another_kind),
+        cmocka_unit_test(a_flood_of_kinds_is_bounded),
+        cmocka_unit_test(a_cause_that_makes_room_says_what_it_held_back),
         cmocka_unit_test(no_memory_loses_the_line_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

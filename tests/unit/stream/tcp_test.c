@@ -6,8 +6,11 @@
 #include "stream/net.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -599,6 +602,90 @@ static void every_address_of_a_name_is_tried(void **state)
     world_close(&w);
 }
 
+/* What the name broker.test resolves to, and how often that was asked. */
+static struct {
+    const char *_Atomic address;
+    _Atomic unsigned asked_n;
+} test_name;
+
+/* In the place of the C library's, which libuv's threads call. */
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                struct addrinfo **out)
+{
+    union {
+        void *found;
+        int (*call)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    } next = {.found = dlsym(RTLD_NEXT, "getaddrinfo")};
+    if (host != NULL && strcmp(host, "broker.test") == 0) {
+        atomic_fetch_add(&test_name.asked_n, 1);
+        host = atomic_load(&test_name.address);
+    }
+    return host == NULL ? EAI_NONAME : next.call(host, service, hints, out);
+}
+
+static void a_name_is_resolved_anew_at_each_attempt(void **state)
+{
+    static const struct {
+        const char *address; /* NULL: there is no such name just now */
+        unsigned opened_n;
+    } attempts[] = {{"127.0.0.2", 0}, {"127.0.0.1", 1}, {NULL, 0}, {"127.0.0.1", 1}};
+    (void)state;
+    struct world w;
+    world_open(&w, 0);
+    atomic_store(&test_name.asked_n, 0);
+    for (unsigned i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
+        struct side c = {0};
+        atomic_store(&test_name.address, attempts[i].address);
+        c.stream =
+            hg_tcp_connect(&w.net, "broker.test", hg_listener_port(w.listener), 30000, &user, &c);
+        RUN_UNTIL(&w, c.opened_n + c.closed_n > 0);
+        assert_int_equal(c.opened_n, attempts[i].opened_n);
+        assert_int_equal(atomic_load(&test_name.asked_n), i + 1);
+        if (c.opened_n > 0) {
+            side_close(&c, HG_CLOSED);
+        }
+        RUN_UNTIL(&w, c.closed_n == 1);
+    }
+    RUN_UNTIL(&w, w.accepted_n == 2 && w.accepted[0].closed_n + w.accepted[1].closed_n == 2);
+    world_close(&w);
+}
+
+/* The one socket of this process that is connected to that port. */
+static int find_client(uint16_t port)
+{
+    for (int fd = 3; fd < 256; fd++) {
+        struct sockaddr_in to;
+        socklen_t to_n = sizeof(to);
+        if (getpeername(fd, (struct sockaddr *)&to, &to_n) == 0 && to.sin_family == AF_INET &&
+            ntohs(to.sin_port) == port) {
+            return fd;
+        }
+    }
+    return -1;
+}
+
+static void bytes_that_nobody_acknowledges_break_a_connection_when_configured(void **state)
+{
+    static const unsigned patiences_ms[] = {0, 6000}; /* 0: the kernel's */
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct world w;
+        struct side c;
+        unsigned got_ms = 1;
+        socklen_t got_n = sizeof(got_ms);
+        world_open(&w, 0);
+        w.net.connect_user_timeout_ms = patiences_ms[i];
+        side_connect(&w, &c);
+        RUN_UNTIL(&w, c.opened_n == 1);
+        int fd = find_client(hg_listener_port(w.listener));
+        assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &got_ms, &got_n), 0);
+        assert_int_equal(got_ms, patiences_ms[i]);
+        side_close(&c, HG_CLOSED);
+        RUN_UNTIL(&w, c.closed_n == 1 && w.accepted_n == 1 && w.accepted[0].closed_n == 1);
+        world_close(&w);
+    }
+}
+
 static void closing_at_any_moment_of_connecting_is_safe(void **state)
 {
     (void)state;
@@ -924,6 +1011,8 @@ int main(void)
         cmocka_unit_test(a_stream_that_another_closes_reads_no_more),
         cmocka_unit_test(a_refused_connection_ends_as_lost),
         cmocka_unit_test(every_address_of_a_name_is_tried),
+        cmocka_unit_test(a_name_is_resolved_anew_at_each_attempt),
+        cmocka_unit_test(bytes_that_nobody_acknowledges_break_a_connection_when_configured),
         cmocka_unit_test(closing_at_any_moment_of_connecting_is_safe),
         cmocka_unit_test(connecting_has_a_time_limit),
         cmocka_unit_test(a_port_that_somebody_has_is_refused),
