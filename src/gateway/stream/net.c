@@ -65,6 +65,7 @@ static void on_prepare(uv_prepare_t *prepare)
     } while (!hg_list_is_empty(&net->deferred));
     if (hg_list_is_empty(&net->dirty)) {
         hg_joints_reset(&net->joints);
+        net->heard_bytes = 0;
         uv_idle_stop(&net->hurry);
     } else {
         uv_idle_start(&net->hurry, on_hurry);

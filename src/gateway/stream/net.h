@@ -61,13 +61,14 @@ struct hg_net {
     char peer_text[64];               /* what the last call of a stream's `peer` returned */
     char tls_text[160];               /* what was wrong with the last TLS connection that failed */
     uv_prepare_t prepare;             /* end of the turn: deferred work, then output */
-    uv_timer_t alarm;  /* wakes the loop for the wheel's next timer; set only while there is one */
-    uint64_t alarm_ms; /* what it is set to; UINT64_MAX: not set */
-    int epoll_fd;      /* every TCP socket of the worker is in this set */
-    uv_poll_t poll;    /* and the set is one handle of the loop */
-    uv_idle_t reaper;  /* set while `ended` is not empty */
-    uv_idle_t hurry;   /* set while `dirty` is not empty: the loop does not sleep */
-    size_t events_n;   /* of the set, in this turn */
+    uv_timer_t alarm;   /* wakes the loop for the wheel's next timer; set only while there is one */
+    uint64_t alarm_ms;  /* what it is set to; UINT64_MAX: not set */
+    int epoll_fd;       /* every TCP socket of the worker is in this set */
+    uv_poll_t poll;     /* and the set is one handle of the loop */
+    uv_idle_t reaper;   /* set while `ended` is not empty */
+    uv_idle_t hurry;    /* set while `dirty` is not empty: the loop does not sleep */
+    size_t events_n;    /* of the set, in this turn */
+    size_t heard_bytes; /* from servers since `dirty` was empty */
     struct hg_list dirty;    /* streams with output that has not been tried yet */
     struct hg_list ended;    /* TCP streams whose on_closed is due */
     struct hg_list deferred; /* struct hg_defer */

@@ -375,6 +375,7 @@ static bool read_some(struct hg_tcp *t)
         return false;
     }
     hg_count(&t->net->counters.bytes_in, (uint64_t)n);
+    t->net->heard_bytes += t->is_outgoing ? (size_t)n : 0;
     hg_net_note(&t->net->read_n, (size_t)n);
     if (t->state == ST_OPEN) {
         t->stream.user->on_read(t->stream.user_ctx, hg_bytes(buf, (size_t)n));
@@ -382,9 +383,18 @@ static bool read_some(struct hg_tcp *t)
     return n == HG_NET_READ_BYTES;
 }
 
+/* Servers may be heard while clients still wait for what was heard before, but not for more than
+ * what a client's queue has room for: nobody is slow because it was not its turn yet. */
+static bool must_wait(const struct hg_tcp *t)
+{
+    const struct hg_net *net = t->net;
+    return t->is_outgoing && net->heard_bytes > net->limits.high_bytes / 2 &&
+           !hg_list_is_empty(&net->dirty);
+}
+
 static void read_input(struct hg_tcp *t)
 {
-    for (int i = 0; i < READS_PER_EVENT; i++) {
+    for (int i = 0; i < READS_PER_EVENT && !must_wait(t); i++) {
         if (!read_some(t) || t->state == ST_CLOSING || !wants_input(t)) {
             return;
         }
