@@ -254,8 +254,8 @@ static const struct core_script scripts[] = {
                       "MESSAGE\nsubscription:2\nmessage-id:0-2\ndestination:/a\ncontent-length:1\n\nb^@"}}},
     {"who gives the same id gets the same frame, others one of their own", by_hand, {
         OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@"}, {ON, "2"},
-        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@"}, {ON, "3"},
-        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:3\ndestination:/a\n\n^@SUBSCRIBE\nid:2\ndestination:/a\n\n^@"},
+        {SEND_TEXT, CONNECT "SUBSCRIBE\nid:1\ndestination:/a\n\n^@"}, {FORGET, ""}, {ON, "3"},
+        {SEND_TEXT, CONNECT "SUBSCRIBE\nid:3\ndestination:/a\n\n^@SUBSCRIBE\nid:2\ndestination:/a\n\n^@"}, {FORGET, ""},
         {DELIVER, "address=a exchange=x key=a body=b"},
         {EXPECT_TEXT, "MESSAGE\nsubscription:3\nmessage-id:3-1\ndestination:/a\ncontent-length:1\n\nb^@"
                       "MESSAGE\nsubscription:2\nmessage-id:0-2\ndestination:/a\ncontent-length:1\n\nb^@"}, {ON, "2"},
@@ -327,9 +327,9 @@ static const struct core_script scripts[] = {
         {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@SUBSCRIBE\nid:2\ndestination:/queue/q\n\n^@SEND\ndestination:/a\nreceipt:1\n\n^@"},
         {FULL, "1990"}, {DELIVER, "address=a exchange=x key=a body=lost"}, {SILENCE, ""},
         {CONFIRM, ""}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:1\n\n^@"}, {DELIVER, "from=q key=q keep body=kept"},
-        {EXPECT_TEXT, "MESSAGE\nsubscription:2\nmessage-id:1-2\ndestination:/queue/q\ncontent-length:4\n\nkept^@"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:2\nmessage-id:1-1\ndestination:/queue/q\ncontent-length:4\n\nkept^@"},
         {FULL, "0"}, {DELIVER, "address=a exchange=x key=a body=kept"},
-        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-3\ndestination:/a\ncontent-length:4\n\nkept^@"}}},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:0-2\ndestination:/a\ncontent-length:4\n\nkept^@"}}},
 
     {"or ends, where the rule says so", must_keep_up, {
         OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@"},
