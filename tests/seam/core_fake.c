@@ -806,9 +806,7 @@ static void hand_over(struct hg_session *s, struct hg_delivery *d, struct hg_sub
 
 static void end_delivery(struct hg_delivery *d)
 {
-    for (size_t i = 0; i < HG_DELIVERY_CACHES; i++) {
-        hg_buf_unref(d->cache[i]);
-    }
+    hg_delivery_end(d);
     hg_message_unref(d->message);
 }
 
@@ -1312,6 +1310,7 @@ void core_close(struct core_fake *f)
     assert_true(hg_list_is_empty(&f->claims));
     assert_true(hg_list_is_empty(&f->queues));
     assert_int_equal(hg_wheel_next_ms(&f->worker.wheel, hg_clock_ms()), UINT64_MAX);
+    hg_joints_close(&f->worker.net.joints);
     hg_identity_unref(f->identity);
     hg_trie_free(f->index);
     hg_rules_free(f->rules);

@@ -66,18 +66,23 @@ static const struct hg_config *config_of(const struct sse *s)
 /* ---- The stream ---------------------------------------------------------------------------- */
 
 /* NO_MEMORY, CLOSED: the connection is at its end, or should be. */
-static enum hg_status send_part(struct sse *s, struct hg_buf *buf, struct hg_bytes bytes)
+static enum hg_status send_part(struct sse *s, const struct hg_part *part, uint64_t now_ms)
 {
-    enum hg_status status = hg_conn_send(s->base.conn, &(struct hg_part){buf, bytes}, 1);
+    enum hg_status status = hg_conn_send(s->base.conn, part, 1);
     if (status == HG_OK) {
-        s->sent_ms = hg_clock_ms();
+        s->sent_ms = now_ms;
     }
     return status;
 }
 
+static enum hg_status send_bytes(struct sse *s, struct hg_bytes bytes)
+{
+    return send_part(s, &(struct hg_part){NULL, bytes}, hg_clock_ms());
+}
+
 static void send_text(struct sse *s, struct hg_writer *w)
 {
-    if (w->failed || send_part(s, NULL, hg_writer_view(w)) != HG_OK) {
+    if (w->failed || send_bytes(s, hg_writer_view(w)) != HG_OK) {
         hg_conn_close(s->base.conn, HG_NO_MEMORY);
     }
     hg_writer_close(w);
@@ -166,6 +171,19 @@ static void send_lost(struct sse *s)
     hg_writer_close(&w);
 }
 
+/* As one part with the events before it, where others get the same. */
+static enum hg_status send_alike(struct sse *s, struct hg_delivery *d, struct hg_buf *event)
+{
+    const struct hg_part own = {event, hg_buf_bytes(event)};
+    const struct hg_part *part = &d->joint[s->mode];
+    if (d->queue != NULL) {
+        part = &own;
+    } else if (part->buf == NULL) {
+        part = hg_delivery_join(d, &s->base, s->mode, own.bytes);
+    }
+    return send_part(s, part == NULL ? &own : part, hg_delivery_ms(d));
+}
+
 static void send_event(struct sse *s, struct hg_delivery *d, struct hg_sub *matches,
                        struct hg_bytes id)
 {
@@ -183,8 +201,7 @@ static void send_event(struct sse *s, struct hg_delivery *d, struct hg_sub *matc
         return;
     }
     send_lost(s);
-    enum hg_status status =
-        *event == NULL ? HG_NO_MEMORY : send_part(s, *event, hg_buf_bytes(*event));
+    enum hg_status status = *event == NULL ? HG_NO_MEMORY : send_alike(s, d, *event);
     if (status == HG_CLOSED) { /* the reader has gone, which will be told in a moment */
         return;
     }
@@ -283,7 +300,7 @@ static void on_timer(struct hg_timer *timer)
     }
     send_lost(s);
     if (now - s->sent_ms >= every_ms && hg_conn_pending(s->base.conn) == 0) {
-        (void)send_part(s, NULL, HG_BYTES(":\n\n"));
+        (void)send_bytes(s, HG_BYTES(":\n\n"));
     }
     uint64_t quiet_ms = now - s->sent_ms;
     hg_worker_timer(s->base.worker, &s->timer,
@@ -315,11 +332,11 @@ static void on_expired(struct hg_session *base, enum hg_status why)
 {
     struct sse *s = sse_of(base);
     begin(s);
-    (void)send_part(s, NULL,
-                    why == HG_EXPIRED ? HG_BYTES("event: " HG_SSE_EVENT_EXPIRED
-                                                 "\ndata: the token has expired\n\n")
-                                      : HG_BYTES("event: " HG_SSE_EVENT_ENDED
-                                                 "\ndata: the login does not hold any more\n\n"));
+    (void)send_bytes(
+        s, why == HG_EXPIRED
+               ? HG_BYTES("event: " HG_SSE_EVENT_EXPIRED "\ndata: the token has expired\n\n")
+               : HG_BYTES("event: " HG_SSE_EVENT_ENDED
+                          "\ndata: the login does not hold any more\n\n"));
     hg_conn_finish(base->conn, why);
 }
 
@@ -327,7 +344,7 @@ static void on_too_slow(struct hg_session *base)
 {
     struct sse *s = sse_of(base);
     begin(s);
-    (void)send_part(s, NULL, HG_BYTES(": the client reads too slowly\n\n"));
+    (void)send_bytes(s, HG_BYTES(": the client reads too slowly\n\n"));
     hg_conn_finish(base->conn, HG_TOO_SLOW);
 }
 

@@ -365,24 +365,39 @@ static enum hg_status send_copy(struct hg_mqtt_session *s, const struct hg_mqtt_
     return status;
 }
 
+/* What all get who want nothing of their own in it, as one part with what came before it. */
+static enum hg_status send_alike(struct hg_mqtt_session *s, struct hg_delivery *d,
+                                 struct hg_buf *packet)
+{
+    enum slot slot = s->v5 == NULL ? SLOT_V3 : SLOT_V5;
+    const struct hg_part *part = &d->joint[slot];
+    if (part->buf == NULL) {
+        part = hg_delivery_join(d, &s->base, slot, hg_buf_bytes(packet));
+    }
+    return part == NULL ? hg_conn_send_buf(s->base.conn, packet)
+                        : hg_conn_send(s->base.conn, part, 1);
+}
+
 static size_t body_n(const struct hg_mqtt_session *s, const struct hg_mqtt_out_item *item)
 {
     struct hg_mqtt_shared shared = hg_mqtt_share(s->decoder.level, hg_buf_bytes(item->packet));
     return shared.rest.n - shared.properties_n;
 }
 
-/* packet_id: 0 with QoS 0. */
+/* packet_id: 0 with QoS 0. d: which this is of; NULL: it has waited. */
 static enum hg_status send_item(struct hg_mqtt_session *s, const struct hg_mqtt_out_item *item,
-                                uint16_t packet_id)
+                                uint16_t packet_id, struct hg_delivery *d)
 {
     bool has_expiry = s->v5 != NULL && item->expires_ms != UINT64_MAX; /* it may have waited */
     bool is_plain = item->qos == 0 && !item->is_retained && item->own == NULL &&
                     item->subscription_id == 0 && !has_aliases(s) && !has_expiry;
-    enum hg_status status =
-        is_plain ? hg_conn_send_buf(s->base.conn, item->packet) : send_copy(s, item, packet_id);
+    enum hg_status status = !is_plain   ? send_copy(s, item, packet_id)
+                            : d == NULL ? hg_conn_send_buf(s->base.conn, item->packet)
+                                        : send_alike(s, d, item->packet);
     if (status == HG_OK) {
         hg_count(&hg_mqtt_metrics(s)->messages_out, 1);
-        hg_count(&hg_mqtt_metrics(s)->bytes_out, body_n(s, item));
+        hg_count(&hg_mqtt_metrics(s)->bytes_out,
+                 d == NULL ? body_n(s, item) : hg_message_body(d->message).n);
     } else if (item->qos > 0 || item->queue != NULL) {
         hg_conn_close(s->base.conn, status); /* such a message is never dropped */
     } else {
@@ -416,7 +431,7 @@ static void send_waiting(struct hg_mqtt_session *s)
         if (is_over) {
             hg_count(&hg_mqtt_metrics(s)->expired, 1);
         } else {
-            is_over = send_item(s, &item, packet_id) == HG_OK && item.qos == 0;
+            is_over = send_item(s, &item, packet_id, NULL) == HG_OK && item.qos == 0;
         }
         if (is_over) {
             settle(item.queue, item.ticket);
@@ -487,14 +502,14 @@ static void deliver_in_order(struct hg_mqtt_session *s, const struct hg_delivery
     }
 }
 
-static void deliver_qos0(struct hg_mqtt_session *s, const struct hg_delivery *d,
-                         struct hg_sub *matches, struct hg_mqtt_out_item *item)
+static void deliver_qos0(struct hg_mqtt_session *s, struct hg_delivery *d, struct hg_sub *matches,
+                         struct hg_mqtt_out_item *item)
 {
     if (item->queue != NULL && (hg_conn_is_full(s->base.conn, item->packet->n) ||
                                 (s->out != NULL && s->out->items_n > 0))) {
         deliver_in_order(s, d, item);
     } else if (hg_slow_admits(&s->base, d, matches, item->packet->n) &&
-               send_item(s, item, 0) == HG_OK) {
+               send_item(s, item, 0, d) == HG_OK) {
         settle(item->queue, item->ticket);
     }
 }
@@ -508,13 +523,16 @@ static enum hg_status make_item(struct hg_mqtt_session *s, struct hg_delivery *d
         hg_count(&s->base.worker->metrics.upstream.unmapped, 1);
         return HG_BAD_ADDRESS;
     }
-    uint64_t left_ms = hg_message_expiry_left_ms(d->message, hg_clock_wall_ms());
+    uint64_t left_ms = HG_EXPIRY_NONE;
+    if (hg_message_properties(d->message)->expiration.n > 0) {
+        left_ms = hg_message_expiry_left_ms(d->message, hg_clock_wall_ms());
+    }
     if (left_ms == 0) {
         hg_count(&hg_mqtt_metrics(s)->expired, 1);
         return HG_TIMED_OUT;
     }
     uint32_t ids_n = 0;
-    bool has_end = left_ms != UINT64_MAX;
+    bool has_end = left_ms != HG_EXPIRY_NONE;
     item->expires_ms = has_end ? hg_clock_ms() + left_ms : UINT64_MAX;
     item->packet = shared_packet(s, d, has_end ? seconds_left(item) : UINT32_MAX);
     merge(item, d, matches, &ids_n);

@@ -415,9 +415,7 @@ static void deliver_early(struct hg_mqtt_persist *p)
         if (!hg_conn_is_closing(p->session->base.conn)) {
             hg_mqtt_deliver(&p->session->base, &d, NULL);
         }
-        for (size_t i = 0; i < HG_DELIVERY_CACHES; i++) {
-            hg_buf_unref(d.cache[i]);
-        }
+        hg_delivery_end(&d);
         free_early(e);
     }
 }

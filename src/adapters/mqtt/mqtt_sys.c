@@ -167,9 +167,7 @@ static void send_value(struct sys *sys, const struct value *v, struct hg_sub *on
     } else {
         hg_trie_match(sys->subs, d.address, deliver, &d);
     }
-    for (size_t i = 0; i < HG_DELIVERY_CACHES; i++) {
-        hg_buf_unref(d.cache[i]);
-    }
+    hg_delivery_end(&d);
     hg_message_unref(m);
 }
 

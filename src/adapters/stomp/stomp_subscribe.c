@@ -59,22 +59,92 @@ static void give_up(struct hg_stomp_session *s, const struct hg_delivery *d, enu
                    HG_F_STR("why", hg_status_text(why)));
 }
 
+static const char command[] = "MESSAGE\n";
+static const char id_name[] = "message-id:";
+enum { COMMAND_N = sizeof(command) - 1, ID_NAME_N = sizeof(id_name) - 1, ID_MAX = 128 };
+
+/* Whether the frame is for subscriptions with this line. */
+static bool has_line(struct hg_bytes frame, struct hg_bytes line)
+{
+    return frame.n > COMMAND_N + line.n + ID_NAME_N &&
+           memcmp(frame.p + COMMAND_N, line.p, line.n) == 0 &&
+           memcmp(frame.p + COMMAND_N + line.n, id_name, ID_NAME_N) == 0;
+}
+
+/* The whole frame, for all who answer nothing and whose subscription has the same id: then nothing
+ * in it has to be the connection's own. NULL: there is none. Two for each version of STOMP are enough:
+ * one program mostly gives one id. */
+static const struct hg_part *frame_for_all(struct hg_stomp_session *s,
+                                           const struct hg_stomp_sub *sub, struct hg_delivery *d,
+                                           const struct hg_buf *rest)
+{
+    const struct hg_bytes line = hg_bytes(sub->text + sub->id_n, sub->line_n);
+    unsigned slot = s->version * 2U + (sub->id_n > 0 ? sub->text[sub->id_n - 1] & 1U : 0);
+    const struct hg_part *part = &d->joint[slot];
+    if (part->buf != NULL) {
+        return has_line(part->bytes, line) ? part : NULL;
+    }
+    if (d->queue != NULL || d->is_retained ||
+        COMMAND_N + line.n + ID_MAX + rest->n > HG_JOINT_PART_MAX) {
+        return NULL;
+    }
+    struct hg_writer w = {0};
+    hg_writer_str(&w, command);
+    hg_writer_bytes(&w, line);
+    hg_writer_str(&w, id_name);
+    hg_writer_str(&w, "0-"); /* which no connection has */
+    hg_writer_dec(&w, ++s->base.worker->alike_n);
+    hg_writer_u8(&w, '\n');
+    hg_writer_bytes(&w, hg_bytes_skip(hg_buf_bytes(rest), 1));
+    part = w.failed ? NULL : hg_delivery_join(d, &s->base, slot, hg_writer_view(&w));
+    hg_writer_close(&w);
+    return part;
+}
+_Static_assert(2 * (int)HG_STOMP_VERSION_N <= (int)HG_DELIVERY_CACHES,
+               "two slots for each version");
+
+static void count_sent(struct hg_stomp_session *s, struct hg_delivery *d)
+{
+    struct hg_proto_metrics *metrics = &s->base.worker->metrics.proto[HG_PROTO_STOMP];
+    s->sent_ms = hg_delivery_ms(d);
+    hg_count(&metrics->messages_out, 1);
+    hg_count(&metrics->bytes_out, hg_message_body(d->message).n);
+}
+
+/* False: it has to be sent by itself. */
+static bool send_for_all(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
+                         struct hg_delivery *d, const struct hg_buf *rest)
+{
+    const struct hg_part *part = hg_stomp_is_answered(sub) ? NULL : frame_for_all(s, sub, d, rest);
+    if (part == NULL) {
+        return false;
+    }
+    if (hg_slow_admits(&s->base, d, &sub->base, part->bytes.n)) {
+        enum hg_status status = hg_conn_send_kind(s->base.conn, rest->data[0], part, 1);
+        if (status == HG_OK) {
+            count_sent(s, d);
+        } else if (status == HG_NO_MEMORY) {
+            give_up(s, d, status);
+        }
+    }
+    return true;
+}
+
 static void send_message(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
-                         const struct hg_delivery *d, struct hg_buf *rest)
+                         struct hg_delivery *d, struct hg_buf *rest)
 {
     bool is_answered = hg_stomp_is_answered(sub);
     struct hg_conn *conn = s->base.conn;
     const struct hg_config *config = s->base.worker->config;
-    struct hg_proto_metrics *metrics = &s->base.worker->metrics.proto[HG_PROTO_STOMP];
-    char id[128];
+    char id[ID_MAX];
     unsigned long long conn_id = hg_conn_id(conn);
     unsigned long long number = ++s->messages;
-    int id_n = snprintf(id, sizeof(id), "message-id:%llx-%llu\n", conn_id, number);
+    int id_n = snprintf(id, sizeof(id), "%s%llx-%llu\n", id_name, conn_id, number);
     if (is_answered && s->version == HG_STOMP_V12) {
         id_n += snprintf(id + id_n, sizeof(id) - (size_t)id_n, "ack:%llx-%llu\n", conn_id, number);
     }
     const struct hg_part parts[] = {
-        {NULL, HG_BYTES("MESSAGE\n")},
+        {NULL, hg_bytes_str(command)},
         {NULL, hg_bytes(sub->text + sub->id_n, sub->line_n)},
         {NULL, hg_bytes(id, (size_t)id_n)},
         {rest, hg_bytes_skip(hg_buf_bytes(rest), 1)},
@@ -100,9 +170,7 @@ static void send_message(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
     if (status == HG_NO_MEMORY) {
         give_up(s, d, status);
     } else if (status == HG_OK) {
-        s->sent_ms = hg_clock_ms();
-        hg_count(&metrics->messages_out, 1);
-        hg_count(&metrics->bytes_out, hg_message_body(d->message).n);
+        count_sent(s, d);
     }
 }
 
@@ -116,7 +184,7 @@ void hg_stomp_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_
     for (struct hg_sub *it = matches; it != NULL && !hg_stomp_is_over(s); it = it->next_match) {
         if (*rest == NULL) {
             give_up(s, d, HG_NO_MEMORY);
-        } else {
+        } else if (!send_for_all(s, hg_stomp_sub_of(it), d, *rest)) {
             send_message(s, hg_stomp_sub_of(it), d, *rest);
         }
     }

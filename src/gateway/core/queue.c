@@ -110,7 +110,7 @@ static void on_delivery(void *ctx, struct hg_message *m, struct hg_ticket ticket
             ack_all(q);
         }
     }
-    hg_routing_end_delivery(&d);
+    hg_delivery_end(&d);
 }
 
 static const struct hg_queue_consumer_ops consumer_ops = {.on_state = on_state,

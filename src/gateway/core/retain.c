@@ -252,7 +252,7 @@ static void deliver(struct serving *v, const struct hg_retained *r)
         v->sub->next_match = NULL;
         s->ops->deliver(s, &d, v->sub);
     }
-    hg_routing_end_delivery(&d);
+    hg_delivery_end(&d);
     hg_message_unref(m);
 }
 

@@ -102,13 +102,6 @@ static void collect(void *ctx, struct hg_fanout_entry *entry)
     }
 }
 
-void hg_routing_end_delivery(struct hg_delivery *d)
-{
-    for (size_t i = 0; i < HG_DELIVERY_CACHES; i++) {
-        hg_buf_unref(d->cache[i]);
-    }
-}
-
 /* Hands one delivery to everything that was collected. Returns to how many. */
 static size_t hand_out(struct hg_routing *r, struct hg_delivery *d)
 {
@@ -123,7 +116,7 @@ static size_t hand_out(struct hg_routing *r, struct hg_delivery *d)
         }
     }
     r->matches_n = 0;
-    hg_routing_end_delivery(d);
+    hg_delivery_end(d);
     return n;
 }
 

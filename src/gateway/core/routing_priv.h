@@ -83,8 +83,6 @@ void hg_session_trim(struct hg_session *s);
 struct hg_topology_spec hg_routing_topology(const struct hg_vhost_spec *vhost);
 /* How this realm's links reach RabbitMQ. */
 struct hg_link_config hg_routing_link(struct hg_routing *r);
-/* A delivery is over: drops the encodings that subscribers shared. */
-void hg_routing_end_delivery(struct hg_delivery *d);
 /* Wakes the held clients, all of them or only those past the limit. */
 void hg_session_release_held(struct hg_routing *r, bool only_overdue);
 /* HELD, or the refusal that ends the wait: RabbitMQ is away, or there is no room. */

@@ -7,12 +7,9 @@
 #include "base/chain.h"
 #include "base/list.h"
 #include "base/status.h"
+#include "core/delivery.h"
 #include "core/fanout.h"
 #include "core/publish.h"
-#include "message/message.h"
-#include "rules/rules.h"
-#include "stream/stream.h"
-#include "upstream/ticket.h"
 
 #include <sys/types.h>
 
@@ -24,27 +21,6 @@ struct hg_rare;
 struct hg_worker;
 struct hg_session;
 struct hg_sub;
-
-/* One message on its way to many subscribers. */
-enum { HG_DELIVERY_CACHES = 8 };
-struct hg_delivery {
-    struct hg_message *message; /* borrowed: take a reference to keep it */
-    /* in the session's protocol; empty for subscriptions made with hg_subscribe_source */
-    struct hg_bytes address;
-    const struct hg_rule_spec *rule; /* that maps a live message back; NULL: none is known */
-    /* from a queue that the subscriber consumes: not dropped for a full connection */
-    bool must_keep;
-    /* QoS 0 and ack:auto are not shown these; the gateway takes care of that */
-    bool is_redelivered;
-    bool is_retained; /* kept from before, and served because of a new subscription */
-    /* Not NULL: from a queue of the session's own, to be answered with hg_queue_ack or _nack. */
-    struct hg_queue *queue;
-    struct hg_ticket ticket;
-    /* Encodings made for one subscriber and used for the next: an adapter stores a buffer under a
-     * slot of its own choosing (slots are per protocol), the gateway drops the reference when the
-     * delivery is over. */
-    struct hg_buf *cache[HG_DELIVERY_CACHES];
-};
 
 /* for /api/connections and log lines; borrowed until the session is called again */
 struct hg_session_info {

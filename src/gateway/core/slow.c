@@ -264,7 +264,7 @@ static void hand_on(struct hg_slow_client *c, const struct hg_backlog_entry *fir
         s->ops->deliver(s, &d, subs);
     }
     c->is_handing_on = false;
-    hg_routing_end_delivery(&d);
+    hg_delivery_end(&d);
 }
 
 void hg_slow_resume(struct hg_session *s)

@@ -146,7 +146,7 @@ static void on_consumer_delivery(void *ctx, struct hg_message *m, bool is_redeli
         link->sub->next_match = NULL;
         hg_session_deliver(s, &d, link->sub);
     }
-    hg_routing_end_delivery(&d);
+    hg_delivery_end(&d);
 }
 
 /* Who is leaving has not been shown what came since: that goes back into the queue. */

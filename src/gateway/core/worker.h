@@ -88,6 +88,7 @@ struct hg_worker {
     struct hg_wheel wheel;
     struct hg_net net; /* drives `wheel` */
     struct hg_metrics metrics;
+    uint64_t alike_n; /* numbers what many clients get alike */
     struct hg_random random;
     struct hg_rule_counts *rule_counts; /* of its configuration's rules; a reference */
     struct hg_mailbox *mailbox;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What all streams of one worker share: the loop and its one alarm for the timer wheel, the one
- * read buffer, pools, and the list of streams with output, each of which is written once per loop
- * turn. */
+ * read buffer, pools, and the list of streams with output. Of these some are written at the end of
+ * each loop turn, and there is another turn at once while there are more: what comes meanwhile is
+ * read, and goes out in one write with what a stream has yet to send. */
 #ifndef HG_STREAM_NET_H
 #define HG_STREAM_NET_H
 
@@ -10,6 +11,7 @@
 #include "base/log.h"
 #include "base/pool.h"
 #include "base/wheel.h"
+#include "stream/joint.h"
 #include "stream/stream.h"
 
 #include <uv.h>
@@ -59,16 +61,20 @@ struct hg_net {
     char peer_text[64];               /* what the last call of a stream's `peer` returned */
     char tls_text[160];               /* what was wrong with the last TLS connection that failed */
     uv_prepare_t prepare;             /* end of the turn: deferred work, then output */
-    uv_timer_t alarm;  /* wakes the loop for the wheel's next timer; set only while there is one */
-    uint64_t alarm_ms; /* what it is set to; UINT64_MAX: not set */
-    int epoll_fd;      /* every TCP socket of the worker is in this set */
-    uv_poll_t poll;    /* and the set is one handle of the loop */
-    uv_idle_t reaper;  /* set while `ended` is not empty */
+    uv_timer_t alarm;   /* wakes the loop for the wheel's next timer; set only while there is one */
+    uint64_t alarm_ms;  /* what it is set to; UINT64_MAX: not set */
+    int epoll_fd;       /* every TCP socket of the worker is in this set */
+    uv_poll_t poll;     /* and the set is one handle of the loop */
+    uv_idle_t reaper;   /* set while `ended` is not empty */
+    uv_idle_t hurry;    /* set while `dirty` is not empty: the loop does not sleep */
+    size_t events_n;    /* of the set, in this turn */
+    size_t heard_bytes; /* from servers since `dirty` was empty */
     struct hg_list dirty;    /* streams with output that has not been tried yet */
     struct hg_list ended;    /* TCP streams whose on_closed is due */
     struct hg_list deferred; /* struct hg_defer */
     struct hg_list starved;  /* listeners without descriptors; listener.c's own */
     struct hg_pool tcp_pool;
+    struct hg_joints joints;                               /* of this turn */
     struct hg_ws_decoder *ws_decoders[HG_NET_WS_DECODERS]; /* idle ones, to be lent again */
     unsigned ws_decoders_n;
     struct hg_net_counters counters;

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { SLICES_FIRST = 4, CHUNK_MIN_BYTES = 512, CHUNK_MAX_BYTES = 16 * 1024 };
+enum { SLICES_FIRST = 2, CHUNK_MIN_BYTES = 512, CHUNK_MAX_BYTES = 16 * 1024, OWN_MAX_BYTES = 4096 };
 
 struct slice {
     struct hg_buf *buf; /* a reference */
@@ -110,17 +110,32 @@ static bool push_copy(struct hg_outq *q, struct hg_bytes in)
     return push_slice(q, chunk, 0, in.n, true);
 }
 
+/* Whether what lies there in buf comes right behind the last slice, which is of the same buffer. */
+static bool continues_tail(const struct hg_outq_body *b, const struct hg_buf *buf, size_t at)
+{
+    const struct slice *tail = &b->slices[b->first + b->n - 1];
+    return tail->buf == buf && tail->at + tail->n == at;
+}
+
 static bool push_part(struct hg_outq *q, const struct hg_part *part)
 {
     if (part->bytes.n == 0) {
         return true;
     }
-    if (part->buf == NULL || part->bytes.n <= HG_OUTQ_COPY_BYTES) {
+    if (part->buf == NULL) {
         return push_copy(q, part->bytes);
     }
     HG_CHECK(part->bytes.p >= part->buf->data &&
              part->bytes.p + part->bytes.n <= part->buf->data + part->buf->n);
     size_t at = (size_t)(part->bytes.p - part->buf->data);
+    if (q->body != NULL && continues_tail(q->body, part->buf, at)) {
+        tail_of(q->body)->n += (uint32_t)part->bytes.n;
+        q->body->bytes += part->bytes.n;
+        return true;
+    }
+    if (q->body != NULL && part->bytes.n <= HG_OUTQ_COPY_BYTES) {
+        return push_copy(q, part->bytes);
+    }
     return push_slice(q, hg_buf_ref(part->buf), at, part->bytes.n, false);
 }
 
@@ -140,8 +155,8 @@ static void roll_back(struct hg_outq *q, uint32_t n, uint32_t tail_n, bool is_ta
     }
     b->is_tail_own = is_tail_own;
     struct slice *tail = tail_of(b);
-    if (tail->n > tail_n) { /* only an own chunk ever grew */
-        tail->buf->n -= tail->n - tail_n;
+    if (tail->n > tail_n) {
+        tail->buf->n -= is_tail_own ? tail->n - tail_n : 0;
         b->bytes -= tail->n - tail_n;
         tail->n = tail_n;
     }
@@ -196,6 +211,21 @@ void hg_outq_consume(struct hg_outq *q, size_t n)
     }
     if (b != NULL && b->n == 0) {
         hg_outq_close(q);
+    }
+}
+
+void hg_outq_own(struct hg_outq *q)
+{
+    struct hg_outq_body *b = q->body;
+    for (uint32_t i = 0; b != NULL && i < b->n; i++) {
+        struct slice *s = &b->slices[b->first + i];
+        bool is_wasteful = s->n <= OWN_MAX_BYTES && s->n < s->buf->cap / 4 && s->buf->refs > 1;
+        struct hg_buf *copy =
+            is_wasteful ? hg_buf_copy(hg_bytes(s->buf->data + s->at, s->n)) : NULL;
+        if (copy != NULL) {
+            hg_buf_unref(s->buf);
+            *s = (struct slice){copy, 0, s->n};
+        }
     }
 }
 

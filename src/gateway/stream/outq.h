@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The outbound queue of one stream: an array of slices of reference-counted buffers, in the order
  * they leave. It owns memory only while something is queued. Small parts are joined in a chunk of
- * the queue's own, large shared ones are referenced, so that a thousand small messages leave as one
- * slice and a large message for a thousand clients exists once. Pure bookkeeping: no socket. */
+ * the queue's own, large shared ones are referenced, and so are those that lie behind each other in
+ * one buffer: a thousand small messages leave as one slice, and what a thousand clients get exists
+ * once. Pure bookkeeping: no socket. */
 #ifndef HG_STREAM_OUTQ_H
 #define HG_STREAM_OUTQ_H
 
@@ -11,7 +12,8 @@
 
 #include <sys/uio.h>
 
-/* Shared parts up to this size are copied: a slice costs more than the bytes. */
+/* Shared parts up to this size are copied, unless they are the first or lie right behind the last:
+ * a slice costs more than the bytes. */
 enum { HG_OUTQ_COPY_BYTES = 512 };
 
 struct hg_outq_body;
@@ -32,6 +34,9 @@ bool hg_outq_push(struct hg_outq *q, const struct hg_part *parts, size_t parts_n
 unsigned hg_outq_peek(const struct hg_outq *q, struct iovec *out, unsigned max);
 /* The first n bytes have left; n <= hg_outq_bytes(q). */
 void hg_outq_consume(struct hg_outq *q, size_t n);
+/* It will take a while until the rest can leave: small pieces of large buffers that others share
+ * are copied, so that nobody who does not read keeps more memory than a few times what waits. */
+void hg_outq_own(struct hg_outq *q);
 /* Drops everything. */
 void hg_outq_close(struct hg_outq *q);
 

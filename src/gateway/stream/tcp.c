@@ -60,8 +60,9 @@ struct hg_tcp {
     uint8_t why;     /* enum hg_status, for on_closed */
     uint8_t watched; /* EPOLLIN, EPOLLOUT as the set has them; 0: not in the set */
     bool is_reading : 1, is_over_high : 1, has_eof : 1, is_resolving : 1;
-    bool is_blocked : 1; /* the kernel's buffer is full */
-    bool has_moved : 1;  /* output, since somebody asked */
+    bool is_outgoing : 1; /* to a server: what many wait for, as publishes to RabbitMQ */
+    bool is_blocked : 1;  /* the kernel's buffer is full */
+    bool has_moved : 1;   /* output, since somebody asked */
 };
 _Static_assert(sizeof(struct hg_tcp) <= 88, "an idle connection has 1 KiB, its session included");
 
@@ -211,7 +212,12 @@ static uint8_t wanted(const struct hg_tcp *t)
 
 static void mark_dirty(struct hg_tcp *t)
 {
-    if (!t->is_blocked && hg_list_is_empty(&t->link)) {
+    if (t->is_blocked || !hg_list_is_empty(&t->link)) {
+        return;
+    }
+    if (t->is_outgoing) {
+        hg_list_add_first(&t->net->dirty, &t->link);
+    } else {
         hg_list_add_last(&t->net->dirty, &t->link);
     }
 }
@@ -256,8 +262,10 @@ static bool write_some(struct hg_tcp *t)
     }
     hg_count(&t->net->counters.writes, 1);
     ssize_t written;
-    do {
-        written = sendmsg(t->fd, &message, MSG_NOSIGNAL);
+    do { /* mostly it is one slice, for which the kernel has a shorter way */
+        written = message.msg_iovlen == 1
+                      ? send(t->fd, slices[0].iov_base, slices[0].iov_len, MSG_NOSIGNAL)
+                      : sendmsg(t->fd, &message, MSG_NOSIGNAL);
     } while (written < 0 && errno == EINTR);
     if (written < 0) {
         if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS) {
@@ -276,6 +284,9 @@ static void flush(struct hg_tcp *t)
     while (!hg_outq_is_empty(&t->out) && !t->is_blocked && t->state != ST_CLOSING) {
         t->is_blocked = !write_some(t);
     }
+    if (t->is_blocked) {
+        hg_outq_own(&t->out);
+    }
     if (t->state != ST_CLOSING) {
         watch(t, (uint8_t)((t->watched & ~EPOLLOUT) | (t->is_blocked ? EPOLLOUT : 0)));
     }
@@ -284,13 +295,15 @@ static void flush(struct hg_tcp *t)
     }
 }
 
-void hg_tcp_flush_dirty(struct hg_net *net)
+size_t hg_tcp_flush_dirty(struct hg_net *net, size_t n)
 {
-    while (!hg_list_is_empty(&net->dirty)) {
+    size_t flushed_n = 0;
+    for (; flushed_n < n && !hg_list_is_empty(&net->dirty); flushed_n++) {
         struct hg_tcp *t = HG_LIST_ENTRY(net->dirty.next, struct hg_tcp, link);
         hg_list_remove(&t->link);
         flush(t);
     }
+    return flushed_n;
 }
 
 static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
@@ -362,6 +375,7 @@ static bool read_some(struct hg_tcp *t)
         return false;
     }
     hg_count(&t->net->counters.bytes_in, (uint64_t)n);
+    t->net->heard_bytes += t->is_outgoing ? (size_t)n : 0;
     hg_net_note(&t->net->read_n, (size_t)n);
     if (t->state == ST_OPEN) {
         t->stream.user->on_read(t->stream.user_ctx, hg_bytes(buf, (size_t)n));
@@ -369,9 +383,18 @@ static bool read_some(struct hg_tcp *t)
     return n == HG_NET_READ_BYTES;
 }
 
+/* Servers may be heard while clients still wait for what was heard before, but not for more than
+ * what a client's queue has room for: nobody is slow because it was not its turn yet. */
+static bool must_wait(const struct hg_tcp *t)
+{
+    const struct hg_net *net = t->net;
+    return t->is_outgoing && net->heard_bytes > net->limits.high_bytes / 2 &&
+           !hg_list_is_empty(&net->dirty);
+}
+
 static void read_input(struct hg_tcp *t)
 {
-    for (int i = 0; i < READS_PER_EVENT; i++) {
+    for (int i = 0; i < READS_PER_EVENT && !must_wait(t); i++) {
         if (!read_some(t) || t->state == ST_CLOSING || !wants_input(t)) {
             return;
         }
@@ -561,6 +584,7 @@ struct hg_stream *hg_tcp_connect(struct hg_net *net, const char *host, uint16_t 
     if (t == NULL) {
         return NULL;
     }
+    t->is_outgoing = true;
     if (!set_deadline(t, timeout_ms)) {
         goto fail;
     }
@@ -627,6 +651,7 @@ static void on_ready(uv_poll_t *poll, int status, int what)
     (void)status;
     (void)what;
     int n = epoll_wait(net->epoll_fd, events, EVENTS_MAX, 0);
+    net->events_n = n > 0 ? (size_t)n : 0;
     for (int i = 0; i < n; i++) {
         on_event(events[i].data.ptr, events[i].events);
     }

@@ -14,8 +14,9 @@ void hg_tcp_close(struct hg_net *net);
  * case. */
 struct hg_stream *hg_tcp_accept(struct hg_net *net, int fd_own, struct hg_gate *gate);
 
-/* Writes what every dirty stream has queued, as far as the kernel takes it. */
-void hg_tcp_flush_dirty(struct hg_net *net);
+/* Writes what dirty streams have queued, as far as the kernel takes it: at most n of them, those to
+ * servers first, then the longest waiting. Returns how many it was. */
+size_t hg_tcp_flush_dirty(struct hg_net *net, size_t n);
 
 /* A socket has been closed: listeners that lack descriptors try again. */
 void hg_listener_wake_all(struct hg_net *net);

@@ -211,6 +211,7 @@ static bool encrypt(struct hg_tls *t, size_t limit)
         }
         hg_outq_consume(&t->out, (size_t)written);
     }
+    hg_outq_own(&t->out);
     return true;
 }
 

@@ -366,6 +366,14 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
     if (ws->state != WS_OPEN) {
         return HG_CLOSED;
     }
+    enum opcode opcode = kind == HG_FRAME_TEXT && !ws->speaks_binary ? OP_TEXT : OP_BINARY;
+    if (parts_n == 1) { /* others may get the same */
+        const struct hg_bytes head = {header, write_header(header, opcode, parts[0].bytes.n)};
+        struct hg_part framed;
+        if (hg_joint_frame(&ws->net->joints, &parts[0], (uint8_t)opcode, head, &framed)) {
+            return write_lower(ws, &framed, 1);
+        }
+    }
     if (parts_n >= PARTS_MAX && (all = hg_alloc((parts_n + 1) * sizeof(*all))) == NULL) {
         return HG_NO_MEMORY;
     }
@@ -373,7 +381,6 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
         all[i + 1] = parts[i];
         payload_n += parts[i].bytes.n;
     }
-    enum opcode opcode = kind == HG_FRAME_TEXT && !ws->speaks_binary ? OP_TEXT : OP_BINARY;
     all[0] = (struct hg_part){NULL, {header, write_header(header, opcode, payload_n)}};
     enum hg_status status = write_lower(ws, all, parts_n + 1);
     if (all != few) {

@@ -99,11 +99,6 @@ bool hg_routing_map(struct hg_routing *r, enum hg_protocol proto, const struct h
     return !r->text.failed && *rule_out < hg_rules_n(r->realm->rules);
 }
 
-void hg_routing_end_delivery(struct hg_delivery *d)
-{
-    (void)d;
-}
-
 static bool may_see(const struct hg_session *s)
 {
     return !s->conn->is_hidden;

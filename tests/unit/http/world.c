@@ -844,6 +844,7 @@ void world_close(void)
     hg_writer_close(&world.conn.in);
     hg_writer_close(&world.upload.body);
     hg_writer_close(&world.conn.out);
+    hg_joints_close(&world.worker.net.joints);
     assert_int_equal(seam_live(), 0);
 }
 
@@ -907,9 +908,7 @@ void world_deliver(size_t i, const struct hg_message_parts *parts, const char *a
                             .must_keep = is_retained,
                             .is_retained = is_retained};
     world.conn.session->ops->deliver(world.conn.session, &d, world.subs[i].sub);
-    for (size_t slot = 0; slot < HG_DELIVERY_CACHES; slot++) {
-        hg_buf_unref(d.cache[slot]);
-    }
+    hg_delivery_end(&d);
     hg_message_unref(d.message);
 }
 
@@ -977,8 +976,6 @@ void world_queue_deliver(int64_t offset, const char *body)
                             .queue = (struct hg_queue *)&world.queue};
     assert_true(world.queue.is_open);
     world.queue.session->ops->deliver(world.queue.session, &d, world.queue.sub);
-    for (size_t slot = 0; slot < HG_DELIVERY_CACHES; slot++) {
-        hg_buf_unref(d.cache[slot]);
-    }
+    hg_delivery_end(&d);
     hg_message_unref(d.message);
 }

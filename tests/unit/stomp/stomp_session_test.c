@@ -239,9 +239,9 @@ static const struct core_script scripts[] = {
         OPENED, {SEND_TEXT, "SUBSCRIBE\nid:s\\c1\ndestination:/chat/*\nack:auto\nreceipt:1\n\n^@"},
         {CALLS, "subscribe chat/+"}, {SILENCE, ""}, {SUBSCRIBED, ""}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:1\n\n^@"},
         {DELIVER, "address=chat/a exchange=chat key=chat.a body=hello"},
-        {EXPECT_TEXT, "MESSAGE\nsubscription:s\\c1\nmessage-id:1-1\ndestination:/chat/a\ncontent-length:5\n\nhello^@"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:s\\c1\nmessage-id:0-1\ndestination:/chat/a\ncontent-length:5\n\nhello^@"},
         {DELIVER, "address=chat/a exchange=chat key=chat.a content_type=x body=again"},
-        {EXPECT_TEXT, "MESSAGE\nsubscription:s\\c1\nmessage-id:1-2\ndestination:/chat/a\ncontent-type:x\ncontent-length:5\n\nagain^@"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:s\\c1\nmessage-id:0-2\ndestination:/chat/a\ncontent-type:x\ncontent-length:5\n\nagain^@"},
         {SEND_TEXT, "UNSUBSCRIBE\nid:s\\c1\nreceipt:2\n\n^@"},
         {CALLS, "unsubscribe chat/+"}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:2\n\n^@"}}},
     {"unsubscribe answers a subscription that was not live yet", by_hand, {
@@ -250,15 +250,24 @@ static const struct core_script scripts[] = {
     {"each subscription gets its own message", by_hand, {
         OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@SUBSCRIBE\nid:2\ndestination:/#\n\n^@"},
         {DELIVER, "address=a exchange=x key=a body=b"},
-        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-1\ndestination:/a\ncontent-length:1\n\nb^@"
-                      "MESSAGE\nsubscription:2\nmessage-id:1-2\ndestination:/a\ncontent-length:1\n\nb^@"}}},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:0-1\ndestination:/a\ncontent-length:1\n\nb^@"
+                      "MESSAGE\nsubscription:2\nmessage-id:0-2\ndestination:/a\ncontent-length:1\n\nb^@"}}},
+    {"who gives the same id gets the same frame, others one of their own", by_hand, {
+        OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@"}, {ON, "2"},
+        {SEND_TEXT, CONNECT "SUBSCRIBE\nid:1\ndestination:/a\n\n^@"}, {FORGET, ""}, {ON, "3"},
+        {SEND_TEXT, CONNECT "SUBSCRIBE\nid:3\ndestination:/a\n\n^@SUBSCRIBE\nid:2\ndestination:/a\n\n^@"}, {FORGET, ""},
+        {DELIVER, "address=a exchange=x key=a body=b"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:3\nmessage-id:3-1\ndestination:/a\ncontent-length:1\n\nb^@"
+                      "MESSAGE\nsubscription:2\nmessage-id:0-2\ndestination:/a\ncontent-length:1\n\nb^@"}, {ON, "2"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:0-1\ndestination:/a\ncontent-length:1\n\nb^@"}, {ON, "1"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:0-1\ndestination:/a\ncontent-length:1\n\nb^@"}}},
     {"each version escapes in its own way", by_hand, {
         OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@"}, {ON, "2"},
         {SEND_TEXT, "CONNECT\n\n^@SUBSCRIBE\nid:1\ndestination:/a\n\n^@"},
         {EXPECT_LIKE, "CONNECTED\nversion:1.0\n…^@"},
         {DELIVER, "address=a exchange=x key=a type=t:t body=b"},
-        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:2-1\ndestination:/a\ntype:t:t\ncontent-length:1\n\nb^@"}, {ON, "1"},
-        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-1\ndestination:/a\ntype:t\\ct\ncontent-length:1\n\nb^@"}}},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:0-2\ndestination:/a\ntype:t:t\ncontent-length:1\n\nb^@"}, {ON, "1"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:0-1\ndestination:/a\ntype:t\\ct\ncontent-length:1\n\nb^@"}}},
     {"rabbitmq's own names are subscribed to by name", by_hand, {
         OPENED,
         {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/topic/a.*\n\n^@SUBSCRIBE\nid:2\ndestination:/exchange/x/k\n\n^@"
@@ -270,7 +279,7 @@ static const struct core_script scripts[] = {
         {DELIVER, "from=q key=q redelivered keep body=job"},
         {EXPECT_TEXT, "MESSAGE\nsubscription:3\nmessage-id:1-1\ndestination:/queue/q\nredelivered:true\ncontent-length:3\n\njob^@"},
         {DELIVER, "exchange=amq.topic key=a.b body=x"},
-        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-2\ndestination:/topic/a.b\ncontent-length:1\n\nx^@"}}},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:0-1\ndestination:/topic/a.b\ncontent-length:1\n\nx^@"}}},
     {"retained messages come to who asks for them, once it is subscribed", by_hand, {
         OPENED,
         {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/chat/*\nretained:true\nreceipt:1\n\n^@"
@@ -289,7 +298,7 @@ static const struct core_script scripts[] = {
         {SEND_TEXT, "CONNECT\n\n^@SUBSCRIBE\ndestination:/a\n\n^@"}, {CALLS, "subscribe a"},
         {EXPECT_TEXT, CONNECTED_10("")},
         {DELIVER, "address=a exchange=x key=a body=b"},
-        {EXPECT_TEXT, "MESSAGE\nmessage-id:1-1\ndestination:/a\ncontent-length:1\n\nb^@"},
+        {EXPECT_TEXT, "MESSAGE\nmessage-id:0-1\ndestination:/a\ncontent-length:1\n\nb^@"},
         {SEND_TEXT, "UNSUBSCRIBE\ndestination:/a\n\n^@"}, {CALLS, "unsubscribe a"}}},
     {"later versions do", by_hand, {
         OPENED, {SEND_TEXT, "SUBSCRIBE\ndestination:/a\n\n^@"},
@@ -318,9 +327,9 @@ static const struct core_script scripts[] = {
         {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@SUBSCRIBE\nid:2\ndestination:/queue/q\n\n^@SEND\ndestination:/a\nreceipt:1\n\n^@"},
         {FULL, "1990"}, {DELIVER, "address=a exchange=x key=a body=lost"}, {SILENCE, ""},
         {CONFIRM, ""}, {EXPECT_TEXT, "RECEIPT\nreceipt-id:1\n\n^@"}, {DELIVER, "from=q key=q keep body=kept"},
-        {EXPECT_TEXT, "MESSAGE\nsubscription:2\nmessage-id:1-2\ndestination:/queue/q\ncontent-length:4\n\nkept^@"},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:2\nmessage-id:1-1\ndestination:/queue/q\ncontent-length:4\n\nkept^@"},
         {FULL, "0"}, {DELIVER, "address=a exchange=x key=a body=kept"},
-        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:1-3\ndestination:/a\ncontent-length:4\n\nkept^@"}}},
+        {EXPECT_TEXT, "MESSAGE\nsubscription:1\nmessage-id:0-2\ndestination:/a\ncontent-length:4\n\nkept^@"}}},
 
     {"or ends, where the rule says so", must_keep_up, {
         OPENED, {SEND_TEXT, "SUBSCRIBE\nid:1\ndestination:/a\n\n^@"},

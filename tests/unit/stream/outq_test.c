@@ -68,6 +68,82 @@ static void a_large_shared_buffer_is_referenced_and_a_small_one_copied(void **st
     assert_int_equal(seam_live(), 0);
 }
 
+/* Pieces of one buffer, as they are pushed, and what the kernel is offered. */
+static void what_lies_behind_what_waits_is_of_the_same_slice(void **state)
+{
+    (void)state;
+    static const struct {
+        struct {
+            size_t at, n;
+        } pieces[4];
+        size_t slices[4];
+    } cases[] = {
+        {{{0, 10}}, {10}},
+        {{{0, 10}, {10, 5}, {15, 5}}, {20}},
+        {{{0, 10}, {20, 10}, {30, 5}}, {10, 15}},        /* a gap: it is copied, as is the rest */
+        {{{0, 10}, {5, 10}}, {10, 10}},                  /* before it */
+        {{{0, 600}, {600, 600}, {1200, 1}}, {1201}},     /* whatever the size */
+        {{{0, 600}, {700, 600}, {1300, 1}}, {600, 601}}, /* the last one counts */
+        {{{100, 1}, {101, 1}, {0, 600}, {600, 1}}, {2, 601}},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct hg_outq q = {0};
+        struct hg_buf *block = filled(2000, 'b');
+        struct iovec bufs[4];
+        size_t n = 0;
+        while (n < 4 && cases[i].slices[n] > 0) {
+            n++;
+        }
+        for (size_t k = 0; k < 4 && cases[i].pieces[k].n > 0; k++) {
+            const struct hg_part part = {
+                block, hg_bytes(block->data + cases[i].pieces[k].at, cases[i].pieces[k].n)};
+            assert_true(hg_outq_push(&q, &part, 1));
+        }
+        assert_int_equal(hg_outq_peek(&q, bufs, 4), n);
+        for (size_t k = 0; k < n; k++) {
+            assert_int_equal(bufs[k].iov_len, cases[i].slices[k]);
+        }
+        hg_outq_close(&q);
+        assert_int_equal(block->refs, 1);
+        hg_buf_unref(block);
+    }
+    assert_int_equal(seam_live(), 0);
+}
+
+static void who_cannot_send_keeps_no_large_buffer_for_little(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t cap, waits;
+        bool is_copied;
+    } cases[] = {
+        {16384, 100, true},     {16384, 4096, false}, {16384, 4095, true},
+        {1 << 20, 5000, false}, {400, 100, false},    {404, 100, true},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct hg_outq q = {0};
+        struct hg_buf *block = filled(cases[i].cap, 'b');
+        const struct hg_part part = {block, hg_bytes(block->data, cases[i].waits)};
+        const struct hg_part behind = {block, hg_bytes(block->data + cases[i].waits, 1)};
+        struct iovec bufs[4];
+        assert_true(hg_outq_push(&q, &part, 1));
+        seam_fail_alloc(1); /* then it stays as it is */
+        hg_outq_own(&q);
+        seam_fail_alloc(0);
+        assert_int_equal(block->refs, 2);
+        hg_outq_own(&q);
+        assert_int_equal(block->refs, cases[i].is_copied ? 1 : 2);
+        assert_true(hg_outq_push(&q, &behind, 1));
+        assert_int_equal(hg_outq_bytes(&q), cases[i].waits + 1);
+        assert_int_equal(hg_outq_peek(&q, bufs, 4), cases[i].is_copied ? 2 : 1);
+        assert_int_equal(*(uint8_t *)bufs[0].iov_base, 'b');
+        hg_outq_close(&q);
+        assert_int_equal(block->refs, 1);
+        hg_buf_unref(block);
+    }
+    assert_int_equal(seam_live(), 0);
+}
+
 static void memory_is_held_only_while_something_is_queued(void **state)
 {
     (void)state;
@@ -170,6 +246,9 @@ static void bytes_leave_in_the_order_they_came(void **state)
         for (size_t i = 0; i < parts_n; i++) {
             hg_buf_unref(bufs[i]);
         }
+        if (unit_random_below(&random, 8) == 0) {
+            hg_outq_own(&q);
+        }
         assert_int_equal(hg_outq_bytes(&q), model_n - at);
         pop_some(&q, &random, model, &at);
     }
@@ -186,6 +265,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_messages_join_into_one_slice),
         cmocka_unit_test(a_large_shared_buffer_is_referenced_and_a_small_one_copied),
+        cmocka_unit_test(what_lies_behind_what_waits_is_of_the_same_slice),
+        cmocka_unit_test(who_cannot_send_keeps_no_large_buffer_for_little),
         cmocka_unit_test(memory_is_held_only_while_something_is_queued),
         cmocka_unit_test(a_push_that_fails_queues_nothing),
         cmocka_unit_test(what_was_peeked_does_not_move),

@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SIDES_MAX = 16 };
+enum { SIDES_MAX = 152 };
 
 struct world;
 
@@ -270,6 +270,120 @@ static void what_one_turn_writes_is_one_system_call(void **state)
     assert_int_equal(hg_counted(&w.net.counters.writes) - before, 1);
     side_close(&c, HG_CLOSED);
     RUN_UNTIL(&w, w.accepted[0].closed_n == 1);
+    world_close(&w);
+}
+
+static void send_joint(struct world *w, struct side *s, struct hg_bytes bytes)
+{
+    struct hg_part part;
+    assert_true(hg_joint_put(&w->net.joints, 0, bytes, &part));
+    for (unsigned i = 0; s == NULL && i < w->accepted_n; i++) {
+        struct hg_stream *to = w->accepted[i].stream;
+        if (to != NULL) {
+            enum hg_status status = to->ops->write(to, HG_FRAME_BINARY, &part, 1);
+            assert_true(status == HG_OK || status == HG_CLOSED);
+        }
+    }
+    if (s != NULL) {
+        assert_int_equal(s->stream->ops->write(s->stream, HG_FRAME_BINARY, &part, 1), HG_OK);
+    }
+}
+
+static void expect_bytes(int fd, const char *text)
+{
+    char got[64];
+    size_t n = strlen(text);
+    assert_int_equal(recv(fd, got, n, MSG_WAITALL), n);
+    assert_memory_equal(got, text, n);
+    assert_int_equal(recv(fd, got, 1, MSG_DONTWAIT), -1);
+}
+
+/* Some are written in a turn, and the others get what has come since in the same write; meanwhile one
+ * closes, one takes nothing, and one is sent something of its own in between. */
+static void who_is_written_later_gets_more_in_one_write(void **state)
+{
+    (void)state;
+    enum { N = 150, EACH_TURN = 64, GONE = 100, STUCK = 101, ODD = 102, FULL_BYTES = 8 << 20 };
+    struct world w;
+    int fds[N];
+    world_open(&w, 0);
+    for (unsigned i = 0; i < N; i++) {
+        fds[i] = plain_connect(&w, i == STUCK ? 4096 : 0);
+        RUN_UNTIL(&w, w.accepted_n == i + 1);
+    }
+    uint8_t *zeros = calloc(1, FULL_BYTES);
+    const struct hg_part much = {NULL, hg_bytes(zeros, FULL_BYTES)};
+    struct side *stuck = &w.accepted[STUCK];
+    stuck->stream->ops->write(stuck->stream, HG_FRAME_BINARY, &much, 1);
+    do {
+        run_some(&w);
+    } while (stuck->stream->ops->has_moved(stuck->stream));
+    size_t stuck_n = stuck->stream->ops->pending(stuck->stream);
+    assert_true(stuck_n > 0);
+    uint64_t before = hg_counted(&w.net.counters.writes);
+    send_joint(&w, NULL, HG_BYTES("one "));
+    uv_run(&w.loop, UV_RUN_NOWAIT);
+    assert_int_equal(hg_counted(&w.net.counters.writes) - before, EACH_TURN);
+    side_close(&w.accepted[GONE], HG_CLOSED);
+    send_joint(&w, &w.accepted[ODD], HG_BYTES("own "));
+    send_joint(&w, NULL, HG_BYTES("two"));
+    RUN_UNTIL(&w, w.accepted[GONE].closed_n == 1 && hg_list_is_empty(&w.net.dirty));
+    assert_int_equal(hg_counted(&w.net.counters.writes) - before, N - 2 + EACH_TURN);
+    assert_int_equal(stuck->stream->ops->pending(stuck->stream), stuck_n + 7);
+    send_joint(&w, stuck, HG_BYTES("!"));
+    for (size_t n = 0; n < FULL_BYTES;) {
+        ssize_t got = recv(fds[STUCK], zeros, FULL_BYTES - n, MSG_DONTWAIT);
+        n += got > 0 ? (size_t)got : 0;
+        run_some(&w);
+    }
+    RUN_UNTIL(&w, stuck->stream->ops->pending(stuck->stream) == 0);
+    for (unsigned i = 0; i < N; i++) {
+        if (i != GONE) {
+            expect_bytes(fds[i], i == ODD ? "one own two" : i == STUCK ? "one two!" : "one two");
+        }
+        close(fds[i]);
+    }
+    free(zeros);
+    world_close(&w);
+}
+
+/* What a server says is read between the writes, but not without end. */
+static void a_server_waits_while_clients_have_much_to_be_sent(void **state)
+{
+    (void)state;
+    enum { N = 150, HIGH = 100000, ALL = 1 << 20 };
+    struct world w;
+    struct side c;
+    int fds[N];
+    world_open(&w, 0);
+    side_connect(&w, &c);
+    RUN_UNTIL(&w, c.opened_n == 1 && w.accepted_n == 1);
+    for (unsigned i = 0; i < N; i++) {
+        fds[i] = plain_connect(&w, 0);
+        RUN_UNTIL(&w, w.accepted_n == i + 2);
+    }
+    run_some(&w);
+    w.net.limits = (struct hg_stream_limits){1000, HIGH};
+    uint8_t *zeros = calloc(1, ALL);
+    side_write(&w.accepted[0], hg_bytes(zeros, ALL));
+    send_joint(&w, NULL, HG_BYTES("x"));
+    while (c.read_n <= HIGH / 2 && !hg_list_is_empty(&w.net.dirty)) {
+        uv_run(&w.loop, UV_RUN_NOWAIT);
+    }
+    assert_true(c.read_n <= HIGH / 2 + HG_NET_READ_BYTES);
+    size_t before = c.read_n;
+    while (!hg_list_is_empty(&w.net.dirty)) {
+        assert_true(before <= HIGH / 2 || c.read_n == before);
+        uv_run(&w.loop, UV_RUN_NOWAIT);
+    }
+    RUN_UNTIL(&w, c.read_n == ALL + 1);
+    for (unsigned i = 0; i < N; i++) {
+        expect_bytes(fds[i], "x");
+        close(fds[i]);
+    }
+    free(zeros);
+    side_close(&c, HG_CLOSED);
+    RUN_UNTIL(&w, c.closed_n == 1);
     world_close(&w);
 }
 
@@ -999,6 +1113,8 @@ int main(void)
         cmocka_unit_test(large_and_small_writes_come_back_in_order),
         cmocka_unit_test(what_one_turn_writes_is_one_system_call),
         cmocka_unit_test(a_slow_reader_fills_the_queue_and_drains_it),
+        cmocka_unit_test(who_is_written_later_gets_more_in_one_write),
+        cmocka_unit_test(a_server_waits_while_clients_have_much_to_be_sent),
         cmocka_unit_test(who_asks_is_told_that_little_waits),
         cmocka_unit_test(close_during_a_write_drops_it_and_tells_once),
         cmocka_unit_test(finish_delivers_everything_to_a_peer_that_still_talks),
