@@ -16,6 +16,9 @@ struct hg_stream *hg_tcp_accept(struct hg_net *net, int fd_own, struct hg_gate *
 
 /* Writes what every dirty stream has queued, as far as the kernel takes it. */
 void hg_tcp_flush_dirty(struct hg_net *net);
+/* The end of every turn: deferred work, then output, then the space that was asked for. Flushing may
+ * call on_drained, whose output and deferred work belong to this turn too. True: it slept. */
+bool hg_net_end_turn(struct hg_net *net);
 
 /* A socket has been closed: listeners that lack descriptors try again. */
 void hg_listener_wake_all(struct hg_net *net);
