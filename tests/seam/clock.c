@@ -12,6 +12,11 @@ uint64_t hg_clock_ms(void)
     return seam_now_ms;
 }
 
+uint64_t hg_clock_us(void)
+{
+    return seam_now_ms * 1000;
+}
+
 uint64_t hg_clock_wall_ms(void)
 {
     return seam_wall_ms;

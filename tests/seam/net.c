@@ -126,6 +126,11 @@ void hg_net_undefer(struct hg_defer *defer)
 
 /* The topology's own loop is not for tests without sockets; these are here so that the real net is
  * not linked. */
+void hg_net_space(struct hg_net *net, unsigned us)
+{
+    net->space_us = us;
+}
+
 bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, struct hg_log *log)
 {
     (void)net;

@@ -234,10 +234,24 @@ static ssize_t parse(struct hg_http_decoder *d, struct hg_bytes in, struct hg_er
 
 /* ---- Lines --------------------------------------------------------------------------------- */
 
+/* Whether eight bytes may hold a control character. */
+static bool may_have_control(const uint8_t *p)
+{
+    const uint64_t ones = 0x0101010101010101;
+    const uint64_t tops = 0x8080808080808080;
+    uint64_t v;
+    memcpy(&v, p, sizeof(v));
+    uint64_t is_del = v ^ ones * 0x7f;
+    return ((((v - ones * 0x20) & ~v) | ((is_del - ones) & ~is_del)) & tops) != 0;
+}
+
 /* How many bytes at the front of a line's rest can be nothing but its inside. */
 static size_t plain_n(struct hg_bytes in)
 {
     size_t n = 0;
+    while (in.n - n >= 8 && !may_have_control(in.p + n)) {
+        n += 8;
+    }
     while (n < in.n && ((in.p[n] >= 0x20 && in.p[n] != 0x7f) || in.p[n] == '\t')) {
         n++;
     }
@@ -430,8 +444,11 @@ static int read_head(struct hg_http_decoder *d, struct hg_error *err)
     if (d->fields_max > d->limits->max_headers_n) {
         return refuse(d, 431, "too many headers", err);
     }
+    if (d->fields_max + 1 > HG_HTTP_FIELDS_INSIDE) {
+        d->fields_own = hg_alloc((d->fields_max + 1) * sizeof(*d->fields));
+    }
+    d->fields = d->fields_max + 1 > HG_HTTP_FIELDS_INSIDE ? d->fields_own : d->fields_inside;
     d->parser = hg_alloc(sizeof(*d->parser));
-    d->fields = hg_zalloc((d->fields_max + 1) * sizeof(*d->fields));
     if (d->parser == NULL || d->fields == NULL) {
         return refuse(d, 503, "out of memory", err);
     }
@@ -466,7 +483,7 @@ static void drop_parser(struct hg_http_decoder *d)
 void hg_http_decoder_close(struct hg_http_decoder *d)
 {
     drop_parser(d);
-    hg_free(d->fields);
+    hg_free(d->fields_own);
     hg_writer_close(&d->raw);
     hg_writer_close(&d->body);
     *d = (struct hg_http_decoder){0};

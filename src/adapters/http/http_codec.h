@@ -59,21 +59,26 @@ enum hg_http_state {
 
 struct llhttp__internal_s; /* llhttp_t */
 
+/* What most requests have; more cost an allocation. */
+enum { HG_HTTP_FIELDS_INSIDE = 12 };
+
 /* Decodes exactly one request; between requests a connection has none of these. */
 struct hg_http_decoder {
     const struct hg_http_limits *limits; /* borrowed */
     enum hg_http_state state;
-    bool is_body_unwanted;   /* the caller sets it: body bytes are read and forgotten */
-    uint8_t scan;            /* where the scanner is in a line */
-    bool is_in_trailer;      /* the last chunk has been read */
-    uint16_t refusal;        /* HTTP status, once FAILED */
-    uint32_t lines_n;        /* lines of the head or trailer so far */
-    size_t scan_n, scan_max; /* bytes scanned; how many may be */
-    size_t line_at;          /* of the request line in the head: empty lines may come first */
-    size_t fields_max;       /* room in `fields` */
-    size_t extension_bytes;  /* of chunk extensions */
-    struct hg_writer raw;    /* the head as received */
-    struct hg_http_field *fields;
+    bool is_body_unwanted;        /* the caller sets it: body bytes are read and forgotten */
+    uint8_t scan;                 /* where the scanner is in a line */
+    bool is_in_trailer;           /* the last chunk has been read */
+    uint16_t refusal;             /* HTTP status, once FAILED */
+    uint32_t lines_n;             /* lines of the head or trailer so far */
+    size_t scan_n, scan_max;      /* bytes scanned; how many may be */
+    size_t line_at;               /* of the request line in the head: empty lines may come first */
+    size_t fields_max;            /* room in `fields` */
+    size_t extension_bytes;       /* of chunk extensions */
+    struct hg_writer raw;         /* the head as received */
+    struct hg_http_field *fields; /* fields_inside or, where those are too few, fields_own */
+    struct hg_http_field *fields_own;
+    struct hg_http_field fields_inside[HG_HTTP_FIELDS_INSIDE];
     struct hg_http_head head;
     uint64_t body_n; /* body bytes so far */
     struct hg_writer body;

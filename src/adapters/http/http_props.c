@@ -230,25 +230,33 @@ static const char *read_field(struct hg_http_props *props, const struct hg_http_
 
 void hg_http_uuid(struct hg_random *random, char out[HG_HTTP_UUID_SIZE])
 {
-    static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+    static const uint8_t dashes_behind[] = {4, 6, 8, 10}; /* bytes */
     uint64_t halves[2] = {(hg_random_next(random) & ~0xf000ull) | 0x4000ull,
                           (hg_random_next(random) & ~(3ull << 62)) | (2ull << 62)};
-    size_t digits_n = 0;
-    for (size_t i = 0; i < HG_HTTP_UUID_SIZE; i++) {
-        if (form[i] == 'x') {
-            out[i] = "0123456789abcdef"[halves[digits_n / 16] >> (60 - digits_n % 16 * 4) & 0xf];
-            digits_n++;
-        } else {
-            out[i] = form[i];
+    size_t dashes_n = 0;
+    for (size_t i = 0; i < 16; i++) {
+        if (dashes_n < sizeof(dashes_behind) && i == dashes_behind[dashes_n]) {
+            out[2 * i + dashes_n++] = '-';
         }
+        unsigned byte = halves[i / 8] >> (56 - i % 8 * 8) & 0xff;
+        out[2 * i + dashes_n] = "0123456789abcdef"[byte >> 4];
+        out[2 * i + dashes_n + 1] = "0123456789abcdef"[byte & 0xf];
     }
+    out[HG_HTTP_UUID_SIZE - 1] = '\0';
 }
 
 bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *head,
                         struct hg_random *random, struct hg_writer *why)
 {
-    *props = (struct hg_http_props){.properties = {.delivery_mode = 2}};
-    props->headers = hg_alloc((head->fields_n + 1) * sizeof(*props->headers));
+    props->properties = (struct hg_properties){.delivery_mode = 2};
+    props->headers_own = NULL;
+    props->event = (struct hg_writer){0};
+    props->is_retained = false;
+    if (head->fields_n + 1 > HG_HTTP_HEADERS_INSIDE) {
+        props->headers_own = hg_alloc((head->fields_n + 1) * sizeof(*props->headers));
+    }
+    props->headers =
+        head->fields_n + 1 > HG_HTTP_HEADERS_INSIDE ? props->headers_own : props->inside;
     if (props->headers == NULL || !hg_http_event_open(head, &props->event)) {
         hg_writer_str(why, "out of memory");
         return false;
@@ -281,7 +289,7 @@ bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *
 
 void hg_http_props_close(struct hg_http_props *props)
 {
-    hg_free(props->headers);
+    hg_free(props->headers_own);
     hg_writer_close(&props->event);
-    props->headers = NULL;
+    props->headers = props->headers_own = NULL;
 }

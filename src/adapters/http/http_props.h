@@ -8,11 +8,13 @@
 #include "base/random.h"
 #include "message/message.h"
 
-enum { HG_HTTP_UUID_SIZE = 37 };
+enum { HG_HTTP_UUID_SIZE = 37, HG_HTTP_HEADERS_INSIDE = 16 };
 
 struct hg_http_props {
     struct hg_properties properties; /* borrows from the head and from this struct */
-    struct hg_header *headers;
+    struct hg_header *headers;       /* `inside` or, where those are too few, headers_own */
+    struct hg_header *headers_own;
+    struct hg_header inside[HG_HTTP_HEADERS_INSIDE];
     struct hg_writer event;       /* names and values of a CloudEvent's attributes */
     char expiration[12];          /* clamped, below 2^32 */
     char uuid[HG_HTTP_UUID_SIZE]; /* message_id where the request has none */

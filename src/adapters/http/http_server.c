@@ -13,7 +13,7 @@
 #define PART_MASK (((uint64_t)1 << HG_HTTP_PART_BITS) - 1)
 
 /* Of a body that is taken as it comes, so much has to arrive within the request's time limit. */
-enum { PART_BYTES = 1 << 20 };
+enum { PART_BYTES = 1 << 20, HEAD_ROOM_BYTES = 224 };
 
 /* What the one timer waits for. */
 enum phase {
@@ -157,6 +157,7 @@ void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *an
         return;
     }
     req->closes = req->closes || answer->closes;
+    (void)hg_writer_reserve(w, HEAD_ROOM_BYTES); /* grows once */
     hg_http_write_status(w, answer->status, hg_clock_wall_ms());
     if (answer->type != NULL) {
         hg_http_write_field(w, "Content-Type", hg_bytes_str(answer->type));

@@ -15,6 +15,8 @@
 
 #define TOPICS "/v1/topics/"
 
+enum { NOTE_ROOM_BYTES = 192 };
+
 void hg_http_publish_detail(enum hg_status status, struct hg_bytes reason, struct hg_writer *out)
 {
     struct hg_bytes text = hg_bytes_str(hg_status_text(status));
@@ -304,6 +306,7 @@ static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
     };
     enum hg_status status = hg_publish(req->session, &args, &published, &why);
     if (status == HG_OK) {
+        (void)hg_writer_reserve(&req->note, NOTE_ROOM_BYTES); /* grows once */
         hg_writer_str(&req->note, "{");
         hg_http_publish_note(&req->note, properties->message_id, &published);
         req->on_settled = on_settled;

@@ -257,24 +257,37 @@ static void on_get_empty(struct hg_amqp_channel *ch, struct hg_bytes payload,
     tell_reply(ch, AMQP_BASIC_GET_OK_METHOD, &(struct hg_amqp_reply){.kind = kind});
 }
 
+/* Both begin alike: the tag, then bits of which the first is `multiple`. Read by hand: there is one
+ * for every few publishes. */
+static void on_settled(struct hg_amqp_channel *ch, struct hg_bytes payload, bool is_ack)
+{
+    enum { METHOD_BYTES = 4, TAG_BYTES = 8, MULTIPLE = 1 };
+    if (payload.n <= METHOD_BYTES + TAG_BYTES) {
+        (void)hg_amqp_conn_decode(ch->conn, payload); /* says what is wrong with it */
+        return;
+    }
+    uint64_t tag = 0;
+    for (size_t i = METHOD_BYTES; i < METHOD_BYTES + TAG_BYTES; i++) {
+        tag = tag << 8 | payload.p[i];
+    }
+    if (ch->ops->on_confirm != NULL) {
+        bool is_multiple = (payload.p[METHOD_BYTES + TAG_BYTES] & MULTIPLE) != 0;
+        ch->ops->on_confirm(ch->ctx, tag, is_multiple, is_ack);
+    }
+}
+
 static void on_ack(struct hg_amqp_channel *ch, struct hg_bytes payload,
                    enum hg_amqp_reply_kind kind)
 {
     (void)kind;
-    const amqp_basic_ack_t *ack = hg_amqp_conn_decode(ch->conn, payload);
-    if (ack != NULL && ch->ops->on_confirm != NULL) {
-        ch->ops->on_confirm(ch->ctx, ack->delivery_tag, ack->multiple != 0, true);
-    }
+    on_settled(ch, payload, true);
 }
 
 static void on_nack(struct hg_amqp_channel *ch, struct hg_bytes payload,
                     enum hg_amqp_reply_kind kind)
 {
     (void)kind;
-    const amqp_basic_nack_t *nack = hg_amqp_conn_decode(ch->conn, payload);
-    if (nack != NULL && ch->ops->on_confirm != NULL) {
-        ch->ops->on_confirm(ch->ctx, nack->delivery_tag, nack->multiple != 0, false);
-    }
+    on_settled(ch, payload, false);
 }
 
 static void on_cancel(struct hg_amqp_channel *ch, struct hg_bytes payload,

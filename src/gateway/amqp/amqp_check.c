@@ -65,23 +65,6 @@ static const char *check_values(const struct hg_properties *p, struct hg_bytes u
     return NULL;
 }
 
-/* Of a value in the table, with its type; for JSON, which is parsed to know it, at most that. */
-static size_t value_bytes(const struct hg_value *value)
-{
-    enum { JSON_GROWTH = 5 }; /* "1," becomes 9 bytes */
-    switch (value->kind) {
-    case HG_VALUE_NULL: return 1;
-    case HG_VALUE_BOOL: return 2;
-    case HG_VALUE_INT:
-    case HG_VALUE_DOUBLE:
-    case HG_VALUE_TIMESTAMP: return 9;
-    case HG_VALUE_STRING:
-    case HG_VALUE_BINARY: return 5 + value->u.bytes.n;
-    case HG_VALUE_JSON: return 5 + JSON_GROWTH * value->u.bytes.n;
-    }
-    return 0;
-}
-
 /* Encodes the message without its body, to see. */
 static const char *try_header(const struct hg_message_parts *parts, uint32_t frame_max)
 {
@@ -108,17 +91,8 @@ static const char *try_header(const struct hg_message_parts *parts, uint32_t fra
 
 static const char *check_size(const struct hg_message_parts *parts, uint32_t frame_max)
 {
-    enum { FRAME_BYTES = 8, CONTENT_HEAD_BYTES = 14, FIXED_BYTES = 8 + 1 + 1 };
-    const struct hg_properties *p = &parts->properties;
-    size_t n = FRAME_BYTES + CONTENT_HEAD_BYTES + FIXED_BYTES;
-    n += 9 + p->content_type.n + p->content_encoding.n + p->correlation_id.n + p->reply_to.n +
-         p->expiration.n + p->message_id.n + p->type.n + p->user_id.n + p->app_id.n;
     bool has_json = false;
-    n += 4;
-    for (size_t i = 0; i < p->headers_n; i++) {
-        n += 1 + p->headers[i].name.n + value_bytes(&p->headers[i].value);
-        has_json = has_json || p->headers[i].value.kind == HG_VALUE_JSON;
-    }
+    size_t n = hg_amqp_header_bytes(&parts->properties, &has_json);
     return n <= frame_max && !has_json ? NULL : try_header(parts, frame_max);
 }
 

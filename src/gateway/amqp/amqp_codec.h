@@ -46,6 +46,10 @@ void hg_amqp_decoder_close(struct hg_amqp_decoder *d);
 enum hg_status hg_amqp_decode_properties(struct hg_bytes in, amqp_pool_t *pool,
                                          struct hg_writer *json, struct hg_properties *out);
 
+/* The bytes of a header frame with these properties, at most. *has_json_out: nested headers are
+ * among them, whose text has to be parsed to know. */
+size_t hg_amqp_header_bytes(const struct hg_properties *p, bool *has_json_out);
+
 /* Each appends whole frames to w. OK; NO_MEMORY; BAD_PROPERTY where a string is over 255 bytes or
  * the frame over frame_max. After a failure w may hold a part: hg_amqp_rollback takes it away. */
 enum hg_status hg_amqp_encode_method(struct hg_writer *w, uint16_t channel, amqp_method_number_t id,

@@ -216,6 +216,11 @@ void hg_writer_json(struct hg_writer *w, struct hg_bytes b)
 {
     size_t plain_n = 0; /* bytes at the start of b that go out as they are */
     while (plain_n < b.n) {
+        uint8_t c = b.p[plain_n];
+        if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
+            plain_n++;
+            continue;
+        }
         uint32_t code = 0;
         size_t n = hg_utf8_step(hg_bytes_skip(b, plain_n), &code);
         if (n > 0 && code >= 0x20 && code != '"' && code != '\\' && code != 0x7f) {

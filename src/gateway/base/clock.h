@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 uint64_t hg_clock_ms(void);      /* monotonic, milliseconds */
+uint64_t hg_clock_us(void);      /* the same in microseconds */
 uint64_t hg_clock_wall_ms(void); /* since 1970-01-01 UTC, milliseconds */
 
 #endif

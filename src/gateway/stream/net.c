@@ -9,11 +9,14 @@
 #include "stream/tls.h"
 #include "stream/ws.h"
 
+#include <time.h>
+
 enum {
     TCP_SLAB_N = 32,
     LOW_BYTES = 64 * 1024,
     HIGH_BYTES = 256 * 1024,
     FLUSHES = 64, /* of a turn, and one for each stream that had input: a tenth of a millisecond */
+    SLEEP_MIN_US = 50, /* the kernel's own slack */
 };
 
 static void run_deferred(struct hg_net *net)
@@ -52,25 +55,53 @@ static void on_hurry(uv_idle_t *hurry)
     (void)hurry; /* that it is set is enough */
 }
 
-/* The end of every loop turn. Flushing may call on_drained, whose output and deferred work belong
- * to this turn too. */
-static void on_prepare(uv_prepare_t *prepare)
+/* Sleeps what is left of the space between two turns. False: nothing is, or too little to be worth a
+ * sleep. */
+static bool keep_space(struct hg_net *net)
 {
-    struct hg_net *net = prepare->data;
+    uint64_t gone_us = net->space_us == 0 ? 0 : hg_clock_us() - net->turn_us;
+    uint64_t left_us = net->space_us > gone_us ? net->space_us - gone_us : 0;
+    net->space_us = 0;
+    if (left_us < SLEEP_MIN_US) {
+        return false;
+    }
+    struct timespec left = {.tv_nsec = (long)left_us * 1000};
+    (void)nanosleep(&left, NULL);
+    hg_count(&net->counters.pauses, 1);
+    hg_count(&net->counters.paused_us, left_us);
+    return true;
+}
+
+bool hg_net_end_turn(struct hg_net *net)
+{
     size_t left_n = FLUSHES + net->events_n;
     net->events_n = 0;
     do {
         run_deferred(net);
         left_n -= hg_tcp_flush_dirty(net, left_n);
     } while (!hg_list_is_empty(&net->deferred));
-    if (hg_list_is_empty(&net->dirty)) {
-        hg_joints_reset(&net->joints);
-        net->heard_bytes = 0;
-        uv_idle_stop(&net->hurry);
-    } else {
+    if (!hg_list_is_empty(&net->dirty)) {
         uv_idle_start(&net->hurry, on_hurry);
+        net->space_us = 0; /* it is written meanwhile */
+        return false;
     }
+    hg_joints_reset(&net->joints);
+    net->heard_bytes = 0;
+    uv_idle_stop(&net->hurry);
+    return keep_space(net);
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct hg_net *net = prepare->data;
+    (void)hg_net_end_turn(net);
     set_alarm(net);
+}
+
+void hg_net_space(struct hg_net *net, unsigned us)
+{
+    us = us < HG_NET_SPACE_MAX_US ? us : HG_NET_SPACE_MAX_US;
+    net->space_us = us > net->space_us ? us : net->space_us;
 }
 
 static void run_forget(struct hg_defer *defer)

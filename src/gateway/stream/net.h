@@ -16,7 +16,7 @@
 
 #include <uv.h>
 
-enum { HG_NET_READ_BYTES = 64 * 1024, HG_NET_WS_DECODERS = 16 };
+enum { HG_NET_READ_BYTES = 64 * 1024, HG_NET_WS_DECODERS = 16, HG_NET_SPACE_MAX_US = 1000 };
 
 struct hg_ws_decoder;
 
@@ -35,6 +35,7 @@ static inline bool hg_defer_is_set(const struct hg_defer *defer)
 
 struct hg_net_counters {
     hg_counter bytes_in, bytes_out, writes, accepted, accept_errors;
+    hg_counter turns, pauses, paused_us; /* of the loop; see hg_net_space */
     /* closed at once: all of them; those for a listener's gate, and those for one around it */
     hg_counter refused_limit, refused_listener, refused_outer;
     hg_counter tls_handshakes, tls_failures;
@@ -61,6 +62,8 @@ struct hg_net {
     char peer_text[64];               /* what the last call of a stream's `peer` returned */
     char tls_text[160];               /* what was wrong with the last TLS connection that failed */
     uv_prepare_t prepare;             /* end of the turn: deferred work, then output */
+    uint64_t turn_us;                 /* when the sockets' events were last looked for */
+    unsigned space_us;                /* from there to the next time, at least */
     uv_timer_t alarm;   /* wakes the loop for the wheel's next timer; set only while there is one */
     uint64_t alarm_ms;  /* what it is set to; UINT64_MAX: not set */
     int epoll_fd;       /* every TCP socket of the worker is in this set */
@@ -91,6 +94,10 @@ void hg_net_free(struct hg_net *net);
 /* Idempotent both ways. */
 void hg_net_defer(struct hg_net *net, struct hg_defer *defer);
 void hg_net_undefer(struct hg_defer *defer);
+
+/* Under load: the next turn begins no sooner than so long after this one began, so that it finds
+ * more at once. For this turn only; the largest wish counts, up to HG_NET_SPACE_MAX_US. */
+void hg_net_space(struct hg_net *net, unsigned us);
 
 /* What has been read was secret: at the end of the turn, when nobody has it on loan, all of it is
  * overwritten. */

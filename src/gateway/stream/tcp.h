@@ -17,6 +17,10 @@ struct hg_stream *hg_tcp_accept(struct hg_net *net, int fd_own, struct hg_gate *
 /* Writes what dirty streams have queued, as far as the kernel takes it: at most n of them, those to
  * servers first, then the longest waiting. Returns how many it was. */
 size_t hg_tcp_flush_dirty(struct hg_net *net, size_t n);
+/* The end of every turn: deferred work, then output, then, where none is left, the space that was
+ * asked for. Flushing may call on_drained, whose output and deferred work belong to this turn too.
+ * True: it slept. */
+bool hg_net_end_turn(struct hg_net *net);
 
 /* A socket has been closed: listeners that lack descriptors try again. */
 void hg_listener_wake_all(struct hg_net *net);

@@ -262,7 +262,6 @@ static void settle_item(void *ctx, void *item)
         settle(s->x->publisher, out, HG_UNROUTABLE,
                HG_BYTES("no queue is bound for this routing key"));
     } else {
-        s->x->confirmed_ms = hg_clock_ms();
         hg_count(&metrics->confirms, 1);
         settle(s->x->publisher, out, HG_OK, HG_BYTES(""));
     }
@@ -271,7 +270,11 @@ static void settle_item(void *ctx, void *item)
 static void on_confirm(void *ctx, uint64_t delivery_tag, bool is_multiple, bool is_ack)
 {
     struct settling s = {.x = ctx, .is_ack = is_ack};
-    hg_window_settle(&s.x->window, delivery_tag, is_multiple, settle_item, &s);
+    struct hg_publisher *p = s.x->publisher;
+    size_t n = hg_window_settle(&s.x->window, delivery_tag, is_multiple, settle_item, &s);
+    s.x->confirmed_ms = is_ack ? hg_clock_ms() : s.x->confirmed_ms;
+    hg_pace_settled(&p->pace, n);
+    hg_net_defer(p->net, &p->spacing);
     pump(s.x);
 }
 
@@ -622,6 +625,12 @@ static void run_sending(struct hg_defer *defer)
     }
 }
 
+static void run_spacing(struct hg_defer *defer)
+{
+    struct hg_publisher *p = HG_CONTAINER_OF(defer, struct hg_publisher, spacing);
+    hg_net_space(p->net, hg_pace_space_us(&p->pace, hg_clock_us(), p->held_n));
+}
+
 /* ---- Public ---- */
 
 void hg_publisher_open(struct hg_publisher *p, struct hg_net *net,
@@ -636,6 +645,7 @@ void hg_publisher_open(struct hg_publisher *p, struct hg_net *net,
     hg_list_init(&p->dirty);
     p->sending.run = run_sending;
     p->room.run = run_room;
+    p->spacing.run = run_spacing;
     hg_link_open(&p->link, net, &config->link, config->instance, config->worker, "publish",
                  &link_ops, p);
 }
@@ -655,6 +665,7 @@ void hg_publisher_close(struct hg_publisher *p)
     hg_link_close(&p->link);
     hg_net_undefer(&p->sending);
     hg_net_undefer(&p->room);
+    hg_net_undefer(&p->spacing);
     hg_map_close(&p->by_name);
     hg_pool_close(&p->pool);
 }
@@ -710,6 +721,7 @@ enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publ
     hg_list_remove(&x->dirty_link);
     hg_list_add_last(&p->dirty, &x->dirty_link);
     hg_net_defer(p->net, &p->sending);
+    hg_net_defer(p->net, &p->spacing);
     return HG_OK;
 }
 

@@ -10,6 +10,7 @@
 #include "base/chain.h"
 #include "base/map.h"
 #include "upstream/link.h"
+#include "upstream/pace.h"
 
 struct hg_upstream_metrics;
 
@@ -50,7 +51,8 @@ struct hg_publisher {
     uint64_t held_bytes;
     struct hg_list dirty; /* exchanges with something new to send at the end of the turn */
     struct hg_timer deadlines;
-    struct hg_defer sending, room;
+    struct hg_pace pace;
+    struct hg_defer sending, room, spacing;
     unsigned telling_n; /* depth of on_settled calls */
     bool wants_room, is_blocked, is_held_back;
 };
