@@ -38,16 +38,31 @@ static ssize_t on_wslay_recv(uint8_t *out, size_t n, int flags, void *ctx)
     return (ssize_t)n;
 }
 
+/* How many of the bytes from `at` on are ASCII, as far as words of eight tell. */
+static size_t ascii_words(struct hg_bytes b, size_t at)
+{
+    size_t i = at;
+    for (uint64_t word; b.n - i >= sizeof(word); i += sizeof(word)) {
+        memcpy(&word, b.p + i, sizeof(word));
+        if ((word & 0x8080808080808080) != 0) {
+            break;
+        }
+    }
+    return i - at;
+}
+
 /* Every byte string that may be followed by something valid passes (RFC 3629 section 4). */
 static bool is_utf8_so_far(struct utf8_state *u, struct hg_bytes b)
 {
-    for (size_t i = 0; i < b.n; i++) {
+    size_t i = u->need == 0 ? ascii_words(b, 0) : 0;
+    for (; i < b.n; i++) {
         uint8_t c = b.p[i];
         if (u->need > 0) {
             if (c < u->low || c > u->high) {
                 return false;
             }
             *u = (struct utf8_state){(uint8_t)(u->need - 1), 0x80, 0xbf};
+            i += u->need == 0 ? ascii_words(b, i + 1) : 0;
         } else if (c >= 0x80) {
             if (c < 0xc2 || c > 0xf4) {
                 return false;

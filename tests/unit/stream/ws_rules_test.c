@@ -129,6 +129,29 @@ static void utf_8_is_refused_at_the_first_byte_that_breaks_it(void **state)
     }
 }
 
+/* ASCII is passed over in words. */
+static void utf_8_is_checked_wherever_ascii_ends(void **state)
+{
+    (void)state;
+    enum { TEXT_BYTES = 40 };
+    for (size_t from = 0; from < 9; from++) {
+        for (size_t at = from; at + 1 < TEXT_BYTES; at++) {
+            char text[TEXT_BYTES];
+            memset(text, 'a', sizeof(text));
+            memcpy(text + from, "\xc3\xa4", 2);
+            memcpy(text + at, "\xc3\xa4", 2);
+            bool is_cut = at == from + 1; /* the first letter's second byte is gone */
+            struct hg_bytes all = hg_bytes(text, sizeof(text));
+            assert_int_equal(code_of_frame("", 0x81, all), is_cut ? 1007 : 0);
+            text[at + 1] = 'a';
+            assert_int_equal(code_of_frame("", 0x81, all), 1007);
+            text[at] = '\xff';
+            assert_int_equal(code_of_frame("", 0x81, all), 1007);
+            assert_int_equal(code_of_frame("", 0x82, all), 0);
+        }
+    }
+}
+
 static void broken_utf_8_is_refused_before_the_frame_has_come(void **state)
 {
     (void)state;
@@ -288,6 +311,7 @@ int main(void)
         cmocka_unit_test(every_close_code_is_taken_or_refused),
         cmocka_unit_test(control_frames_hold_125_bytes),
         cmocka_unit_test(utf_8_is_refused_at_the_first_byte_that_breaks_it),
+        cmocka_unit_test(utf_8_is_checked_wherever_ascii_ends),
         cmocka_unit_test(broken_utf_8_is_refused_before_the_frame_has_come),
         cmocka_unit_test(a_thousand_empty_fragments_are_one_message),
         cmocka_unit_test(a_peer_that_begins_in_binary_gets_binary),
