@@ -146,9 +146,8 @@ static void deliver_stomp(const struct client *k, const char *head, const uint8_
     const char *key = header_of(head, "\ndestination:", &key_n);
     int n = snprintf(
         message, sizeof(message),
-        "MESSAGE\nsubscription:0\nmessage-id:%x-%llu\ndestination:%.*s\ncontent-length:%zu\n\n",
-        bare.subscribers_n > 0xff ? 0x100U : 0x10U, (unsigned long long)++number, key_n, key,
-        body_n - 1);
+        "MESSAGE\nsubscription:0\nmessage-id:0-%llu\ndestination:%.*s\ncontent-length:%zu\n\n",
+        (unsigned long long)++number, key_n, key, body_n - 1);
     deliver(k, (const uint8_t *)message, (size_t)n, body, body_n);
 }
 

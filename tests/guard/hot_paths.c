@@ -13,6 +13,8 @@
 #include "core/fanout.h"
 #include "rules/rules.h"
 #include "seam/broker.h"
+#include "stream/joint.h"
+#include "stream/outq.h"
 #include "stream/ws_decoder.h"
 
 #include <gnu/libc-version.h>
@@ -25,7 +27,9 @@ enum {
     BODY_N = 128,
     RULES_N = 1000,
     SUBSCRIPTIONS_N = 10000,
-    BATCH = 20
+    BATCH = 20,
+    QUEUES_N = 10,
+    WAVE_N = 8 /* messages that go out together */
 };
 
 #define ADDRESS "site/s12/line/line-3/press-4/k100"
@@ -51,6 +55,8 @@ struct world {
     struct hg_amqp_channel *channel;
     struct hg_buf *deliveries; /* BATCH of them */
     size_t delivered_n;
+    struct hg_joints joints;
+    struct hg_outq queues[QUEUES_N];
 };
 
 /* ---- counting allocations: whoever makes them, libraries too ---- */
@@ -237,6 +243,25 @@ static void fanout(struct world *w)
     HG_CHECK(w->matched_n == 10);
 }
 
+/* Eight messages that ten clients get alike, from an encoded packet to what the kernel is given. */
+static void joint_send(struct world *w)
+{
+    struct iovec slice;
+    struct hg_part part;
+    for (int i = 0; i < WAVE_N; i++) {
+        HG_CHECK(hg_joint_put(&w->joints, 0, hg_writer_view(&w->mqtt_in), &part));
+        for (int k = 0; k < QUEUES_N; k++) {
+            HG_CHECK(hg_outq_push(&w->queues[k], &part, 1));
+        }
+    }
+    for (int k = 0; k < QUEUES_N; k++) {
+        HG_CHECK(hg_outq_peek(&w->queues[k], &slice, 1) == 1);
+        hg_outq_consume(&w->queues[k], slice.iov_len);
+        HG_CHECK(hg_outq_is_empty(&w->queues[k]));
+    }
+    hg_joints_reset(&w->joints);
+}
+
 /* ---- each path, by a name that callgrind finds ---- */
 
 #define PATHS(X)    \
@@ -251,7 +276,8 @@ static void fanout(struct world *w)
     X(rule_deliver) \
     X(amqp_publish) \
     X(amqp_deliver) \
-    X(fanout)
+    X(fanout)       \
+    X(joint_send)
 
 #ifdef __clang__
 #    define OF_ITS_OWN __attribute__((noinline))

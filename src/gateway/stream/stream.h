@@ -54,8 +54,8 @@ enum hg_certificate_name {
 struct hg_stream_ops {
     void (*read_start)(struct hg_stream *s); /* idempotent, as is the next */
     void (*read_stop)(struct hg_stream *s);
-    /* Queues one message of n parts; it leaves with everything else of this loop turn in one system
-     * call. Never blocks, never closes, never calls back. OK, NO_MEMORY (nothing queued) or
+    /* Queues one message of n parts; it leaves with everything else that is queued by then in one
+     * system call, at the end of this loop turn or, when many have output, of one soon after. Never blocks, never closes, never calls back. OK, NO_MEMORY (nothing queued) or
      * CLOSED. */
     enum hg_status (*write)(struct hg_stream *s, enum hg_frame_kind kind,
                             const struct hg_part *parts, size_t parts_n);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A TCP connection as a stream: connect or accept, read into the worker's one buffer, write once
- * per loop turn, and end in one place (bury). The system calls are our own, because a libuv
+/* A TCP connection as a stream: connect or accept, read into the worker's one buffer, write at most
+ * once per loop turn, and end in one place (bury). The system calls are our own, because a libuv
  * handle takes three times the memory of all else here: all sockets of a worker are in one epoll
  * set, which is a single handle to libuv. */
 #include "stream/tcp.h"
