@@ -55,6 +55,7 @@ static bool keep_space(struct hg_net *net)
 {
     uint64_t gone_us = net->space_us == 0 ? 0 : hg_clock_us() - net->turn_us;
     uint64_t left_us = net->space_us > gone_us ? net->space_us - gone_us : 0;
+    net->is_spaced = net->space_us > 0;
     net->space_us = 0;
     if (left_us < SLEEP_MIN_US) {
         return false;
