@@ -61,6 +61,7 @@ static bool keep_space(struct hg_net *net)
 {
     uint64_t gone_us = net->space_us == 0 ? 0 : hg_clock_us() - net->turn_us;
     uint64_t left_us = net->space_us > gone_us ? net->space_us - gone_us : 0;
+    net->is_spaced = net->space_us > 0;
     net->space_us = 0;
     if (left_us < SLEEP_MIN_US) {
         return false;
@@ -83,6 +84,7 @@ bool hg_net_end_turn(struct hg_net *net)
     if (!hg_list_is_empty(&net->dirty)) {
         uv_idle_start(&net->hurry, on_hurry);
         net->space_us = 0; /* it is written meanwhile */
+        net->is_spaced = false;
         return false;
     }
     hg_joints_reset(&net->joints);

@@ -64,6 +64,7 @@ struct hg_net {
     uv_prepare_t prepare;             /* end of the turn: deferred work, then output */
     uint64_t turn_us;                 /* when the sockets' events were last looked for */
     unsigned space_us;                /* from there to the next time, at least */
+    bool is_spaced;                   /* the last turn's end asked for space */
     uv_timer_t alarm;   /* wakes the loop for the wheel's next timer; set only while there is one */
     uint64_t alarm_ms;  /* what it is set to; UINT64_MAX: not set */
     int epoll_fd;       /* every TCP socket of the worker is in this set */

@@ -665,7 +665,8 @@ static void on_ready(uv_poll_t *poll, int status, int what)
     (void)status;
     (void)what;
     handle_events(net);
-    for (int i = 1; i < TURNS_PER_READY && hg_net_end_turn(net) && hg_list_is_empty(&net->ended);
+    for (int i = 1; i < TURNS_PER_READY && net->is_spaced && hg_net_end_turn(net) &&
+                    hg_list_is_empty(&net->ended);
          i++) {
         handle_events(net);
     }
