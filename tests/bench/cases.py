@@ -44,6 +44,16 @@ class Side:
     processes: dict = dataclasses.field(default_factory=dict)
 
 
+def quiet(running):
+    """Waits until servers have done with what was before: ten thousand connections that were closed keep one busy."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < deadline:
+        before, started = sum(server.own.cpu_seconds() for server in running), time.monotonic()
+        time.sleep(0.3)
+        if sum(server.own.cpu_seconds() for server in running) - before < QUIET_CPU * (time.monotonic() - started):
+            return
+
+
 class Bench:
     """What all cases share: the build, a folder, how large to be, and servers that are started when first asked for."""
 
@@ -78,13 +88,7 @@ class Bench:
         return server
 
     def settle(self):
-        """Waits until the servers have done with what was before: ten thousand connections that were closed keep one busy."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while time.monotonic() < deadline:
-            before, started = sum(server.own.cpu_seconds() for server in self.running), time.monotonic()
-            time.sleep(0.3)
-            if sum(server.own.cpu_seconds() for server in self.running) - before < QUIET_CPU * (time.monotonic() - started):
-                return
+        quiet(self.running)
 
     @functools.cached_property
     def broker(self):
