@@ -13,10 +13,11 @@ from cases import case, quiet, significant
 from scaling_model import OPERATIONS, SIDES, costs_of, solve
 from sides import KEY, TOPIC, Consumer
 
-WINDOW = 256  # messages outstanding
+WINDOW = 64  # messages outstanding at a gateway, alone or among four
 GATEWAYS = 4
 CLIENT = 424242  # number in the client ids of kept sessions
-CHECK_PUBLISHERS, CHECK_SUBSCRIBERS = 4, 25  # of each gateway
+PUBLISHERS, SUBSCRIBERS = 4, 25  # of each gateway in the check
+UNKNOWN_TO_RABBITMQ = ("delivery", "write")
 COUNTER = re.compile(r"^headgate_(\w+?)(?:_total)?(?:\{[^}]*\})? (\d+)$", re.M)
 
 
@@ -70,9 +71,9 @@ class Lab:
     def meter(self, gateways, measured=None):
         return Meter(self.broker, gateways, measured)
 
-    def keep(self, op, meter, gateways=1, **counts):
-        """counts: how many of each operation the experiment was; without load there are seconds to every one."""
-        self.found[op].append(({"idle": meter.seconds * gateways, **counts}, meter.cpu_us))
+    def keep(self, op, meter, **counts):
+        """counts: how many of each operation the experiment was, beside the seconds that pass."""
+        self.found[op].append(({"idle": meter.seconds, **counts}, meter.cpu_us))
 
     def unit_us(self, side):
         """Medians of the rounds, each operation's without what else its experiment did."""
@@ -80,7 +81,12 @@ class Lab:
         for op, runs in self.found.items():
             counts = {name: statistics.median(run[0].get(name, 0) for run in runs) for name in runs[0][0]}
             experiments.append((op, counts, statistics.median(run[1][side] / run[0][op] for run in runs) * counts[op]))
-        return solve([e for e in experiments if side == "gateway" or e[0] != "delivery"])  # of which RabbitMQ knows nothing
+        return solve([e for e in experiments if side == "gateway" or e[0] not in UNKNOWN_TO_RABBITMQ])
+
+    def rows(self, memory):
+        units = {f"{side}_us": self.unit_us(side) for side in SIDES}
+        return [{"what": about, "side": "one gateway", "op": op, **{key: significant(unit[op]) for key, unit in units.items() if op in unit},
+                 **{key: sizes[op] for key, sizes in memory.items() if op in sizes}} for op, about in OPERATIONS.items()]
 
     # ---- experiments
 
@@ -91,21 +97,23 @@ class Lab:
 
     def publishes(self, gateway, consumer):
         n = self.bench.pick(60000, 2000)
-        options = {"qos": 1, "n": 16, "window": WINDOW}
+        options = {"qos": 1, "n": PUBLISHERS, "window": WINDOW}
         with self.bench.load(gateway, "publish", "mqtt", topic="exact/nowhere", **options) as load, self.meter([gateway]) as meter:
             load.run(60, n)
-        self.keep("publish", meter, publish=n)
+        self.keep("publish", meter, publish=n, write=meter.counted["net_writes"])
         with self.bench.load(gateway, "publish", "mqtt", topic=TOPIC, **options) as load, self.meter([gateway]) as meter:
             consumer.count(lambda seconds: load.run(seconds, n), 60)
-        self.keep("queue", meter, publish=n, queue=n)
+        self.keep("queue", meter, publish=n, queue=n, write=meter.counted["net_writes"])
 
     def deliveries(self, gateway):
-        for op, subscribers, n in (("feed", 1, self.bench.pick(40000, 2000)), ("delivery", 100, self.bench.pick(10000, 500))):
-            with self.bench.load(gateway, "stream", "mqtt", n=subscribers, subscriptions=1, window=WINDOW, topic=f"exact/{op}") as load:
-                load.run(60, min(n, 1000))
+        many = self.bench.pick(10000, 500)
+        for op, subscribers, window, n in (("feed", 1, WINDOW, 4 * many), ("delivery", 100, WINDOW, many), ("write", 100, 1, many // 10)):
+            with self.bench.load(gateway, "stream", "mqtt", n=subscribers, subscriptions=1, window=window, topic=f"exact/{op}") as load:
+                load.run(60, min(n, 500))
                 with self.meter([gateway]) as meter:
                     load.run(60, n)
-            self.keep(op, meter, publish=n, feed=meter.counted["deliveries"], delivery=meter.counted["messages_out"])
+            counted = meter.counted
+            self.keep(op, meter, publish=n, feed=counted["deliveries"], delivery=counted["messages_out"], write=counted["net_writes"])
 
     def opened(self, gateway, op, n, also=(), **options):
         """A crowd that connects; the meter is of that."""
@@ -145,7 +153,7 @@ class Lab:
                 self.bench.load(gateway, "publish", "mqtt", qos=1, n=16, window=WINDOW, topic="exact/all-kept") as load:
             with self.meter([gateway]) as meter:
                 load.run(60, n)
-            self.keep("kept", meter, publish=n, kept=meter.counted["messages_out"])
+            self.keep("kept", meter, publish=n, kept=meter.counted["messages_out"], write=meter.counted["net_writes"])
         with self.bench.load(gateway, "hold", "mqtt", **who):
             pass
 
@@ -153,28 +161,28 @@ class Lab:
         n, topics = self.bench.pick((20000, 2000), (1000, 100))
         with self.retaining(gateway, topics) as load, self.meter([gateway]) as meter:
             load.run(60, n)
-        self.keep("record", meter, publish=n, record=n)
+        self.keep("record", meter, publish=n, record=n, write=meter.counted["net_writes"])
 
     def retaining(self, gateway, topics, **options):
         options = {"topic": "exact/retained", "window": WINDOW, **options}
         return self.bench.load(gateway, "publish", "mqtt", qos=1, n=1, retain=1, topics=topics, **options)
 
-    def beside_another(self, gateway, other):
-        """What reaches a gateway of what happens at another one: its CPU, and what it costs RabbitMQ besides."""
+    def beside_others(self, gateway, others):
+        """What reaches gateways of what happens at another one: their CPU, and what it costs RabbitMQ besides."""
         n, many = self.bench.pick((20000, 5000), (1000, 200))
-        with self.retaining(gateway, 100) as load, self.meter([gateway, other], [other]) as meter:
+        with self.retaining(gateway, 100) as load, self.meter([gateway, *others], others) as meter:
             load.run(60, n)
-        self.keep("reread", self.of_other(meter, publish=n, record=n), reread=n)
+        self.keep("reread", self.of_others(meter, publish=n, record=n), reread=n * len(others))
         with self.bench.load(gateway, "hold", "mqtt", n=1, subscriptions=1, topic="exact/same"), \
-                self.meter([gateway, other], [other]) as meter:
+                self.meter([gateway, *others], others) as meter:
             with self.bench.load(gateway, "hold", "mqtt", n=many, subscriptions=1, topic="exact/same"):
                 pass
-        self.keep("heard", self.of_other(meter, connect=many, disconnect=many), heard=many)
+        self.keep("heard", self.of_others(meter, connect=many, disconnect=many), heard=many * len(others))
 
-    def of_other(self, meter, **counts):
+    def of_others(self, meter, **counts):
         """Without what RabbitMQ did for the first gateway, by what is known so far."""
         known = self.unit_us("broker")
-        meter.cpu_us["broker"] = max(0, meter.cpu_us["broker"] - sum(n * known[op] for op, n in counts.items()) - meter.seconds * known["idle"])
+        meter.cpu_us["broker"] = max(0, meter.cpu_us["broker"] - sum(n * known[op] for op, n in counts.items()) - meter.seconds * known["idle"] * len(meter.measured))
         return meter
 
     def start_s(self):
@@ -231,19 +239,17 @@ class Lab:
 # ---- the check
 
 class Mixed:
-    """Four gateways on one RabbitMQ, and clients of every kind at each."""
+    """Gateways on one RabbitMQ, and clients of every kind."""
 
-    def __init__(self, bench, lab, stack):
-        self.bench, self.lab, self.stack = bench, lab, stack
-        self.gateways = [stack.enter_context(lab.gateway()) for _ in range(GATEWAYS)]
-        self.consumer = Consumer(bench, stack, lab.broker, KEY)
-        each = {"qos": 1, "n": CHECK_PUBLISHERS, "window": WINDOW // GATEWAYS}
-        for gateway in self.gateways[1:]:
-            stack.enter_context(bench.load(gateway, "hold", "mqtt", n=CHECK_SUBSCRIBERS, subscriptions=1, topic="exact/all"))
-        self.publishers = [stack.enter_context(bench.load(g, "publish", "mqtt", topic=TOPIC, **each)) for g in self.gateways]
-        self.stream = stack.enter_context(bench.load(self.gateways[0], "stream", "mqtt", n=CHECK_SUBSCRIBERS, subscriptions=1, window=WINDOW // GATEWAYS,
+    def __init__(self, bench, lab, gateways, stack):
+        self.bench, self.lab, self.gateways = bench, lab, gateways
+        each = {"qos": 1, "n": PUBLISHERS, "window": WINDOW}
+        for gateway in gateways[1:]:
+            stack.enter_context(bench.load(gateway, "hold", "mqtt", n=SUBSCRIBERS, subscriptions=1, topic="exact/all"))
+        self.publishers = [stack.enter_context(bench.load(g, "publish", "mqtt", topic=TOPIC, **each)) for g in gateways]
+        self.stream = stack.enter_context(bench.load(gateways[0], "stream", "mqtt", n=SUBSCRIBERS, subscriptions=1, window=WINDOW,
                                                      topic="exact/all"))
-        self.retained = stack.enter_context(lab.retaining(self.gateways[1], 1000, window=WINDOW // GATEWAYS))
+        self.retained = stack.enter_context(lab.retaining(gateways[1], 1000, window=WINDOW))
 
     def churn(self, until):
         """Clients that come and go: with a topic of their own, and with a kept session each."""
@@ -287,7 +293,7 @@ class Mixed:
         records, churned, counted = rows["retained"]["confirmed"], rows["churn"], meter.counted
         own_records = records + 2 * churned["session"] + churned["leave"] + churned["end"]
         counts = {"idle": meter.seconds * GATEWAYS, "publish": counted["messages_in"], "queue": queued, "feed": counted["deliveries"],
-                  "delivery": counted["messages_out"], "record": records, "reread": own_records * (GATEWAYS - 1),
+                  "delivery": counted["messages_out"], "write": counted["net_writes"], "record": records, "reread": own_records * (GATEWAYS - 1),
                   "heard": churned["connect"] * (GATEWAYS - 1), **churned}
         return counts, meter.cpu_us
 
@@ -303,10 +309,10 @@ class Mixed:
             return n * GATEWAYS, {"broker": self.lab.broker_bytes() - before[0], "gateway": sum(g.own.anonymous_bytes() for g in self.gateways) - before[1]}
 
 
-def check(bench, lab, costs):
+def check(bench, lab, gateways, costs):
     """Rows: predicted and measured."""
     with contextlib.ExitStack() as stack:
-        mixed = Mixed(bench, lab, stack)
+        mixed = Mixed(bench, lab, gateways, stack)
         n, grown = mixed.hold()
         mixed.round(min(1, bench.seconds))
         runs = []
@@ -351,13 +357,11 @@ def run_scaling(bench):
                 for part in (lab.idle, lambda g: lab.publishes(g, consumer), lab.deliveries, lab.connections, lab.sessions, lab.kept_messages, lab.records):
                     part(gateway)
                 bench.say(f"one gateway, round {turn + 1}")
-            with lab.gateway() as other:
-                for turn in range(bench.rounds):
-                    lab.beside_another(gateway, other)
-                    bench.say(f"beside another gateway, round {turn + 1}")
-        for _ in range(bench.rounds):
-            lab.replay(empty)
-        units = {f"{side}_us": lab.unit_us(side) for side in SIDES}
-        rows = [{"what": about, "side": "one gateway", "op": op, **{key: significant(unit[op]) for key, unit in units.items() if op in unit},
-                 **{key: sizes[op] for key, sizes in memory.items() if op in sizes}} for op, about in OPERATIONS.items()]
-        return rows + check(bench, lab, costs_of(rows))
+            others = [inner.enter_context(lab.gateway()) for _ in range(GATEWAYS - 1)]
+            for turn in range(bench.rounds):
+                lab.beside_others(gateway, others)
+                bench.say(f"beside three others, round {turn + 1}")
+            for _ in range(bench.rounds):
+                lab.replay(empty)
+            rows = lab.rows(memory)
+            return rows + check(bench, lab, [gateway, *others], costs_of(rows))

@@ -8,9 +8,10 @@ import platform
 import re
 import resource
 import subprocess
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TICKS = os.sysconf("SC_CLK_TCK")
+CPUCLOCK_SCHED = 2
 SPARE_FILES = 200  # that a server opens beside its clients' connections
 
 
@@ -41,13 +42,12 @@ class Process:
         return total
 
     def cpu_seconds(self):
-        """User and system time so far."""
+        """User and system time so far, by the clock that clock_getcpuclockid(3) would name: /proc counts in hundredths of a second."""
         total = 0
         for pid in self.pids():
             with contextlib.suppress(OSError):
-                fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                total += int(fields[11]) + int(fields[12])
-        return total / TICKS
+                total += time.clock_gettime(~pid << 3 | CPUCLOCK_SCHED)
+        return total
 
 
 def connections_max():

@@ -11,6 +11,7 @@ OPERATIONS = {
     "queue": "the same message into a durable queue of an application, and out to its consumer",
     "feed": "a delivery to a worker: from RabbitMQ's queue to the gateway",
     "delivery": "a delivery to a client, QoS 0: from the gateway to its connection",
+    "write": "a write to a connection, with all that was waiting for it",
     "connect": "a client connects and subscribes to what is bound already",
     "heard": "another gateway is told of it",
     "disconnect": "it goes",
@@ -139,6 +140,7 @@ class Point:
             "queue": n * p.publishes * p.queues,
             "feed": p.broadcasts * self.feeds,
             "delivery": p.broadcasts * n,
+            "write": n * (2 * (p.publishes + p.retained) + own + p.broadcasts),  # each message by itself: to the client, or to RabbitMQ and back
             "connect": n * p.reconnects, "disconnect": n * p.reconnects, "heard": n * p.reconnects * (self.gateways - 1),
             "record": n * p.retained, "reread": n * p.retained * (self.gateways - 1),
         }
