@@ -76,6 +76,9 @@ class Bench:
     def new_broker(self, name):
         return servers.Broker(self.folder / name)
 
+    def new_cluster(self, nodes_n):
+        return servers.Cluster(self.folder / "cluster", nodes_n)
+
     def new_gateway(self, broker=None, **options):
         return servers.Gateway(self.binary, self.folder, broker or self.broker, **options)
 

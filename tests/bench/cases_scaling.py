@@ -14,7 +14,7 @@ from scaling_model import OPERATIONS, SIDES, costs_of, solve
 from sides import KEY, TOPIC, Consumer
 
 WINDOW = 64  # messages outstanding at a gateway, alone or among four
-GATEWAYS = 4
+GATEWAYS, NODES = 4, 3
 CLIENT = 424242  # number in the client ids of kept sessions
 PUBLISHERS, SUBSCRIBERS = 4, 25  # of each gateway in the check
 UNKNOWN_TO_RABBITMQ = ("delivery", "write")
@@ -57,12 +57,10 @@ class Meter:
 
 
 class Lab:
-    """A broker of its own and what is measured with it: experiments by the operation that each is about, one figure a round."""
+    """A RabbitMQ and what is measured with it: experiments by the operation that each is about, one figure a round."""
 
-    def __init__(self, bench, stack):
-        self.bench, self.stack = bench, stack
-        bench.say("starting RabbitMQ")
-        self.broker = stack.enter_context(bench.new_broker("rabbitmq-scaling"))
+    def __init__(self, bench, stack, broker):
+        self.bench, self.stack, self.broker = bench, stack, broker
         self.found = collections.defaultdict(list)  # by operation: (counts, cpu_us by side)
 
     def gateway(self):
@@ -95,12 +93,14 @@ class Lab:
             time.sleep(self.bench.pick(5, 0.5))
         self.keep("idle", meter)
 
-    def publishes(self, gateway, consumer):
+    def publishes(self, gateway, consumer=None):
         n = self.bench.pick(60000, 2000)
         options = {"qos": 1, "n": PUBLISHERS, "window": WINDOW}
         with self.bench.load(gateway, "publish", "mqtt", topic="exact/nowhere", **options) as load, self.meter([gateway]) as meter:
             load.run(60, n)
         self.keep("publish", meter, publish=n, write=meter.counted["net_writes"])
+        if consumer is None:
+            return
         with self.bench.load(gateway, "publish", "mqtt", topic=TOPIC, **options) as load, self.meter([gateway]) as meter:
             consumer.count(lambda seconds: load.run(seconds, n), 60)
         self.keep("queue", meter, publish=n, queue=n, write=meter.counted["net_writes"])
@@ -236,6 +236,42 @@ class Lab:
         return rows
 
 
+# ---- clusters
+
+def crossing_us(bench, meter, subscriber, publisher):
+    """CPU of RabbitMQ for a publish at one gateway and its delivery to another, or the same."""
+    n = bench.pick(20000, 1000)
+    with bench.load(subscriber, "hold", "mqtt", n=1, subscriptions=1, topic="exact/across"), \
+            bench.load(publisher, "publish", "mqtt", qos=1, n=PUBLISHERS, window=WINDOW, topic="exact/across") as load:
+        load.run(60, min(n, 500))
+        with meter:
+            load.run(60, n)
+    return meter.cpu_us["broker"] / n
+
+
+def shares(bench, known):
+    """Rows: what the same costs a cluster."""
+    bench.say("starting a cluster of three nodes")
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(bench.new_cluster(NODES))
+        lab = Lab(bench, stack, cluster.seats[0])
+        here, there = (stack.enter_context(bench.new_gateway(broker=seat)) for seat in cluster.seats[:2])
+        local, across = [], []
+        for turn in range(bench.rounds):
+            for publisher, found in ((here, local), (there, across)):
+                found.append(crossing_us(bench, lab.meter([here, there]), here, publisher))
+            for part in (lab.idle, lab.publishes, lab.connections, lab.records):
+                part(here)
+            bench.say(f"a cluster, round {turn + 1}")
+        units = lab.unit_us("broker")
+    for name, each, what, one, more, by in (
+            ("wire_share", "crossing", "a publish and its delivery to a worker", statistics.median(local), statistics.median(across), 1),
+            ("copy_share", "further node", "a binding made and removed", known["bind"] + known["unbind"], units["bind"] + units["unbind"], NODES - 1),
+            ("log_share", "further node", "a record of the state log, with its publish", known["record"] + known["publish"], units["record"] + units["publish"], NODES - 1)):
+        yield {"what": what, "side": f"a cluster of {NODES}", "share": name, "each": each, "one_us": significant(one), "more_us": significant(more),
+               "value": significant(max(0, more / one - 1) / by)}
+
+
 # ---- the check
 
 class Mixed:
@@ -342,11 +378,13 @@ def check(bench, lab, gateways, costs):
     ("", "{what}"), ("of", "{side}"), ("RabbitMQ's CPU, µs", "{broker_us:,.1f}"), ("gateway's CPU, µs", "{gateway_us:,.1f}"),
     ("RabbitMQ's memory, bytes", "{broker_bytes:,}"), ("gateway's memory, bytes", "{gateway_bytes:,}"),
     ("state log's quota, bytes", "{log_bytes:,}"),
+    ("on one node", "{one_us:,.1f} µs"), ("in a cluster", "{more_us:,.1f} µs"), ("so much again", "{value:.0%}"),
     ("predicted", "{predicted_s:,.2f} s"), ("measured", "{measured_s:,.2f} s"), ("predicted memory", "{predicted_mb:,.1f} MB"),
     ("measured memory", "{measured_mb:,.1f} MB"), ("off by", "{off:+.0%}")))
 def run_scaling(bench):
     with contextlib.ExitStack() as stack:
-        lab = Lab(bench, stack)
+        bench.say("starting RabbitMQ")
+        lab = Lab(bench, stack, stack.enter_context(bench.new_broker("rabbitmq-scaling")))
         lab.start_s()  # makes the state log
         empty = lab.start_s()[0]
         bench.say("memory")
@@ -364,4 +402,5 @@ def run_scaling(bench):
             for _ in range(bench.rounds):
                 lab.replay(empty)
             rows = lab.rows(memory)
-            return rows + check(bench, lab, [gateway, *others], costs_of(rows))
+            rows += check(bench, lab, [gateway, *others], costs_of(rows))
+    return rows + list(shares(bench, {row["op"]: row["broker_us"] for row in rows if "broker_us" in row}))

@@ -50,6 +50,16 @@ class Process:
         return total
 
 
+class Together:
+    """Several of them as one."""
+
+    def __init__(self, processes):
+        self.processes = processes
+
+    def cpu_seconds(self):
+        return sum(process.cpu_seconds() for process in self.processes)
+
+
 def connections_max():
     """Connections that one server can have: the limit of open files, raised as far as it may be."""
     with contextlib.suppress(ValueError, OSError):

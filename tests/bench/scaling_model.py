@@ -27,7 +27,8 @@ OPERATIONS = {
     "replay": "that record read by a gateway that starts",
 }
 SIDES = {"broker": "RabbitMQ", "gateway": "the gateways"}
-LOCAL = ("idle", "publish", "queue", "feed", "kept", "record", "reread", "replay", "heard")  # on one node; the others change what every node has
+COPIED = {**dict.fromkeys(("bind", "unbind", "session", "end"), "copy_share"),  # what every node has of its own
+          **dict.fromkeys(("record", "leave", "resume"), "log_share")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +39,10 @@ class Costs:
     broker_bytes: dict
     gateway_bytes: dict
     log_bytes: dict  # of the state log's quota
-    wire_share: float = 0.0  # of a local operation's CPU in RabbitMQ again, where the message crosses from node to node
-    copy_share: float = 0.0  # of a change's CPU (a binding, a queue) again, for each further node
+    # Of an operation's CPU in RabbitMQ so much again:
+    wire_share: float = 0.0  # where a message crosses from node to node
+    copy_share: float = 0.0  # of a change (a binding, a queue), for each further node
+    log_share: float = 0.0   # of a record of the state log, for each further node
 
     def cpu_s(self, side, counts):
         """CPU seconds of a side for so many of each operation."""
@@ -81,6 +84,7 @@ BUSY = 0.7            # of the cores, in a second like any other: the rest is fo
 WATERMARK = 0.4       # of a node's memory, RabbitMQ's default, past which it blocks publishers
 CLIENTS_MAX = 100000  # of a gateway: `[[listener]] max_connections`
 GATEWAYS_MAX = 100    # nobody has tried so many
+GATEWAYS_COUNTED = 10 * GATEWAYS_MAX
 REPLAY_MAX_S = 30     # that a gateway may take from its start to ready
 REBIND_MAX_S = 120    # that all bindings may take to be made again, once the whole of RabbitMQ was started anew
 LOG_GIB = 4           # `[state] max_bytes`; 256 MiB is the default
@@ -157,9 +161,9 @@ class Point:
 
 def cluster_factor(costs, op, nodes):
     """How much more an operation costs a cluster than a single node."""
-    if op in LOCAL:
-        return 1 + costs.wire_share * (nodes - 1) / nodes
-    return 1 + costs.copy_share * (nodes - 1)
+    if op in COPIED:
+        return 1 + getattr(costs, COPIED[op]) * (nodes - 1)
+    return 1 + costs.wire_share * (nodes - 1) / nodes
 
 
 def broker_cores(costs, point):
@@ -188,19 +192,18 @@ def gateway_common_bytes(costs, profile, clients):
 # ---- Walls
 
 def gateways_needed(costs, profile, machines, clients):
-    """By descriptors, CPU and memory; infinity where what every gateway has to do or to know is too much for one."""
-    least, room = max(1, math.ceil(clients / CLIENTS_MAX)), machines.gateway_gib * 2**30 * (1 - MEMORY_SPARE)
-    room -= gateway_common_bytes(costs, profile, clients)
+    """By connections, CPU and memory; GATEWAYS_COUNTED where that is not enough, being past the wall."""
+    room = machines.gateway_gib * 2**30 * (1 - MEMORY_SPARE) - gateway_common_bytes(costs, profile, clients)
     if room <= 0:
-        return math.inf
-    least = max(least, math.ceil(clients * gateway_client_bytes(costs, profile) / room))
-    for _ in range(100):
+        return GATEWAYS_COUNTED
+    least = max(1, math.ceil(clients / CLIENTS_MAX), math.ceil(clients * gateway_client_bytes(costs, profile) / room))
+    while least < GATEWAYS_COUNTED:  # each further one has its own to do for all the others
         cores = costs.cpu_s("gateway", Point(profile, machines, clients, least).per_second())
         needed = math.ceil(cores / (machines.gateway_cores * BUSY))
         if needed <= least:
-            return least
+            break
         least = needed
-    return math.inf
+    return min(least, GATEWAYS_COUNTED)
 
 
 def one_core(costs, counts, ops):
@@ -220,7 +223,7 @@ def walls(costs, point):
         "RabbitMQ's memory": broker_node_bytes(costs, point) / (machines.memory_gib * 2**30 * WATERMARK),
         "bindings that come and go": one_core(costs, changes, ("bind", "unbind")),
         "bindings after a restart of RabbitMQ": one_core(costs, bound, ("bind",)) / REBIND_MAX_S,
-        "records in the state log": one_core(costs, counts, ("record", "leave", "resume")),
+        "records in the state log": one_core(costs, changes, ("record", "leave", "resume")),
         "room in the state log": sum(n * costs.log_bytes.get(op, 0) for op, n in lives.items()) / (LOG_GIB * 2**30 / LOG_SHARE),
         "a gateway's start": sum(lives.values()) * LOG_SHARE * replay_us / 1e6 / REPLAY_MAX_S,
         "a worker's feed": one_core(costs, {"feed": counts["feed"] / point.feeds}, ("feed",)),
@@ -229,16 +232,14 @@ def walls(costs, point):
 
 
 def at(costs, profile, machines, clients):
-    """The point with as many gateways as so many clients need; None: no number of gateways will do."""
-    n = gateways_needed(costs, profile, machines, clients)
-    return None if n == math.inf else Point(profile, machines, clients, n)
+    """The point with as many gateways as so many clients need."""
+    return Point(profile, machines, clients, gateways_needed(costs, profile, machines, clients))
 
 
 def clients_at(costs, profile, machines, wall, limit=1e9):
     """How many clients there are where that wall stands; infinity: it does not stand in the way."""
     def is_past(clients):
-        point = at(costs, profile, machines, clients)
-        return point is None or walls(costs, point)[wall] > 1
+        return walls(costs, at(costs, profile, machines, clients))[wall] > 1
     if not is_past(limit):
         return math.inf
     low, high = 0, limit
