@@ -27,7 +27,7 @@ OPERATIONS = {
     "replay": "that record read by a gateway that starts",
 }
 SIDES = {"broker": "RabbitMQ", "gateway": "the gateways"}
-COPIED = {**dict.fromkeys(("bind", "unbind", "session", "end"), "copy_share"),  # what every node has of its own
+COPIED = {**dict.fromkeys(("bind", "unbind"), "copy_share"), **dict.fromkeys(("session", "end"), "queue_share"),  # known to every node
           **dict.fromkeys(("record", "leave", "resume"), "log_share")}
 
 
@@ -41,7 +41,8 @@ class Costs:
     log_bytes: dict  # of the state log's quota
     # Of an operation's CPU in RabbitMQ so much again:
     wire_share: float = 0.0  # where a message crosses from node to node
-    copy_share: float = 0.0  # of a change (a binding, a queue), for each further node
+    copy_share: float = 0.0  # of a binding, for each further node
+    queue_share: float = 0.0  # of a queue with its binding, for each further node
     log_share: float = 0.0   # of a record of the state log, for each further node
 
     def cpu_s(self, side, counts):

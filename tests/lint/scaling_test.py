@@ -99,7 +99,7 @@ class Scaling(unittest.TestCase):
     def test_every_case_of_the_page_is_in_the_saved_results(self):
         rows = results.parse(results.JSON.read_text(encoding="utf-8"))["scaling"]["rows"]
         self.assertEqual([row["op"] for row in rows if "op" in row], list(model.OPERATIONS))
-        self.assertEqual({row["share"] for row in rows if "share" in row}, {"wire_share", "copy_share", "log_share"})
+        self.assertEqual({row["share"] for row in rows if "share" in row}, {"wire_share", "copy_share", "queue_share", "log_share"})
 
 
 if __name__ == "__main__":
