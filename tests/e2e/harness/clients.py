@@ -251,6 +251,9 @@ class WebSocketConnection(BaseConnection, Protocol12):
         self.transport.start()
         Protocol12.connect(self, *args, **kwargs)
 
+    def disconnect(self, receipt=None, headers=None, **keyword_headers):  # BaseConnection's does nothing
+        Protocol12.disconnect(self, receipt, headers, **keyword_headers)
+
 
 class Stomp(stomp.ConnectionListener):
     """A STOMP session of stomp.py over TCP, or over a WebSocket where a path is given. messages and errors: stomp.py's frames (headers,

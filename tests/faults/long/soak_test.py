@@ -10,7 +10,7 @@ import statistics
 import threading
 import time
 
-from harness import E2E, Events, Mqtt, Mqtt5, Stomp
+from harness import E2E, Events, Mqtt, Mqtt5, Stomp, eventually
 from ledger import CONSUMERS, Ledger, PUBLISHERS
 
 MINUTES = float(os.environ.get("HEADGATE_SOAK_MINUTES", "30"))
@@ -124,6 +124,7 @@ class Soak(E2E):
         ledger.consume(*CONSUMERS)
         ledger.publish(*PUBLISHERS, rate=RATE)
         ledger.flow()
+        regulars_n = self.sessions(gw)
         visitors = [Visitor(ledger, i) for i in range(VISITORS_N)]
         for v in visitors:
             v.start()
@@ -131,12 +132,16 @@ class Soak(E2E):
         samples = self.sample(gw, ledger)
         for v in visitors:
             v.stop()
+        eventually(lambda: self.sessions(gw) == regulars_n)  # no visitor is left
         ledger.finish()
         ledger.assert_at_rest(gw)
         self.report(gw, ledger, visitors, samples)
         print("        " + ledger.prove(self.amqp))
         self.assertEqual(gw.metric("headgate_upstream_disconnects_total"), 0)
         self.check_flat(samples)
+
+    def sessions(self, gw):
+        return sum(gw.metric("headgate_connections", protocol=p) for p in ("mqtt", "stomp"))
 
     def sample(self, gw, ledger):
         samples = []

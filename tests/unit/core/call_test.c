@@ -2,14 +2,8 @@
 /* Calls and their replies, over the real routing and a scripted RabbitMQ. */
 #include "core/call.h"
 
-#include "base/clock.h"
 #include "core/config_schema.h"
-#include "core/login.h"
-#include "core/routing_priv.h"
-#include "core/slow.h"
-#include "seam/net.h"
-#include "seam/seam.h"
-#include "seam/unit.h"
+#include "routing_world.h"
 
 #include <stdlib.h>
 
@@ -18,14 +12,7 @@ enum { CALLS = 4 };
 #define ADDRESS "amq.rabbitmq.reply-to.here"
 
 struct world {
-    struct seam_net sn;
-    struct hg_gateway gateway;
-    struct hg_config config;
-    struct hg_worker worker;
-    struct hg_vhost_spec spec;
-    struct hg_vhost vhost;
-    struct hg_realm realm;
-    struct hg_realm *realms[1];
+    struct routing_world core;
     struct hg_session session; /* has no connection, so it is never held */
     struct hg_call *calls[CALLS];
     enum hg_status outcomes[CALLS]; /* HG_STATUS_N: none yet */
@@ -35,72 +22,14 @@ struct world {
 
 static struct world *the;
 
-/* ---- What the routing calls of the rest of the core ---- */
-
-void hg_session_logout(struct hg_session *s)
-{
-    (void)s;
-}
-
-struct hg_allowance **hg_conn_allowance(struct hg_conn *c)
-{
-    static struct hg_allowance *none;
-    (void)c;
-    return &none;
-}
-
-const char *hg_conn_peer(const struct hg_conn *c)
-{
-    (void)c;
-    return "peer";
-}
-
-void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms)
-{
-    hg_wheel_set(w->net.wheel, t, hg_clock_ms() + delay_ms);
-}
-
-void hg_worker_report(struct hg_worker *w, enum hg_worker_state state)
-{
-    atomic_store(&w->state, state);
-}
-
-void hg_slow_forget(struct hg_sub *sub)
-{
-    (void)sub; /* nobody is slow */
-}
-
-bool hg_conn_is_closing(const struct hg_conn *c)
-{
-    return c != NULL;
-}
-
-bool hg_conn_is_full(const struct hg_conn *c, size_t n)
-{
-    (void)n;
-    return c != NULL;
-}
-
-void hg_conn_hold(struct hg_conn *c, enum hg_hold bit)
-{
-    (void)bit;
-    assert_non_null(c);
-}
-
-void hg_conn_release(struct hg_conn *c, enum hg_hold bit)
-{
-    (void)bit;
-    assert_non_null(c);
-}
-
 /* ---- RabbitMQ ---- */
 
 static struct broker *broker(void)
 {
     struct broker *last = NULL; /* of the publishing link, which is opened first */
-    for (size_t i = 0; i < the->sn.links_n; i++) {
-        struct broker *b = &the->sn.links[i]->broker;
-        last = the->sn.links[i]->is_open && (last == NULL || b->publishes_n > 0) ? b : last;
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        struct broker *b = &the->core.sn.links[i]->broker;
+        last = the->core.sn.links[i]->is_open && (last == NULL || b->publishes_n > 0) ? b : last;
     }
     assert_non_null(last);
     return last;
@@ -109,8 +38,8 @@ static struct broker *broker(void)
 /* What was published to this key, the newest. */
 static struct broker_publish *published(const char *key)
 {
-    for (size_t i = 0; i < the->sn.links_n; i++) {
-        struct broker *b = &the->sn.links[the->sn.links_n - 1 - i]->broker;
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        struct broker *b = &the->core.sn.links[the->core.sn.links_n - 1 - i]->broker;
         for (size_t k = b->publishes_n; k > 0; k--) {
             struct broker_publish *p = &b->publishes[k - 1];
             if (hg_bytes_starts(hg_message_routing_key(p->message), hg_bytes_str(key))) {
@@ -137,7 +66,7 @@ static void name_address(const char *address)
     struct hg_message *m = hg_message_new(&parts);
     broker_return(broker(), probe->channel, m);
     hg_message_unref(m);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
 }
 
 static void reply(struct hg_bytes id, const char *body)
@@ -147,19 +76,10 @@ static void reply(struct hg_bytes id, const char *body)
     struct hg_message *m = hg_message_new(&parts);
     broker_deliver(broker(), published("headgate.nobody.")->channel, "c", 1, false, m);
     hg_message_unref(m);
-    seam_net_run(&the->sn);
-}
-
-static void confirm_all(struct broker *b)
-{
-    b->has_auto_confirm = true;
-    b->missing[0] = "nowhere";
+    seam_net_run(&the->core.sn);
 }
 
 /* ---- The world ---- */
-
-static const struct hg_endpoint endpoint = {
-    .host = "broker", .port = 5672, .user = "guest", .password = "guest", .vhost = "/"};
 
 static const struct hg_rule_spec rules[] = {
     {.where = "1",
@@ -177,41 +97,11 @@ static int open_world(void **state)
     (void)state;
     the = calloc(1, sizeof(*the));
     assert_non_null(the);
-    struct hg_writer errors = {0};
-    struct hg_rules *table = hg_rules_new(rules, 1, NULL, 0, &errors);
-    assert_non_null(table);
-    hg_writer_close(&errors);
-    the->config = (struct hg_config){.name = "gw",
-                                     .workers = 1,
-                                     .heartbeat_ms = 30000,
-                                     .connect_timeout_ms = 5000,
-                                     .unavailable_timeout_ms = 5000,
-                                     .publish_timeout_ms = 5000,
-                                     .buffer_bytes = 1 << 20,
-                                     .confirm_window = 10,
-                                     .max_message_bytes = 1 << 20,
-                                     .max_topic_bytes = 1000,
-                                     .max_topic_levels = 20,
-                                     .http_rpc_max = CALLS - 1,
-                                     .prefetch = 100};
-    seam_net_open(&the->sn);
-    the->sn.prepare = confirm_all;
-    struct hg_worker *w = &the->worker;
-    w->gateway = &the->gateway;
-    w->config = the->gateway.config = &the->config;
-    the->spec = (struct hg_vhost_spec){
-        .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = table};
-    the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
-    the->realm =
-        (struct hg_realm){.worker = w, .vhost = &the->vhost, .spec = &the->spec, .rules = table};
-    the->realms[0] = &the->realm;
-    w->realms = the->realms;
-    w->realms_n = 1;
-    seam_net_adopt(&the->sn, &w->net);
-    w->net.wheel = &the->sn.wheel;
-    assert_true(hg_routing_open(&the->realm));
-    hg_session_init(&the->session, &session_ops, HG_PROTO_HTTP, NULL, w);
-    seam_net_run(&the->sn);
+    routing_world_init(&the->core, rules, 1);
+    the->core.config.http_rpc_max = CALLS - 1;
+    routing_world_open(&the->core, confirm_all);
+    hg_session_init(&the->session, &session_ops, HG_PROTO_HTTP, NULL, &the->core.worker);
+    seam_net_run(&the->core.sn);
     return 0;
 }
 
@@ -219,10 +109,8 @@ static int close_world(void **state)
 {
     (void)state;
     hg_session_detach(&the->session);
-    hg_routing_close(&the->realm);
-    assert_int_equal(hg_counted(&the->worker.metrics.call.calls), 0);
-    seam_net_close(&the->sn);
-    hg_rules_free(the->spec.table);
+    routing_world_close(&the->core);
+    assert_int_equal(hg_counted(&the->core.worker.metrics.call.calls), 0);
     free(the);
     assert_int_equal(seam_live(), 0);
     return 0;
@@ -259,20 +147,20 @@ static void call(size_t i, const char *exchange, const char *key)
 {
     assert_int_equal(begin(i, exchange, key), HG_OK);
     assert_int_equal(the->outcomes[i], HG_STATUS_N); /* never from inside */
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
 }
 
 /* The first call asks where replies come, and its client is held, or told BUSY. */
 static void get_ready(void)
 {
     assert_int_equal(begin(0, "amq.topic", "k"), HG_BUSY);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     name_address(ADDRESS);
 }
 
 static const struct hg_call_metrics *metrics(void)
 {
-    return &the->worker.metrics.call;
+    return &the->core.worker.metrics.call;
 }
 
 /* ---- Tests ---- */
@@ -311,11 +199,11 @@ static void a_call_ends_once_by_what_comes_first(void **state)
     call(2, "amq.topic", "c");
     assert_int_equal(begin(3, "amq.topic", "d"), HG_OK);
     hg_call_forget(the->calls[3]); /* before it was written: it does not go out */
-    seam_net_pass(&the->sn, 2900);
+    seam_net_pass(&the->core.sn, 2900);
     assert_int_equal(the->outcomes[1], HG_STATUS_N);
     struct hg_bytes id = asked("b")->correlation_id;
     hg_call_forget(the->calls[2]);
-    seam_net_pass(&the->sn, 300);
+    seam_net_pass(&the->core.sn, 300);
     assert_int_equal(the->outcomes[1], HG_NO_REPLY);
     assert_int_equal(the->outcomes[2], HG_STATUS_N);
     assert_int_equal(the->outcomes[3], HG_STATUS_N);
@@ -323,7 +211,7 @@ static void a_call_ends_once_by_what_comes_first(void **state)
     reply(id, "late");
     assert_int_equal(hg_counted(&metrics()->call_timeouts), 1);
     assert_int_equal(hg_counted(&metrics()->call_late_replies), 1);
-    assert_int_equal(the->realm.routing->publisher.held_n, 0);
+    assert_int_equal(the->core.realm.routing->publisher.held_n, 0);
 }
 
 static void no_more_than_so_many_are_under_way(void **state)
@@ -347,17 +235,17 @@ static void a_lost_link_ends_all_and_none_goes_out_again(void **state)
     call(1, "amq.topic", "unconfirmed");
     assert_int_equal(begin(2, "amq.topic", "unwritten"), HG_OK);
     struct seam_link *link = NULL;
-    for (size_t i = 0; i < the->sn.links_n; i++) {
-        link = &the->sn.links[i]->broker == broker() ? the->sn.links[i] : link;
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        link = &the->core.sn.links[i]->broker == broker() ? the->core.sn.links[i] : link;
     }
-    size_t before = the->sn.links_n;
-    seam_net_cut(&the->sn, link);
-    seam_net_pass(&the->sn, 2000);
+    size_t before = the->core.sn.links_n;
+    seam_net_cut(&the->core.sn, link);
+    seam_net_pass(&the->core.sn, 2000);
     assert_int_equal(the->outcomes[0], HG_TIMED_OUT);
     assert_int_equal(the->outcomes[1], HG_TIMED_OUT);
     assert_true(the->outcomes[2] == HG_BROKER_AWAY || the->outcomes[2] == HG_TIMED_OUT);
-    assert_true(the->sn.links_n > before);
-    struct broker *now = &the->sn.links[the->sn.links_n - 1]->broker;
+    assert_true(the->core.sn.links_n > before);
+    struct broker *now = &the->core.sn.links[the->core.sn.links_n - 1]->broker;
     assert_int_equal(now->publishes_n, 1); /* the new question for an address, unasked */
     name_address(ADDRESS "2");
     call(3, "amq.topic", "new");
@@ -372,29 +260,29 @@ static void what_is_blocked_is_taken_back_and_not_sent_late(void **state)
     get_ready();
     call(0, "amq.topic", "first");
     broker_block(broker(), "memory");
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     call(1, "amq.topic", "second");
-    seam_net_pass(&the->sn, 3200);
+    seam_net_pass(&the->core.sn, 3200);
     assert_int_equal(the->outcomes[0], HG_NO_REPLY);
     assert_int_equal(the->outcomes[1], HG_BROKER_AWAY);
     broker_block(broker(), NULL);
-    seam_net_pass(&the->sn, 1000);
+    seam_net_pass(&the->core.sn, 1000);
     assert_null(published("second"));
-    assert_int_equal(the->realm.routing->publisher.held_n, 0);
+    assert_int_equal(the->core.realm.routing->publisher.held_n, 0);
 }
 
 static void an_address_that_cannot_be_had_refuses_for_a_second(void **state)
 {
     (void)state;
     assert_int_equal(begin(0, "amq.topic", "k"), HG_BUSY);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     name_address("amq.rabbitmq.reply-to"); /* as it was sent */
     assert_int_equal(begin(0, "amq.topic", "k"), HG_REFUSED);
-    seam_net_pass(&the->sn, 1100);
+    seam_net_pass(&the->core.sn, 1100);
     get_ready();
     call(0, "amq.topic", "k");
     broker_close_channel(broker(), published("headgate.nobody.")->channel, 403, "no", 0);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(the->outcomes[0], HG_TIMED_OUT);
     assert_int_equal(begin(0, "amq.topic", "k"), HG_NOT_ALLOWED);
 }
@@ -406,13 +294,13 @@ static void no_failed_allocation_costs_an_outcome(void **state)
     for (size_t n = 1; n < 24; n++) {
         seam_fail_alloc(n);
         enum hg_status status = begin(0, "amq.topic", "k");
-        seam_net_run(&the->sn);
+        seam_net_run(&the->core.sn);
         seam_fail_alloc(0);
-        seam_net_pass(&the->sn, 6000);
+        seam_net_pass(&the->core.sn, 6000);
         assert_int_equal(the->outcomes[0] != HG_STATUS_N, status == HG_OK);
-        if (hg_replies_address(&the->realm.routing->calls.replies, &(struct hg_bytes){0}) !=
+        if (hg_replies_address(&the->core.realm.routing->calls.replies, &(struct hg_bytes){0}) !=
             HG_OK) {
-            seam_net_run(&the->sn);
+            seam_net_run(&the->core.sn);
             name_address(ADDRESS);
         }
     }

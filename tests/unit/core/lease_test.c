@@ -3,14 +3,8 @@
  * answers. */
 #include "core/lease.h"
 
-#include "base/clock.h"
 #include "core/lease_priv.h"
-#include "core/login.h"
-#include "core/routing_priv.h"
-#include "core/slow.h"
-#include "seam/net.h"
-#include "seam/seam.h"
-#include "seam/unit.h"
+#include "routing_world.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,15 +14,7 @@ enum { TAKEN = 8, BOOT = 0x1234, OTHER_BOOT = 0x5678 };
 #define OWN_QUEUE "headgate.lease.0000000000001234.0"
 
 struct world {
-    struct seam_net sn;
-    struct hg_gateway gateway;
-    struct hg_config config;
-    struct hg_worker worker;
-    struct hg_vhost_spec spec;
-    struct hg_vhost vhost;
-    struct hg_realm realm;
-    struct hg_realm *realms[1];
-    struct hg_rules *rules;
+    struct routing_world core;
     /* Of the last poll. */
     struct hg_lease_poll *poll;
     enum hg_status status; /* HG_STATUS_N: not told */
@@ -41,70 +27,7 @@ struct world {
 
 static struct world *the;
 
-/* ---- What it calls of the rest of the core ---- */
-
-void hg_session_logout(struct hg_session *s)
-{
-    (void)s;
-}
-
-struct hg_allowance **hg_conn_allowance(struct hg_conn *c)
-{
-    static struct hg_allowance *none;
-    (void)c;
-    return &none;
-}
-
-const char *hg_conn_peer(const struct hg_conn *c)
-{
-    (void)c;
-    return "peer";
-}
-
-void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms)
-{
-    hg_wheel_set(w->net.wheel, t, hg_clock_ms() + delay_ms);
-}
-
-void hg_worker_report(struct hg_worker *w, enum hg_worker_state state)
-{
-    atomic_store(&w->state, state);
-}
-
-void hg_slow_forget(struct hg_sub *sub)
-{
-    (void)sub; /* nobody is slow */
-}
-
-bool hg_conn_is_closing(const struct hg_conn *c)
-{
-    (void)c;
-    return false;
-}
-
-bool hg_conn_is_full(const struct hg_conn *c, size_t n)
-{
-    (void)c;
-    (void)n;
-    return false;
-}
-
-void hg_conn_hold(struct hg_conn *c, enum hg_hold bit)
-{
-    (void)c;
-    (void)bit;
-}
-
-void hg_conn_release(struct hg_conn *c, enum hg_hold bit)
-{
-    (void)c;
-    (void)bit;
-}
-
 /* ---- The world ---- */
-
-static const struct hg_endpoint endpoint = {
-    .host = "broker", .port = 5672, .user = "guest", .password = "guest", .vhost = "/"};
 
 static bool refuse_offset(void *ctx, struct broker *b, const struct broker_method *method)
 {
@@ -134,62 +57,32 @@ static int open_world(void **state)
                                              .exchange = "amq.topic",
                                              .key = "r",
                                              .persistent = HG_UNSET};
-    struct hg_writer errors = {0};
-    the->rules = hg_rules_new(&rule, 1, NULL, 0, &errors);
-    assert_non_null(the->rules);
-    hg_writer_close(&errors);
-    the->config = (struct hg_config){.name = "gw",
-                                     .workers = 1,
-                                     .heartbeat_ms = 30000,
-                                     .connect_timeout_ms = 5000,
-                                     .unavailable_timeout_ms = 5000,
-                                     .publish_timeout_ms = 5000,
-                                     .buffer_bytes = 1 << 20,
-                                     .confirm_window = 100,
-                                     .max_message_bytes = 1 << 20,
-                                     .prefetch = 100,
-                                     .lease_max = TAKEN,
-                                     .lease_bytes = 100,
-                                     .leases_per_queue = 4,
-                                     .leases_per_worker = 6};
-    seam_net_open(&the->sn);
-    the->sn.prepare = prepare;
-    struct hg_worker *w = &the->worker;
-    w->gateway = &the->gateway;
-    w->config = &the->config;
-    the->spec = (struct hg_vhost_spec){
-        .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = the->rules};
-    the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
-    the->realm = (struct hg_realm){
-        .worker = w, .vhost = &the->vhost, .spec = &the->spec, .rules = the->rules};
-    the->realms[0] = &the->realm;
-    w->realms = the->realms;
-    w->realms_n = 1;
-    the->gateway.config = &the->config;
-    the->gateway.boot_id = BOOT;
-    the->gateway.workers_n = 1;
-    hg_list_init(&w->services);
-    seam_net_adopt(&the->sn, &w->net);
-    w->net.wheel = &the->sn.wheel;
-    assert_true(hg_routing_open(&the->realm));
-    assert_true(hg_leases_open(&the->realm));
-    seam_net_run(&the->sn);
+    routing_world_init(&the->core, &rule, 1);
+    struct hg_config *c = &the->core.config;
+    c->confirm_window = 100;
+    c->lease_max = TAKEN;
+    c->lease_bytes = 100;
+    c->leases_per_queue = 4;
+    c->leases_per_worker = 6;
+    the->core.gateway.boot_id = BOOT;
+    the->core.gateway.workers_n = 1;
+    routing_world_open(&the->core, prepare);
+    assert_true(hg_leases_open(&the->core.realm));
+    seam_net_run(&the->core.sn);
     return 0;
 }
 
 static struct hg_service *service(void)
 {
-    return HG_LIST_ENTRY(the->worker.services.next, struct hg_service, link);
+    return HG_LIST_ENTRY(the->core.worker.services.next, struct hg_service, link);
 }
 
 static int close_world(void **state)
 {
     (void)state;
     service()->ops->close(service());
-    assert_null(the->realm.leases);
-    hg_routing_close(&the->realm);
-    seam_net_close(&the->sn);
-    hg_rules_free(the->rules);
+    assert_null(the->core.realm.leases);
+    routing_world_close(&the->core);
     free(the);
     assert_int_equal(seam_live(), 0);
     return 0;
@@ -216,9 +109,9 @@ static enum hg_status poll(const char *queue, uint32_t max, uint64_t wait_ms, ui
                                        .lease_ms = lease_ms,
                                        .done = on_done};
     the->status = HG_STATUS_N;
-    enum hg_status status = hg_lease_take(&the->realm, &spec, &the->poll, &why);
+    enum hg_status status = hg_lease_take(&the->core.realm, &spec, &the->poll, &why);
     assert_true(status != HG_TOO_MANY || why != NULL);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     return status;
 }
 
@@ -239,23 +132,23 @@ static const char *answer(enum hg_lease_act act, uint64_t ms, const char *queue,
         .act = act, .lease_ms = ms, .queue = hg_bytes_str(queue), .ids = ids, .ids_n = 1};
     struct hg_lease_call *call = NULL;
     the->answers[0] = '\0';
-    assert_true(hg_lease_answer(&the->realm, &order, on_answered, NULL, &call));
+    assert_true(hg_lease_answer(&the->core.realm, &order, on_answered, NULL, &call));
     the->call = call;
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     return the->answers;
 }
 
 /* The link on which queues are consumed, which is the newest. */
 static struct broker *broker(void)
 {
-    return &seam_net_last(&the->sn)->broker;
+    return &seam_net_last(&the->core.sn)->broker;
 }
 
 static unsigned asked(const char *what)
 {
     unsigned n = 0;
-    for (size_t i = 0; i < the->sn.links_n; i++) {
-        struct hg_bytes log = hg_writer_view(&the->sn.links[i]->broker.log);
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        struct hg_bytes log = hg_writer_view(&the->core.sn.links[i]->broker.log);
         for (size_t at = 0; at + strlen(what) <= log.n; at++) {
             n += memcmp(log.p + at, what, strlen(what)) == 0;
         }
@@ -297,7 +190,7 @@ static void fill(const char *tag, uint64_t first, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         come(channel(), tag, first + i, &parts);
     }
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
 }
 
 /* Leases of q, the first poll of the test. */
@@ -311,7 +204,7 @@ static void take(unsigned n, uint64_t lease_ms)
 
 static const struct hg_lease_metrics *metrics(void)
 {
-    return &the->worker.metrics.lease;
+    return &the->core.worker.metrics.lease;
 }
 
 /* ---- Tests ---- */
@@ -347,9 +240,9 @@ static void a_lease_goes_back_when_its_time_is_over_and_not_before(void **state)
     take(2, 30000);
     assert_string_equal(answer(HG_LEASE_DO_ACK, 0, "q", the->ids[0]), "d");
     assert_int_equal(asked("basic.ack"), 1);
-    seam_net_pass(&the->sn, 29000);
+    seam_net_pass(&the->core.sn, 29000);
     assert_int_equal(asked("basic.nack"), 0);
-    seam_net_pass(&the->sn, 1200);
+    seam_net_pass(&the->core.sn, 1200);
     assert_int_equal(asked("basic.nack"), 1);
     assert_int_equal(hg_counted(&metrics()->leases_expired), 1);
     assert_int_equal(hg_counted(&metrics()->leases), 0);
@@ -363,19 +256,19 @@ static void no_extension_goes_beyond_what_rabbitmq_allows(void **state)
     uint64_t taken_ms = seam_now_ms;
     while (seam_now_ms - taken_ms < HG_LEASE_MAX_MS - 90000) {
         assert_string_equal(answer(HG_LEASE_DO_EXTEND, 90000, "q", the->ids[0]), "d");
-        seam_net_pass(&the->sn, 10000);
-        for (size_t i = 0; i < the->sn.links_n; i++) { /* lest they be taken for dead */
-            broker_heartbeat(&the->sn.links[i]->broker);
+        seam_net_pass(&the->core.sn, 10000);
+        for (size_t i = 0; i < the->core.sn.links_n; i++) { /* lest they be taken for dead */
+            broker_heartbeat(&the->core.sn.links[i]->broker);
         }
     }
     assert_string_equal(answer(HG_LEASE_DO_EXTEND, HG_LEASE_MAX_MS, "q", the->ids[0]), "d");
-    seam_net_pass(&the->sn, HG_LEASE_MAX_MS - 45000 - (seam_now_ms - taken_ms));
-    for (size_t i = 0; i < the->sn.links_n; i++) {
-        broker_heartbeat(&the->sn.links[i]->broker);
+    seam_net_pass(&the->core.sn, HG_LEASE_MAX_MS - 45000 - (seam_now_ms - taken_ms));
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        broker_heartbeat(&the->core.sn.links[i]->broker);
     }
-    seam_net_pass(&the->sn, HG_LEASE_MAX_MS - 1000 - (seam_now_ms - taken_ms));
+    seam_net_pass(&the->core.sn, HG_LEASE_MAX_MS - 1000 - (seam_now_ms - taken_ms));
     assert_int_equal(asked("basic.nack"), 0);
-    seam_net_pass(&the->sn, 4000);
+    seam_net_pass(&the->core.sn, 4000);
     assert_int_equal(asked("basic.nack"), 1);
 }
 
@@ -432,7 +325,7 @@ static void bodies_past_the_limit_go_back(void **state)
     for (uint64_t tag = 1; tag <= 3; tag++) {
         come(channel(), "1", tag, &parts);
     }
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(the->taken_n, 1);
     assert_int_equal(asked("basic.nack"), 2);
 }
@@ -441,15 +334,15 @@ static void a_poll_ends_in_time_with_nothing_or_without_rabbitmq(void **state)
 {
     (void)state;
     assert_int_equal(poll("q", 1, 20000, 30000), HG_OK);
-    seam_net_pass(&the->sn, 19900);
+    seam_net_pass(&the->core.sn, 19900);
     assert_int_equal(the->status, HG_STATUS_N);
-    seam_net_pass(&the->sn, 300);
+    seam_net_pass(&the->core.sn, 300);
     assert_int_equal(the->status, HG_OK);
     assert_int_equal(the->taken_n, 0);
-    the->sn.is_refusing = true;
-    seam_net_cut(&the->sn, seam_net_last(&the->sn));
+    the->core.sn.is_refusing = true;
+    seam_net_cut(&the->core.sn, seam_net_last(&the->core.sn));
     assert_int_equal(poll("q", 1, 0, 30000), HG_OK);
-    seam_net_pass(&the->sn, 5200);
+    seam_net_pass(&the->core.sn, 5200);
     assert_int_equal(the->status, HG_BROKER_AWAY);
 }
 
@@ -457,8 +350,8 @@ static void a_lost_link_loses_its_leases(void **state)
 {
     (void)state;
     take(2, 30000);
-    seam_net_cut(&the->sn, seam_net_last(&the->sn));
-    seam_net_run(&the->sn);
+    seam_net_cut(&the->core.sn, seam_net_last(&the->core.sn));
+    seam_net_run(&the->core.sn);
     assert_int_equal(hg_counted(&metrics()->leases_lost), 2);
     assert_string_equal(answer(HG_LEASE_DO_ACK, 0, "q", the->ids[0]), "g");
     assert_int_equal(asked("basic.ack"), 0);
@@ -474,7 +367,7 @@ static void draining_gives_everything_back(void **state)
     assert_int_equal(the->status, HG_OK);
     assert_int_equal(the->taken_n, 0);
     assert_int_equal(poll("r", 1, 60000, 30000), HG_SHUTTING_DOWN);
-    seam_net_pass(&the->sn, 200);
+    seam_net_pass(&the->core.sn, 200);
     assert_int_equal(asked("basic.nack"), 2);
     assert_true(service()->ops->is_idle(service()));
 }
@@ -484,10 +377,10 @@ static void draining_waits_for_no_queue_that_lingers(void **state)
     (void)state;
     take(1, 30000);
     assert_string_equal(answer(HG_LEASE_DO_ACK, 0, "q", the->ids[0]), "d");
-    seam_net_pass(&the->sn, 200);
+    seam_net_pass(&the->core.sn, 200);
     assert_false(service()->ops->is_idle(service()));
     service()->ops->drain(service());
-    seam_net_pass(&the->sn, 200);
+    seam_net_pass(&the->core.sn, 200);
     assert_true(service()->ops->is_idle(service()));
 }
 
@@ -504,8 +397,8 @@ static const char *ask_other(void)
 /* What was published to the default exchange, on whichever link. */
 static const struct broker_publish *published(const struct broker **at_out)
 {
-    for (size_t i = the->sn.links_n; i-- > 0;) {
-        const struct broker *b = &the->sn.links[i]->broker;
+    for (size_t i = the->core.sn.links_n; i-- > 0;) {
+        const struct broker *b = &the->core.sn.links[i]->broker;
         if (b->publishes_n > 0) {
             *at_out = b;
             return &b->publishes[b->publishes_n - 1];
@@ -526,18 +419,18 @@ static void what_no_queue_takes_is_gone_and_what_nobody_answers_is_unknown(void 
     assert_text(hg_message_properties(p->message)->reply_to, OWN_QUEUE);
     broker_return((struct broker *)at, p->channel, p->message);
     broker_ack((struct broker *)at, p->channel, p->delivery_tag, false);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_string_equal(the->answers, "g");
     assert_string_equal(ask_other(), "");
     p = published(&at);
     broker_ack((struct broker *)at, p->channel, p->delivery_tag, false);
-    seam_net_pass(&the->sn, 4900);
+    seam_net_pass(&the->core.sn, 4900);
     assert_string_equal(the->answers, "");
-    seam_net_pass(&the->sn, 300);
+    seam_net_pass(&the->core.sn, 300);
     assert_string_equal(the->answers, "u");
     assert_string_equal(ask_other(), "");
     hg_lease_forget(the->call);
-    seam_net_pass(&the->sn, 6000);
+    seam_net_pass(&the->core.sn, 6000);
     assert_string_equal(the->answers, "");
 }
 
@@ -552,12 +445,12 @@ static void an_answer_of_another_instance_is_taken_once(void **state)
         .properties = {.type = HG_BYTES("headgate.lease.answer"), .correlation_id = HG_BYTES("99")},
         .body = HG_BYTES("\x00")};
     come(channel(), "headgate", 1, &parts); /* nobody asked */
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_string_equal(the->answers, "");
     parts.properties.correlation_id = hg_message_properties(p->message)->correlation_id;
     come(channel(), "headgate", 2, &parts);
     come(channel(), "headgate", 3, &parts);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_string_equal(the->answers, "d");
 }
 
@@ -596,7 +489,7 @@ static void what_another_instance_asks_is_answered(void **state)
     parts.properties.reply_to = HG_BYTES("headgate.lease.0000000000005678.3");
     parts.body = whole;
     come(1, "headgate", tag++, &parts);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     const struct broker_publish *p = published(&at);
     assert_text(hg_message_routing_key(p->message), "headgate.lease.0000000000005678.3");
     assert_text(hg_message_properties(p->message)->correlation_id, "7");

@@ -3,30 +3,16 @@
  * real routing and a scripted RabbitMQ. */
 #include "core/queue.h"
 
-#include "base/clock.h"
 #include "core/config_schema.h"
 #include "core/identity.h"
-#include "core/login.h"
-#include "core/routing_priv.h"
-#include "core/slow.h"
-#include "seam/net.h"
-#include "seam/seam.h"
-#include "seam/unit.h"
+#include "routing_world.h"
 
 #include <stdlib.h>
 
 enum { SUBS = 4, RULES = 3 };
 
 struct world {
-    struct seam_net sn;
-    struct hg_gateway gateway;
-    struct hg_config config;
-    struct hg_worker worker;
-    struct hg_vhost_spec spec;
-    struct hg_vhost vhost;
-    struct hg_realm realm;
-    struct hg_realm *realms[1];
-    struct hg_rules *rules;
+    struct routing_world core;
     struct hg_session session; /* has no connection */
     struct hg_sub subs[SUBS];
     enum hg_status subscribed[SUBS]; /* HG_STATUS_N: not told */
@@ -43,66 +29,6 @@ struct world {
 };
 
 static struct world *the;
-
-/* ---- What the routing calls of the rest of the core ---- */
-
-void hg_session_logout(struct hg_session *s)
-{
-    (void)s;
-}
-
-void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms)
-{
-    hg_wheel_set(w->net.wheel, t, hg_clock_ms() + delay_ms);
-}
-
-void hg_worker_report(struct hg_worker *w, enum hg_worker_state state)
-{
-    atomic_store(&w->state, state);
-}
-
-void hg_slow_forget(struct hg_sub *sub)
-{
-    (void)sub; /* nobody is slow */
-}
-
-bool hg_conn_is_closing(const struct hg_conn *c)
-{
-    assert_null(c);
-    return false;
-}
-
-struct hg_allowance **hg_conn_allowance(struct hg_conn *c)
-{
-    static struct hg_allowance *none;
-    (void)c;
-    return &none;
-}
-
-const char *hg_conn_peer(const struct hg_conn *c)
-{
-    (void)c;
-    return "peer";
-}
-
-bool hg_conn_is_full(const struct hg_conn *c, size_t n)
-{
-    (void)n;
-    assert_null(c);
-    return false;
-}
-
-void hg_conn_hold(struct hg_conn *c, enum hg_hold bit)
-{
-    (void)bit;
-    assert_non_null(c);
-}
-
-void hg_conn_release(struct hg_conn *c, enum hg_hold bit)
-{
-    (void)bit;
-    assert_non_null(c);
-}
 
 /* ---- The session ---- */
 
@@ -159,9 +85,6 @@ static const struct hg_queue_ops queue_ops = {.on_state = on_state};
 
 /* ---- The world ---- */
 
-static const struct hg_endpoint endpoint = {
-    .host = "broker", .port = 5672, .user = "guest", .password = "guest", .vhost = "/"};
-
 static const struct hg_rule_spec rules[RULES] = {
     {.where = "1",
      .name = "events",
@@ -182,61 +105,21 @@ static const struct hg_rule_spec rules[RULES] = {
      .persistent = HG_UNSET},
 };
 
-static void confirm_all(struct broker *b)
-{
-    b->has_auto_confirm = true;
-    b->missing[0] = "nowhere";
-}
-
 static int open_world(void **state)
 {
     (void)state;
     the = calloc(1, sizeof(*the));
     assert_non_null(the);
-    struct hg_writer errors = {0};
-    the->rules = hg_rules_new(rules, RULES, NULL, 0, &errors);
-    if (the->rules == NULL) {
-        print_error("%.*s", HG_BYTES_FMT(hg_writer_view(&errors)));
-    }
-    assert_non_null(the->rules);
-    hg_writer_close(&errors);
-    the->config = (struct hg_config){.name = "gw",
-                                     .workers = 1,
-                                     .heartbeat_ms = 30000,
-                                     .connect_timeout_ms = 5000,
-                                     .unavailable_timeout_ms = 5000,
-                                     .publish_timeout_ms = 5000,
-                                     .buffer_bytes = 1 << 20,
-                                     .confirm_window = 10,
-                                     .max_message_bytes = 1 << 20,
-                                     .max_topic_bytes = 1000,
-                                     .max_topic_levels = 20,
-                                     .max_subscriptions = SUBS - 1,
-                                     .widen_after = 1,
-                                     .prefetch = 100};
-    seam_net_open(&the->sn);
-    the->sn.prepare = confirm_all;
-    struct hg_worker *w = &the->worker;
-    w->gateway = &the->gateway;
-    w->config = &the->config;
-    the->spec = (struct hg_vhost_spec){
-        .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = the->rules};
-    the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
-    the->realm = (struct hg_realm){
-        .worker = w, .vhost = &the->vhost, .spec = &the->spec, .rules = the->rules};
-    the->realms[0] = &the->realm;
-    w->realms = the->realms;
-    w->realms_n = 1;
-    the->gateway.config = &the->config;
-    seam_net_adopt(&the->sn, &w->net);
-    w->net.wheel = &the->sn.wheel;
-    assert_true(hg_routing_open(&the->realm));
-    hg_session_init(&the->session, &session_ops, HG_PROTO_MQTT, NULL, w);
+    routing_world_init(&the->core, rules, RULES);
+    the->core.config.max_subscriptions = SUBS - 1;
+    the->core.config.widen_after = 1;
+    routing_world_open(&the->core, confirm_all);
+    hg_session_init(&the->session, &session_ops, HG_PROTO_MQTT, NULL, &the->core.worker);
     the->status = the->outcome = HG_STATUS_N;
     for (size_t i = 0; i < SUBS; i++) {
         the->subscribed[i] = HG_STATUS_N;
     }
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     return 0;
 }
 
@@ -245,9 +128,7 @@ static int close_world(void **state)
     (void)state;
     hg_queue_close(the->queue, HG_QUEUE_KEEP);
     hg_session_detach(&the->session);
-    hg_routing_close(&the->realm);
-    seam_net_close(&the->sn);
-    hg_rules_free(the->rules);
+    routing_world_close(&the->core);
     free(the);
     assert_int_equal(seam_live(), 0);
     return 0;
@@ -257,7 +138,7 @@ static void open_queue_of(const struct hg_queue_options *options)
 {
     the->queue = hg_queue_open(&the->session, options, &queue_ops, NULL);
     assert_non_null(the->queue);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(the->status, HG_OK);
 }
 
@@ -274,7 +155,7 @@ static void subscribe(size_t i, const char *filter)
                                                the->queue, &why),
                      HG_OK);
     assert_int_equal(the->subscribed[i], HG_STATUS_N); /* never from inside */
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(the->subscribed[i], HG_OK);
 }
 
@@ -282,8 +163,8 @@ static void subscribe(size_t i, const char *filter)
 static unsigned asked(const char *what)
 {
     unsigned n = 0;
-    for (size_t i = 0; i < the->sn.links_n; i++) {
-        struct hg_bytes log = hg_writer_view(&the->sn.links[i]->broker.log);
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        struct hg_bytes log = hg_writer_view(&the->core.sn.links[i]->broker.log);
         for (size_t at = 0; at + strlen(what) < log.n; at++) {
             n += memcmp(log.p + at, what, strlen(what)) == 0 && log.p[at + strlen(what)] == '\n';
         }
@@ -298,9 +179,9 @@ static void come(uint16_t channel, uint64_t tag, const char *exchange, const cha
                                            .routing_key = hg_bytes_str(key),
                                            .body = HG_BYTES("body")};
     struct hg_message *m = hg_message_new(&parts);
-    broker_deliver(&seam_net_last(&the->sn)->broker, channel, "headgate", tag, false, m);
+    broker_deliver(&seam_net_last(&the->core.sn)->broker, channel, "headgate", tag, false, m);
     hg_message_unref(m);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
 }
 
 /* ---- Subscriptions on a queue ---- */
@@ -314,14 +195,14 @@ static void filters_are_bound_to_the_queue_and_exactly(void **state)
     subscribe(2, "header/#");
     assert_int_equal(asked("queue.bind event.a.*"), 1);
     assert_int_equal(asked("queue.bind event.b"), 1);
-    assert_int_equal(hg_counted(&the->worker.metrics.upstream.widened), 0);
-    assert_int_equal(hg_trie_n(the->realm.routing->by_address[HG_PROTO_MQTT]), 0);
+    assert_int_equal(hg_counted(&the->core.worker.metrics.upstream.widened), 0);
+    assert_int_equal(hg_trie_n(the->core.realm.routing->by_address[HG_PROTO_MQTT]), 0);
     const char *why = NULL;
     assert_int_equal(hg_subscribe_queue_filter(&the->session, &the->subs[3], HG_BYTES("event/c"),
                                                the->queue, &why),
                      HG_TOO_MANY);
     hg_unsubscribe(&the->subs[0]);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(asked("queue.unbind event.a.*"), 1);
     assert_int_equal(asked("queue.unbind event.b"), 0);
 }
@@ -334,10 +215,10 @@ static void equal_bindings_of_two_filters_are_counted(void **state)
     subscribe(1, "event/a");
     assert_int_equal(asked("queue.bind event.a"), 1);
     hg_unsubscribe(&the->subs[0]);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(asked("queue.unbind event.a"), 0);
     hg_unsubscribe(&the->subs[1]);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(asked("queue.unbind event.a"), 1);
 }
 
@@ -349,7 +230,7 @@ static void a_kept_queue_keeps_the_bindings_of_subscriptions_that_end_later(void
     hg_queue_close(the->queue, HG_QUEUE_KEEP);
     the->queue = NULL;
     hg_unsubscribe(&the->subs[0]);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(asked("queue.unbind event.a"), 0);
     assert_int_equal(asked("queue.delete mine"), 0);
 }
@@ -380,7 +261,7 @@ static void deliveries_have_an_address_and_a_ticket(void **state)
     assert_ptr_equal(the->matches, &the->subs[1]);
     assert_int_equal(asked("basic.ack 1"), 0);
     assert_int_equal(hg_queue_ack(the->queue, the->ticket), HG_OK);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(asked("basic.ack 1"), 1);
     assert_int_equal(hg_queue_ack(the->queue, the->ticket), HG_STALE);
     assert_int_equal(hg_queue_nack(the->queue, the->ticket, true), HG_STALE);
@@ -393,7 +274,7 @@ static void what_no_rule_maps_back_is_acknowledged_and_counted(void **state)
     come(1, 1, "elsewhere", "k");
     assert_int_equal(the->deliveries_n, 0);
     assert_int_equal(asked("basic.ack 1"), 1);
-    assert_int_equal(hg_counted(&the->worker.metrics.upstream.unmapped), 1);
+    assert_int_equal(hg_counted(&the->core.worker.metrics.upstream.unmapped), 1);
 }
 
 static enum hg_status publish(void)
@@ -406,14 +287,14 @@ static enum hg_status publish(void)
 
 static void what_may_not_be_seen_is_acknowledged_and_counted(void **state)
 {
-    const struct hg_proto_metrics *m = &the->worker.metrics.proto[HG_PROTO_MQTT];
+    const struct hg_proto_metrics *m = &the->core.worker.metrics.proto[HG_PROTO_MQTT];
     struct hg_identity *nobody = hg_identity_new(&(struct hg_identity_parts){.roles = 0});
     const char *why = NULL;
     (void)state;
     assert_non_null(nobody);
     open_queue(&the->subs[0]);
     subscribe(0, "event/#");
-    the->config.has_identities = true;
+    the->core.config.has_identities = true;
     come(1, 1, "amq.topic", "event.a"); /* it is not known yet who it is */
     the->session.identity = nobody;
     come(1, 2, "amq.topic", "event.a"); /* the rule lets nobody */
@@ -447,7 +328,7 @@ static void a_queue_that_shows_all_shows_what_does_not_match_without_an_address(
     come(1, 3, "", "mine");
     assert_string_equal(the->address, "");
     assert_int_equal(the->deliveries_n, 3);
-    assert_int_equal(hg_counted(&the->worker.metrics.upstream.unmapped), 0);
+    assert_int_equal(hg_counted(&the->core.worker.metrics.upstream.unmapped), 0);
 }
 
 static void a_queue_that_answers_itself_waits_for_room(void **state)
@@ -461,11 +342,11 @@ static void a_queue_that_answers_itself_waits_for_room(void **state)
     the->has_no_room = true;
     come(1, 2, "amq.topic", "event.a");
     come(1, 3, "amq.topic", "event.a");
-    seam_net_pass(&the->sn, 1000);
+    seam_net_pass(&the->core.sn, 1000);
     assert_int_equal(the->deliveries_n, 3);
     assert_int_equal(asked("basic.ack 3 multiple"), 0);
     the->has_no_room = false;
-    seam_net_pass(&the->sn, 1000);
+    seam_net_pass(&the->core.sn, 1000);
     assert_int_equal(asked("basic.ack 3 multiple"), 1);
 }
 
@@ -474,8 +355,8 @@ static void a_deleted_queue_is_told_and_leaves_nothing_behind(void **state)
     (void)state;
     open_queue(NULL);
     subscribe(0, "event/a");
-    broker_cancel(&seam_net_last(&the->sn)->broker, 1, "headgate");
-    seam_net_run(&the->sn);
+    broker_cancel(&seam_net_last(&the->core.sn)->broker, 1, "headgate");
+    seam_net_run(&the->core.sn);
     assert_int_equal(the->status, HG_NO_QUEUE);
     hg_unsubscribe(&the->subs[0]);
 }
@@ -503,9 +384,9 @@ static void what_is_checked_is_refused_like_a_publish_and_published_never(void *
         const char *why = NULL;
         assert_int_equal(hg_publish_check(&the->session, &cases[i].args, &why), cases[i].status);
     }
-    seam_net_run(&the->sn);
-    assert_int_equal(the->realm.routing->publisher.held_n, 0);
-    const struct hg_proto_metrics *m = &the->worker.metrics.proto[HG_PROTO_MQTT];
+    seam_net_run(&the->core.sn);
+    assert_int_equal(the->core.realm.routing->publisher.held_n, 0);
+    const struct hg_proto_metrics *m = &the->core.worker.metrics.proto[HG_PROTO_MQTT];
     assert_int_equal(hg_counted(&m->refused), 5);
     assert_int_equal(hg_counted(&m->messages_in), 0);
 }
@@ -514,21 +395,21 @@ static void a_session_without_a_connection_publishes_and_is_never_held(void **st
 {
     (void)state;
     assert_int_equal(publish(), HG_OK);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(the->outcome, HG_OK);
-    the->sn.is_refusing = true;
-    for (size_t i = 0; i < the->sn.links_n; i++) {
-        seam_net_cut(&the->sn, the->sn.links[i]);
+    the->core.sn.is_refusing = true;
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        seam_net_cut(&the->core.sn, the->core.sn.links[i]);
     }
     enum hg_status status = HG_OK;
     for (size_t i = 0; i < 20 && status == HG_OK; i++) {
         status = publish();
     }
     assert_int_equal(status, HG_BROKER_AWAY);
-    the->sn.is_refusing = false;
-    seam_net_pass(&the->sn, 3000);
+    the->core.sn.is_refusing = false;
+    seam_net_pass(&the->core.sn, 3000);
     assert_int_equal(publish(), HG_OK);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
 }
 
 static void a_session_without_a_connection_subscribes(void **state)
@@ -537,9 +418,9 @@ static void a_session_without_a_connection_subscribes(void **state)
     const char *why = NULL;
     assert_int_equal(hg_subscribe_filter(&the->session, &the->subs[0], HG_BYTES("event/#"), &why),
                      HG_OK);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     assert_int_equal(the->subscribed[0], HG_OK);
-    struct hg_feed *feed = &the->realm.routing->feed;
+    struct hg_feed *feed = &the->core.realm.routing->feed;
     come(hg_amqp_channel_number(feed->consuming), 1, "amq.topic", "event.a");
     assert_int_equal(the->deliveries_n, 1);
     assert_string_equal(the->address, "event/a");
@@ -558,13 +439,13 @@ static void after_a_failed_allocation_the_subscription_or_its_queue_is_told(void
         seam_fail_alloc(n);
         enum hg_status status = hg_subscribe_queue_filter(&the->session, &the->subs[0],
                                                           HG_BYTES("event/#"), the->queue, &why);
-        seam_net_pass(&the->sn, 3000);
+        seam_net_pass(&the->core.sn, 3000);
         seam_fail_alloc(0);
-        seam_net_pass(&the->sn, 3000);
+        seam_net_pass(&the->core.sn, 3000);
         bool is_told = the->subscribed[0] != HG_STATUS_N || the->status != HG_OK;
         assert_int_equal(is_told, status == HG_OK);
         hg_unsubscribe(&the->subs[0]);
-        seam_net_run(&the->sn);
+        seam_net_run(&the->core.sn);
     }
 }
 

@@ -2,15 +2,9 @@
 /* Retaining over the real routing and a scripted RabbitMQ; the state log is the test's. */
 #include "core/retain.h"
 
-#include "base/clock.h"
-#include "core/login.h"
 #include "core/retain_priv.h"
-#include "core/routing_priv.h"
-#include "core/slow.h"
 #include "core/state.h"
-#include "seam/net.h"
-#include "seam/seam.h"
-#include "seam/unit.h"
+#include "routing_world.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,15 +12,7 @@
 enum { RULES = 3, WAITS = 8 };
 
 struct world {
-    struct seam_net sn;
-    struct hg_gateway gateway;
-    struct hg_config config;
-    struct hg_worker worker;
-    struct hg_vhost_spec spec;
-    struct hg_vhost vhost;
-    struct hg_realm realm;
-    struct hg_realm *realms[1];
-    struct hg_rules *rules;
+    struct routing_world core;
     struct hg_session session;
     struct hg_sub sub;
     struct hg_state_index *index; /* NULL: switched off */
@@ -39,65 +25,6 @@ struct world {
 };
 
 static struct world *the;
-
-/* ---- What is asked of the rest of the core ---- */
-
-void hg_session_logout(struct hg_session *s)
-{
-    (void)s;
-}
-
-void hg_worker_timer(struct hg_worker *w, struct hg_timer *t, uint64_t delay_ms)
-{
-    hg_wheel_set(w->net.wheel, t, hg_clock_ms() + delay_ms);
-}
-
-void hg_worker_report(struct hg_worker *w, enum hg_worker_state state)
-{
-    atomic_store(&w->state, state);
-}
-
-void hg_slow_forget(struct hg_sub *sub)
-{
-    (void)sub; /* nobody is slow */
-}
-
-bool hg_conn_is_closing(const struct hg_conn *c)
-{
-    assert_null(c);
-    return false;
-}
-
-struct hg_allowance **hg_conn_allowance(struct hg_conn *c)
-{
-    static struct hg_allowance *none;
-    (void)c;
-    return &none;
-}
-
-const char *hg_conn_peer(const struct hg_conn *c)
-{
-    (void)c;
-    return "peer";
-}
-
-bool hg_conn_is_full(const struct hg_conn *c, size_t n)
-{
-    (void)n;
-    return c != NULL;
-}
-
-void hg_conn_hold(struct hg_conn *c, enum hg_hold bit)
-{
-    (void)bit;
-    assert_non_null(c);
-}
-
-void hg_conn_release(struct hg_conn *c, enum hg_hold bit)
-{
-    (void)bit;
-    assert_non_null(c);
-}
 
 struct hg_state_index *hg_state_index_of(const struct hg_vhost *vhost)
 {
@@ -113,7 +40,7 @@ bool hg_state_is_bound(const struct hg_vhost *vhost, struct hg_bytes exchange)
 
 void hg_state_barrier(struct hg_realm *realm, struct hg_state_wait *wait)
 {
-    assert_ptr_equal(realm, &the->realm);
+    assert_ptr_equal(realm, &the->core.realm);
     assert_true(the->waits_n < WAITS);
     wait->realm = realm;
     the->waits[the->waits_n++] = wait;
@@ -139,7 +66,7 @@ static size_t reach_barrier(enum hg_status status)
         }
     }
     the->waits_n = 0;
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     return told_n;
 }
 
@@ -186,9 +113,6 @@ static const struct hg_session_ops session_ops = {
 
 /* ---- The world ---- */
 
-static const struct hg_endpoint endpoint = {
-    .host = "broker", .port = 5672, .user = "guest", .password = "guest", .vhost = "/"};
-
 static const struct hg_rule_spec rules[RULES] = {
     {.where = "1",
      .name = "events",
@@ -212,50 +136,18 @@ static const struct hg_rule_spec rules[RULES] = {
 static int open_world(void **state)
 {
     (void)state;
-    struct hg_writer errors = {0};
     const struct hg_state_limits limits = {.log_bytes = 1 << 16, .retained_n = 3};
     the = calloc(1, sizeof(*the));
     assert_non_null(the);
-    the->rules = hg_rules_new(rules, RULES, NULL, 0, &errors);
-    assert_non_null(the->rules);
-    hg_writer_close(&errors);
-    the->config = (struct hg_config){.name = "gw",
-                                     .workers = 1,
-                                     .heartbeat_ms = 30000,
-                                     .connect_timeout_ms = 5000,
-                                     .unavailable_timeout_ms = 5000,
-                                     .publish_timeout_ms = 5000,
-                                     .buffer_bytes = 1 << 20,
-                                     .confirm_window = 10,
-                                     .max_message_bytes = 1 << 20,
-                                     .max_topic_bytes = 1000,
-                                     .max_topic_levels = 20,
-                                     .max_subscriptions = 10,
-                                     .widen_after = 10,
-                                     .prefetch = 100,
-                                     .state_log = "the.log",
-                                     .state_max_retained = 3};
-    seam_net_open(&the->sn);
-    struct hg_worker *w = &the->worker;
-    w->gateway = &the->gateway;
-    w->config = &the->config;
-    the->spec = (struct hg_vhost_spec){
-        .name = "/", .endpoints = &endpoint, .endpoints_n = 1, .table = the->rules};
-    the->vhost = (struct hg_vhost){.gateway = &the->gateway, .spec = &the->spec};
-    the->realm = (struct hg_realm){
-        .worker = w, .vhost = &the->vhost, .spec = &the->spec, .rules = the->rules};
-    the->realms[0] = &the->realm;
-    w->realms = the->realms;
-    w->realms_n = 1;
-    the->gateway.config = &the->config;
-    seam_net_adopt(&the->sn, &w->net);
-    w->net.wheel = &the->sn.wheel;
-    the->index = hg_state_index_new(the->rules, "the.log", &limits, 1);
-    assert_true(hg_routing_open(&the->realm));
-    hg_session_init(&the->session, &session_ops, HG_PROTO_MQTT, NULL, w);
+    routing_world_init(&the->core, rules, RULES);
+    the->core.config.state_log = "the.log";
+    the->core.config.state_max_retained = 3;
+    the->index = hg_state_index_new(the->core.rules, "the.log", &limits, 1);
+    routing_world_open(&the->core, NULL);
+    hg_session_init(&the->session, &session_ops, HG_PROTO_MQTT, NULL, &the->core.worker);
     the->outcome = HG_STATUS_N;
     the->room_n = SIZE_MAX;
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     return 0;
 }
 
@@ -263,10 +155,8 @@ static int close_world(void **state)
 {
     (void)state;
     hg_session_detach(&the->session);
-    hg_routing_close(&the->realm);
+    routing_world_close(&the->core);
     hg_state_index_free(the->index);
-    seam_net_close(&the->sn);
-    hg_rules_free(the->rules);
     hg_writer_close(&the->delivered);
     free(the);
     assert_int_equal(seam_live(), 0);
@@ -283,16 +173,16 @@ static enum hg_status publish(const char *address, const char *body, bool wants_
                                          .wants_outcome = wants_outcome};
     the->outcome = HG_STATUS_N;
     enum hg_status status = hg_publish(&the->session, &args, NULL, &why);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     return status;
 }
 
 /* The broker that gets publishes. */
 static struct broker *publishing(void)
 {
-    for (size_t i = 0; i < the->sn.links_n; i++) {
-        if (the->sn.links[i]->broker.publishes_n > 0) {
-            return &the->sn.links[i]->broker;
+    for (size_t i = 0; i < the->core.sn.links_n; i++) {
+        if (the->core.sn.links[i]->broker.publishes_n > 0) {
+            return &the->core.sn.links[i]->broker;
         }
     }
     return NULL;
@@ -318,7 +208,7 @@ static void answer(size_t i, bool is_ack)
     } else {
         broker_nack(b, p.channel, p.delivery_tag, false);
     }
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
 }
 
 static void check_text(const struct hg_message *m, const char *header, const char *want)
@@ -482,7 +372,7 @@ static void clients_do_not_write_the_gateways_headers(void **state)
     const char *why = NULL;
     (void)state;
     assert_int_equal(hg_publish(&the->session, &args, NULL, &why), HG_OK);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     const struct hg_message *m = published(0);
     const struct hg_properties *p = hg_message_properties(m);
     assert_int_equal(p->headers_n, 4);
@@ -501,7 +391,7 @@ static void subscribe(const char *filter)
     assert_int_equal(hg_subscribe_filter(&the->session, &the->sub, hg_bytes_str(filter), &why),
                      HG_OK);
     assert_int_equal(hg_retained_serve(&the->session, &the->sub, hg_bytes_str(filter)), HG_OK);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
 }
 
 static void check_delivered(const char *want)
@@ -541,10 +431,10 @@ static void it_comes_as_fast_as_the_session_wants(void **state)
     check_delivered("e/a=1");
     the->room_n = 1;
     hg_retained_resume(&the->session);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     check_delivered("e/a=1 e/b=2");
     the->room_n = 5;
-    seam_net_pass(&the->sn, 400); /* nobody said that there is room */
+    seam_net_pass(&the->core.sn, 400); /* nobody said that there is room */
     check_delivered("e/a=1 e/b=2 e/c=3");
 }
 
@@ -568,7 +458,7 @@ static void what_came_live_is_not_followed_by_what_was_before_it(void **state)
     hg_message_unref(m);
     the->room_n = 5;
     hg_retained_resume(&the->session);
-    seam_net_run(&the->sn);
+    seam_net_run(&the->core.sn);
     check_delivered("e/a=1");
     assert_null(the->session.servings.first);
 }
@@ -587,7 +477,7 @@ static void nothing_comes_after_unsubscribe(void **state)
     hg_retained_resume(&the->session);
     hg_unsubscribe(&the->sub);
     the->room_n = 5;
-    seam_net_pass(&the->sn, 400);
+    seam_net_pass(&the->core.sn, 400);
     check_delivered("e/a=1");
 }
 
@@ -605,7 +495,7 @@ static void without_memory_it_is_refused_whole(void **state)
         enum hg_status status = hg_publish(&the->session, &args, NULL, &why);
         bool has_failed = seam_allocs() >= n;
         seam_fail_alloc(0);
-        seam_net_run(&the->sn);
+        seam_net_run(&the->core.sn);
         assert_int_equal(the->session.servings.first == NULL, status != HG_OK);
         if (!has_failed) {
             assert_int_equal(status, HG_OK);
