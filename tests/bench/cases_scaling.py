@@ -130,15 +130,15 @@ class Lab:
         self.keep(op, meter, **dict.fromkeys((op, *also), n))
 
     def connections(self, gateway):
-        many, few = self.bench.pick((5000, 2000), (200, 50))
+        many, few = self.bench.pick((5000, 1000), (200, 50))
         with self.bench.load(gateway, "hold", "mqtt", n=1, subscriptions=1, topic="exact/same"):
             crowd = self.opened(gateway, "connect", many, subscriptions=1, topic="exact/same")
             self.closed(gateway, crowd, "disconnect", many)
         crowd = self.opened(gateway, "bind", few, ["connect"], subscriptions=1, distinct=1, topic="exact/each")
         self.closed(gateway, crowd, "unbind", few, ["disconnect"])
 
-    def sessions(self, gateway):
-        n = self.bench.pick(500, 20)
+    def sessions(self, gateway, n=None):
+        n = n or self.bench.pick(500, 20)
         kept = {"subscriptions": 1, "qos": 1, "distinct": 1, "topic": "exact/kept", "kept": 1, "client": CLIENT}
         crowd = self.opened(gateway, "session", n, ["connect"], **kept)
         self.closed(gateway, crowd, "leave", n, ["disconnect"])
@@ -261,7 +261,7 @@ def shares(bench, known):
         for turn in range(bench.rounds):
             for publisher, found in ((here, local), (there, across)):
                 found.append(crossing_us(bench, lab.meter([here, there]), here, publisher))
-            for part in (lab.idle, lab.publishes, lab.connections, lab.sessions, lab.records):
+            for part in (lab.idle, lab.publishes, lab.connections, lab.records, lambda g: lab.sessions(g, bench.pick(100, 20))):
                 part(here)
             bench.say(f"a cluster, round {turn + 1}")
         units = lab.unit_us("broker")

@@ -118,7 +118,7 @@ PROFILES = (
     Profile("telemetry, kept sessions", "the same with sessions that are kept, commands with QoS 1",
             publishes=0.1, own=1 / 600, reconnects=HOUR, is_kept=True),
     Profile("last values", "each client updates a retained message every 10 s; nobody's own topics",
-            publishes=0.1, queues=0, retained=0.1, topics=1, reconnects=HOUR),
+            retained=0.1, topics=1, reconnects=HOUR),
     Profile("dashboards", "five messages a second to all, pages that come and go every 10 min", broadcasts=5, reconnects=1 / 600),
 )
 
@@ -141,7 +141,7 @@ class Point:
         own = n * p.own
         counts = {
             "idle": self.gateways,
-            "publish": n * (p.publishes if not p.retained else 0) + n * p.retained + own + p.broadcasts,
+            "publish": n * (p.publishes + p.retained) + own + p.broadcasts,
             "queue": n * p.publishes * p.queues,
             "feed": p.broadcasts * self.feeds,
             "delivery": p.broadcasts * n,

@@ -24,7 +24,7 @@ ASSUMPTIONS = (
     ("gateways at most", lambda _: f"{model.GATEWAYS_MAX}"),
     ("a gateway's start at most, until it is ready", lambda _: f"{model.REPLAY_MAX_S} s"),
     ("until all bindings are made again at most, after a restart of the whole of RabbitMQ", lambda _: f"{model.REBIND_MAX_S} s"),
-    ("the state log (`[state] max_bytes`)", lambda _: f"{model.LOG_GIB} GiB, of which what lives in it may have a {'half third quarter'.split()[model.LOG_SHARE - 2]}"),
+    ("the state log (`[state] max_bytes`)", lambda _: f"{model.LOG_GIB} GiB, 1/{model.LOG_SHARE} of it what lives"),
 )
 
 

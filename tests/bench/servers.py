@@ -27,6 +27,8 @@ log = {{ level = "warn", format = "text" }}
 endpoints = ["{url}"]
 [http]
 idle_timeout = "1h"
+[mqtt]
+connect_timeout = "1m"
 [[listener]]
 serve = "mqtt"
 bind = "127.0.0.1:{mqtt}"
