@@ -32,15 +32,17 @@ def counters(gateway):
 
 
 class Meter:
-    """What a RabbitMQ and gateways use until they have done all there is: `cpu_us` by side and `counted` of all gateways, once left. CPU of
-    the gateways is of those in `measured` (all)."""
+    """What a RabbitMQ and gateways use until they have done all there is: `cpu_us` and `wakes` by side and `counted` of all gateways, once
+    left. CPU and wakes of the gateways are of those in `measured` (all)."""
 
     def __init__(self, broker, gateways, measured=None):
         self.broker, self.gateways, self.measured = broker, gateways, measured or gateways
 
     def read(self):
-        used = {"broker": self.broker.own.cpu_seconds() * 1e6, "gateway": sum(g.own.cpu_seconds() for g in self.measured) * 1e6}
-        return used, sum((counters(g) for g in self.gateways), collections.Counter())
+        counted = sum((counters(g) for g in self.gateways), collections.Counter())
+        sides = {"broker": [self.broker], "gateway": self.measured}
+        return ({side: sum(server.own.cpu_seconds() for server in servers) * 1e6 for side, servers in sides.items()},
+                {side: sum(server.own.wakes() for server in servers) for side, servers in sides.items()}, counted)
 
     def __enter__(self):
         quiet([self.broker, *self.gateways])
@@ -50,10 +52,11 @@ class Meter:
     def __exit__(self, kind, *_):
         if kind is None:
             quiet([self.broker, *self.gateways])
-            used, counted = self.read()
+            used, woken, counted = self.read()
             self.seconds = time.monotonic() - self.started
             self.cpu_us = {side: used[side] - self.before[0][side] for side in used}
-            counted.subtract(self.before[1])
+            self.wakes = {side: woken[side] - self.before[1][side] for side in woken}
+            counted.subtract(self.before[2])
             self.counted = counted
 
 
@@ -62,7 +65,7 @@ class Lab:
 
     def __init__(self, bench, stack, broker):
         self.bench, self.stack, self.broker = bench, stack, broker
-        self.found = collections.defaultdict(list)  # by operation: (counts, cpu_us by side)
+        self.found = collections.defaultdict(list)  # by operation: (counts, cpu_us by side, wakes by side)
 
     def gateway(self):
         return self.bench.new_gateway(broker=self.broker)
@@ -72,14 +75,15 @@ class Lab:
 
     def keep(self, op, meter, **counts):
         """counts: how many of each operation the experiment was, beside the seconds that pass."""
-        self.found[op].append(({"idle": meter.seconds, **counts}, meter.cpu_us))
+        self.found[op].append(({"idle": meter.seconds, **counts}, meter.cpu_us, meter.wakes))
 
     def unit_us(self, side):
         """Medians of the rounds, each operation's without what else its experiment did."""
         experiments = []
         for op, runs in self.found.items():
-            counts = {name: statistics.median(run[0].get(name, 0) for run in runs) for name in runs[0][0]}
-            experiments.append((op, counts, statistics.median(run[1][side] / run[0][op] for run in runs) * counts[op]))
+            rounds = [({**counts, "wake": wakes[side]}, cpu_us[side]) for counts, cpu_us, wakes in runs]
+            counts = {name: statistics.median(counts.get(name, 0) for counts, _ in rounds) for name in rounds[0][0]}
+            experiments.append((op, counts, statistics.median(cpu_us / counts[op] for counts, cpu_us in rounds) * counts[op]))
         return solve([e for e in experiments if side == "gateway" or e[0] not in UNKNOWN_TO_RABBITMQ])
 
     def rows(self, memory):
@@ -100,6 +104,10 @@ class Lab:
         with self.bench.load(gateway, "publish", "mqtt", topic="exact/nowhere", **options) as load, self.meter([gateway]) as meter:
             load.run(60, n)
         self.keep("publish", meter, publish=n, write=meter.counted["net_writes"])
+        few = n // 20
+        with self.bench.load(gateway, "publish", "mqtt", topic="exact/nowhere", qos=1, n=1, window=1) as load, self.meter([gateway]) as meter:
+            load.run(60, few)
+        self.keep("wake", meter, publish=few, write=meter.counted["net_writes"])
         if consumer is None:
             return
         with self.bench.load(gateway, "publish", "mqtt", topic=TOPIC, **options) as load, self.meter([gateway]) as meter:
@@ -183,7 +191,9 @@ class Lab:
     def of_others(self, meter, **counts):
         """Without what RabbitMQ did for the first gateway, by what is known so far."""
         known = self.unit_us("broker")
-        meter.cpu_us["broker"] = max(0, meter.cpu_us["broker"] - sum(n * known[op] for op, n in counts.items()) - meter.seconds * known["idle"] * len(meter.measured))
+        besides = {**counts, "idle": meter.seconds * len(meter.gateways), "wake": meter.wakes["broker"]}
+        meter.cpu_us["broker"] = max(0, meter.cpu_us["broker"] - sum(n * known[op] for op, n in besides.items()))
+        meter.wakes["broker"] = meter.seconds = 0
         return meter
 
     def start_s(self):
@@ -197,7 +207,7 @@ class Lab:
     def replay(self, empty):
         used, records = self.start_s()
         us = {side: max(0, used[side] - empty[side]) * 1e6 for side in used}
-        self.found["replay"].append(({"replay": records}, us))
+        self.found["replay"].append(({"replay": records}, us, dict.fromkeys(us, 0)))
 
     # ---- memory
 
@@ -271,7 +281,7 @@ def shares(bench, known):
             ("queue_share", "further node", "a kept session made and ended", known["session"] + known["end"], units["session"] + units["end"], NODES - 1),
             ("log_share", "further node", "a record of the state log, with its publish", known["record"] + known["publish"], units["record"] + units["publish"], NODES - 1)):
         yield {"what": what, "side": f"a cluster of {NODES}", "share": name, "each": each, "one_us": significant(one), "more_us": significant(more),
-               "value": significant(max(0, more / one - 1) / by)}
+               "value": significant(max(0, more / one - 1) / by if one else 0)}
 
 
 # ---- the check
@@ -307,7 +317,7 @@ class Mixed:
                 return done
 
     def round(self, seconds):
-        """(counts, cpu_us by side) of a run of all together."""
+        """(counts, cpu_us by side, wakes by side) of a run of all together."""
         rows, failed = {}, []
 
         def do(key, run):
@@ -333,7 +343,7 @@ class Mixed:
         counts = {"idle": meter.seconds * GATEWAYS, "publish": counted["messages_in"], "queue": queued, "feed": counted["deliveries"],
                   "delivery": counted["messages_out"], "write": counted["net_writes"], "record": records, "reread": own_records * (GATEWAYS - 1),
                   "heard": churned["connect"] * (GATEWAYS - 1), **churned}
-        return counts, meter.cpu_us
+        return counts, meter.cpu_us, meter.wakes
 
     def hold(self):
         """Memory of connections with a binding each at the gateways that have had none: (number, growth by side)."""
@@ -359,7 +369,8 @@ def check(bench, lab, gateways, costs):
             bench.say(f"four gateways, round {turn + 1}: {runs[-1][0]['publish']:,} publishes, {runs[-1][0]['delivery']:,} deliveries")
     rows = []
     for side, name in SIDES.items():
-        predicted, measured = [costs.cpu_s(side, counts) for counts, _ in runs], [cpu_us[side] / 1e6 for _, cpu_us in runs]
+        predicted = [costs.cpu_s(side, {**counts, "wake": wakes[side]}) for counts, _, wakes in runs]
+        measured = [cpu_us[side] / 1e6 for _, cpu_us, _ in runs]
         off = [p / max(m, 1e-9) - 1 for p, m in zip(predicted, measured)]
         rows.append({"what": f"{GATEWAYS} gateways, CPU of a mixed load", "side": name, "predicted_s": significant(statistics.median(predicted)),
                      "measured_s": significant(statistics.median(measured)), "off": significant(statistics.median(off)), "runs": [significant(x) for x in off]})
@@ -369,6 +380,7 @@ def check(bench, lab, gateways, costs):
                      "predicted_mb": significant(predicted / 1e6), "measured_mb": significant(grown[side] / 1e6),
                      "off": significant(predicted / max(1, grown[side]) - 1)})
     rows[0]["counts"] = {op: round(statistics.median(run[0].get(op, 0) for run in runs)) for op in OPERATIONS if op in runs[0][0]}
+    rows[0]["wakes"] = {side: round(statistics.median(run[2][side] for run in runs)) for side in SIDES}
     return rows
 
 

@@ -12,6 +12,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CPUCLOCK_SCHED = 2
+VOLUNTARY = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)$", re.M)
 SPARE_FILES = 200  # that a server opens beside its clients' connections
 
 
@@ -49,6 +50,15 @@ class Process:
                 total += time.clock_gettime(~pid << 3 | CPUCLOCK_SCHED)
         return total
 
+    def wakes(self):
+        """How often its threads had nothing to do and were woken, so far: their voluntary context switches."""
+        total = 0
+        for pid in self.pids():
+            for status in pathlib.Path(f"/proc/{pid}/task").glob("*/status"):
+                with contextlib.suppress(OSError, AttributeError):
+                    total += int(VOLUNTARY.search(status.read_text())[1])
+        return total
+
 
 class Together:
     """Several of them as one."""
@@ -58,6 +68,9 @@ class Together:
 
     def cpu_seconds(self):
         return sum(process.cpu_seconds() for process in self.processes)
+
+    def wakes(self):
+        return sum(process.wakes() for process in self.processes)
 
 
 def connections_max():

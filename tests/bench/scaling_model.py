@@ -12,6 +12,7 @@ OPERATIONS = {
     "feed": "a delivery to a worker: from RabbitMQ's queue to the gateway",
     "delivery": "a delivery to a client, QoS 0: from the gateway to its connection",
     "write": "a write to a connection, with all that was waiting for it",
+    "wake": "a thread with nothing to do is woken, for all that has come",
     "connect": "a client connects and subscribes to what is bound already",
     "heard": "another gateway is told of it",
     "disconnect": "it goes",
@@ -82,12 +83,13 @@ class Machines:
 
 
 BUSY = 0.7            # of the cores, in a second like any other: the rest is for peaks and for a node that is lost
+WAKES = 1 / 3         # of a thread for each operation: 1 where messages come singly, below 0.1 at saturation
 WATERMARK = 0.4       # of a node's memory, RabbitMQ's default, past which it blocks publishers
 CLIENTS_MAX = 100000  # of a gateway: `[[listener]] max_connections`
 GATEWAYS_MAX = 100    # nobody has tried so many
 GATEWAYS_COUNTED = 10 * GATEWAYS_MAX
 REPLAY_MAX_S = 30     # that a gateway may take from its start to ready
-REBIND_MAX_S = 120    # that all bindings may take to be made again, once the whole of RabbitMQ was started anew
+REBIND_MAX_S = 120    # that bindings may take to be made again: all after a restart of a single RabbitMQ, else those of a gateway that is lost
 LOG_GIB = 4           # `[state] max_bytes`; 256 MiB is the default
 LOG_SHARE = 4         # the log is so many times as large as what lives in it, and is replayed whole
 MEMORY_SPARE = 0.5    # of a gateway's, for output that waits for clients
@@ -145,7 +147,7 @@ class Point:
             "queue": n * p.publishes * p.queues,
             "feed": p.broadcasts * self.feeds,
             "delivery": p.broadcasts * n,
-            "write": n * (2 * (p.publishes + p.retained) + own + p.broadcasts),  # each message by itself: to the client, or to RabbitMQ and back
+            "write": n * (2 * (p.publishes + p.retained) + p.broadcasts) + own,  # each message by itself: to the client, or to RabbitMQ and back
             "connect": n * p.reconnects, "disconnect": n * p.reconnects, "heard": n * p.reconnects * (self.gateways - 1),
             "record": n * p.retained, "reread": n * p.retained * (self.gateways - 1),
         }
@@ -157,6 +159,7 @@ class Point:
         if not p.is_kept:
             counts["feed"] += own * (1 if p.is_bound else self.feeds)
             counts["delivery"] += own
+        counts["wake"] = WAKES * sum(n for op, n in counts.items() if op not in ("idle", "delivery", "write", "queue"))
         return counts
 
 
@@ -193,11 +196,13 @@ def gateway_common_bytes(costs, profile, clients):
 # ---- Walls
 
 def gateways_needed(costs, profile, machines, clients):
-    """By connections, CPU and memory; GATEWAYS_COUNTED where that is not enough, being past the wall."""
+    """By connections, memory, CPU, and what the loss of one does to a cluster; GATEWAYS_COUNTED where that is not enough, being past the wall."""
     room = machines.gateway_gib * 2**30 * (1 - MEMORY_SPARE) - gateway_common_bytes(costs, profile, clients)
     if room <= 0:
         return GATEWAYS_COUNTED
     least = max(1, math.ceil(clients / CLIENTS_MAX), math.ceil(clients * gateway_client_bytes(costs, profile) / room))
+    if profile.is_bound and machines.nodes > 1:
+        least = max(least, math.ceil(clients / rebound(costs, machines)))
     while least < GATEWAYS_COUNTED:  # each further one has its own to do for all the others
         cores = costs.cpu_s("gateway", Point(profile, machines, clients, least).per_second())
         needed = math.ceil(cores / (machines.gateway_cores * BUSY))
@@ -205,6 +210,11 @@ def gateways_needed(costs, profile, machines, clients):
             break
         least = needed
     return min(least, GATEWAYS_COUNTED)
+
+
+def rebound(costs, machines):
+    """How many clients' bindings RabbitMQ can make again in time, one after another."""
+    return REBIND_MAX_S * BUSY * 1e6 / max(1e-9, costs.broker_us.get("bind", 0) * cluster_factor(costs, "bind", machines.nodes))
 
 
 def one_core(costs, counts, ops):
@@ -216,14 +226,13 @@ def walls(costs, point):
     """Each wall's name, and how much of the way to it is gone; past 1 it does not hold."""
     profile, machines, counts = point.profile, point.machines, point.per_second()
     lives = {"session": point.clients if profile.is_kept else 0, "record": point.clients * profile.topics}
-    bound = {"bind": (point.clients if profile.is_bound else 0) * cluster_factor(costs, "bind", machines.nodes)}
     changes = {op: n * cluster_factor(costs, op, machines.nodes) for op, n in counts.items()}
     replay_us = costs.gateway_us.get("replay", 0) + costs.broker_us.get("replay", 0)
     return {
         "RabbitMQ's CPU": broker_cores(costs, point) / (machines.nodes * machines.cores * BUSY),
         "RabbitMQ's memory": broker_node_bytes(costs, point) / (machines.memory_gib * 2**30 * WATERMARK),
         "bindings that come and go": one_core(costs, changes, ("bind", "unbind")),
-        "bindings after a restart of RabbitMQ": one_core(costs, bound, ("bind",)) / REBIND_MAX_S,
+        "bindings after a restart of RabbitMQ": point.clients / rebound(costs, machines) if profile.is_bound and machines.nodes == 1 else 0,
         "records in the state log": one_core(costs, changes, ("record", "leave", "resume")),
         "room in the state log": sum(n * costs.log_bytes.get(op, 0) for op, n in lives.items()) / (LOG_GIB * 2**30 / LOG_SHARE),
         "a gateway's start": sum(lives.values()) * LOG_SHARE * replay_us / 1e6 / REPLAY_MAX_S,

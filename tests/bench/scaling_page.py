@@ -18,12 +18,13 @@ ASSUMPTIONS = (
     ("nodes of RabbitMQ", lambda m: f"{m.cores} cores, {m.memory_gib:g} GiB each"),
     ("a gateway", lambda m: f"{m.gateway_cores} cores with a worker each, {m.gateway_gib:g} GiB"),
     ("cores in use at most, of RabbitMQ and of gateways", lambda _: f"{model.BUSY:.0%}"),
+    ("wake-ups for each operation; writes for each delivery", lambda _: f"{model.WAKES:.1f}; 1"),
     ("memory of a node in use at most (RabbitMQ's `vm_memory_high_watermark`)", lambda _: f"{model.WATERMARK:.0%}"),
     ("memory of a gateway for what waits for clients", lambda _: f"{model.MEMORY_SPARE:.0%}"),
     ("connections of a gateway at most (`[[listener]] max_connections`)", lambda _: f"{model.CLIENTS_MAX:,}"),
     ("gateways at most", lambda _: f"{model.GATEWAYS_MAX}"),
     ("a gateway's start at most, until it is ready", lambda _: f"{model.REPLAY_MAX_S} s"),
-    ("until all bindings are made again at most, after a restart of the whole of RabbitMQ", lambda _: f"{model.REBIND_MAX_S} s"),
+    ("until bindings are made again at most: all after a restart of a single RabbitMQ, in a cluster those of a gateway that is lost", lambda _: f"{model.REBIND_MAX_S} s"),
     ("the state log (`[state] max_bytes`)", lambda _: f"{model.LOG_GIB} GiB, 1/{model.LOG_SHARE} of it what lives"),
 )
 
@@ -86,7 +87,9 @@ def check_table(result):
             lines.append([row["what"], row["side"], form.format(row[f"predicted_{unit}"]), form.format(row[f"measured_{unit}"]), f"{row['off']:+.0%}"])
     yield from kept.markdown_table(["", "of", "predicted", "measured", "off by"], lines)
     counts = next(row["counts"] for row in result["rows"] if "counts" in row)
-    yield from ("", "Of a round: " + ", ".join(f"{op} {n:,}" for op, n in counts.items() if n) + ".")
+    wakes = next(row["wakes"] for row in result["rows"] if "wakes" in row)
+    yield from ("", "Of a round: " + ", ".join(f"{op} {n:,}" for op, n in counts.items() if n) +
+                "; wake-ups of " + ", ".join(f"{model.SIDES[side]} {n:,}" for side, n in wakes.items()) + ".")
 
 
 TABLES = {"units": units_table, "shares": shares_table, "assumptions": assumptions_table, "profiles": profiles_table,

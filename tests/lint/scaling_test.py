@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arithmetic of the scaling model: costs come out of experiments, add up, and walls stand where they should."""
+import dataclasses
 import pathlib
 import sys
 import unittest
@@ -75,9 +76,22 @@ class Scaling(unittest.TestCase):
             return model.clients_at(COSTS, profile, of, wall)
         cpu, rebinding = "RabbitMQ's CPU", "bindings after a restart of RabbitMQ"
         self.assertGreater(stands(cpu, DEVICES, machines(5)), stands(cpu, DEVICES))
-        self.assertLess(stands(rebinding, DEVICES, machines(5)), stands(rebinding, DEVICES))
-        self.assertEqual(stands(rebinding, WIDE), float("inf"))
+        self.assertLess(stands("bindings that come and go", DEVICES, machines(5)), stands("bindings that come and go", DEVICES))
+        self.assertAlmostEqual(stands(rebinding, DEVICES, machines()), model.rebound(COSTS, machines()), delta=1000)
+        self.assertEqual([stands(rebinding, WIDE, machines()), stands(rebinding, DEVICES)], 2 * [float("inf")])
         self.assertGreater(stands("RabbitMQ's memory", KEPT, machines(3, memory_gib=64)), 3 * stands("RabbitMQ's memory", KEPT))
+
+    def test_a_cluster_has_gateways_small_enough_to_lose(self):
+        dear = dataclasses.replace(COSTS, copy_share=5)
+        for nodes, gateways in ((1, 2), (3, 10)):
+            self.assertEqual(model.gateways_needed(dear, DEVICES, machines(nodes, gateway_cores=64), model.rebound(dear, machines(3)) * 9.5), gateways)
+
+    def test_what_a_second_brings_grows_with_the_clients(self):
+        for profile in model.PROFILES:
+            one, ten = (model.Point(profile, machines(), n, 3).per_second() for n in (1000, 10000))
+            for op in one:
+                with self.subTest(profile.name, op=op):
+                    self.assertLessEqual(ten[op], 10 * one[op] + 1e-6)
 
     def test_gateways_are_as_many_as_connections_and_cpu_ask_for(self):
         self.assertEqual(model.gateways_needed(COSTS, DEVICES, machines(), 1), 1)
