@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A RabbitMQ of one's own: loopback only, free ports, everything it writes in one folder, ended with whoever started it.
 
-As a program: private_rabbitmq.py FOLDER [--port N]. Prints its AMQP address when it is ready and runs until SIGTERM. As a module: `with PrivateRabbitMQ(folder) as broker:`, used by the end-to-end tests.
+As a program: private_rabbitmq.py FOLDER [--port N]. Prints its AMQP address when it is ready and runs until SIGTERM. As a module: `with PrivateRabbitMQ(folder) as broker:`, used by the end-to-end tests; PrivateCluster is several of them as one cluster.
 """
 import argparse
+import concurrent.futures
 import ctypes
 import os
 import pathlib
@@ -167,6 +168,64 @@ class PrivateRabbitMQ:
 
     def __exit__(self, *_):
         self.stop()
+
+
+class ClusterNode(PrivateRabbitMQ):
+    """One of a cluster: an epmd and a cookie for all, and a limit to the silence after which a node is down for the others."""
+    COOKIE = "HEADGATEPRIVATECLUSTER"
+
+    def __init__(self, folder, epmd_port, tick_s, settings=()):
+        super().__init__(folder, settings=settings)
+        self.epmd_port = epmd_port
+        self.tick_s = tick_s
+
+    def environment(self):
+        env = super().environment()
+        env["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"] += f" -kernel net_ticktime {self.tick_s}"
+        return env
+
+    def write_files(self):
+        super().write_files()
+        cookie = self.folder / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.write_text(self.COOKIE)
+            cookie.chmod(0o400)
+
+
+class PrivateCluster:
+    """`with PrivateCluster(folder, n) as cluster`: the servers are its `nodes`."""
+
+    def __init__(self, folder, nodes_n, tick_s=60, settings=(), node=ClusterNode):
+        self.folder = pathlib.Path(folder)
+        self.epmd_port, = free_ports(1)
+        self.nodes = [node(self.folder / f"{self.folder.name[-4:]}-{i}", self.epmd_port, tick_s, settings) for i in range(nodes_n)]
+        self.epmd = None
+
+    def each(self, work, nodes):
+        with concurrent.futures.ThreadPoolExecutor(len(nodes)) as pool:
+            list(pool.map(work, nodes))
+
+    def __enter__(self):
+        self.epmd = subprocess.Popen(["epmd", "-address", "127.0.0.1", "-port", str(self.epmd_port)], stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            for node in self.nodes:
+                node.write_files()
+            self.each(lambda node: node.boot(), self.nodes)
+            for node in self.nodes[1:]:
+                node.ctl("stop_app")
+                node.ctl("join_cluster", self.nodes[0].node)
+                node.ctl("start_app")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.each(lambda node: node.halt(kill=True), self.nodes)
+        self.epmd.terminate()
+        self.epmd.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def main():

@@ -44,6 +44,16 @@ class Side:
     processes: dict = dataclasses.field(default_factory=dict)
 
 
+def quiet(running):
+    """Waits until servers have done with what was before: ten thousand connections that were closed keep one busy."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < deadline:
+        before, started = sum(server.own.cpu_seconds() for server in running), time.monotonic()
+        time.sleep(0.3)
+        if sum(server.own.cpu_seconds() for server in running) - before < QUIET_CPU * (time.monotonic() - started):
+            return
+
+
 class Bench:
     """What all cases share: the build, a folder, how large to be, and servers that are started when first asked for."""
 
@@ -66,6 +76,9 @@ class Bench:
     def new_broker(self, name):
         return servers.Broker(self.folder / name)
 
+    def new_cluster(self, nodes_n):
+        return servers.Cluster(self.folder / "cluster", nodes_n)
+
     def new_gateway(self, broker=None, **options):
         return servers.Gateway(self.binary, self.folder, broker or self.broker, **options)
 
@@ -77,16 +90,9 @@ class Bench:
         self.running.append(self.stack.enter_context(server))
         return server
 
-    def settle(self, *servers):
-        """Waits until these servers, or all that are shared, have done with what was before: ten thousand connections that were
-        closed keep one busy."""
-        servers = servers or self.running
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while time.monotonic() < deadline:
-            before, started = sum(server.own.cpu_seconds() for server in servers), time.monotonic()
-            time.sleep(0.3)
-            if sum(server.own.cpu_seconds() for server in servers) - before < QUIET_CPU * (time.monotonic() - started):
-                return
+    def settle(self, *those):
+        """Waits until these servers, or all that are shared, are quiet."""
+        quiet(those or self.running)
 
     @functools.cached_property
     def broker(self):

@@ -119,4 +119,11 @@ def parts_limits():
                     ratio(field("hostile", "mqtt-tls", beside, "p99_us"), field("hostile", "mqtt-tls", "nobody", "p99_us")), most=2, form="{:.2f} times")
 
 
-LIMITS = (*idle_limits(), *fanout_limits(), *connect_limits(), *fanin_limits(), *latency_limits(), *parts_limits())
+def scaling_limits():
+    for side in ("RabbitMQ", "the gateways"):
+        off = field("scaling", "4 gateways, CPU of a mixed load", side, "off")
+        yield Limit("scaling", f"four gateways, CPU of {side} predicted within 20 %", lambda results, off=off: None if off(results) is None else abs(off(results)),
+                    most=0.2, form="off by {:.0%}")
+
+
+LIMITS = (*idle_limits(), *fanout_limits(), *connect_limits(), *fanin_limits(), *latency_limits(), *parts_limits(), *scaling_limits())

@@ -29,7 +29,7 @@ enum {
 struct run {
     const char *wire, *host, *topic, *text, *path, *authorization;
     uint64_t port, n, subscriptions_n, is_distinct, topics_n, await_n, window_n, body_n, qos,
-        is_retaining, rate, slow_n, quiet_ms;
+        is_retaining, is_kept, client, rate, slow_n, quiet_ms;
     struct crowd crowd;
     uint8_t *body;
     uint32_t *pending; /* stream: deliveries to come, by sequence number */
@@ -102,6 +102,8 @@ static void connect_all(struct run *r, const struct crowd_ops *ops, size_t n)
                         .port = (uint16_t)r->port,
                         .subscribe_qos = (uint8_t)r->qos,
                         .is_retaining = r->is_retaining != 0,
+                        .is_kept = r->is_kept != 0,
+                        .client = (uint32_t)(r->client != 0 ? r->client : (uint64_t)getpid()),
                         .path = r->path[0] != '\0' ? r->path : NULL,
                         .authorization = r->authorization[0] != '\0' ? r->authorization : NULL};
     uint64_t started_ns = bench_now_ns();
@@ -458,6 +460,9 @@ int main(int argc, char **argv)
         {"--topics", &run.topics_n, NULL,
          "publish: to so many topics, one after another; 0: to the topic itself"},
         {"--retain", &run.is_retaining, NULL, "publish: 1 to have the messages retained"},
+        {"--kept", &run.is_kept, NULL, "MQTT: 1 for sessions that are kept"},
+        {"--client", &run.client, NULL,
+         "MQTT: number in the client ids, to have those of an earlier run; 0: the process's"},
         {"--window", &run.window_n, NULL, "messages outstanding, over all connections"},
         {"--body", &run.body_n, NULL, "bytes of a message"},
         {"--text", NULL, &run.text, "publish: this body"},

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     STARTED_MAX = 256, /* that are not ready */
@@ -96,9 +95,10 @@ static void send_connect(struct peer *p)
     p->state = PEER_CONNECTING;
     if (c->wire->proto == PROTO_MQTT) {
         char id[48];
-        (void)snprintf(id, sizeof(id), "load-%09d-%08zu", (int)getpid(),
+        (void)snprintf(id, sizeof(id), "load-%09u-%08zu", (unsigned)c->client,
                        p->index); /* 23 bytes, as the standard recommends at most */
-        size_t n = unit_add(c, 0, "\0\4MQTT\4\2\0\0", 10); /* clean session, keep-alive 0 */
+        size_t n = unit_add(c, 0, c->is_kept ? "\0\4MQTT\4\0\0\0" : "\0\4MQTT\4\2\0\0",
+                            10); /* 2: clean session; keep-alive 0 */
         send_mqtt(p, 0x10, unit_add_str(c, n, id));
     } else {
         size_t n = unit_text(c, 0, "CONNECT\naccept-version:1.2\nhost:/\nheart-beat:0,0\n\n");

@@ -48,7 +48,10 @@ struct crowd {
     uint16_t port;
     uint8_t subscribe_qos;
     bool is_retaining; /* MQTT: publishes ask to be retained */
-    const char *path;  /* HTTP: POSTs go here; NULL: to /v1/topics/ and the topic */
+    bool is_kept;      /* MQTT: sessions outlive their connections */
+    uint32_t
+        client; /* number in the client ids; who has them again takes up, or ends, the sessions */
+    const char *path; /* HTTP: POSTs go here; NULL: to /v1/topics/ and the topic */
     const char *authorization;
     struct loop loop;
     struct peer *peers;

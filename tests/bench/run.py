@@ -19,9 +19,11 @@ import cases_fanout  # noqa: F401
 import cases_fanin  # noqa: F401
 import cases_robust  # noqa: F401
 import cases_parts  # noqa: F401
+import cases_scaling  # noqa: F401
 import measure
 import plot
 import results as kept
+import scaling_page
 from cases import CASES, Bench, Unavailable
 
 
@@ -52,6 +54,7 @@ def save(new):
     kept.JSON.write_text(kept.text_of(merged))
     kept.PAGE.write_text(kept.page_of(merged))
     kept.PICTURE.write_text(plot.picture_of(merged))
+    scaling_page.PAGE.write_text(scaling_page.page_of(scaling_page.PAGE.read_text(), merged))
 
 
 def measure_all(args, names):

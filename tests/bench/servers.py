@@ -11,10 +11,10 @@ import time
 import urllib.error
 import urllib.request
 
-from measure import ROOT, Process
+from measure import ROOT, Process, Together
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from private_rabbitmq import PrivateRabbitMQ, free_ports  # noqa: E402
+from private_rabbitmq import PrivateCluster, PrivateRabbitMQ, free_ports  # noqa: E402
 
 READY_SECONDS = 60
 
@@ -27,6 +27,8 @@ log = {{ level = "warn", format = "text" }}
 endpoints = ["{url}"]
 [http]
 idle_timeout = "1h"
+[mqtt]
+connect_timeout = "1m"
 [[listener]]
 serve = "mqtt"
 bind = "127.0.0.1:{mqtt}"
@@ -133,6 +135,23 @@ class Broker(PrivateRabbitMQ):
         super().__enter__()
         self.own = Process(self.server.pid, is_group=True)
         self.processes = {"broker": self.own}
+        return self
+
+
+class Seat:
+    """A node of a cluster, for a gateway to connect to; what it uses is what the whole cluster uses."""
+
+    def __init__(self, node, own):
+        self.url, self.port, self.own, self.processes = node.url, node.port, own, {"broker": own}
+
+
+class Cluster(PrivateCluster):
+    """RabbitMQ nodes without plugins as one cluster, `seats` at which are equal."""
+
+    def __enter__(self):
+        super().__enter__()
+        own = Together([Process(node.server.pid, is_group=True) for node in self.nodes])
+        self.seats = [Seat(node, own) for node in self.nodes]
         return self
 
 

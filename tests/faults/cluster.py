@@ -1,39 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three RabbitMQ nodes on loopback as one cluster, each of which can be stopped, killed, frozen or cut off from the others."""
-import concurrent.futures
 import contextlib
 import os
 import pathlib
-import shutil
 import signal
-import subprocess
 import tempfile
 
-from harness.broker import PrivateRabbitMQ
+from harness.broker import ClusterNode, PrivateCluster
 
 NODES_N = 3
 TICK_S = 4  # a node that is silent for longer (by a quarter at most) is down for the others
-COOKIE = "HEADGATETESTCLUSTER"
+SETTINGS = ("cluster_partition_handling = pause_minority", f"net_ticktime = {TICK_S}", "cluster_keepalive_interval = 1000")
 
 
-class Node(PrivateRabbitMQ):
-    def __init__(self, folder, epmd_port):
-        super().__init__(folder, settings=["cluster_partition_handling = pause_minority", f"net_ticktime = {TICK_S}",
-                                           "cluster_keepalive_interval = 1000"])
-        self.epmd_port = epmd_port
-
-    def environment(self):
-        env = super().environment()
-        env["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"] += f" -kernel net_ticktime {TICK_S}"
-        return env
-
-    def write_files(self):
-        super().write_files()
-        cookie = self.folder / ".erlang.cookie"
-        if not cookie.exists():
-            cookie.write_text(COOKIE)
-            cookie.chmod(0o400)
-
+class Node(ClusterNode):
     def freeze(self):
         os.killpg(self.server.pid, signal.SIGSTOP)
 
@@ -41,44 +21,17 @@ class Node(PrivateRabbitMQ):
         os.killpg(self.server.pid, signal.SIGCONT)
 
 
-class Cluster:
+class Cluster(PrivateCluster):
     """with Cluster() as cluster: … cluster.nodes; eval() asks the first."""
 
     def __init__(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="headgate-cluster-"))
-        first = PrivateRabbitMQ(self.folder / "none")
-        self.epmd_port = first.epmd_port
-        self.nodes = [Node(self.folder / f"{self.folder.name[-4:]}-{i}", self.epmd_port) for i in range(NODES_N)]
-        self.epmd = None
-
-    def each(self, work, nodes):
-        with concurrent.futures.ThreadPoolExecutor(len(nodes)) as pool:
-            list(pool.map(work, nodes))
-
-    def __enter__(self):
-        self.epmd = subprocess.Popen(["epmd", "-address", "127.0.0.1", "-port", str(self.epmd_port)], stdin=subprocess.DEVNULL,
-                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        try:
-            for node in self.nodes:
-                node.write_files()
-            self.each(Node.boot, self.nodes)
-            for node in self.nodes[1:]:
-                node.ctl("stop_app")
-                node.ctl("join_cluster", self.nodes[0].node)
-                node.ctl("start_app")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+        super().__init__(tempfile.mkdtemp(prefix="headgate-cluster-"), NODES_N, TICK_S, SETTINGS, Node)
 
     def __exit__(self, *_):
         for node in self.nodes:
             with contextlib.suppress(OSError, AttributeError):
                 node.thaw()
-        self.each(lambda node: node.halt(kill=True), self.nodes)
-        self.epmd.terminate()
-        self.epmd.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        super().__exit__()
 
     @property
     def amqp(self):
@@ -96,7 +49,7 @@ class Cluster:
         self.set_cookies(node, "wrong", ", erlang:disconnect_node(N)")
 
     def join_again(self, node):
-        self.set_cookies(node, COOKIE)
+        self.set_cookies(node, node.COOKIE)
 
     def set_cookies(self, node, cookie, then=""):
         names = ", ".join(f"'{n.node}'" for n in self.nodes if n is not node)

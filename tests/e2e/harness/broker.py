@@ -8,7 +8,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
-from private_rabbitmq import PrivateRabbitMQ, free_ports  # noqa: E402
+from private_rabbitmq import ClusterNode, PrivateCluster, PrivateRabbitMQ, free_ports  # noqa: E402,F401
 
 # Who speaks STOMP to the tests that can be answered by both: "headgate", or RabbitMQ with its own "plugin".
 STOMP = os.environ.get("HEADGATE_TEST_STOMP", "headgate")
