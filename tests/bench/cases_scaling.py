@@ -77,11 +77,13 @@ class Lab:
         """counts: how many of each operation the experiment was, beside the seconds that pass."""
         self.found[op].append(({"idle": meter.seconds, **counts}, meter.cpu_us, meter.wakes))
 
-    def unit_us(self, side):
-        """Medians of the rounds, each operation's without what else its experiment did."""
+    def unit_us(self, side, has_wakes=True):
+        """Medians of the rounds, each operation's without what else its experiment did; has_wakes False: but with its wake-ups."""
         experiments = []
         for op, runs in self.found.items():
-            rounds = [({**counts, "wake": wakes[side]}, cpu_us[side]) for counts, cpu_us, wakes in runs]
+            if op == "wake" and not has_wakes:
+                continue
+            rounds = [({**counts, "wake": wakes[side] if has_wakes else 0}, cpu_us[side]) for counts, cpu_us, wakes in runs]
             counts = {name: statistics.median(counts.get(name, 0) for counts, _ in rounds) for name in rounds[0][0]}
             experiments.append((op, counts, statistics.median(cpu_us / counts[op] for counts, cpu_us in rounds) * counts[op]))
         return solve([e for e in experiments if side == "gateway" or e[0] not in UNKNOWN_TO_RABBITMQ])
@@ -260,8 +262,9 @@ def crossing_us(bench, meter, subscriber, publisher):
     return meter.cpu_us["broker"] / n
 
 
-def shares(bench, known):
-    """Rows: what the same costs a cluster."""
+def shares(bench, alone):
+    """Rows: what the same costs a cluster, with all wake-ups, for nodes wake each other."""
+    known = alone.unit_us("broker", has_wakes=False)
     bench.say("starting a cluster of three nodes")
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(bench.new_cluster(NODES))
@@ -274,7 +277,7 @@ def shares(bench, known):
             for part in (lab.idle, lab.publishes, lab.connections, lab.records, lambda g: lab.sessions(g, bench.pick(100, 20))):
                 part(here)
             bench.say(f"a cluster, round {turn + 1}")
-        units = lab.unit_us("broker")
+        units = lab.unit_us("broker", has_wakes=False)
     for name, each, what, one, more, by in (
             ("wire_share", "crossing", "a publish and its delivery to a worker", statistics.median(local), statistics.median(across), 1),
             ("copy_share", "further node", "a binding made and removed", known["bind"] + known["unbind"], units["bind"] + units["unbind"], NODES - 1),
@@ -415,4 +418,4 @@ def run_scaling(bench):
                 lab.replay(empty)
             rows = lab.rows(memory)
             rows += check(bench, lab, [gateway, *others], costs_of(rows))
-    return rows + list(shares(bench, {row["op"]: row["broker_us"] for row in rows if "broker_us" in row}))
+    return rows + list(shares(bench, lab))

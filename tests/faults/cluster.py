@@ -2,7 +2,6 @@
 """Three RabbitMQ nodes on loopback as one cluster, each of which can be stopped, killed, frozen or cut off from the others."""
 import contextlib
 import os
-import pathlib
 import signal
 import tempfile
 
