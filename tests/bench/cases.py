@@ -57,7 +57,7 @@ def quiet(running):
 class Bench:
     """What all cases share: the build, a folder, how large to be, and servers that are started when first asked for."""
 
-    def __init__(self, build, folder, stack, quick, rounds, seconds):
+    def __init__(self, build, folder, stack, quick, rounds, seconds, workers):
         self.binary = build / "headgate"
         self.programs = build / "tests" / "bench"
         self.folder = pathlib.Path(folder)
@@ -65,6 +65,7 @@ class Bench:
         self.quick = quick
         self.rounds = rounds
         self.seconds = seconds
+        self.workers = workers
         self.running = []
 
     def pick(self, full, quick):
@@ -80,7 +81,7 @@ class Bench:
         return servers.Cluster(self.folder / "cluster", nodes_n)
 
     def new_gateway(self, broker=None, **options):
-        return servers.Gateway(self.binary, self.folder, broker or self.broker, **options)
+        return servers.Gateway(self.binary, self.folder, broker or self.broker, **{"workers": self.workers, **options})
 
     def new_mosquitto(self):
         return servers.Mosquitto(self.folder)

@@ -70,6 +70,7 @@ def provenance(result):
         if result["quick"] else ""
     return (f"{quick}{result['date']}; {machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}; "
             f"{version['headgate']} ({version['commit']}), RabbitMQ {version['rabbitmq']}, Erlang {version['erlang']}, mosquitto {version['mosquitto']}; "
+            f"the gateway's workers: {result.get('workers') or 'one per core'}; "
             f"medians of {result['rounds']} round{'s' if result['rounds'] > 1 else ''} of {result['seconds']:g} s; load average before: {machine['load_before']}.")
 
 

@@ -34,6 +34,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="small numbers and one round: does it work?")
     parser.add_argument("--rounds", type=int, help="turns of each side (3; quick: 1)")
     parser.add_argument("--seconds", type=float, help="of a turn (2; quick: 0.3)")
+    parser.add_argument("--workers", type=int, default=0, help="of each gateway (0: one per core)")
     parser.add_argument("--save", action="store_true", help="put the results into docs/benchmarks, in place of those cases' old ones")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write this run's results there; - is standard output")
     parser.add_argument("--build", type=pathlib.Path, default=measure.ROOT / "build-release", help="folder of the release (build-release)")
@@ -62,11 +63,12 @@ def measure_all(args, names):
     results, failed = {}, []
     rounds = args.rounds or (1 if args.quick else 3)
     seconds = args.seconds or (0.3 if args.quick else 2)
-    about = {"quick": args.quick, "rounds": rounds, "seconds": seconds, "versions": measure.versions(args.build / "headgate")}
+    about = {"quick": args.quick, "rounds": rounds, "seconds": seconds, "workers": args.workers,
+             "versions": measure.versions(args.build / "headgate")}
     measure.connections_max()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="headgate-bench-"))
-        bench = Bench(args.build.resolve(), folder, stack, args.quick, rounds, seconds)
+        bench = Bench(args.build.resolve(), folder, stack, args.quick, rounds, seconds, args.workers)
         for number, name in enumerate(names, 1):
             print(f"[{number}/{len(names)}] {name}: {CASES[name].title}", file=sys.stderr, flush=True)
             started = time.monotonic()
