@@ -51,16 +51,21 @@ MQTT5_CHUNKS = [
 ]
 
 
+def client_id(n):
+    """With the number twice: one flipped bit does not make it another mutation's, who would lose its connection."""
+    return f"hostile-{n:05}-{n:05}"
+
+
 def mqtt5_login(n):
     will = mqtt5.Will("hostile/will", b"gone", 1, True, message_expiry=60, content_type="text/plain", user=("a", "b"))
-    return mqtt5.connect(f"hostile-{n:05}", will=will, receive_maximum=20, maximum_packet_size=4096, topic_alias_maximum=4,
+    return mqtt5.connect(client_id(n), will=will, receive_maximum=20, maximum_packet_size=4096, topic_alias_maximum=4,
                          session_expiry=0, request_problem=1), bytes([mqtt5.CONNACK << 4])
 
 
 def mqtt_login(n):
     """With a client id of its own: two that meet would end each other."""
     will = wire.mqtt_string("hostile/will") + wire.mqtt_string("gone")
-    return wire.mqtt_connect(f"hostile-{n:05}", 0x2E, rest=will), wire.MQTT_CONNACK
+    return wire.mqtt_connect(client_id(n), 0x2E, rest=will), wire.MQTT_CONNACK
 
 
 STOMP_CHUNKS = [
