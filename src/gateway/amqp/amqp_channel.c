@@ -262,17 +262,15 @@ static void on_get_empty(struct hg_amqp_channel *ch, struct hg_bytes payload,
 static void on_settled(struct hg_amqp_channel *ch, struct hg_bytes payload, bool is_ack)
 {
     enum { METHOD_BYTES = 4, TAG_BYTES = 8, MULTIPLE = 1 };
-    if (payload.n <= METHOD_BYTES + TAG_BYTES) {
+    struct hg_bytes in = hg_bytes_skip(payload, METHOD_BYTES);
+    uint64_t tag;
+    uint64_t bits;
+    if (!hg_bytes_take_number(&in, TAG_BYTES, &tag) || !hg_bytes_take_number(&in, 1, &bits)) {
         (void)hg_amqp_conn_decode(ch->conn, payload); /* says what is wrong with it */
         return;
     }
-    uint64_t tag = 0;
-    for (size_t i = METHOD_BYTES; i < METHOD_BYTES + TAG_BYTES; i++) {
-        tag = tag << 8 | payload.p[i];
-    }
     if (ch->ops->on_confirm != NULL) {
-        bool is_multiple = (payload.p[METHOD_BYTES + TAG_BYTES] & MULTIPLE) != 0;
-        ch->ops->on_confirm(ch->ctx, tag, is_multiple, is_ack);
+        ch->ops->on_confirm(ch->ctx, tag, (bits & MULTIPLE) != 0, is_ack);
     }
 }
 

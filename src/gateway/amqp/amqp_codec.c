@@ -520,13 +520,18 @@ size_t hg_amqp_header_bytes(const struct hg_properties *p, bool *has_json_out)
     return n;
 }
 
-/* Closes the frame that starts at `head`; false: it is over frame_max. */
-static bool end_put_frame(uint8_t *head, uint8_t *end, uint32_t frame_max)
+/* Closes the frame that was put down from `head` to `end`, in room reserved for it. */
+static enum hg_status end_put_frame(struct hg_writer *w, uint8_t *head, uint8_t *end,
+                                    uint32_t frame_max)
 {
     *end = AMQP_FRAME_END;
     size_t n = (size_t)(end - head) + 1;
     (void)put_be(head + 3, n - FRAME_BYTES, 4);
-    return n <= frame_max;
+    if (n > frame_max) {
+        return HG_BAD_PROPERTY;
+    }
+    hg_writer_commit(w, n);
+    return HG_OK;
 }
 
 /* What every publish has goes out by hand: two thirds less work, and no memory of librabbitmq's. */
@@ -550,11 +555,7 @@ static enum hg_status write_header(struct hg_writer *w, uint16_t channel,
     uint8_t *p = put_frame_head(head, AMQP_FRAME_HEADER, channel, 0);
     p = put_be(p, (uint64_t)AMQP_BASIC_CLASS << 16, 4); /* weight 0 */
     p = put_properties(put_be(p, body_n, 8), properties);
-    if (!end_put_frame(head, p, frame_max)) {
-        return HG_BAD_PROPERTY;
-    }
-    hg_writer_commit(w, (size_t)(p - head) + 1);
-    return HG_OK;
+    return end_put_frame(w, head, p, frame_max);
 }
 
 void hg_amqp_encode_body(struct hg_writer *w, uint16_t channel, struct hg_bytes body,
@@ -600,11 +601,7 @@ static enum hg_status write_publish(struct hg_writer *w, uint16_t channel,
     p = put_be(put_be(p, AMQP_BASIC_PUBLISH_METHOD, 4), 0, 2);
     p = put_name(put_name(p, exchange), key);
     *p++ = hg_message_is_mandatory(m) ? MANDATORY : 0;
-    if (!end_put_frame(head, p, frame_max)) {
-        return HG_BAD_PROPERTY;
-    }
-    hg_writer_commit(w, (size_t)(p - head) + 1);
-    return HG_OK;
+    return end_put_frame(w, head, p, frame_max);
 }
 
 enum hg_status hg_amqp_encode_publish(struct hg_writer *w, uint16_t channel,

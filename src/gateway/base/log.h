@@ -65,10 +65,10 @@ void hg_log_event_limited(struct hg_log *log, enum hg_log_level level, const cha
                                  (const struct hg_log_field[]){__VA_ARGS__, {.key = NULL}}); \
         }                                                                                    \
     } while (0)
-/* Lines that were left out since the start. Any thread. */
-uint64_t hg_log_suppressed_n(const struct hg_log *log);
 /* All of the event are of one kind. */
 #define HG_LOG_LIMITED(log, level, event, cause, ...) \
     HG_LOG_LIMITED_BY(log, level, event, "", cause, __VA_ARGS__)
+/* Lines that were left out since the start. Any thread. */
+uint64_t hg_log_suppressed_n(const struct hg_log *log);
 
 #endif

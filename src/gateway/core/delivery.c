@@ -12,10 +12,6 @@ const struct hg_part *hg_delivery_join(struct hg_delivery *d, const struct hg_se
 {
     struct hg_part *part = &d->joint[slot];
     unsigned lane = (unsigned)s->proto * HG_DELIVERY_CACHES + slot;
-    if (part->buf != NULL) {
-        hg_buf_unref(part->buf);
-        part->buf = NULL;
-    }
     if (!hg_joint_put(&s->worker->net.joints, lane, bytes, part)) {
         return NULL;
     }

@@ -35,7 +35,7 @@ struct hg_delivery {
 };
 
 /* `bytes`, which subscribers get alike, beside those that came under this slot earlier in the turn;
- * under the slot from now on. What it returns is sent as the only part. NULL: too large, or no
+ * under the slot from now on, where there must be none yet. What it returns is sent as the only part. NULL: too large, or no
  * memory: send what you have. */
 const struct hg_part *hg_delivery_join(struct hg_delivery *d, const struct hg_session *s,
                                        unsigned slot, struct hg_bytes bytes);
