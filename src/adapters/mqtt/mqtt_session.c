@@ -383,15 +383,6 @@ static void deliver_to_nobody(struct hg_session *base, struct hg_delivery *d,
     (void)matches;
 }
 
-static void subscribed_for_nobody(struct hg_session *base, struct hg_sub *sub,
-                                  enum hg_status outcome, struct hg_bytes reason)
-{
-    (void)base;
-    (void)sub; /* hg_mqtt_unsubscribe_all frees it in any case */
-    (void)outcome;
-    (void)reason;
-}
-
 static bool wants_nothing(struct hg_session *base)
 {
     (void)base;
@@ -402,7 +393,7 @@ static const struct hg_session_ops leaving_ops = {
     .wants_more = wants_nothing,
     .deliver = deliver_to_nobody,
     .settled = hg_mqtt_settled,
-    .subscribed = subscribed_for_nobody,
+    .subscribed = hg_mqtt_subscribed_leaving,
 };
 
 static struct hg_session *open_session(struct hg_worker *worker, struct hg_conn *conn,

@@ -199,6 +199,15 @@ void hg_mqtt_subscribed(struct hg_session *base, struct hg_sub *sub, enum hg_sta
     }
 }
 
+void hg_mqtt_subscribed_leaving(struct hg_session *base, struct hg_sub *sub, enum hg_status outcome,
+                                struct hg_bytes reason)
+{
+    (void)reason;
+    if (outcome != HG_OK) { /* the core has let go of it already: nobody else would find it */
+        free_sub(hg_mqtt_session_of(base), sub_of(sub), HG_QUEUE_KEEP);
+    }
+}
+
 /* Of a shared subscription's queue. */
 static void on_queue_state(void *ctx, enum hg_status status, bool has_existed,
                            struct hg_bytes reason)

@@ -57,6 +57,9 @@ void hg_mqtt_unsubscribe_all(struct hg_mqtt_session *s);
 /* As in struct hg_session_ops. */
 void hg_mqtt_subscribed(struct hg_session *base, struct hg_sub *sub, enum hg_status outcome,
                         struct hg_bytes reason);
+/* The same of a session whose connection is gone: nobody is told. */
+void hg_mqtt_subscribed_leaving(struct hg_session *base, struct hg_sub *sub, enum hg_status outcome,
+                                struct hg_bytes reason);
 
 /* ---- mqtt_sys.c: `$SYS/#`, values of this process ---- */
 

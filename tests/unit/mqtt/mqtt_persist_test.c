@@ -281,6 +281,15 @@ static const struct core_script scripts[] = {
         {CLOSED, "BROKER_AWAY"},
         {WAIT, "64"},
         {CALLS, "subscribe t on " QUEUE "; serve t; " KEEPS "; unsubscribe t"}}},
+    {"RabbitMQ refuses a filter when the connection is gone", answers_by_hand, {
+        {SEND, CONNECT}, {STATE_IS, "OK"}, {STATE_IS, "OK"}, {QUEUE_IS, "OK"},
+        {EXPECT, "20 02 00 00"},
+        {SEND, "82 06 0001 0001 74 01"},
+        {LEAVE, "PEER_LOST"},
+        {SUBSCRIBED, "NO_EXCHANGE"},
+        {CALLS, CLAIMS "; " OPENS "; subscribe t on " QUEUE "; update c expiry=86400 gone; unsubscribe t"},
+        {STATE_IS, "OK"},
+        {CALLS, KEEPS}}},
     {"unsuback too", answers_by_hand, {
         {SEND, CONNECT}, {STATE_IS, "OK"}, {STATE_IS, "OK"}, {QUEUE_IS, "OK"},
         {EXPECT, "20 02 00 00"},
