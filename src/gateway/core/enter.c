@@ -23,7 +23,7 @@ static bool may_be_in(const struct hg_vhost_limits *limits, unsigned place, unsi
 
 bool hg_login_may_stay(const struct hg_session *s, const struct hg_vhost_limits *limits)
 {
-    return may_be_in(limits, s->realm + 1U, hg_conn_listener(s->conn)->vhost);
+    return may_be_in(limits, hg_realm_of(s)->vhost->index + 1, hg_conn_listener(s->conn)->vhost);
 }
 
 /* For who names none: what the user is configured with, or the first that it may enter. */

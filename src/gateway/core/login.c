@@ -376,8 +376,9 @@ static enum hg_status check_password(struct hg_session *s, const struct hg_crede
         if (status != HG_OK) {
             return status;
         }
+        unsigned index = hg_realm_of(s)->vhost->index;
         limits = (struct hg_vhost_limits){
-            .may = UINT64_C(1) << s->realm, .first = (uint8_t)(s->realm + 1), .is_bound = true};
+            .may = UINT64_C(1) << index, .first = (uint8_t)(index + 1), .is_bound = true};
     }
     struct hg_login *login = s->login != NULL ? s->login : login_new(s);
     struct hg_login_check *check = login == NULL ? NULL

@@ -83,7 +83,8 @@ bool hg_vhost_is_up(const struct hg_vhost *vhost)
 bool hg_realms_new(struct hg_worker *w)
 {
     struct hg_gateway *g = w->gateway;
-    w->realms = hg_zalloc(g->vhosts_n * sizeof(struct hg_realm *));
+    /* It never moves: other threads look at the first ones. */
+    w->realms = hg_zalloc((g->vhosts_n + HG_OWN_REALMS_MAX) * sizeof(struct hg_realm *));
     bool is_whole = w->realms != NULL;
     for (unsigned i = 0; is_whole && i < g->vhosts_n; i++) {
         struct hg_realm *realm = hg_zalloc(sizeof(*realm));
@@ -139,8 +140,9 @@ bool hg_realms_stop(struct hg_worker *w)
     return are_stopped;
 }
 
-static void on_drained(struct hg_worker *w)
+static void on_drained(struct hg_realm *realm)
 {
+    struct hg_worker *w = realm->worker;
     if (--w->realms_draining_n == 0) {
         w->realms_drained(w);
     }

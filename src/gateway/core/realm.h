@@ -15,6 +15,8 @@ struct hg_state;
 struct hg_state_port;
 struct hg_worker;
 
+enum { HG_OWN_REALMS_MAX = 4096 }; /* of a worker, whatever the configuration says */
+
 struct hg_vhost { /* the process's; frozen after start but for what says otherwise */
     struct hg_gateway *gateway;
     const struct hg_vhost_spec *spec; /* as the gateway was started */
@@ -25,9 +27,12 @@ struct hg_vhost { /* the process's; frozen after start but for what says otherwi
     _Atomic uint32_t feeds_behind;      /* workers whose feed was lost and is not whole again */
 };
 
-struct hg_realm { /* a worker's; in place as long as the worker is */
+struct hg_realm { /* a worker's; in place as long as the worker is, but for a user's own */
     struct hg_worker *worker;
     struct hg_vhost *vhost;
+    /* Where this is a user's own (core/own.h), the gateway's of the same virtual host, which has the
+     * state; else NULL. See hg_realm_home. */
+    struct hg_realm *home;
     uint16_t index; /* in hg_worker.realms */
     const struct hg_vhost_spec
         *spec;                    /* in force on this worker; its name and endpoints never change */
@@ -52,6 +57,12 @@ bool hg_vhosts_are_settled(const struct hg_gateway *gateway);
 
 /* Every worker has its publishing and feed links to it. Any thread. */
 bool hg_vhost_is_up(const struct hg_vhost *vhost);
+
+/* The one whose links are the gateway's own: it has state, leases and claims for all. */
+static inline struct hg_realm *hg_realm_home(struct hg_realm *realm)
+{
+    return realm->home != NULL ? realm->home : realm;
+}
 
 /* ---- A worker's, on its thread but for hg_realms_new and _free ---- */
 

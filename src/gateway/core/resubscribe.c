@@ -117,7 +117,7 @@ static void prepare_session(void *ctx, struct hg_session *s)
 {
     struct preparing *p = ctx;
     const struct hg_realm *realm = hg_realm_of(s);
-    const struct hg_rules *rules = p->next->vhosts[realm->index].table;
+    const struct hg_rules *rules = p->next->vhosts[realm->vhost->index].table;
     struct hg_rule_who room;
     const struct hg_rule_who *who = hg_session_who(s, &room);
     if (!realm->routing->is_feed_up) {
@@ -165,7 +165,7 @@ static void carry_widened(const struct hg_realm *realm, const struct hg_rules *n
 static bool prepare_realm(struct hg_realm *realm, const struct hg_config *next)
 {
     struct hg_routing *r = realm->routing;
-    const struct hg_rules *rules = next->vhosts[realm->index].table;
+    const struct hg_rules *rules = next->vhosts[realm->vhost->index].table;
     hg_subscribe_let_go(r);
     r->by_next_rule = hg_zalloc((hg_rules_n(rules) + 1) * sizeof(*r->by_next_rule));
     if (r->by_next_rule != NULL) {
@@ -186,8 +186,9 @@ bool hg_resubscribe_prepare(struct hg_worker *w, const struct hg_config *next)
     struct preparing p = {.worker = w, .next = next};
     bool is_whole = true;
     w->reload.waiting_n = 1; /* this */
-    for (unsigned i = 0; i < w->realms_n; i++) {
-        is_whole = is_whole && prepare_realm(w->realms[i], next);
+    struct hg_realm *realm;
+    for (unsigned at = 0; is_whole && (realm = hg_realm_next(w, &at)) != NULL;) {
+        is_whole = prepare_realm(realm, next);
     }
     if (is_whole && !is_same(w->config, next)) {
         each_session(w, prepare_session, &p);
@@ -408,7 +409,7 @@ static void swap_rules(struct hg_realm *realm, bool has_changed)
 {
     struct hg_routing *r = realm->routing;
     struct rule_bindings *before = r->by_rule;
-    realm->spec = &realm->worker->config->vhosts[realm->index];
+    realm->spec = &realm->worker->config->vhosts[realm->vhost->index];
     realm->rules = realm->spec->table;
     r->topology = hg_routing_topology(realm->spec);
     r->topology.owner = realm->worker->config;
@@ -424,19 +425,21 @@ static void swap_rules(struct hg_realm *realm, bool has_changed)
 void hg_resubscribe(struct hg_worker *w, const struct hg_config *before)
 {
     bool has_changed = !is_same(before, w->config);
-    for (unsigned i = 0; i < w->realms_n; i++) {
-        swap_rules(w->realms[i], has_changed);
+    struct hg_realm *realm;
+    for (unsigned at = 0; (realm = hg_realm_next(w, &at)) != NULL;) {
+        swap_rules(realm, has_changed);
     }
     if (has_changed) {
         each_session(w, resubscribe_session, NULL);
     }
-    for (unsigned i = 0; i < w->realms_n; i++) {
-        struct hg_routing *r = w->realms[i]->routing;
+    for (unsigned at = 0; (realm = hg_realm_next(w, &at)) != NULL;) {
+        struct hg_routing *r = realm->routing;
+        const struct hg_rules *rules = before->vhosts[realm->vhost->index].table;
         if (has_changed) {
             hg_queue_review_all(r);
         }
-        hg_state_take_rules(w->realms[i], has_changed);
-        for (size_t k = 0; has_changed && k < hg_rules_n(before->vhosts[i].table); k++) {
+        hg_state_take_rules(realm, has_changed);
+        for (size_t k = 0; has_changed && k < hg_rules_n(rules); k++) {
             keep_a_while(r, &r->by_next_rule[k].wide);
             hg_bindings_remove(&r->by_next_rule[k].wide);
         }
@@ -445,7 +448,8 @@ void hg_resubscribe(struct hg_worker *w, const struct hg_config *before)
 
 void hg_resubscribe_release(struct hg_worker *w)
 {
-    for (unsigned i = 0; i < w->realms_n; i++) {
-        hg_subscribe_let_go(w->realms[i]->routing);
+    struct hg_realm *realm;
+    for (unsigned at = 0; (realm = hg_realm_next(w, &at)) != NULL;) {
+        hg_subscribe_let_go(realm->routing);
     }
 }

@@ -377,7 +377,7 @@ static void fire_drain(struct hg_timer *timer)
     struct hg_routing *r = HG_CONTAINER_OF(timer, struct hg_routing, drain_timer);
     if (hg_link_is_stopped(&r->publisher.link) && hg_link_is_stopped(&r->feed.link) &&
         hg_seats_are_stopped(&r->consumers.seats) && hg_uploads_are_stopped(&r->uploads)) {
-        r->drained(r->worker);
+        r->drained(r->realm); /* may free it */
     } else {
         hg_worker_timer(r->worker, timer, DRAIN_EVERY_MS);
     }
@@ -422,7 +422,7 @@ bool hg_routing_is_idle(const struct hg_realm *realm)
     return r == NULL || (r->publisher.held_n == 0 && r->uploads.busy_n == 0);
 }
 
-void hg_routing_drain(struct hg_realm *realm, void (*done)(struct hg_worker *w))
+void hg_routing_drain(struct hg_realm *realm, void (*done)(struct hg_realm *realm))
 {
     struct hg_routing *r = realm->routing;
     r->drained = done;

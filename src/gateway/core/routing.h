@@ -17,7 +17,7 @@ bool hg_routing_open(struct hg_realm *realm);
 bool hg_routing_is_idle(const struct hg_realm *realm);
 /* Closes the links politely; `done` comes from the loop when they are gone. Sessions must be gone
  * already. */
-void hg_routing_drain(struct hg_realm *realm, void (*done)(struct hg_worker *w));
+void hg_routing_drain(struct hg_realm *realm, void (*done)(struct hg_realm *realm));
 /* Frees everything, polite or not; the loop has to run once more for streams to go. */
 void hg_routing_close(struct hg_realm *realm);
 

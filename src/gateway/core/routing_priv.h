@@ -56,7 +56,7 @@ struct hg_routing {
     bool is_feed_behind;          /* it was lost, and its bindings are not all there again */
     struct hg_timer behind_timer; /* while the publisher waits for those of all workers … */
     uint64_t behind_until_ms;     /* … no longer than this */
-    void (*drained)(struct hg_worker *w); /* NULL: not draining */
+    void (*drained)(struct hg_realm *realm); /* NULL: not draining */
     struct hg_timer drain_timer;
     /* Clients held for room, oldest first (struct hg_held), and the timer that ends their wait. */
     struct hg_list held;

@@ -709,7 +709,7 @@ void hg_state_close(struct hg_realm *realm)
 void hg_state_take_rules(struct hg_realm *realm, bool have_changed)
 {
     struct hg_state *s = realm->vhost->state;
-    if (s == NULL || s->home != realm->worker) {
+    if (s == NULL || s->realm != realm) {
         return;
     }
     hg_state_index_set_rules(atomic_load(&s->index), realm->rules);

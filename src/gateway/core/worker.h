@@ -92,8 +92,11 @@ struct hg_worker {
     struct hg_random random;
     struct hg_rule_counts *rule_counts; /* of its configuration's rules; a reference */
     struct hg_mailbox *mailbox;
-    struct hg_realm **realms; /* one per virtual host, in the order of the gateway's */
-    unsigned realms_n;
+    /* One per virtual host, in the order of the gateway's, for any thread to look at; behind them
+     * those of users, on the worker's thread only, with gaps (NULL). See hg_realm_next. */
+    struct hg_realm **realms;
+    unsigned realms_n;          /* the former */
+    unsigned realms_end;        /* of all */
     unsigned realms_draining_n; /* core/realm.c's own, as the next */
     void (*realms_drained)(struct hg_worker *w);
     struct hg_login_port *logins;  /* NULL: not open; core/login.c */
@@ -152,6 +155,15 @@ static inline struct hg_realm *hg_realm_of(const struct hg_session *s)
 static inline void hg_session_enter(struct hg_session *s, const struct hg_realm *realm)
 {
     s->realm = realm->index;
+}
+/* All realms of a worker in turn, users' own included: *at is 0 at first. NULL: that was the last. */
+static inline struct hg_realm *hg_realm_next(const struct hg_worker *w, unsigned *at)
+{
+    struct hg_realm *realm = NULL;
+    while (realm == NULL && (*at < w->realms_n || *at < w->realms_end)) {
+        realm = w->realms[(*at)++];
+    }
+    return realm;
 }
 
 /* "web", "mqtt", "stomp", "admin" */

@@ -215,19 +215,22 @@ const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c)
 static const char *place(const struct hg_config *c, unsigned own, const char *named,
                          struct hg_vhost_limits limits)
 {
-    struct hg_realm realms[3];
-    struct hg_realm *all[3];
-    for (uint16_t i = 0; i < 3; i++) {
-        realms[i] = (struct hg_realm){.index = i};
+    enum { BEFORE = 3 }; /* where it is in before */
+    struct hg_vhost vhosts[4];
+    struct hg_realm realms[4];
+    struct hg_realm *all[4];
+    for (uint16_t i = 0; i < 4; i++) {
+        vhosts[i] = (struct hg_vhost){.index = i};
+        realms[i] = (struct hg_realm){.vhost = &vhosts[i], .index = i};
         all[i] = &realms[i];
     }
-    struct hg_worker w = {.config = c, .realms = all, .realms_n = 3};
-    struct hg_session s = {.worker = &w, .realm = 77};
+    struct hg_worker w = {.config = c, .realms = all, .realms_n = 4};
+    struct hg_session s = {.worker = &w, .realm = BEFORE};
     const char *why = NULL;
     listener.vhost = (uint8_t)own;
     enum hg_status status = hg_login_choose(&s, hg_bytes_str(named), &limits, &why);
     assert_int_equal(status == HG_OK, why == NULL);
-    assert_true(status == HG_OK || (status == HG_NOT_ALLOWED && s.realm == 77));
+    assert_true(status == HG_OK || (status == HG_NOT_ALLOWED && s.realm == BEFORE));
     return status == HG_OK ? c->vhosts[s.realm].name : NULL;
 }
 
