@@ -94,9 +94,3 @@ class Check(E2E):
             done = headgate("check", "-c", file)
             self.assertEqual(done.returncode, code)
             self.assertNotIn("s3cret-word", done.stdout + done.stderr)
-
-    def test_what_this_version_does_not_support_is_refused(self):
-        for toml, key in (("[users]\nbroker = true\nown_connection = true", "own_connection"),):
-            done = headgate("check", "-c", self.config_file(f"{LISTENER}{toml}\n"))
-            self.assertEqual(done.returncode, 1)
-            self.assertIn(f": {key} is not supported by this version\n", done.stderr)

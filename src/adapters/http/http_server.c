@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/own.h"
 #include "core/worker.h"
 
 #define MAGIC     0x48545450u /* "HTTP" */
@@ -90,6 +91,9 @@ static void request_free(struct hg_http_request *req)
     hg_writer_close(&req->note);
     hg_writer_close(&req->out);
     hg_buf_unref(req->out_body);
+    if (req->realm != NULL) {
+        hg_own_release(req->realm);
+    }
     hg_free(req);
 }
 
@@ -442,6 +446,7 @@ static bool log_in(struct hg_http_session *s, struct hg_http_request *req)
     s->waiting = NULL;
     req->is_login_due = false;
     req->realm = hg_realm_of(&s->base);
+    hg_own_hold(req->realm); /* the next request may be somebody else's */
     if (status == HG_OK) {
         req->is_continue_due = req->awaits_continue;
     } else {

@@ -202,7 +202,9 @@ bool hg_mqtt_will_for_record(const struct hg_mqtt_session *s, struct hg_mqtt_inb
                              struct hg_session_will *out)
 {
     const char *why = NULL;
-    if (s->will == NULL || make_will(s, scratch, &why) != HG_OK) {
+    /* Who publishes what is in the record has the gateway's rights. */
+    bool is_own = hg_realm_of(&s->base)->home != NULL;
+    if (s->will == NULL || is_own || make_will(s, scratch, &why) != HG_OK) {
         return false;
     }
     *out = (struct hg_session_will){.topic = will_topic(s->will),
@@ -245,6 +247,15 @@ void hg_mqtt_publish_will(struct hg_mqtt_session *s)
     hg_mqtt_forget_will(s);
 }
 
+/* How long the client asks its session to be kept. */
+static uint32_t asked_expiry_s(const struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
+{
+    if (s->v5 != NULL) {
+        return s->v5->session_expiry_s;
+    }
+    return c->is_clean ? 0 : UINT32_MAX;
+}
+
 /* Whether it could be published as things are. */
 static enum hg_status check_will(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
                                  const char **why)
@@ -266,6 +277,13 @@ static enum hg_status check_will(struct hg_mqtt_session *s, const struct hg_mqtt
     }
     if (c->will_retain && s->v5 != NULL && !hg_state_is_enabled(hg_realm_of(&s->base)->vhost)) {
         return HG_NO_RETAIN; /* [MQTT-3.2.2-13] */
+    }
+    struct hg_mqtt_properties properties = {0};
+    hg_mqtt_property_read(c->will_properties, &properties);
+    if (hg_realm_of(&s->base)->home != NULL && properties.will_delay_s > 0 &&
+        asked_expiry_s(s, c) > 0) {
+        *why = "a will with a delay cannot go over a connection of the user's own";
+        return HG_NOT_ALLOWED;
     }
     struct hg_route route;
     struct hg_mqtt_inbound inbound;
@@ -433,15 +451,6 @@ static enum hg_status check(struct hg_mqtt_session *s, const struct hg_mqtt_conn
         return HG_BAD_CLIENT_ID;
     }
     return check_will(s, c, why);
-}
-
-/* How long the client asks its session to be kept. */
-static uint32_t asked_expiry_s(const struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)
-{
-    if (s->v5 != NULL) {
-        return s->v5->session_expiry_s;
-    }
-    return c->is_clean ? 0 : UINT32_MAX;
 }
 
 static enum hg_status begin(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c)

@@ -7,8 +7,6 @@
 
 #include <openssl/evp.h>
 
-#define PREFIX "headgate.share."
-
 bool hg_mqtt_group_is(struct hg_bytes filter)
 {
     return hg_bytes_starts(filter, HG_BYTES("$share/"));
@@ -44,12 +42,12 @@ static size_t put_digest(uint8_t *out, size_t n, struct hg_bytes b)
     return n + hg_hex_write(out + n, hg_bytes(digest, digest_n)).n;
 }
 
-struct hg_bytes hg_mqtt_group_queue(const struct hg_mqtt_group *group,
+struct hg_bytes hg_mqtt_group_queue(const struct hg_mqtt_group *group, const char *prefix,
                                     uint8_t out[HG_MQTT_GROUP_QUEUE_MAX])
 {
     /* name and filter stand behind each other in what they were read from */
     struct hg_bytes both = hg_bytes(group->name.p, group->name.n + 1 + group->filter.n);
-    size_t n = put(out, 0, HG_BYTES(PREFIX));
+    size_t n = put(out, put(out, 0, hg_bytes_str(prefix)), HG_BYTES("share."));
     n = n + both.n <= HG_MQTT_GROUP_QUEUE_MAX ? put(out, n, both) : put_digest(out, n, both);
     return hg_bytes(out, n);
 }

@@ -17,7 +17,7 @@ bool hg_mqtt_group_read(struct hg_bytes filter, struct hg_mqtt_group *out);
 /* `headgate.share.NAME/FILTER`, unambiguous as a name has no `/`; where that is too long for a queue,
  * `headgate.share.` and its SHA-256. Written to `out`. */
 enum { HG_MQTT_GROUP_QUEUE_MAX = 255 };
-struct hg_bytes hg_mqtt_group_queue(const struct hg_mqtt_group *group,
+struct hg_bytes hg_mqtt_group_queue(const struct hg_mqtt_group *group, const char *prefix,
                                     uint8_t out[HG_MQTT_GROUP_QUEUE_MAX]);
 
 #endif

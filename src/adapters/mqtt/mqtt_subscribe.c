@@ -6,6 +6,7 @@
 #include "adapters/mqtt/mqtt_group.h"
 #include "adapters/mqtt/mqtt_suback.h"
 #include "base/mem.h"
+#include "core/own.h"
 
 enum {
     FEW_SUBS = 16 /* up to so many are found by looking at each */
@@ -250,7 +251,7 @@ static enum hg_status open_shared(struct hg_mqtt_session *s, struct hg_mqtt_sub 
         {HG_BYTES("x-expires"), {HG_VALUE_INT, {.i = (int64_t)config->mqtt_shared_expires_ms}}},
     };
     const struct hg_queue_options options = {
-        .name = hg_mqtt_group_queue(&group, name),
+        .name = hg_mqtt_group_queue(&group, hg_own_prefix(hg_realm_of(&s->base)), name),
         .arguments = arguments,
         .arguments_n = sizeof(arguments) / sizeof(arguments[0]),
         .prefetch = hg_mqtt_inflight_max(s),

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "core/access.h"
 #include "core/conn.h"
+#include "core/own.h"
 #include "core/worker.h"
 
 #include <stdio.h>
@@ -192,10 +193,10 @@ struct hg_bytes hg_stomp_acks_own_name(const struct hg_stomp_session *s,
                                        const struct hg_stomp_sub *sub,
                                        char room[static HG_STOMP_OWN_NAME_MAX])
 {
-    int n = snprintf(room, HG_STOMP_OWN_NAME_MAX, "headgate.stomp.%llx.%llx.%llx",
-                     (unsigned long long)s->base.worker->gateway->boot_id,
-                     (unsigned long long)hg_conn_id(s->base.conn),
-                     (unsigned long long)sub->acks->own_number);
+    int n = snprintf(
+        room, HG_STOMP_OWN_NAME_MAX, "%sstomp.%llx.%llx.%llx", hg_own_prefix(hg_realm_of(&s->base)),
+        (unsigned long long)s->base.worker->gateway->boot_id,
+        (unsigned long long)hg_conn_id(s->base.conn), (unsigned long long)sub->acks->own_number);
     return hg_bytes(room, (size_t)n);
 }
 

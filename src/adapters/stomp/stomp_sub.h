@@ -47,7 +47,7 @@ static inline struct hg_stomp_sub *hg_stomp_sub_of(struct hg_sub *base)
 /* It is live (OK), or has failed and is freed; the client is told. */
 void hg_stomp_sub_is(struct hg_stomp_sub *sub, enum hg_status outcome, struct hg_bytes reason);
 
-enum { HG_STOMP_OWN_NAME_MAX = 80 };
+enum { HG_STOMP_OWN_NAME_MAX = 192 };
 /* The value for the property reply_to: what the header says, or, for /temp-queue/NAME, the name of
  * this session's queue for answers, which lies in room. HELD until that is consumed. */
 enum hg_stomp_verdict hg_stomp_reply_queue(struct hg_stomp_session *s, struct hg_bytes reply_to,

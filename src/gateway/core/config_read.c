@@ -476,9 +476,6 @@ static void read_field(struct hg_config_reader *r, const struct hg_config_field 
     case HG_READ_TABLE: hg_config_read_table(r, node, table_at, f->fields, into); break;
     case HG_READ_TABLES: read_tables(r, f, node, into); break;
     case HG_READ_OTHER: f->read(r, node, into); break;
-    case HG_READ_LATER:
-        hg_config_read_error(r, &node->key_at, "%s is not supported by this version", f->key);
-        break;
     }
 }
 

@@ -43,8 +43,7 @@ enum hg_config_field_kind {
     /* an array of tables: an array of structs of `element_bytes`, each filled by `fields` and then
      * seen by `check` */
     HG_READ_TABLES,
-    HG_READ_OTHER, /* whatever `read` makes of it */
-    HG_READ_LATER  /* part of the interface, not of this version: refused */
+    HG_READ_OTHER /* whatever `read` makes of it */
 };
 
 /* A key: where its value goes, what it may be, what it is when absent. One end-marker (key NULL)

@@ -53,7 +53,9 @@ const struct hg_config_field hg_config_schema_users[] = {
     {.key = "certificate",       .kind = HG_READ_WORD,     USERS(certificate), .words = certificate_names, .preset = "off"},
     {.key = "certificate_roles", .kind = HG_READ_ROLES,    USERS(certificate_roles)},
     {.key = "broker",            .kind = HG_READ_BOOLEAN,  USERS(asks_broker), .preset = "false"},
-    {.key = "own_connection",    .kind = HG_READ_LATER},
+    {.key = "own_connection",    .kind = HG_READ_BOOLEAN,  USERS(has_own_connection), .preset = "false"},
+    {.key = "own_connection_idle", .kind = HG_READ_DURATION, USERS(own_connection_idle_ms), .preset = "1m", .min = 1000, .max = 24 * MS_PER_HOUR},
+    {.key = "own_connections_max", .kind = HG_READ_NUMBER, USERS(own_connections_max), .preset = "100", .min = 1, .max = 4096},
     {.key = "broker_roles",      .kind = HG_READ_ROLES,    USERS(broker_roles)},
     {.key = "cache",             .kind = HG_READ_DURATION, USERS(cache_ms), .preset = "1m", .max = 24 * MS_PER_HOUR},
     {.key = "max_cached",        .kind = HG_READ_NUMBER,   USERS(max_cached), .preset = "10000", .min = 1, .max = 10000000},
@@ -186,6 +188,11 @@ void hg_config_schema_check_users(struct hg_config_reader *r, const struct hg_co
     index_users(r, &c->users);
     c->has_identities = c->users.dummy != NULL || c->users.token.keys != NULL ||
                         c->users.asks_broker || c->users.certificate != HG_CERTIFICATE_OFF;
+    if (c->users.has_own_connection && !c->users.asks_broker) {
+        hg_config_read_error(r, &hg_config_tree_find(users, "own_connection")->at,
+                             "own_connection is for those whom RabbitMQ lets in: it needs broker = "
+                             "true");
+    }
     if (r->problems_n == 0) {
         check_anonymous(r, users, listeners, c);
     }

@@ -39,6 +39,9 @@ struct hg_users_config {
     uint64_t certificate_roles;
     bool asks_broker; /* names that are none of [[user]] log in at RabbitMQ */
     uint64_t broker_roles;
+    bool has_own_connection;         /* those go over connections of their own: core/own.h */
+    uint64_t own_connection_idle_ms; /* how long these stay when nobody uses them */
+    uint32_t own_connections_max;    /* users who have them, per worker */
     uint64_t cache_ms;   /* how long a password that was good is good; 0: until it is said again */
     uint32_t max_cached; /* of these, per worker */
     uint32_t max_hashes; /* passwords being checked or waiting for it, per worker */

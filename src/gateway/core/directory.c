@@ -139,7 +139,7 @@ bool hg_claim_open(struct hg_realm *realm, struct hg_claim *claim, struct hg_byt
     }
     r->mail.kind = HG_MAIL_CLAIM;
     r->claim = claim;
-    r->realm = realm;
+    r->realm = hg_realm_home(realm);
     r->opened_ms = hg_clock_wall_ms();
     uv_mutex_lock(&d->lock);
     uint64_t epoch = r->epoch = ++d->epochs;

@@ -2,6 +2,7 @@
 /* Which virtual host a client gets into. */
 #include "core/conn.h"
 #include "core/login_priv.h"
+#include "core/own.h"
 
 /* Its place (core/identity.h); 0: none is called so. */
 static unsigned place_of(const struct hg_config *c, struct hg_bytes name)
@@ -55,7 +56,10 @@ enum hg_status hg_login_choose(struct hg_session *s, struct hg_bytes named,
         *why_out = "this user may not enter that virtual host";
         return HG_NOT_ALLOWED;
     }
-    hg_session_enter(s, s->worker->realms[place - 1]);
+    if (hg_realm_of(s)->vhost->index != place - 1) { /* else it may be in its user's own */
+        hg_own_leave(s);
+        hg_session_enter(s, s->worker->realms[place - 1]);
+    }
     return HG_OK;
 }
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/lease_priv.h"
+#include "core/own.h"
 #include "core/routing_priv.h"
 
 enum {
@@ -15,13 +16,14 @@ enum {
 
 struct lease_queue {
     struct hg_leases *of;
+    struct hg_realm *realm; /* whose links consume it: the gateway's, or a user's own */
     struct hg_puller *puller;
     struct hg_list held;  /* struct hg_lease */
     struct hg_list polls; /* struct hg_lease_poll */
     uint32_t held_n;      /* leases, and what polls may still take */
     struct hg_timer idle;
     size_t name_n;
-    uint8_t name[];
+    uint8_t name[]; /* and behind it, as the other part of the map's key, the realm's index */
 };
 
 struct hg_lease {
@@ -63,6 +65,11 @@ static struct hg_bytes name_of(const struct lease_queue *q)
     return hg_bytes(q->name, q->name_n);
 }
 
+static struct hg_bytes key_of(const struct lease_queue *q)
+{
+    return hg_bytes(q->name, q->name_n + sizeof(q->realm->index));
+}
+
 static bool is_idle_queue(const struct lease_queue *q)
 {
     return hg_list_is_empty(&q->held) && hg_list_is_empty(&q->polls);
@@ -70,9 +77,10 @@ static bool is_idle_queue(const struct lease_queue *q)
 
 static void close_queue(struct lease_queue *q)
 {
-    hg_map_remove(&q->of->queues, name_of(q));
+    hg_map_remove(&q->of->queues, key_of(q));
     hg_timer_stop(&q->idle);
     hg_puller_close(q->puller);
+    hg_own_release(q->realm);
     hg_free(q);
 }
 
@@ -108,25 +116,33 @@ static void on_lost(void *ctx)
 static const struct hg_puller_ops puller_ops = {.on_lost = on_lost};
 
 /* Found or made; NULL when there is no memory. */
-static struct lease_queue *queue_named(struct hg_leases *leases, struct hg_bytes name)
+static struct lease_queue *queue_named(struct hg_realm *realm, struct hg_bytes name)
 {
-    struct lease_queue *q = hg_map_find(&leases->queues, name);
-    if (q != NULL || (q = hg_zalloc(sizeof(*q) + name.n)) == NULL) {
-        return q;
+    struct hg_leases *leases = hg_realm_home(realm)->leases;
+    struct lease_queue *q = hg_zalloc(sizeof(*q) + name.n + sizeof(realm->index));
+    if (q == NULL) {
+        return NULL;
     }
     q->of = leases;
+    q->realm = realm;
     q->name_n = name.n;
     memcpy(q->name, name.p, name.n);
+    memcpy(q->name + name.n, &realm->index, sizeof(realm->index));
+    struct lease_queue *found = hg_map_find(&leases->queues, key_of(q));
+    if (found != NULL) {
+        hg_free(q);
+        return found;
+    }
     hg_list_init(&q->held);
     hg_list_init(&q->polls);
     hg_timer_init(&q->idle, fire_idle);
-    q->puller =
-        hg_puller_open(&leases->realm->routing->consumers.seats, name_of(q), &puller_ops, q);
-    if (q->puller == NULL || !hg_map_put(&leases->queues, name_of(q), q)) {
+    q->puller = hg_puller_open(&realm->routing->consumers.seats, name_of(q), &puller_ops, q);
+    if (q->puller == NULL || !hg_map_put(&leases->queues, key_of(q), q)) {
         hg_puller_close(q->puller);
         hg_free(q);
         return NULL;
     }
+    hg_own_hold(realm);
     return q;
 }
 
@@ -465,10 +481,11 @@ static uint32_t room(const struct hg_leases *leases, const struct lease_queue *q
     return least < max ? least : max;
 }
 
-static enum hg_status open_poll(struct hg_leases *leases, const struct hg_lease_spec *spec,
+static enum hg_status open_poll(struct hg_realm *realm, const struct hg_lease_spec *spec,
                                 struct hg_lease_poll **poll_out, const char **why_out)
 {
-    struct lease_queue *q = queue_named(leases, spec->queue);
+    struct hg_leases *leases = hg_realm_home(realm)->leases;
+    struct lease_queue *q = queue_named(realm, spec->queue);
     if (q == NULL) {
         return HG_NO_MEMORY;
     }
@@ -501,7 +518,7 @@ static enum hg_status open_poll(struct hg_leases *leases, const struct hg_lease_
 enum hg_status hg_lease_take(struct hg_realm *realm, const struct hg_lease_spec *spec,
                              struct hg_lease_poll **poll_out, const char **why_out)
 {
-    struct hg_leases *leases = realm->leases;
+    struct hg_leases *leases = hg_realm_home(realm)->leases;
     *why_out = NULL;
     if (leases == NULL || leases->is_draining) {
         return HG_SHUTTING_DOWN;
@@ -510,7 +527,7 @@ enum hg_status hg_lease_take(struct hg_realm *realm, const struct hg_lease_spec 
         *why_out = "queues whose names begin with headgate. are the gateway's own";
         return HG_NOT_ALLOWED;
     }
-    enum hg_status status = open_poll(leases, spec, poll_out, why_out);
+    enum hg_status status = open_poll(realm, spec, poll_out, why_out);
     if (status != HG_OK) {
         hg_count(&metrics_of(leases)->lease_polls_refused, 1);
     }

@@ -15,6 +15,8 @@ enum { HG_LEASE_MAX_MS = 25 * 60 * 1000 };
 /* On the worker's thread, once the routing is open: makes realm->leases, a service of the worker's.
  * False when there is no memory. */
 bool hg_leases_open(struct hg_realm *realm);
+/* A user's own realm has none: its queues are consumed over its links, and the gateway's realm of the same
+ * virtual host keeps its leases. */
 
 /* ---- Taking ------------------------------------------------------------------------------------ */
 

@@ -390,7 +390,7 @@ static void send_part(struct part *part, unsigned *remotes_n)
 bool hg_lease_answer(struct hg_realm *realm, const struct hg_lease_order *order,
                      hg_lease_answered_fn *answered, void *ctx, struct hg_lease_call **call_out)
 {
-    struct hg_leases *leases = realm->leases;
+    struct hg_leases *leases = hg_realm_home(realm)->leases;
     struct hg_lease_call *call = leases == NULL ? NULL : hg_zalloc(sizeof(*call) + order->ids_n);
     struct hg_lease_id *ids = hg_zalloc((order->ids_n + 1) * sizeof(*ids));
     bool *is_taken = hg_zalloc(order->ids_n + 1);

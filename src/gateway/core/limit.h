@@ -11,6 +11,7 @@
 #define HG_LIMITS(X) \
     X(CONNECTIONS_PER_ADDRESS, "limits.max_connections_per_address") \
     X(CONNECTIONS_PER_USER,    "limits.max_connections_per_user") \
+    X(OWN_CONNECTIONS,         "users.own_connections_max") \
     X(TLS_HANDSHAKES,          "limits.max_tls_handshakes") \
     X(TLS_HANDSHAKE_RATE,      "limits.tls_handshake_rate") \
     X(MESSAGE_RATE,            "limits.message_rate") \

@@ -9,6 +9,7 @@
 #include "core/conn.h"
 #include "core/failures.h"
 #include "core/login_priv.h"
+#include "core/own.h"
 #include "core/password.h"
 
 #include <sodium.h>
@@ -166,7 +167,7 @@ bool hg_session_identify(struct hg_session *s, struct hg_identity *identity_own)
 
 bool hg_session_inherit(struct hg_session *s, const struct hg_session *from)
 {
-    s->realm = from->realm;
+    hg_own_follow(s, from);
     return from->identity == NULL || hg_session_identify(s, hg_identity_ref(from->identity));
 }
 
@@ -175,6 +176,7 @@ void hg_session_logout(struct hg_session *s)
     forget_login(s);
     hg_identity_unref(s->identity);
     s->identity = NULL;
+    hg_own_leave(s);
 }
 
 /* ---- Tokens ---- */
@@ -495,6 +497,24 @@ static bool take_outcome(struct hg_session *s, enum hg_status *status, struct hg
     return true;
 }
 
+/* Where RabbitMQ vouches for it and the configuration says so, what it does goes over connections of
+ * the user's own. Without a secret it comes out of a WebSocket's handshake, which has led there. */
+static enum hg_status choose_links(struct hg_session *s, const struct hg_credentials *c,
+                                   bool is_fresh, const char **why)
+{
+    bool has_own = s->worker->config->users.has_own_connection &&
+                   hg_identity_source(s->identity) == HG_IDENTITY_BROKER;
+    if (!has_own) {
+        hg_own_leave(s);
+        return HG_OK;
+    }
+    if (c->secret.n > 0) {
+        return hg_own_enter(s, hg_identity_user(s->identity), c->secret, is_fresh, why);
+    }
+    *why = "the password is needed once more";
+    return hg_realm_of(s)->home != NULL ? HG_OK : HG_BAD_LOGIN;
+}
+
 enum hg_status hg_session_login(struct hg_session *s, const struct hg_credentials *c,
                                 const char **why_out)
 {
@@ -512,7 +532,8 @@ enum hg_status hg_session_login(struct hg_session *s, const struct hg_credential
     if (s->login != NULL && s->login->check != NULL) {
         return HG_HELD;
     }
-    if (!take_outcome(s, &status, &identity, why_out)) {
+    bool is_fresh = take_outcome(s, &status, &identity, why_out);
+    if (!is_fresh) {
         status = check(s, c, &identity, why_out);
     }
     if (status == HG_OK) {
@@ -523,7 +544,8 @@ enum hg_status hg_session_login(struct hg_session *s, const struct hg_credential
     } else if (!hg_session_identify(s, identity)) {
         status = HG_NO_MEMORY;
     }
-    if (status == HG_OK && (status = hg_session_choose(s, c->vhost, why_out)) != HG_OK) {
+    if (status == HG_OK && ((status = hg_session_choose(s, c->vhost, why_out)) != HG_OK ||
+                            (status = choose_links(s, c, is_fresh, why_out)) != HG_OK)) {
         hg_session_logout(s);
     }
     if (status == HG_OK) {
@@ -562,6 +584,11 @@ enum hg_status hg_session_renew(struct hg_session *s, struct hg_bytes token, con
 }
 
 /* ---- A worker's part ---- */
+
+void hg_login_forget_user(struct hg_worker *w, struct hg_bytes user)
+{
+    hg_login_cache_drop(&w->logins->cache, user);
+}
 
 bool hg_login_open(struct hg_worker *w)
 {

@@ -50,6 +50,16 @@ struct hg_identity *hg_login_cache_find(struct hg_login_cache *c,
     return e == NULL ? NULL : e->identity;
 }
 
+void hg_login_cache_drop(struct hg_login_cache *c, struct hg_bytes user)
+{
+    HG_LIST_FOREACH_SAFE (it, &c->entries) {
+        struct entry *e = HG_LIST_ENTRY(it, struct entry, link);
+        if (hg_bytes_eq(hg_identity_user(e->identity), user)) {
+            drop(c, e);
+        }
+    }
+}
+
 void hg_login_cache_put(struct hg_login_cache *c, const uint8_t mac[HG_LOGIN_MAC_BYTES],
                         struct hg_identity *identity, uint64_t now_ms)
 {

@@ -20,6 +20,8 @@ void hg_login_cache_close(struct hg_login_cache *c);
 /* Borrowed; NULL: not known, or not any more. */
 struct hg_identity *hg_login_cache_find(struct hg_login_cache *c,
                                         const uint8_t mac[HG_LOGIN_MAC_BYTES], uint64_t now_ms);
+/* Everything of this user is forgotten. */
+void hg_login_cache_drop(struct hg_login_cache *c, struct hg_bytes user);
 /* Takes a reference. Without memory it is not kept. */
 void hg_login_cache_put(struct hg_login_cache *c, const uint8_t mac[HG_LOGIN_MAC_BYTES],
                         struct hg_identity *identity, uint64_t now_ms);

@@ -36,6 +36,9 @@ bool hg_session_identify(struct hg_session *s, struct hg_identity *identity_own)
 void hg_login_checked(struct hg_login_check *check, struct hg_bytes user, enum hg_status outcome,
                       const char *why);
 
+/* What this user said a moment ago is asked about again. */
+void hg_login_forget_user(struct hg_worker *w, struct hg_bytes user);
+
 /* enter.c: as hg_session_choose, for somebody with these limits. */
 enum hg_status hg_login_choose(struct hg_session *s, struct hg_bytes named,
                                const struct hg_vhost_limits *limits, const char **why_out);

@@ -30,8 +30,11 @@ static struct verdict judge(const struct hg_session *s, const struct hg_config *
     switch (s->identity == NULL ? HG_IDENTITY_ANONYMOUS : hg_identity_source(s->identity)) {
     case HG_IDENTITY_PASSWORD: return as_user(&before->users, users, name);
     case HG_IDENTITY_BROKER:
-        return (struct verdict){users->asks_broker && (user == NULL || user->password == NULL),
-                                users->broker_roles | own};
+        return (struct verdict){
+            users->asks_broker && (user == NULL || user->password == NULL) &&
+                users->has_own_connection ==
+                    before->users.has_own_connection, /* else by others' links */
+            users->broker_roles | own};
     case HG_IDENTITY_CERTIFICATE:
         return (struct verdict){users->certificate == before->users.certificate,
                                 users->certificate_roles | own};

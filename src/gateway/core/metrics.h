@@ -76,7 +76,10 @@
     X(login_checks,    gauge,   "Passwords being checked, or waiting for it") \
     X(login_renewals,  counter, "Tokens renewed by a newer one") \
     X(login_expired,   counter, "Sessions ended because their token's time was over") \
-    X(logins_ended,    counter, "Sessions ended because a new configuration would not let them in")
+    X(logins_ended,    counter, "Sessions ended because a new configuration would not let them in") \
+    X(own_realms,         gauge,   "Users that have connections to RabbitMQ of their own, of each worker") \
+    X(own_realms_opened,  counter, "Times such connections were opened") \
+    X(own_realms_refused, counter, "Times RabbitMQ refused to let such a user in again: its sessions were ended")
 
 /* Of a worker's calls. */
 #define HG_CALL_METRICS(X) \

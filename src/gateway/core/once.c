@@ -108,7 +108,7 @@ static struct hg_once *once_new(const struct hg_once_ask *ask)
         return NULL;
     }
     memcpy(x->key, ask->key.p, ask->key.n);
-    x->realm = ask->realm;
+    x->realm = hg_realm_home(ask->realm);
     x->on_known = ask->on_known;
     x->ctx = ask->ctx;
     x->begun_ms = hg_clock_ms();

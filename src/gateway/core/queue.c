@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "core/access.h"
 #include "core/conn.h"
+#include "core/own.h"
 #include "core/routing_priv.h"
 #include "core/subscribe_priv.h"
 #include "message/topic.h"
@@ -216,9 +217,10 @@ static enum hg_status review(struct hg_queue *q, const char **why)
     struct hg_bytes filter = hg_bytes_str(q->filter_own);
     struct hg_bytes now;
     if (q->is_by_name) { /* queues for answers are the client's own */
-        return hg_bytes_starts(name, HG_BYTES("headgate.stomp."))
-                   ? HG_OK
-                   : hg_access_queue(s, HG_ACCESS_SUBSCRIBE, name, why);
+        struct hg_bytes prefix = hg_bytes_str(hg_own_prefix(hg_realm_of(s)));
+        bool is_own = hg_bytes_starts(name, prefix) &&
+                      hg_bytes_starts(hg_bytes_skip(name, prefix.n), HG_BYTES("stomp."));
+        return is_own ? HG_OK : hg_access_queue(s, HG_ACCESS_SUBSCRIBE, name, why);
     }
     enum hg_status status = hg_queue_of_filter(s, filter, &now, why);
     now = status == HG_OK && !q->is_whole ? hg_replay_of_filter(s, filter) : now;

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "core/idempotency.h"
 #include "core/lease.h"
+#include "core/own.h"
 #include "core/routing.h"
 #include "core/state.h"
 #include "core/worker.h"
@@ -122,8 +123,9 @@ bool hg_realms_open(struct hg_worker *w)
 
 bool hg_realms_are_idle(const struct hg_worker *w)
 {
-    for (unsigned i = 0; i < w->realms_n; i++) {
-        if (!hg_routing_is_idle(w->realms[i]) || !hg_state_is_idle(w->realms[i])) {
+    struct hg_realm *realm;
+    for (unsigned at = 0; (realm = hg_realm_next(w, &at)) != NULL;) {
+        if (!hg_routing_is_idle(realm) || !hg_state_is_idle(realm)) {
             return false;
         }
     }
@@ -140,18 +142,24 @@ bool hg_realms_stop(struct hg_worker *w)
     return are_stopped;
 }
 
-static void on_drained(struct hg_realm *realm)
+static void on_one_drained(struct hg_worker *w)
 {
-    struct hg_worker *w = realm->worker;
     if (--w->realms_draining_n == 0) {
         w->realms_drained(w);
     }
 }
 
+static void on_drained(struct hg_realm *realm)
+{
+    on_one_drained(realm->worker);
+}
+
 void hg_realms_drain(struct hg_worker *w, void (*done)(struct hg_worker *w))
 {
     w->realms_drained = done;
-    w->realms_draining_n = w->realms_n;
+    w->realms_draining_n = w->realms_n + w->own_n;
+    w->own_drained = on_one_drained;
+    hg_own_drain(w);
     for (unsigned i = 0; i < w->realms_n; i++) {
         hg_routing_drain(w->realms[i], on_drained);
     }
@@ -159,6 +167,7 @@ void hg_realms_drain(struct hg_worker *w, void (*done)(struct hg_worker *w))
 
 void hg_realms_close(struct hg_worker *w)
 {
+    hg_own_close(w);
     for (unsigned i = 0; i < w->realms_n; i++) {
         hg_state_close(w->realms[i]);
     }

@@ -96,12 +96,12 @@ static void hold(void *ctx, const struct hg_binding_plan *plan)
         }
     }
     struct hg_holder *holder = hg_zalloc(sizeof(*holder));
-    struct rule_bindings *of_rule = &r->by_next_rule[plan->rule];
+    uint32_t *exact_n = r->by_next_rule == NULL ? NULL : &r->by_next_rule[plan->rule].exact_n;
     bool is_wide = is_fed && hg_subscribe_is_wide(r->by_next_rule, plan, p->next);
     if (holder == NULL ||
         !hg_bindings_add(is_fed ? &r->feed.bindings : p->bindings, plan->exchange,
                          is_wide ? plan->wide_key : plan->key, &holder->link.u.bound,
-                         is_fed && !is_wide ? &of_rule->exact_n : NULL)) {
+                         is_fed && !is_wide ? exact_n : NULL)) {
         hg_free(holder); /* it is bound at the swap */
         return;
     }
@@ -167,6 +167,9 @@ static bool prepare_realm(struct hg_realm *realm, const struct hg_config *next)
     struct hg_routing *r = realm->routing;
     const struct hg_rules *rules = next->vhosts[realm->vhost->index].table;
     hg_subscribe_let_go(r);
+    if (r->by_rule == NULL) {
+        return true;
+    }
     r->by_next_rule = hg_zalloc((hg_rules_n(rules) + 1) * sizeof(*r->by_next_rule));
     if (r->by_next_rule != NULL) {
         carry_widened(realm, rules, r->by_next_rule);
@@ -234,6 +237,9 @@ static void count_link(const struct comparing *c, const struct hg_sub_link *link
     struct hg_bytes key;
     if (link->is_consumer || c->bindings != NULL ||
         !hg_bindings_names(&link->u.bound, &exchange, &key)) {
+        return;
+    }
+    if (r->by_rule == NULL) {
         return;
     }
     if (plan->is_widenable && hg_bytes_eq(key, plan->wide_key)) {
@@ -415,7 +421,7 @@ static void swap_rules(struct hg_realm *realm, bool has_changed)
     r->topology.owner = realm->worker->config;
     r->topology.hold = hold_config;
     r->topology.release = release_config;
-    if (has_changed) {
+    if (has_changed && before != NULL) {
         r->by_rule = r->by_next_rule;
         r->by_next_rule = before;
         hg_bindings_count_none(&r->feed.bindings);
@@ -439,7 +445,7 @@ void hg_resubscribe(struct hg_worker *w, const struct hg_config *before)
             hg_queue_review_all(r);
         }
         hg_state_take_rules(realm, has_changed);
-        for (size_t k = 0; has_changed && k < hg_rules_n(rules); k++) {
+        for (size_t k = 0; has_changed && r->by_rule != NULL && k < hg_rules_n(rules); k++) {
             keep_a_while(r, &r->by_next_rule[k].wide);
             hg_bindings_remove(&r->by_next_rule[k].wide);
         }

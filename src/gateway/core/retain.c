@@ -28,8 +28,9 @@ struct publish {
     struct hg_session *session; /* NULL: nobody is to be told */
     struct hg_realm *realm;
     uint64_t id, timeout_ms;
-    struct hg_chain under_way;       /* of the publisher */
-    struct hg_message *message_own;  /* to be published when the log has it; NULL: it has been */
+    struct hg_chain under_way;      /* of the publisher */
+    struct hg_message *message_own; /* to be published when the first has been; NULL: it has been */
+    bool is_unroutable;             /* the first was */
     struct hg_state_wait until_read; /* by this process */
 };
 
@@ -144,7 +145,9 @@ static void on_publish_read(struct hg_state_wait *wait, enum hg_status status)
 static void on_part_settled(void *owner, uint64_t id, enum hg_status outcome,
                             struct hg_bytes reason);
 
-static enum hg_status order_part(struct publish *p, struct hg_message **message_own)
+/* over: the one whose links take it. */
+static enum hg_status order_part(struct publish *p, struct hg_realm *over,
+                                 struct hg_message **message_own)
 {
     const struct hg_publish_order order = {
         .message_own = message_own,
@@ -153,20 +156,25 @@ static enum hg_status order_part(struct publish *p, struct hg_message **message_
         .on_settled = on_part_settled,
         .timeout_ms = p->timeout_ms,
     };
-    return hg_publisher_publish(&p->realm->routing->publisher, &order);
+    return hg_publisher_publish(&over->routing->publisher, &order);
 }
 
 static void on_part_settled(void *owner, uint64_t id, enum hg_status outcome,
                             struct hg_bytes reason)
 {
     struct publish *p = owner;
+    bool is_taken = outcome == HG_OK || (p->realm->home != NULL && outcome == HG_UNROUTABLE);
     (void)id;
-    if (outcome == HG_OK && p->message_own != NULL) {
-        outcome = order_part(p, &p->message_own);
+    if (is_taken && p->message_own != NULL) {
+        p->is_unroutable = outcome == HG_UNROUTABLE;
+        outcome = order_part(p, hg_realm_home(p->realm), &p->message_own);
         p->message_own = NULL;
         if (outcome == HG_OK) {
             return;
         }
+    }
+    if (outcome == HG_OK && p->is_unroutable) {
+        outcome = HG_UNROUTABLE;
     }
     if (outcome == HG_OK && p->session != NULL) {
         p->until_read.done = on_publish_read;
@@ -193,11 +201,14 @@ enum hg_status hg_retain_publish(struct hg_session *s, const struct hg_publish_a
     hg_chain_add_first(args->wants_outcome ? &s->servings : &hg_realm_of(s)->routing->retaining,
                        &p->job.link);
     struct hg_message **first = message_own;
-    if (*to_log_own != NULL) {
+    if (*to_log_own != NULL && p->realm->home != NULL) { /* by its own user first: may it? */
+        p->message_own = *to_log_own;
+        *to_log_own = NULL;
+    } else if (*to_log_own != NULL) {
         p->message_own = *message_own;
         first = to_log_own;
     }
-    enum hg_status status = order_part(p, first);
+    enum hg_status status = order_part(p, p->realm, first);
     if (status != HG_OK) {
         free_publish(p);
     }
@@ -415,7 +426,7 @@ void hg_retain_detach(struct hg_session *s)
             free_publish(p); /* RabbitMQ has it, or gets it */
         } else {
             hg_chain_remove(it);
-            hg_chain_add_first(&hg_realm_of(s)->routing->retaining, it);
+            hg_chain_add_first(&p->realm->routing->retaining, it);
         }
     }
 }

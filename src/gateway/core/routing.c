@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/access.h"
+#include "core/own.h"
 #include "core/retain_priv.h"
 #include "core/routing_priv.h"
 
@@ -191,7 +192,8 @@ static void review_state(struct hg_routing *r)
 
 static void set_feed_behind(struct hg_routing *r, bool is_behind)
 {
-    if (r->is_feed_behind != is_behind) {
+    /* Others do not wait for a user whom RabbitMQ may not let have a feed any more. */
+    if (r->realm->home == NULL && r->is_feed_behind != is_behind) {
         r->is_feed_behind = is_behind;
         if (is_behind) {
             atomic_fetch_add(&r->realm->vhost->feeds_behind, 1);
@@ -294,11 +296,22 @@ int hg_routing_declare(const struct hg_config *config, const struct hg_vhost_spe
     return hg_topology_declare(&spec, &link, limit_ms, log);
 }
 
+/* As the gateway was started: nothing of it changes, and this lives as long. A user of its own has
+ * nothing to do with what is configured to be there. */
 struct hg_link_config hg_routing_link(struct hg_routing *r)
 {
-    struct hg_link_config link =
-        link_config(r->worker->config, r->realm->vhost->spec, &r->worker->metrics.upstream);
-    link.topology = &r->topology;
+    struct hg_own *own = hg_own_of(r->realm);
+    struct hg_link_config link = link_config(r->worker->gateway->config, r->realm->vhost->spec,
+                                             &r->worker->metrics.upstream);
+    if (own == NULL) {
+        link.topology = &r->topology;
+    } else {
+        link.endpoints = own->endpoints;
+        link.secret = NULL;
+        link.user = own->user;
+        link.on_refused = own->on_refused;
+        link.refused_ctx = own;
+    }
     return link;
 }
 
@@ -306,7 +319,7 @@ struct hg_link_config hg_routing_link(struct hg_routing *r)
 static bool open_upstream(struct hg_routing *r)
 {
     struct hg_worker *w = r->worker;
-    const struct hg_config *config = w->config;
+    const struct hg_config *config = w->gateway->config;
     struct hg_upstream_metrics *metrics = &w->metrics.upstream;
     r->topology = hg_routing_topology(r->realm->spec);
     struct hg_link_config link = hg_routing_link(r);
@@ -327,7 +340,10 @@ static bool open_upstream(struct hg_routing *r)
         .link = link,
         .instance = config->name,
         .worker = w->index,
+        .prefix = hg_own_prefix(r->realm),
         .boot_id = w->gateway->boot_id,
+        .numbers = r->realm->home == NULL ? NULL : &w->own_queues_n,
+        .is_lazy = r->realm->home != NULL,
         .max_bytes = config->feed_max_bytes,
         .expires_ms = config->feed_expires_ms,
         .prefetch = config->prefetch,
@@ -341,6 +357,8 @@ static bool open_upstream(struct hg_routing *r)
                   .worker = w->index,
                   .log = w->log,
                   .metrics = metrics},
+        .prefix = hg_own_prefix(r->realm),
+        .numbers = r->realm->home == NULL ? NULL : &w->own_queues_n,
         .boot_id = w->gateway->boot_id,
         .expires_ms = config->feed_expires_ms,
         .max_bytes = config->feed_max_bytes,
@@ -403,8 +421,12 @@ bool hg_routing_open(struct hg_realm *realm)
         r->by_address[p] = hg_trie_new(HG_TRIE_ADDRESS);
         is_whole = is_whole && r->by_address[p] != NULL;
     }
-    r->by_rule = hg_zalloc((hg_rules_n(realm->rules) + 1) * sizeof(*r->by_rule));
-    if (!is_whole || r->by_rule == NULL) {
+    /* A user's bindings are never widened: RabbitMQ may let it have these, and not those. */
+    if (realm->home == NULL) {
+        r->by_rule = hg_zalloc((hg_rules_n(realm->rules) + 1) * sizeof(*r->by_rule));
+        is_whole = is_whole && r->by_rule != NULL;
+    }
+    if (!is_whole) {
         free_routing(r);
         return false;
     }
@@ -419,7 +441,7 @@ bool hg_routing_open(struct hg_realm *realm)
 bool hg_routing_is_idle(const struct hg_realm *realm)
 {
     const struct hg_routing *r = realm->routing;
-    return r == NULL || (r->publisher.held_n == 0 && r->uploads.busy_n == 0);
+    return r == NULL || (r->publisher.held_n == 0 && r->uploads.busy_n == 0 && r->calls.n == 0);
 }
 
 void hg_routing_drain(struct hg_realm *realm, void (*done)(struct hg_realm *realm))

@@ -45,8 +45,8 @@ struct hg_routing {
     struct hg_uploads uploads;
     struct hg_topology_spec topology;
     struct hg_trie *by_address[HG_PROTO_N];
-    struct hg_map by_exchange; /* exchange -> struct source_index */
-    struct rule_bindings *by_rule;
+    struct hg_map by_exchange;     /* exchange -> struct source_index */
+    struct rule_bindings *by_rule; /* NULL, as the next: a user's own, nothing is widened */
     struct rule_bindings
         *by_next_rule;         /* of what is being prepared; core/resubscribe.c's own, as */
     struct hg_holder *holders; /* are these: bindings wanted before somebody has them */

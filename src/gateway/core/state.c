@@ -226,6 +226,7 @@ void hg_state_on_mail(struct hg_mail *mail)
 
 void hg_state_barrier(struct hg_realm *realm, struct hg_state_wait *wait)
 {
+    realm = hg_realm_home(realm);
     struct hg_state_port *port = realm->state_port;
     struct hg_worker *w = realm->worker;
     hg_list_init(&wait->link);
@@ -284,6 +285,7 @@ enum hg_status hg_state_write(struct hg_realm *realm, enum hg_session_act act,
                               const struct hg_session_record *record, struct hg_state_wait *wait)
 {
     struct hg_state_index *index = hg_state_index_of(realm->vhost);
+    realm = hg_realm_home(realm);
     if (realm->state_port == NULL || index == NULL) {
         return HG_BROKER_AWAY;
     }
@@ -297,6 +299,7 @@ enum hg_status hg_state_write_request(struct hg_realm *realm,
                                       struct hg_state_wait *wait)
 {
     struct hg_state_index *index = hg_state_index_of(realm->vhost);
+    realm = hg_realm_home(realm);
     if (realm->state_port == NULL || index == NULL) {
         return HG_BROKER_AWAY;
     }

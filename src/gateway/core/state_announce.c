@@ -20,7 +20,7 @@ static void begin(struct hg_writer *out, const struct hg_gateway *g)
 
 void hg_state_announce(struct hg_realm *realm, struct hg_bytes client_id)
 {
-    struct hg_state_port *port = realm->state_port;
+    struct hg_state_port *port = hg_realm_home(realm)->state_port;
     struct hg_worker *w = realm->worker;
     if (port == NULL || !hg_state_is_enabled(realm->vhost)) {
         return;

@@ -172,6 +172,9 @@ static bool add_binding(struct hg_sub *sub, struct hg_bindings *to, struct hg_by
 {
     struct hg_sub_link *link = &sub->links[sub->links_n];
     *link = (struct hg_sub_link){.sub = sub, .rule = rule, .is_waiting = true};
+    if (to == &routing_of(sub->session)->feed.bindings) {
+        hg_feed_want(&routing_of(sub->session)->feed);
+    }
     bool is_added = hg_bindings_add(to, exchange, key, &link->u.bound, made_n);
     if (is_added) {
         keep(sub);
@@ -314,9 +317,10 @@ static void count_plan(void *ctx, const struct hg_binding_plan *plan)
 bool hg_subscribe_is_wide(const struct rule_bindings *by_rule, const struct hg_binding_plan *plan,
                           const struct hg_config *config)
 {
-    const struct rule_bindings *of_rule = &by_rule[plan->widened_with];
-    return plan->is_widenable && (plan->scope == HG_SCOPE_WIDE || of_rule->is_wide ||
-                                  of_rule->exact_n >= config->widen_after);
+    const struct rule_bindings *of_rule = by_rule == NULL ? NULL : &by_rule[plan->widened_with];
+    return of_rule != NULL && plan->is_widenable &&
+           (plan->scope == HG_SCOPE_WIDE || of_rule->is_wide ||
+            of_rule->exact_n >= config->widen_after);
 }
 
 void hg_subscribe_widen(struct hg_routing *r, const struct hg_binding_plan *plan)
@@ -334,13 +338,13 @@ static bool bind_plan(struct hg_sub *sub, const struct hg_binding_plan *plan)
 {
     struct hg_session *s = sub->session;
     struct hg_routing *r = routing_of(s);
-    struct rule_bindings *of_rule = &r->by_rule[plan->rule];
     bool is_wide = hg_subscribe_is_wide(r->by_rule, plan, s->worker->config);
     if (is_wide) {
         hg_subscribe_widen(r, plan);
     }
+    uint32_t *exact_n = is_wide || r->by_rule == NULL ? NULL : &r->by_rule[plan->rule].exact_n;
     return add_binding(sub, &r->feed.bindings, plan->exchange, is_wide ? plan->wide_key : plan->key,
-                       (uint32_t)plan->rule, is_wide ? NULL : &of_rule->exact_n);
+                       (uint32_t)plan->rule, exact_n);
 }
 
 bool hg_subscribe_has_address(const struct hg_session *s, struct hg_bytes queue)

@@ -62,7 +62,8 @@ void hg_subscribe_plan(void *ctx, const struct hg_binding_plan *plan);
  * all. */
 void hg_subscribe_end(struct hg_sub *sub, enum hg_status status, const char *why);
 
-/* Whether the plan's next binding is the wide one. by_rule: of all rules, as they are numbered. */
+/* Whether the plan's next binding is the wide one. by_rule: of all rules, as they are numbered;
+ * NULL: nothing is widened. */
 bool hg_subscribe_is_wide(const struct rule_bindings *by_rule, const struct hg_binding_plan *plan,
                           const struct hg_config *config);
 /* Makes that, and keeps it; one that is widened with another rule goes with its last user. */

@@ -4,6 +4,7 @@
 #ifndef HG_CORE_WORKER_H
 #define HG_CORE_WORKER_H
 
+#include "base/map.h"
 #include "base/random.h"
 #include "base/wheel.h"
 #include "core/adapter.h"
@@ -95,9 +96,13 @@ struct hg_worker {
     /* One per virtual host, in the order of the gateway's, for any thread to look at; behind them
      * those of users, on the worker's thread only, with gaps (NULL). See hg_realm_next. */
     struct hg_realm **realms;
-    unsigned realms_n;          /* the former */
-    unsigned realms_end;        /* of all */
-    unsigned realms_draining_n; /* core/realm.c's own, as the next */
+    unsigned realms_n;         /* the former */
+    unsigned realms_end;       /* of all */
+    struct hg_map own_by_user; /* core/own.c's: struct hg_own */
+    unsigned own_n;            /* of the latter, those that close included */
+    uint64_t own_queues_n;     /* numbers what is declared for users, over all of their realms */
+    void (*own_drained)(struct hg_worker *w); /* one has gone; NULL: nobody waits for that */
+    unsigned realms_draining_n;               /* core/realm.c's own, as the next */
     void (*realms_drained)(struct hg_worker *w);
     struct hg_login_port *logins;  /* NULL: not open; core/login.c */
     struct hg_acceptor *acceptors; /* one per [[listener]], in its order */

@@ -372,6 +372,24 @@ void hg_bindings_undeclared(struct hg_bindings *b)
     hg_net_undefer(&b->whole);
 }
 
+void hg_bindings_refuse(struct hg_bindings *b, enum hg_status status, struct hg_bytes reason)
+{
+    struct hg_binding_queue waiting = {0};
+    size_t at = 0;
+    void *value = NULL;
+    struct hg_bytes names;
+    struct hg_binding *it;
+    leave_queue(&b->binder->todo);
+    leave_queue(&b->binder->told);
+    while (hg_map_next(&b->map, &at, &names, &value)) {
+        put_last(&waiting, value);
+    }
+    while ((it = take_first(&waiting)) != NULL) {
+        tell(it, status, reason);
+        review(it);
+    }
+}
+
 static void forget(struct hg_bindings *b, bool has_users)
 {
     size_t at = 0;

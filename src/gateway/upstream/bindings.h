@@ -78,6 +78,8 @@ void hg_bindings_undeclared(struct hg_bindings *b);
  * or unbound still is where the queue is there. Users are told nothing more, and are still to be
  * removed. */
 void hg_bindings_forget(struct hg_bindings *b);
+/* The queue cannot be had: whoever waits is told so. Of the only queue of its binder. */
+void hg_bindings_refuse(struct hg_bindings *b, enum hg_status status, struct hg_bytes reason);
 /* Everything ends, users included. */
 void hg_bindings_close(struct hg_bindings *b);
 

@@ -231,12 +231,13 @@ void hg_consumers_close(struct hg_consumers *c)
 /* Copies every text of the spec into one buffer and points the consumer's slices at the copies. */
 static bool copy_texts(struct hg_consumer *c, const struct hg_consumer_spec *spec)
 {
-    char own[160];
+    char own[256];
     struct hg_bytes queue = spec->queue;
     if (c->is_own) {
-        int n = snprintf(own, sizeof(own), "headgate.own.%.48s.%016" PRIx64 ".%u.%" PRIu64,
-                         c->owner->config.seats.instance, c->owner->config.boot_id,
-                         c->owner->config.seats.worker, ++c->owner->own_n);
+        const struct hg_consumers_config *config = &c->owner->config;
+        uint64_t number = config->numbers == NULL ? ++c->owner->own_n : ++*config->numbers;
+        int n = snprintf(own, sizeof(own), "%sown.%.48s.%016" PRIx64 ".%u.%" PRIu64, config->prefix,
+                         config->seats.instance, config->boot_id, config->seats.worker, number);
         queue = hg_bytes(own, (size_t)n);
     }
     const struct hg_header *arguments = c->is_own        ? spec->binding_arguments

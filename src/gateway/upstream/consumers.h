@@ -9,6 +9,8 @@
 
 struct hg_consumers_config {
     struct hg_seats_config seats;
+    const char *prefix; /* of the names of subscribers' own queues: "headgate." */
+    uint64_t *numbers;  /* of these, shared with others of the same prefix; NULL: none are */
     uint64_t boot_id;
     uint64_t expires_ms; /* x-expires of a subscriber's own queue */
     uint64_t max_bytes;  /* x-max-length-bytes of it */

@@ -8,6 +8,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+enum { ACCESS_REFUSED = 403 };
+
 enum cookie {
     COOKIE_OPEN,
     COOKIE_DECLARE,
@@ -24,10 +26,11 @@ static void start(struct hg_feed *f);
 
 static void name_queue(struct hg_feed *f)
 {
-    f->generation++;
+    f->generation = f->config.numbers == NULL ? f->generation + 1 : ++*f->config.numbers;
     f->is_known = false;
-    snprintf(f->queue, sizeof(f->queue), "headgate.feed.%.48s.%016" PRIx64 ".%u.%u",
-             f->config.instance, f->config.boot_id, f->config.worker, f->generation);
+    snprintf(f->queue, sizeof(f->queue), "%sfeed.%.48s.%016" PRIx64 ".%u.%" PRIu64,
+             f->config.prefix, f->config.instance, f->config.boot_id, f->config.worker,
+             f->generation);
 }
 
 static struct hg_header integer(const char *name, uint64_t value)
@@ -94,7 +97,7 @@ static void on_consume_reply(void *ctx, uint64_t cookie, const struct hg_amqp_re
         /* Every binding that is wanted is made (again: it costs nothing where it exists). */
         hg_bindings_declared(&f->bindings, hg_bytes_str(f->queue));
     } else if (cookie == COOKIE_CONSUME) {
-        f->is_consuming = true;
+        f->is_consuming = f->was_consuming = true;
         f->ops->on_state(f->ctx, true);
     }
 }
@@ -127,6 +130,20 @@ static void lose_queue(struct hg_feed *f, const char *event)
     start(f);
 }
 
+/* Until somebody wants a binding again. Those of a feed that was there before hear nothing any more, and
+ * nobody knows whose they are: that is as good as if the user were not let in. */
+static void refuse(struct hg_feed *f, const struct hg_amqp_close *why)
+{
+    const struct hg_link_config *link = &f->config.link;
+    forget_connection(f);
+    hg_binder_reset(&f->binder);
+    if (f->was_consuming && link->on_refused != NULL) {
+        link->on_refused(link->refused_ctx, why);
+    }
+    f->was_consuming = false;
+    hg_bindings_refuse(&f->bindings, why->status, why->text);
+}
+
 static void on_consume_close(void *ctx, const struct hg_amqp_close *why)
 {
     struct hg_feed *f = ctx;
@@ -141,7 +158,11 @@ static void on_consume_close(void *ctx, const struct hg_amqp_close *why)
                    HG_F_STR("queue", f->queue), HG_F_UINT("code", why->code),
                    HG_F_BYTES("reason", why->text));
     name_queue(f);
-    hg_link_reset(&f->link, "the feed's channel was closed");
+    if (f->config.is_lazy && why->code == ACCESS_REFUSED) {
+        refuse(f, why);
+    } else {
+        hg_link_reset(&f->link, "the feed's channel was closed");
+    }
 }
 
 static void on_delivery(void *ctx, const struct hg_amqp_delivery *delivery)
@@ -216,6 +237,12 @@ static void on_link_down(void *ctx, const struct hg_amqp_close *why)
 
 static const struct hg_link_ops link_ops = {.on_up = on_link_up, .on_down = on_link_down};
 
+static void open_link(struct hg_feed *f)
+{
+    hg_link_open(&f->link, f->net, &f->config.link, f->config.instance, f->config.worker, "feed",
+                 &link_ops, f);
+}
+
 /* ---- Public ---- */
 
 void hg_feed_open(struct hg_feed *f, struct hg_net *net, const struct hg_feed_config *config,
@@ -231,8 +258,18 @@ void hg_feed_open(struct hg_feed *f, struct hg_net *net, const struct hg_feed_co
     f->bindings.on_whole = on_whole;
     f->bindings.ctx = f;
     name_queue(f);
-    hg_link_open(&f->link, net, &config->link, config->instance, config->worker, "feed", &link_ops,
-                 f);
+    if (!config->is_lazy) {
+        open_link(f);
+    }
+}
+
+void hg_feed_want(struct hg_feed *f)
+{
+    if (f->link.net == NULL && !f->link.is_stopping) {
+        open_link(f);
+    } else if (f->consuming == NULL) {
+        start(f); /* it was refused, or its link is down: then nothing happens */
+    }
 }
 
 void hg_feed_stop(struct hg_feed *f)

@@ -20,7 +20,12 @@ struct hg_feed_config {
     struct hg_link_config link;
     const char *instance;
     unsigned worker;
+    const char *prefix; /* of the queue's name: "headgate." */
     uint64_t boot_id;
+    uint64_t *numbers; /* shared by feeds of the same prefix; NULL: this is the only one */
+    /* It connects when somebody wants a binding first (hg_feed_want), and what RabbitMQ refuses is
+     * refused to those who want one now, not tried again and again. */
+    bool is_lazy;
     uint64_t max_bytes;  /* x-max-length-bytes; past it RabbitMQ drops the oldest */
     uint64_t expires_ms; /* x-expires */
     uint16_t prefetch;
@@ -43,13 +48,14 @@ struct hg_feed {
     struct hg_feed_config config;
     const struct hg_feed_ops *ops;
     void *ctx;
-    char queue[160];
+    char queue[256];
     /* a part of the queue's name: a queue that was lost is not made again under the same */
-    unsigned generation;
+    uint64_t generation;
     struct hg_amqp_channel *consuming; /* NULL: closed */
     bool is_known;    /* the present generation was declared before: it should still be there */
     bool is_checking; /* the passive declare is under way */
     bool is_consuming;
+    bool was_consuming; /* at some time */
     struct hg_binder binder;
     struct hg_bindings bindings; /* to be added to and removed from by whoever subscribes */
     uint64_t unacked_tag;        /* newest delivery handed on and not acknowledged; 0: none */
@@ -60,6 +66,8 @@ struct hg_feed {
 void hg_feed_open(struct hg_feed *f, struct hg_net *net, const struct hg_feed_config *config,
                   const struct hg_feed_ops *ops, const struct hg_bindings_ops *bindings_ops,
                   void *ctx);
+/* A binding is about to be added: a lazy feed gets up. */
+void hg_feed_want(struct hg_feed *f);
 /* Deletes the queue and closes the link politely; see hg_link_is_stopped(&f->link). */
 void hg_feed_stop(struct hg_feed *f);
 /* Frees everything; nobody is told any more. */

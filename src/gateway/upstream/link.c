@@ -126,6 +126,13 @@ static void on_secret_refused(struct hg_link *link, const struct hg_amqp_close *
 
 /* ---- Events of the AMQP connection ---- */
 
+static bool is_login_refused(const struct hg_link *link, const struct hg_amqp_close *why)
+{
+    enum { ACCESS_REFUSED = 403, NOT_ALLOWED = 530 };
+    return !link->is_up &&
+           (why->status == HG_BAD_LOGIN || why->code == ACCESS_REFUSED || why->code == NOT_ALLOWED);
+}
+
 static void become_up(struct hg_link *link)
 {
     link->is_up = link->was_up = true;
@@ -173,6 +180,9 @@ static void on_amqp_close(void *ctx, const struct hg_amqp_close *why)
         on_secret_refused(link, why);
     }
     log_down(link, why);
+    if (link->config.on_refused != NULL && is_login_refused(link, why)) {
+        link->config.on_refused(link->config.refused_ctx, why);
+    }
     if (link->is_up && link->config.metrics != NULL) {
         hg_count(&link->config.metrics->upstream_disconnects, 1);
     }
@@ -406,7 +416,11 @@ void hg_link_open(struct hg_link *link, struct hg_net *net, const struct hg_link
                   const struct hg_link_ops *ops, void *ctx)
 {
     *link = (struct hg_link){.net = net, .config = *config, .ops = ops, .ctx = ctx};
-    snprintf(link->name, sizeof(link->name), "headgate %.48s worker %u %s", instance, worker, what);
+    int n = snprintf(link->name, sizeof(link->name), "headgate %.48s worker %u %s", instance,
+                     worker, what);
+    if (config->user != NULL && (size_t)n < sizeof(link->name)) {
+        snprintf(link->name + n, sizeof(link->name) - (size_t)n, " for %s", config->user);
+    }
     link->flush.run = run_flush;
     link->reaper.run = run_reaper;
     hg_timer_init(&link->timer, fire);
@@ -460,6 +474,9 @@ void hg_link_stop(struct hg_link *link)
         return;
     }
     link->is_stopping = true;
+    if (link->net == NULL) {
+        return; /* never opened */
+    }
     hg_timer_stop(&link->secret_timer);
     if (link->conn != NULL && !link->is_closed) {
         hg_amqp_conn_close(link->conn, hg_clock_ms());

@@ -29,6 +29,11 @@ struct hg_link_config {
     /* in place of the endpoints' passwords, and given to RabbitMQ whenever it changes; borrowed, may
      * be NULL */
     struct hg_secret *secret;
+    const char *user; /* for its name, where it is a client's own; borrowed, may be NULL */
+    /* RabbitMQ does not let the endpoint's user in, or not into the virtual host; before on_down.
+     * May be NULL. */
+    void (*on_refused)(void *ctx, const struct hg_amqp_close *why);
+    void *refused_ctx;
     uint64_t heartbeat_ms, connect_timeout_ms;
     uint64_t max_body_bytes;
     /* declared again on every reconnect before the link is up; borrowed, may be NULL */

@@ -319,12 +319,16 @@ enum hg_status hg_publisher_refusal(const struct hg_amqp_close *why)
     return why->code == 404 ? HG_NO_EXCHANGE : why->code == 403 ? HG_NOT_ALLOWED : HG_REFUSED;
 }
 
-/* The only refusal of a publish that is one of every publish to the exchange. */
-static bool is_internal(const struct hg_amqp_close *why)
+/* The refusals of a publish that are ones of every publish to the exchange: it is internal, or not for
+ * this user (of a topic, RabbitMQ says "access to topic"). */
+static bool is_of_exchange(const struct hg_amqp_close *why)
 {
-    static const char internal[] = "internal exchange";
-    return why->code == 403 &&
-           memmem(why->text.p, why->text.n, internal, sizeof(internal) - 1) != NULL;
+    static const char *const texts[] = {"internal exchange", "access to exchange"};
+    bool is = false;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]) && why->code == 403; i++) {
+        is = is || memmem(why->text.p, why->text.n, texts[i], strlen(texts[i])) != NULL;
+    }
+    return is;
 }
 
 static void refuse(struct pub_exchange *x, enum hg_status status, struct hg_bytes reason)
@@ -354,7 +358,7 @@ static void on_channel_close(void *ctx, const struct hg_amqp_close *why)
     struct hg_list once;
     hg_list_init(&once);
     size_t unconfirmed_n = take_back(x, &once);
-    if (is_internal(why)) {
+    if (is_of_exchange(why)) {
         hg_list_take_all(&x->pending, &once);
         refuse(x, HG_NOT_ALLOWED, why->text);
         return;

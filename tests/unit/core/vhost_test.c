@@ -3,6 +3,7 @@
 #include "core/config.h"
 #include "core/conn.h"
 #include "core/login_priv.h"
+#include "core/own.h"
 #include "seam/seam.h"
 #include "seam/unit.h"
 
@@ -209,6 +210,11 @@ const struct hg_listener_spec *hg_conn_listener(const struct hg_conn *c)
 {
     (void)c;
     return &listener;
+}
+
+void hg_own_leave(struct hg_session *s)
+{
+    assert_non_null(s); /* nobody has connections of its own */
 }
 
 /* Where a client gets, by name; NULL: nowhere. */

@@ -375,7 +375,7 @@ static void a_group_has_one_queue_on_every_gateway(void **state)
         bool is_one = hg_mqtt_group_read(hg_bytes_str(cases[i].filter), &group);
         assert_int_equal(is_one, cases[i].queue != NULL);
         if (is_one) {
-            assert_text(hg_mqtt_group_queue(&group, name), cases[i].queue);
+            assert_text(hg_mqtt_group_queue(&group, "headgate.", name), cases[i].queue);
         }
     }
     assert_false(hg_mqtt_group_is(HG_BYTES("$sharex/g/a")));
@@ -395,7 +395,7 @@ static void a_long_group_is_told_from_another(void **state)
         /* the longest that is a name as it is, and two that are not */
         struct hg_bytes text = hg_bytes(filter, i == 0 ? n - 2 + 240 : n + 300);
         assert_true(hg_mqtt_group_read(text, &group));
-        queues[i] = hg_mqtt_group_queue(&group, names[i]);
+        queues[i] = hg_mqtt_group_queue(&group, "headgate.", names[i]);
     }
     assert_int_equal(queues[0].n, HG_MQTT_GROUP_QUEUE_MAX);
     assert_int_equal(queues[1].n, sizeof("headgate.share.") - 1 + 64);
