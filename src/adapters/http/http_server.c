@@ -534,6 +534,9 @@ static ssize_t on_feed(struct hg_session *base, struct hg_bytes in, struct hg_er
     s->is_feeding = true;
     if (s->waiting != NULL && in.n > 0 && proceed(s, s->waiting, hg_bytes_skip(in, 1))) {
         used = 1;
+        if (!s->is_closed) {
+            update_hold(s); /* what has begun may have to wait for its connection */
+        }
     }
     while (!s->is_closed && s->waiting == NULL && !s->is_held && !s->is_last_read && used < in.n) {
         used += read_some(s, hg_bytes_skip(in, used));
