@@ -2,9 +2,10 @@
 """Users whose messages go over connections of their own ([users] own_connection): RabbitMQ's permissions bind them."""
 import json
 import signal
+import threading
 import unittest
 
-from harness import Consumer, E2E, Gateway, Stomp, eventually, http, raw
+from harness import Consumer, E2E, Gateway, Stomp, WebSocket, eventually, http, raw
 from harness import mqtt5 as m
 from harness.gateway import config_text
 from harness.peer import Peer
@@ -19,6 +20,8 @@ own_connection_idle = "1s"
 max_failures = 0
 [mqtt]
 denied = "close"
+[http]
+stream_from = "64KiB"
 """
 EVERY_QUEUE = """
 [[access]]
@@ -33,6 +36,12 @@ name = "new"
 topic = "new/{x}"
 exchange = "amq.topic"
 key = "ok.{x}"
+allow = { publish = ["*"], subscribe = ["*"] }
+[[rule]]
+name = "late"
+topic = "late/{x}"
+exchange = "amq.direct"
+key = "{x}"
 allow = { publish = ["*"], subscribe = ["*"] }
 """
 
@@ -49,7 +58,7 @@ class Own(E2E):
         super().setUpClass()
         for name, word in WORDS.items():
             cls.users("add_user", name, word)
-        cls.may("alice", write="amq[.]topic|amq[.]default", read="amq[.]topic")
+        cls.may("alice", write="amq[.](topic|direct|default)", read="amq[.](topic|direct)")
         cls.may("bob", read="amq[.]topic")
         cls.allow("carol", "^$", "^amq[.]topic$", "^$")
         cls.allow("dave", "^$", "^amq[.]topic$", "^$")
@@ -250,6 +259,30 @@ class Life(Own):
         self.assertEqual(http(self.web, "POST", "/v1/queues/alice-pull/ack", json.dumps({"leases": [lease]}).encode(),
                               basic("alice", WORDS["alice"]))[0], 200)
 
+    def test_large_bodies_and_calls(self):
+        seen = self.open(Consumer(self.amqp))
+        seen.bind("amq.topic", "large.#")
+        body = b"0123456789abcdef" * 8192
+        self.assertEqual(self.post("bob", "/v1/topics/large/a", body)[0], 403)
+        self.assertEqual(self.post("alice", "/v1/topics/large/a", body)[0], 202)
+        self.assertEqual(seen.take()[2], body)
+        self.assertEqual(self.post("bob", "/v1/rpc/large/call", b"?")[0], 403)
+        answers = []
+        caller = threading.Thread(target=lambda: answers.append(self.post("alice", "/v1/rpc/large/call", b"?")))
+        caller.start()
+        _, properties, _ = seen.take()
+        seen.publish("", properties.reply_to, b"!", correlation_id=properties.correlation_id)
+        caller.join()
+        self.assertEqual((answers[0][0], answers[0][2]), (200, b"!"))
+
+    def test_a_websocket_that_logged_in_at_its_handshake(self):
+        for name, outcome in (("alice", 0), ("bob", 0x87)):
+            client = self.open(WebSocket(self.web, "/mqtt", ("mqtt",), basic(name, WORDS[name])))
+            client.send_frame(client.BINARY, m.connect())
+            self.assertEqual(m.decode(client.read_message()[1], 5)[0].reason, 0)
+            client.send_frame(client.BINARY, m.publish("ws/a", b"x", 1, 1, level=5))
+            self.assertEqual(m.decode(client.read_message()[1], 5)[0].reason, outcome)
+
     def test_what_is_retained_needs_the_right_to_read(self):
         alice = self.peer("alice")
         self.assertEqual(alice.publish("r/a", b"kept", retain=True), 0)
@@ -336,6 +369,13 @@ class Ends(Own):
         gw.file.write_text(config_text(self.amqp, OWN + RULE + EVERYTHING, workers=1))
         gw.signal(signal.SIGHUP)  # the rules of his realm are the new ones
         eventually(lambda: dave.publish("new/a", b"x") == 0)
+        # What is retained at an exchange that the log is not bound to takes two publishes: the user's own decides.
+        alice = self.open(Peer(gw.addresses["mqtt"], user="alice", password=WORDS["alice"].encode()))
+        self.assertEqual(dave.publish("late/b", b"not", retain=True), 0x87)
+        self.assertEqual(alice.publish("late/a", b"kept", retain=True), 0)
+        self.assertEqual(alice.subscribe(("late/a", 1), ("late/b", 1)), [1, 1])
+        self.assertEqual(alice.message().body, b"kept")
+        self.assertEqual([p for p in alice.fence() if p.kind == m.PUBLISH], [])
 
 
 if __name__ == "__main__":
