@@ -154,9 +154,9 @@ static void on_consume_close(void *ctx, const struct hg_amqp_close *why)
         lose_queue(f, "feed.queue_expired");
         return;
     }
-    HG_LOG_LIMITED(f->config.log, f->config.is_lazy ? HG_LOG_WARN : HG_LOG_ERROR, "feed.refused", hg_bytes_str(f->queue),
-                   HG_F_STR("queue", f->queue), HG_F_UINT("code", why->code),
-                   HG_F_BYTES("reason", why->text));
+    HG_LOG_LIMITED(f->config.log, f->config.is_lazy ? HG_LOG_WARN : HG_LOG_ERROR, "feed.refused",
+                   hg_bytes_str(f->queue), HG_F_STR("queue", f->queue),
+                   HG_F_UINT("code", why->code), HG_F_BYTES("reason", why->text));
     name_queue(f);
     if (f->config.is_lazy && why->code == ACCESS_REFUSED) {
         refuse(f, why);
