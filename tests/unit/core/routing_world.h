@@ -18,7 +18,7 @@ struct routing_world {
     struct hg_vhost_spec spec;
     struct hg_vhost vhost;
     struct hg_realm realm;
-    struct hg_realm *realms[1];
+    struct hg_realm *realms[8]; /* and room for those of users */
     struct hg_rules *rules;
 };
 
