@@ -31,7 +31,8 @@ static void write_users(const struct hg_config *c, struct hg_writer *out)
     if (c->users.certificate != HG_CERTIFICATE_OFF) {
         hg_writer_printf(out, ", certificates (%s)", names[c->users.certificate]);
     }
-    hg_writer_str(out, c->users.asks_broker ? ", RabbitMQ's users\n" : "\n");
+    hg_writer_str(out, c->users.asks_broker ? ", RabbitMQ's users" : "");
+    hg_writer_str(out, c->users.has_own_connection ? " by connections of their own\n" : "\n");
     for (size_t i = 0; i < c->listeners_n; i++) {
         if (c->listeners[i].takes_anonymous) {
             hg_writer_printf(out, "anonymous clients at %s:%u\n", c->listeners[i].host,

@@ -4,6 +4,7 @@
 #include "amqp/amqp_window.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "upstream/refused_keys.h"
 #include "upstream/upstream_metrics.h"
 
 enum {
@@ -40,13 +41,14 @@ struct pub_exchange {
     struct hg_window window;         /* of the channel's delivery tags */
     struct hg_list pending, sent;    /* struct outgoing, oldest first */
     uint64_t refused_until_ms;       /* 0: RabbitMQ takes publishes to it, as far as is known */
-    enum hg_status refused_as;       /* until then: NO_EXCHANGE, NOT_ALLOWED … */
-    size_t replay_n;                 /* so many of `pending`, from its head, go one at a time */
-    uint64_t renewed_ms;             /* when the channel was given up for its rejections */
-    uint64_t confirmed_ms;           /* when anything was confirmed, or the channel was opened */
-    bool is_ready;                   /* confirm.select answered */
-    bool has_rejected;               /* since the channel was opened */
-    bool is_replaying;               /* what was sent last was a replay */
+    struct hg_refused_keys *refused_keys; /* NULL: none was */
+    enum hg_status refused_as;            /* until then: NO_EXCHANGE, NOT_ALLOWED … */
+    size_t replay_n;       /* so many of `pending`, from its head, go one at a time */
+    uint64_t renewed_ms;   /* when the channel was given up for its rejections */
+    uint64_t confirmed_ms; /* when anything was confirmed, or the channel was opened */
+    bool is_ready;         /* confirm.select answered */
+    bool has_rejected;     /* since the channel was opened */
+    bool is_replaying;     /* what was sent last was a replay */
     uint8_t name_n;
     uint8_t name[];
 };
@@ -331,6 +333,32 @@ static bool is_of_exchange(const struct hg_amqp_close *why)
     return is;
 }
 
+/* What is under way with this key, and what comes with it within a second, has the same answer: a client
+ * that goes on does not make its user's others wait each time. */
+static void refuse_key(struct pub_exchange *x, struct hg_bytes key, struct hg_bytes reason)
+{
+    size_t replays_n = 0; /* of the x->replay_n at the head, those that stay */
+    size_t at = 0;
+    if (!hg_refused_keys_add(&x->refused_keys, &key, hg_clock_ms() + REFUSED_FOR_MS)) {
+        return;
+    }
+    HG_LIST_FOREACH_SAFE (it, &x->pending) {
+        struct outgoing *out = HG_LIST_ENTRY(it, struct outgoing, link);
+        bool is_it = hg_bytes_eq(hg_message_routing_key(out->message), key);
+        replays_n += at++ < x->replay_n && !is_it;
+        if (is_it) {
+            settle(x->publisher, out, HG_NOT_ALLOWED, reason);
+        }
+    }
+    x->replay_n = replays_n;
+}
+
+static bool is_of_key(const struct hg_amqp_close *why)
+{
+    static const char text[] = "access to topic";
+    return why->code == 403 && memmem(why->text.p, why->text.n, text, sizeof(text) - 1) != NULL;
+}
+
 static void refuse(struct pub_exchange *x, enum hg_status status, struct hg_bytes reason)
 {
     x->refused_until_ms = hg_clock_ms() + REFUSED_FOR_MS;
@@ -366,8 +394,12 @@ static void on_channel_close(void *ctx, const struct hg_amqp_close *why)
     bool is_about_once = !hg_list_is_empty(&once);
     if (was_alone && (is_about_once || unconfirmed_n == 1) && why->code != 404) {
         struct hg_list *at = is_about_once ? &once : &x->pending;
-        settle(p, HG_LIST_ENTRY(at->next, struct outgoing, link), hg_publisher_refusal(why),
-               why->text);
+        struct outgoing *culprit = HG_LIST_ENTRY(at->next, struct outgoing, link);
+        if (is_of_key(why)) {
+            hg_list_remove(&culprit->link);
+            refuse_key(x, hg_message_routing_key(culprit->message), why->text);
+        }
+        settle(p, culprit, hg_publisher_refusal(why), why->text);
         unconfirmed_n = 0;
     }
     x->is_replaying = false;
@@ -445,6 +477,7 @@ static void free_exchange(struct pub_exchange *x)
     hg_map_remove(&p->by_name, name_of(x));
     p->exchanges_n--;
     hg_window_close(&x->window);
+    hg_free(x->refused_keys);
     hg_free(x);
 }
 
@@ -697,6 +730,10 @@ enum hg_status hg_publisher_publish(struct hg_publisher *p, const struct hg_publ
     enum hg_status status = exchange_for(p, hg_message_exchange(message), &x);
     if (status == HG_OK && x->refused_until_ms > now) {
         status = x->refused_as;
+    }
+    if (status == HG_OK && x->refused_keys != NULL &&
+        hg_refused_keys_has(x->refused_keys, hg_message_routing_key(message), now)) {
+        status = HG_NOT_ALLOWED;
     }
     struct outgoing *out = status == HG_OK ? hg_pool_get(&p->pool) : NULL;
     if (out == NULL) {

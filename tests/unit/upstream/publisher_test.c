@@ -479,6 +479,62 @@ static void an_internal_exchange_is_not_tried_again_for_a_second(void **state)
     close_bench(t);
 }
 
+/* As for a user who may publish what begins with "ok." */
+static bool close_by_topic(void *ctx, struct broker *b, const struct broker_method *method)
+{
+    const amqp_basic_publish_t *publish = method->decoded;
+    (void)ctx;
+    bool is_refused = method->id == AMQP_BASIC_PUBLISH_METHOD &&
+                      memcmp(publish->routing_key.bytes, "ok.", 3) != 0;
+    if (is_refused) {
+        broker_close_channel(b, method->channel, 403,
+                             "ACCESS_REFUSED - access to topic 'k' in exchange 'x' refused",
+                             method->id);
+    }
+    return is_refused;
+}
+
+static void by_topic(struct broker *b)
+{
+    b->on_method = close_by_topic;
+    b->has_auto_confirm = true;
+}
+
+static void publish_key(struct bench *t, uint64_t id, const char *key, enum hg_status wanted)
+{
+    const struct hg_message_parts parts = {.exchange = HG_BYTES("x"),
+                                           .routing_key = hg_bytes_str(key)};
+    struct hg_message *message = hg_message_new(&parts);
+    const struct hg_publish_order order = {
+        .message_own = &message, .owner = t, .owners = &t->owners, .id = id};
+    assert_int_equal(hg_publisher_publish(&t->publisher, &order), wanted);
+}
+
+static void a_refused_topic_is_refused_at_once_and_others_are_not(void **state)
+{
+    (void)state;
+    struct bench *t = open_bench(by_topic);
+    static const char *const keys[] = {"no.a", "ok.a", "no.a", "no.b", "ok.b", "no.a"};
+    for (size_t i = 0; i < 6; i++) {
+        publish_key(t, i, keys[i], HG_OK);
+    }
+    seam_net_run(&t->sn);
+    for (size_t i = 0; i < 6; i++) {
+        assert_int_equal(t->outcomes[i], keys[i][0] == 'o' ? HG_OK : HG_NOT_ALLOWED);
+    }
+    /* The first finds the culprit among all, the second and third each a topic. */
+    assert_int_equal(hg_counted(&t->metrics.upstream_channel_closes), 3);
+    publish_key(t, 6, "no.b", HG_NOT_ALLOWED);
+    publish_key(t, 6, "ok.b", HG_OK);
+    seam_net_run(&t->sn);
+    assert_int_equal(t->outcomes[6], HG_OK);
+    seam_net_pass(&t->sn, 1100);
+    publish_key(t, 7, "no.b", HG_OK); /* it may be permitted by now */
+    seam_net_run(&t->sn);
+    assert_int_equal(t->outcomes[7], HG_NOT_ALLOWED);
+    close_bench(t);
+}
+
 static void replays_that_time_out_do_not_slow_down_those_after_them(void **state)
 {
     (void)state;
@@ -574,6 +630,7 @@ int main(void)
         cmocka_unit_test(nothing_is_sent_while_rabbitmq_says_blocked),
         cmocka_unit_test(the_culprit_of_a_closed_channel_is_found_and_the_others_notice_nothing),
         cmocka_unit_test(an_internal_exchange_is_not_tried_again_for_a_second),
+        cmocka_unit_test(a_refused_topic_is_refused_at_once_and_others_are_not),
         cmocka_unit_test(replays_that_time_out_do_not_slow_down_those_after_them),
         cmocka_unit_test(a_full_window_admits_nobody_until_an_eighth_is_free),
         cmocka_unit_test(an_owner_that_is_gone_is_not_told),
