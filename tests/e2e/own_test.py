@@ -210,7 +210,11 @@ class Life(Own):
             bad.send(m.publish(f"no/{n}", b"x", 1, n))
             self.assertEqual(good.publish("ok/a", b"%d" % n), 0)
         self.assertEqual([bad.take(m.PUBACK, n).reason for n in range(1, 21)], [0x87] * 20)
-        self.assertEqual([body for _, _, body in seen.take_n(20)], [b"%d" % n for n in range(1, 21)])
+        came = []
+        while b"20" not in came:  # what was unconfirmed when RabbitMQ closed the channel comes twice
+            body = seen.take()[2]
+            came += [body] * (body not in came)
+        self.assertEqual(came, [b"%d" % n for n in range(1, 21)])
 
     def test_a_wrong_password_does_not_enter_what_is_open(self):
         alice = self.peer("alice")
