@@ -54,7 +54,8 @@ struct collecting {
     const struct hg_rule_spec *rule; /* NULL: matched by RabbitMQ's names */
     const struct hg_rule_gate *gate; /* NULL: likewise */
     bool is_redelivered;
-    bool is_guarded; /* not every subscriber may see everything */
+    bool is_guarded;    /* not every subscriber may see everything */
+    bool is_repeatable; /* somebody among those collected is shown redelivered messages */
 };
 
 static bool may_see(const struct collecting *c, struct hg_session *s)
@@ -100,7 +101,9 @@ static void collect(void *ctx, struct hg_fanout_entry *entry)
         s->match_at = (uint32_t)r->matches_n;
     } else {
         hg_count(&r->worker->metrics.proto[s->proto].dropped, 1);
+        return;
     }
+    c->is_repeatable = c->is_repeatable || sub->takes_redelivered;
 }
 
 /* Hands one delivery to everything that was collected. Returns to how many. */
@@ -131,7 +134,7 @@ static size_t deliver_by_trie(struct collecting *c, const struct hg_trie *trie,
     return hand_out(c->r, &d);
 }
 
-static void on_feed_delivery(void *ctx, struct hg_message *m, bool is_redelivered)
+static bool on_feed_delivery(void *ctx, struct hg_message *m, bool is_redelivered)
 {
     struct hg_routing *r = ctx;
     struct collecting c = {.r = r,
@@ -165,6 +168,7 @@ static void on_feed_delivery(void *ctx, struct hg_message *m, bool is_redelivere
                                              : &r->worker->metrics.upstream.unmapped,
                  1);
     }
+    return c.is_repeatable;
 }
 
 void hg_routing_drop_source(struct hg_routing *r, struct hg_trie *trie)

@@ -73,6 +73,7 @@ struct hg_net {
     uv_idle_t hurry;    /* set while `dirty` is not empty: the loop does not sleep */
     size_t events_n;    /* of the set, in this turn */
     size_t heard_bytes; /* from servers since `dirty` was empty */
+    size_t flushed_n;   /* streams, likewise */
     struct hg_list dirty;    /* streams with output that has not been tried yet */
     struct hg_list ended;    /* TCP streams whose on_closed is due */
     struct hg_list deferred; /* struct hg_defer */

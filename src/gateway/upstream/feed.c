@@ -8,7 +8,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { ACCESS_REFUSED = 403 };
+enum {
+    ACCESS_REFUSED = 403,
+    /* Deliveries that may wait together for their acknowledgement, and for how long. They stay in
+     * RabbitMQ's memory meanwhile. */
+    LATE_MAX = 64,
+    LATE_BYTES = 256 << 10,
+    LATE_MS = 64
+};
 
 enum cookie {
     COOKIE_OPEN,
@@ -102,13 +109,20 @@ static void on_consume_reply(void *ctx, uint64_t cookie, const struct hg_amqp_re
     }
 }
 
+static void forget_unacked(struct hg_feed *f)
+{
+    f->unacked_tag = 0;
+    f->unacked_n = f->unacked_bytes = 0;
+    hg_timer_stop(&f->ack_late);
+}
+
 static void forget_connection(struct hg_feed *f)
 {
     hg_bindings_undeclared(&f->bindings);
-    if (f->unacked_tag != 0) {
+    if (hg_defer_is_set(&f->ack) && f->unacked_tag != 0) {
         hg_count(&f->config.metrics->stale_acks, 1);
-        f->unacked_tag = 0;
     }
+    forget_unacked(f);
     if (f->is_consuming) {
         f->is_consuming = false;
         f->ops->on_state(f->ctx, false);
@@ -165,13 +179,26 @@ static void on_consume_close(void *ctx, const struct hg_amqp_close *why)
     }
 }
 
+/* Few enough for RabbitMQ never to wait for them. */
+static size_t late_max(const struct hg_feed *f)
+{
+    size_t quarter = f->config.prefetch / 4U;
+    return quarter < LATE_MAX ? quarter : LATE_MAX;
+}
+
 static void on_delivery(void *ctx, const struct hg_amqp_delivery *delivery)
 {
     struct hg_feed *f = ctx;
     hg_count(&f->config.metrics->deliveries, 1);
     f->unacked_tag = delivery->delivery_tag;
-    hg_net_defer(f->net, &f->ack);
-    f->ops->on_delivery(f->ctx, delivery->message, delivery->is_redelivered);
+    f->unacked_n++;
+    f->unacked_bytes += hg_message_body(delivery->message).n;
+    if (f->ops->on_delivery(f->ctx, delivery->message, delivery->is_redelivered) ||
+        f->unacked_n >= late_max(f) || f->unacked_bytes >= LATE_BYTES) {
+        hg_net_defer(f->net, &f->ack);
+    } else if (f->ack_late.due_ms == 0) {
+        hg_wheel_set(f->net->wheel, &f->ack_late, hg_clock_ms() + LATE_MS);
+    }
 }
 
 static void on_cancel(void *ctx, struct hg_bytes consumer_tag)
@@ -193,16 +220,25 @@ static const struct hg_amqp_channel_ops consuming_ops = {
     .on_cancel = on_cancel,
 };
 
-static void run_ack(struct hg_defer *defer)
+static void acknowledge(struct hg_feed *f)
 {
-    struct hg_feed *f = HG_CONTAINER_OF(defer, struct hg_feed, ack);
     if (f->unacked_tag != 0 && f->consuming != NULL) {
         if (hg_amqp_basic_ack(f->consuming, f->unacked_tag, true) == HG_OK) {
-            f->unacked_tag = 0;
+            forget_unacked(f);
         } else {
             hg_link_reset(&f->link, "out of memory while acknowledging");
         }
     }
+}
+
+static void run_ack(struct hg_defer *defer)
+{
+    acknowledge(HG_CONTAINER_OF(defer, struct hg_feed, ack));
+}
+
+static void fire_ack(struct hg_timer *timer)
+{
+    acknowledge(HG_CONTAINER_OF(timer, struct hg_feed, ack_late));
 }
 
 static void start(struct hg_feed *f)
@@ -251,6 +287,7 @@ void hg_feed_open(struct hg_feed *f, struct hg_net *net, const struct hg_feed_co
 {
     *f = (struct hg_feed){.net = net, .config = *config, .ops = ops, .ctx = ctx};
     f->ack.run = run_ack;
+    hg_timer_init(&f->ack_late, fire_ack);
     hg_binder_open(&f->binder, &f->link, config->log, config->metrics);
     hg_bindings_open(&f->bindings, &f->binder, HG_BYTES(""), bindings_ops);
     f->bindings.is_exchange = true;
@@ -274,7 +311,7 @@ void hg_feed_want(struct hg_feed *f)
 
 void hg_feed_stop(struct hg_feed *f)
 {
-    run_ack(&f->ack);
+    acknowledge(f);
     if (f->consuming != NULL && f->bindings.is_declared) {
         f->is_known = false;
         /* Refused or lost, x-expires does it a minute later. */
@@ -288,6 +325,7 @@ void hg_feed_close(struct hg_feed *f)
 {
     hg_link_close(&f->link);
     hg_net_undefer(&f->ack);
+    hg_timer_stop(&f->ack_late);
     hg_bindings_close(&f->bindings);
     hg_binder_close(&f->binder);
 }

@@ -2,7 +2,8 @@
 /* A worker's feed: one queue of its own in RabbitMQ whose bindings are shared by all local
  * subscriptions and counted per (exchange, binding key). Durable with x-expires, so that it
  * outlives a lost link, and never inherited by another process. Deliveries are acknowledged in
- * multiples once they have been handed on.
+ * multiples once they have been handed on: at the end of the turn where somebody would be shown a
+ * repeat, else many together, as each acknowledgement wakes RabbitMQ's queue.
  *
  * What is bound is not the queue but a transient exchange of the same name in front of it: RabbitMQ
  * keeps such bindings in memory, where those of a durable queue to a durable exchange are written
@@ -34,8 +35,9 @@ struct hg_feed_config {
 };
 
 struct hg_feed_ops {
-    /* Borrowed message. The delivery counts as handled when this returns. */
-    void (*on_delivery)(void *ctx, struct hg_message *message, bool is_redelivered);
+    /* Borrowed message. The delivery counts as handled when this returns. True: somebody it was
+     * handed to would be shown it again, were it redelivered. */
+    bool (*on_delivery)(void *ctx, struct hg_message *message, bool is_redelivered);
     void (*on_state)(void *ctx, bool is_up); /* consuming, or not any more */
     /* Every binding that is wanted is there: after on_state(true), and whenever the last of some
      * new ones is. */
@@ -59,7 +61,9 @@ struct hg_feed {
     struct hg_binder binder;
     struct hg_bindings bindings; /* to be added to and removed from by whoever subscribes */
     uint64_t unacked_tag;        /* newest delivery handed on and not acknowledged; 0: none */
+    size_t unacked_n, unacked_bytes;
     struct hg_defer ack;
+    struct hg_timer ack_late;
 };
 
 /* Opens in place and starts connecting. */

@@ -20,14 +20,16 @@ struct bench {
     unsigned deliveries_n, redelivered_n, whole_n;
     uint32_t made_n; /* bindings that want() made */
     bool is_up;
+    bool is_repeatable; /* what is delivered */
 };
 
-static void on_delivery(void *ctx, struct hg_message *message, bool is_redelivered)
+static bool on_delivery(void *ctx, struct hg_message *message, bool is_redelivered)
 {
     struct bench *t = ctx;
     (void)message;
     t->deliveries_n++;
     t->redelivered_n += is_redelivered;
+    return t->is_repeatable;
 }
 
 static void on_state(void *ctx, bool is_up)
@@ -314,18 +316,58 @@ static void a_queue_that_was_deleted_is_followed_by_a_new_generation(void **stat
     close_bench(t);
 }
 
-static void a_turn_of_deliveries_is_acknowledged_once(void **state)
+/* Deliveries `first` to `last`, in one turn. */
+static void deliver(struct bench *t, uint64_t first, uint64_t last)
+{
+    for (uint64_t tag = first; tag <= last; tag++) {
+        rig_deliver(&t->sn, hg_amqp_channel_number(t->feed.consuming), tag, tag == 5);
+    }
+    seam_net_run(&t->sn);
+}
+
+static void what_would_be_shown_again_is_acknowledged_in_its_turn(void **state)
 {
     (void)state;
     struct bench *t = open_bench(NULL);
     seam_net_run(&t->sn);
-    for (uint64_t tag = 1; tag <= 5; tag++) {
-        rig_deliver(&t->sn, hg_amqp_channel_number(t->feed.consuming), tag, tag == 5);
-    }
-    seam_net_run(&t->sn);
+    t->is_repeatable = true;
+    deliver(t, 1, 5);
     assert_int_equal(t->deliveries_n, 5);
     assert_int_equal(t->redelivered_n, 1);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack"), 1); /* for all of them */
+    deliver(t, 6, 6);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack"), 2);
+    close_bench(t);
+}
+
+static void what_nobody_would_be_shown_again_is_acknowledged_late(void **state)
+{
+    (void)state;
+    enum { LATE_MAX = 25 }; /* a quarter of the prefetch */
+    struct bench *t = open_bench(NULL);
+    seam_net_run(&t->sn);
+    deliver(t, 1, LATE_MAX - 1);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack"), 0);
+    deliver(t, LATE_MAX, LATE_MAX);
     assert_int_equal(rig_asked(&t->sn, "basic.ack"), 1);
+    deliver(t, LATE_MAX + 1, LATE_MAX + 1);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack"), 1);
+    seam_net_pass(&t->sn, 200);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack"), 2);
+    seam_net_pass(&t->sn, 200);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack"), 2); /* there is nothing to acknowledge */
+    deliver(t, LATE_MAX + 2, LATE_MAX + 2);
+    seam_net_cut(&t->sn, seam_net_last(&t->sn));
+    seam_net_pass(&t->sn, 2000);
+    assert_true(t->is_up);
+    assert_int_equal(rig_asked(&t->sn, "basic.ack"), 0); /* of the new link: that one is not its */
+    assert_int_equal(hg_counted(&t->metrics.stale_acks), 0);
+    deliver(t, 1, 1);
+    const struct broker *broker = rig_broker(&t->sn);
+    hg_feed_stop(&t->feed);
+    seam_net_run(&t->sn);
+    struct hg_bytes log = hg_writer_view(&broker->log);
+    assert_non_null(memmem(log.p, log.n, "basic.ack", 9)); /* nothing is left behind */
     close_bench(t);
 }
 
@@ -360,7 +402,8 @@ int main(void)
         cmocka_unit_test(a_feed_is_whole_when_its_last_binding_is_there_again),
         cmocka_unit_test(a_queue_that_expired_is_followed_by_a_new_generation),
         cmocka_unit_test(a_queue_that_was_deleted_is_followed_by_a_new_generation),
-        cmocka_unit_test(a_turn_of_deliveries_is_acknowledged_once),
+        cmocka_unit_test(what_would_be_shown_again_is_acknowledged_in_its_turn),
+        cmocka_unit_test(what_nobody_would_be_shown_again_is_acknowledged_late),
         cmocka_unit_test(no_failed_allocation_leaves_anybody_waiting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
