@@ -25,7 +25,8 @@ def run_slow(bench):
 
 
 @case("hostile", "Healthy clients among those that mean harm", """Latency from end to end over MQTT with TLS at 1,000 messages/s, and over plain MQTT, of clients that were there before, while others begin TLS
-      handshakes and leave them there, or send a request's head a byte a second, and come back when they are closed (up to 1,000 a second).""", (
+      handshakes and leave them there, or send a request's head a byte a second, and come back when they are closed (up to 1,000 a second). "At
+      another gateway" is the control: the same, but to a gateway that the healthy clients are not at, so what it changes is the machine's.""", (
     ("", "{what}"), ("beside", "{side}"), ("p50", "{p50_us:,.0f} µs"), ("p99", "{p99_us:,.0f} µs"), ("p99.9", "{p999_us:,.0f} µs"),
     ("p99, times that alone", "{of_alone:.2f}"), ("lost", "{lost:,}"), ("closed by Headgate", "{closed:,}")))
 def run_hostile(bench):
@@ -35,6 +36,7 @@ def run_hostile(bench):
     rows = []
     with contextlib.ExitStack() as stack:
         gateway = stack.enter_context(bench.new_gateway())
+        another = stack.enter_context(bench.new_gateway())
         healthy = {wire: latency_side(bench, stack, wire, gateway, wire, 1000) for wire in ("mqtt-tls", "mqtt")}
         for side in healthy.values():
             side.run(0.5)
@@ -43,14 +45,16 @@ def run_hostile(bench):
             for wire, side in healthy.items():
                 of.setdefault((wire, "nobody"), []).append(one_run(side, seconds))
             for name, mode, port, number in attacks:
-                bench.say(f"{number:,} {name}")
-                with Program(bench.programs, "hostile", mode, port=gateway.ports[port], n=number) as attack:
-                    attack.row()
-                    for wire, side in healthy.items():
-                        of.setdefault((wire, f"{number:,} {name}"), []).append(one_run(side, seconds))
-                    closed = attack.finish()["closed"]
-                for wire in healthy:
-                    of[wire, f"{number:,} {name}"][-1]["closed"] = closed
+                for target, where in ((gateway, ""), (another, ", at another gateway")):
+                    beside = f"{number:,} {name}{where}"
+                    bench.say(beside)
+                    with Program(bench.programs, "hostile", mode, port=target.ports[port], n=number) as attack:
+                        attack.row()
+                        for wire, side in healthy.items():
+                            of.setdefault((wire, beside), []).append(one_run(side, seconds))
+                        closed = attack.finish()["closed"]
+                    for wire in healthy:
+                        of[wire, beside][-1]["closed"] = closed
     for (wire, beside), runs in sorted(of.items(), key=lambda item: item[0][0]):
         rows.append({"what": wire, "side": beside, **summary(runs)})
     for row in rows:

@@ -1199,6 +1199,7 @@ void core_open(struct core_fake *f)
         .max_topic_bytes = 1024,
         .max_topic_levels = 64,
         .mqtt_max_packet_bytes = 16 << 20,
+        .unavailable_timeout_ms = 60000,
         .mqtt_connect_timeout_ms = 10000,
         .mqtt_max_inflight = 64,
         .mqtt_max_queued = 1000,

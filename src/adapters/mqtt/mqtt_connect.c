@@ -492,6 +492,7 @@ enum hg_status hg_mqtt_on_connect(struct hg_mqtt_session *s, const struct hg_mqt
     }
     if (status == HG_OK) {
         hg_conn_hold(s->base.conn, HG_HOLD_SESSION);
+        hg_worker_timer(s->base.worker, &s->timer, s->base.worker->config->unavailable_timeout_ms);
     } else {
         hg_mqtt_refuse(s, status, *rule);
     }

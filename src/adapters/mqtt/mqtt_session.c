@@ -4,6 +4,7 @@
 #include "adapters/mqtt/mqtt_session.h"
 
 #include "adapters/mqtt/mqtt_deliver.h"
+#include "adapters/mqtt/mqtt_persist_priv.h"
 #include "adapters/mqtt/mqtt_session_priv.h"
 #include "adapters/mqtt/mqtt_subscribe.h"
 #include "base/clock.h"
@@ -251,17 +252,43 @@ static void on_silence(struct hg_mqtt_session *s)
     }
 }
 
-/* The time for CONNECT, then one and a half times the keep-alive [MQTT-3.1.2-24]. Input only notes
- * the time; the timer looks at it when it fires. While the gateway does not listen it does not
- * time out either, nor before the client has had the whole time again. */
+/* The client has done its part, and RabbitMQ not: it may try again. */
+static void on_unanswered(struct hg_mqtt_session *s)
+{
+    if (s->persist != NULL) {
+        hg_mqtt_persist_log(s->persist, "mqtt.session_refused", HG_BROKER_AWAY,
+                            HG_BYTES("it took longer than rabbitmq.unavailable_timeout"));
+    }
+    hg_mqtt_refuse(s, HG_BROKER_AWAY, "RabbitMQ has not answered in time");
+}
+
+/* Before CONNACK: a stranger has its time for CONNECT, but not while it waits for us (to find out
+ * who it is), which has limits of its own. */
+static void fire_early(struct hg_mqtt_session *s)
+{
+    if (s->state == HG_MQTT_CLAIMING) {
+        on_unanswered(s);
+    } else if (hg_conn_is_held(s->base.conn)) {
+        hg_worker_timer(s->base.worker, &s->timer, s->base.worker->config->mqtt_connect_timeout_ms);
+    } else {
+        on_silence(s);
+    }
+}
+
+/* The time for CONNECT and for CONNACK, then one and a half times the keep-alive [MQTT-3.1.2-24].
+ * Input only notes the time; the timer looks at it when it fires. While the gateway does not listen
+ * it does not time out either, nor before the client has had the whole time again. */
 static void fire(struct hg_timer *timer)
 {
     struct hg_mqtt_session *s = HG_CONTAINER_OF(timer, struct hg_mqtt_session, timer);
     uint64_t limit_ms = (uint64_t)s->keep_alive_s * 1500;
     uint64_t silent_ms = hg_clock_ms() - hg_conn_last_read_ms(s->base.conn);
     bool is_held = hg_conn_is_held(s->base.conn);
+    if (hg_conn_is_closing(s->base.conn)) {
+        return; /* which has a limit of its own */
+    }
     if (s->state != HG_MQTT_CONNECTED) {
-        on_silence(s);
+        fire_early(s);
     } else if (is_held || s->was_held) {
         s->was_held = is_held;
         hg_worker_timer(s->base.worker, timer, limit_ms);

@@ -230,12 +230,11 @@ static void on_timer(struct hg_timer *timer)
         time_out(s, HG_BROKER_AWAY, "the queue could not be declared in time");
         return;
     }
-    if (s->state == HG_STOMP_NEW) {
+    if (hg_conn_is_held(conn)) {
+        s->heard_ms = now; /* we are the ones who do not listen, or who find out who it is */
+    } else if (s->state == HG_STOMP_NEW) {
         time_out(s, HG_KEEP_ALIVE, "no CONNECT frame came in time");
         return;
-    }
-    if (hg_conn_is_held(conn)) {
-        s->heard_ms = now; /* we are the ones who do not listen */
     }
     if (s->in_ms > 0 && now - s->heard_ms >= 2 * (uint64_t)s->in_ms) {
         time_out(s, HG_KEEP_ALIVE, "no heart-beat came in time");

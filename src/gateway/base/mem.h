@@ -21,4 +21,8 @@ void hg_forget(void *p, size_t n);
 char *hg_strdup(const char *s);
 char *hg_bytes_dup(struct hg_bytes b);
 
+/* Many small blocks are about to be allocated by this thread: its heap grows in one step, where the C
+ * library would take a page at a time from the kernel, each with a system call. */
+void hg_mem_expect(void);
+
 #endif

@@ -15,6 +15,7 @@ static const uint64_t walk_ticks = 1ULL << (SLOT_BITS * 2);
 void hg_wheel_open(struct hg_wheel *w, uint64_t now_ms)
 {
     w->tick = now_ms / HG_WHEEL_TICK_MS;
+    hg_list_init(&w->due);
     for (int level = 0; level < HG_WHEEL_LEVELS; level++) {
         for (int slot = 0; slot < HG_WHEEL_SLOTS; slot++) {
             hg_list_init(&w->slots[level][slot]);
@@ -67,8 +68,8 @@ static void deal_out(struct hg_wheel *w, struct hg_list *from)
     }
 }
 
-/* One tick: slots of higher levels that start at it come down, then what is due goes to `due`. */
-static void step(struct hg_wheel *w, struct hg_list *due)
+/* One tick: slots of higher levels that start at it come down, then what is due goes to w->due. */
+static void step(struct hg_wheel *w)
 {
     w->tick++;
     unsigned level = 1;
@@ -78,11 +79,11 @@ static void step(struct hg_wheel *w, struct hg_list *due)
     while (--level > 0) {
         deal_out(w, &w->slots[level][w->tick >> (SLOT_BITS * level) & SLOT_MASK]);
     }
-    hg_list_take_all(due, &w->slots[0][w->tick & SLOT_MASK]);
+    hg_list_take_all(&w->due, &w->slots[0][w->tick & SLOT_MASK]);
 }
 
 /* After a long sleep: everything is dealt out as seen from the new time. */
-static void jump(struct hg_wheel *w, uint64_t tick, struct hg_list *due)
+static void jump(struct hg_wheel *w, uint64_t tick)
 {
     struct hg_list timers;
     hg_list_init(&timers);
@@ -93,35 +94,38 @@ static void jump(struct hg_wheel *w, uint64_t tick, struct hg_list *due)
     }
     w->tick = tick;
     deal_out(w, &timers);
-    hg_list_take_all(due, &w->slots[0][tick & SLOT_MASK]);
+    hg_list_take_all(&w->due, &w->slots[0][tick & SLOT_MASK]);
 }
 
-void hg_wheel_advance(struct hg_wheel *w, uint64_t now_ms)
+void hg_wheel_advance_some(struct hg_wheel *w, uint64_t now_ms, size_t n)
 {
     uint64_t now = now_ms / HG_WHEEL_TICK_MS;
-    if (now <= w->tick) {
-        return; /* the same tick, or a clock set back: nothing fires early */
+    if (now > w->tick && now - w->tick > walk_ticks) { /* a clock set back fires nothing */
+        jump(w, now);
+    }
+    while (w->tick < now) {
+        step(w);
     }
     /* Collected first and fired after, so that a function that sets its timer anew cannot meet it
      * twice. */
-    struct hg_list due;
-    hg_list_init(&due);
-    if (now - w->tick > walk_ticks) {
-        jump(w, now, &due);
-    }
-    while (w->tick < now) {
-        step(w, &due);
-    }
-    while (!hg_list_is_empty(&due)) {
-        struct hg_timer *t = HG_LIST_ENTRY(due.next, struct hg_timer, link);
+    for (; n > 0 && !hg_list_is_empty(&w->due); n--) {
+        struct hg_timer *t = HG_LIST_ENTRY(w->due.next, struct hg_timer, link);
         hg_timer_stop(t);
         t->fire(t);
     }
 }
 
+void hg_wheel_advance(struct hg_wheel *w, uint64_t now_ms)
+{
+    hg_wheel_advance_some(w, now_ms, SIZE_MAX);
+}
+
 uint64_t hg_wheel_next_ms(const struct hg_wheel *w, uint64_t now_ms)
 {
     uint64_t best = UINT64_MAX;
+    if (!hg_list_is_empty(&w->due)) {
+        return now_ms;
+    }
     for (unsigned level = 0; level < HG_WHEEL_LEVELS; level++) {
         uint64_t at = w->tick >> (SLOT_BITS * level);
         for (unsigned i = 1; i <= HG_WHEEL_SLOTS; i++) {

@@ -6,6 +6,7 @@
 
 #include "base/list.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct hg_timer;
@@ -20,7 +21,8 @@ struct hg_timer {
 enum { HG_WHEEL_TICK_MS = 64, HG_WHEEL_SLOTS = 256, HG_WHEEL_LEVELS = 4 };
 
 struct hg_wheel {
-    uint64_t tick; /* ticks done */
+    uint64_t tick;      /* ticks done */
+    struct hg_list due; /* not fired yet */
     struct hg_list slots[HG_WHEEL_LEVELS][HG_WHEEL_SLOTS];
 };
 
@@ -34,6 +36,9 @@ void hg_wheel_set(struct hg_wheel *w, struct hg_timer *t, uint64_t due_ms);
 void hg_timer_stop(struct hg_timer *t);
 /* Fires what is due. A timer's function may set and stop any timer, itself included. */
 void hg_wheel_advance(struct hg_wheel *w, uint64_t now_ms);
+/* The same for at most n timers, those first that have been due for longest; the rest is for the
+ * next time, which hg_wheel_next_ms wants at once. */
+void hg_wheel_advance_some(struct hg_wheel *w, uint64_t now_ms, size_t n);
 /* When the wheel wants its next advance (may be early, never late, never before now_ms); UINT64_MAX
  * if no timer is set. */
 uint64_t hg_wheel_next_ms(const struct hg_wheel *w, uint64_t now_ms);

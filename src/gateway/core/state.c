@@ -13,6 +13,8 @@
 enum {
     OVERDUE_EVERY_MS = 256,
     WATCH_EVERY_MS = 1000,
+    CROWD_N = 16, /* waits that one barrier has served: they come faster than barriers do */
+    CROWD_SPACE_US = 4000, /* then, from one to the next */
     AWAY_N = 5, /* looks of `watch` until nobody waits any more for a log that is not there */
     SWEEP_EVERY_MS = 10000,
     STUCK_MS = 15000,  /* without a record although a barrier was confirmed */
@@ -86,12 +88,35 @@ static void on_barrier_settled(void *owner, uint64_t number, enum hg_status outc
     }
 }
 
+static void pump(struct hg_state *s);
+
+static void on_pause_over(uv_timer_t *pause)
+{
+    pump(HG_CONTAINER_OF(pause, struct hg_state, pause));
+}
+
+/* Where many wait, a barrier serves more of them if it is sent a little later, and it costs RabbitMQ
+ * more than ten subscriptions cost us. */
+static bool is_too_soon(struct hg_state *s)
+{
+    uint64_t gone_us = hg_clock_us() - s->sent_us;
+    if (s->crowd_n < CROWD_N || gone_us >= CROWD_SPACE_US) {
+        return false;
+    }
+    if (!uv_is_active((uv_handle_t *)&s->pause)) {
+        uv_timer_start(&s->pause, on_pause_over, (CROWD_SPACE_US - gone_us + 999) / 1000, 0);
+    }
+    return true;
+}
+
 /* Sends the next barrier if somebody waits for one and none is under way. */
 static void pump(struct hg_state *s)
 {
-    if (s->in_flight || atomic_load(&s->wanted) <= atomic_load(&s->done)) {
+    if (s->in_flight || atomic_load(&s->wanted) <= atomic_load(&s->done) || is_too_soon(s)) {
         return;
     }
+    s->sent_us = hg_clock_us();
+    s->crowd_n = atomic_exchange(&s->asking_n, 0);
     /* Counted before it is sent: whoever sees the old number gets a barrier sent after that. */
     uint64_t number = atomic_load(&s->sent) + 1;
     atomic_store(&s->sent, number);
@@ -234,6 +259,7 @@ void hg_state_barrier(struct hg_realm *realm, struct hg_state_wait *wait)
     wait->since_ms = hg_clock_ms();
     wait->number = atomic_load(&port->state->sent) + 1;
     hg_list_add_last(&port->waits, &wait->link);
+    atomic_fetch_add(&port->state->asking_n, 1);
     atomic_store(&port->asked, wait->number);
     hg_net_defer(&w->net, &port->ask);
     if (port->overdue.due_ms == 0) {
@@ -606,6 +632,7 @@ static bool open_home(struct hg_state *s, struct hg_realm *realm)
         .metrics = &w->metrics.upstream,
     };
     s->started_ms = s->swept_ms = hg_clock_ms();
+    uv_timer_init(&w->loop, &s->pause);
     hg_state_log_open(&s->log, &w->net, &log, &log_ops, s);
     hg_worker_timer(w, &s->watch, WATCH_EVERY_MS);
     return true;
@@ -614,6 +641,11 @@ static bool open_home(struct hg_state *s, struct hg_realm *realm)
 static void run_announce(struct hg_defer *defer)
 {
     hg_state_send_announcement(HG_CONTAINER_OF(defer, struct hg_state_port, announce));
+}
+
+static void fire_announce(struct hg_timer *timer)
+{
+    hg_state_send_announcement(HG_CONTAINER_OF(timer, struct hg_state_port, announce_later));
 }
 
 bool hg_state_open(struct hg_realm *realm)
@@ -630,6 +662,7 @@ bool hg_state_open(struct hg_realm *realm)
     hg_timer_init(&port->overdue, fire_overdue);
     port->ask.run = run_ask;
     port->announce.run = run_announce;
+    hg_timer_init(&port->announce_later, fire_announce);
     if (w->index == 0 && !open_home(s, realm)) {
         return false;
     }
@@ -653,7 +686,7 @@ bool hg_state_is_idle(const struct hg_realm *realm)
     /* The others' barriers go through the first worker. */
     bool is_needed = is_home(realm) && atomic_load(&port->state->ports_n) > 1;
     return !is_needed && hg_list_is_empty(&port->writes) && hg_list_is_empty(&port->waits) &&
-           !hg_defer_is_set(&port->ask) && !hg_defer_is_set(&port->announce);
+           !hg_defer_is_set(&port->ask) && hg_writer_n(&port->announcement) == 0;
 }
 
 void hg_state_stop(struct hg_realm *realm)
@@ -700,11 +733,13 @@ void hg_state_close(struct hg_realm *realm)
     hg_timer_stop(&port->overdue);
     hg_net_undefer(&port->ask);
     hg_net_undefer(&port->announce);
+    hg_timer_stop(&port->announce_later);
     hg_writer_close(&port->announcement);
     if (realm->worker->index == 0) {
         struct hg_state *s = port->state;
         hg_janitor_free(s->janitor);
         hg_state_log_close(&s->log);
+        uv_close((uv_handle_t *)&s->pause, NULL);
         hg_publisher_forget(&s->barriers);
     }
 }

@@ -7,7 +7,11 @@
 #include "core/routing_priv.h"
 #include "core/state_priv.h"
 
-enum { VERSION = 1 };
+enum {
+    VERSION = 1,
+    EVERY_MS = HG_WHEEL_TICK_MS, /* between two broadcasts; the first goes at once */
+    BYTES_MAX = 64 * 1024        /* from here on it does not wait */
+};
 
 static void begin(struct hg_writer *out, const struct hg_gateway *g)
 {
@@ -16,6 +20,18 @@ static void begin(struct hg_writer *out, const struct hg_gateway *g)
     hg_writer_u64(out, g->boot_id);
     hg_writer_u16(out, (uint16_t)name.n);
     hg_writer_bytes(out, name);
+}
+
+/* At the end of this turn; but not each turn: a broadcast costs RabbitMQ, which hands it to every
+ * gateway, and each of these more than the client's connection does. */
+static void send_soon(struct hg_state_port *port)
+{
+    uint64_t gone_ms = hg_clock_ms() - port->announced_ms;
+    if (gone_ms >= EVERY_MS || hg_writer_n(&port->announcement) >= BYTES_MAX) {
+        hg_net_defer(&port->realm->worker->net, &port->announce);
+    } else if (port->announce_later.due_ms == 0) {
+        hg_worker_timer(port->realm->worker, &port->announce_later, EVERY_MS - gone_ms);
+    }
 }
 
 void hg_state_announce(struct hg_realm *realm, struct hg_bytes client_id)
@@ -35,7 +51,7 @@ void hg_state_announce(struct hg_realm *realm, struct hg_bytes client_id)
     hg_writer_u16(out, (uint16_t)client_id.n);
     hg_writer_bytes(out, client_id);
     hg_count(&w->metrics.state.state_announced, 1);
-    hg_net_defer(&w->net, &port->announce);
+    send_soon(port);
 }
 
 void hg_state_send_announcement(struct hg_state_port *port)
@@ -61,6 +77,9 @@ void hg_state_send_announcement(struct hg_state_port *port)
     }
     hg_writer_close(&port->announcement);
     port->announcement = (struct hg_writer){0};
+    port->announced_ms = hg_clock_ms();
+    hg_net_undefer(&port->announce);
+    hg_timer_stop(&port->announce_later);
 }
 
 /* ---- Reading one ---- */

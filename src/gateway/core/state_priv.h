@@ -17,7 +17,9 @@ struct hg_state_port { /* its worker's, but for what says otherwise */
     struct hg_list waits;  /* those for a barrier, in the order of their numbers */
     struct hg_timer overdue;
     struct hg_defer ask, announce;
-    struct hg_writer announcement; /* to be broadcast at the end of the turn; empty: nothing */
+    struct hg_writer announcement; /* to be broadcast; empty: nothing */
+    struct hg_timer announce_later;
+    uint64_t announced_ms; /* when the last was sent */
     struct hg_mail ask_mail, done_mail;
     bool is_open, is_stopped;
     _Atomic uint64_t asked; /* the last barrier that is waited for here; read by the first worker */
@@ -39,8 +41,9 @@ struct hg_state {
     _Atomic uint64_t sent, done, wanted;
     /* is_settled: was ready once, or was refused */
     _Atomic bool is_refused, is_ready, is_settled, is_leader;
-    _Atomic bool is_away;     /* RabbitMQ is there, but has not got the log ready: nobody waits */
-    _Atomic unsigned ports_n; /* open ones */
+    _Atomic bool is_away;      /* RabbitMQ is there, but has not got the log ready: nobody waits */
+    _Atomic unsigned ports_n;  /* open ones */
+    _Atomic unsigned asking_n; /* waits begun since the last barrier was sent */
     _Atomic uint64_t replay_ms;
     /* The first worker's own. */
     struct hg_realm *realm;
@@ -49,6 +52,9 @@ struct hg_state {
     struct hg_janitor *janitor;
     struct hg_timer watch;
     struct hg_chain barriers; /* the barrier's publish, for hg_publisher_forget */
+    uv_timer_t pause;         /* set while the next one is wanted, and not due */
+    uint64_t sent_us;         /* when the last was */
+    unsigned crowd_n;         /* waits that it was sent for */
     uint64_t ready_number; /* the log has been read up to now once this barrier is back; 0: none */
     uint64_t reading_ms;   /* since when: up, or the last record; for `watch` */
     uint64_t started_ms;   /* of the replay */

@@ -18,7 +18,8 @@
 
 enum {
     SOCKETS_MAX = 4,       /* addresses of one name */
-    ACCEPTS_PER_TURN = 64, /* then the worker's other work has its turn */
+    ACCEPTS_PER_TURN = 64, /* then the worker's other work has its turn, */
+    ACCEPT_US = 200,       /* or after so long: TLS makes a connection dear */
     PAUSE_MS = 100,
     KEEPALIVE_S = 60, /* of silence, then these: a dead host is gone in two minutes */
     KEEPALIVE_EVERY_S = 15,
@@ -177,7 +178,12 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     struct hg_listener *l = s->listener;
     (void)status;
     (void)events;
+    uint64_t began_us = hg_clock_us();
+    hg_mem_expect();
     for (int i = 0; i < ACCEPTS_PER_TURN && !l->is_closing; i++) {
+        if (hg_clock_us() - began_us >= ACCEPT_US) {
+            return;
+        }
         int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             welcome(l, fd);

@@ -17,6 +17,7 @@ enum {
     HIGH_BYTES = 256 * 1024,
     FLUSHES = 64, /* of a turn, and one for each stream that had input: a tenth of a millisecond */
     FLUSHES_FIRST = 4, /* of a wave that many get alike */
+    TIMERS = 16,       /* of a turn: many strangers who are closed together delay nobody by much */
     SLEEP_MIN_US = 50, /* the kernel's own slack */
 };
 
@@ -33,7 +34,7 @@ static void on_alarm(uv_timer_t *alarm)
 {
     struct hg_net *net = alarm->data;
     net->alarm_ms = UINT64_MAX;
-    hg_wheel_advance(net->wheel, hg_clock_ms());
+    hg_wheel_advance_some(net->wheel, hg_clock_ms(), TIMERS);
 }
 
 static void set_alarm(struct hg_net *net)

@@ -255,6 +255,7 @@ static void become_open(struct hg_tls *t)
 
 static void shake_hands(struct hg_tls *t)
 {
+    hg_mem_expect(); /* a handshake takes OpenSSL a dozen pages */
     int done = SSL_do_handshake(t->ssl);
     if (done == 1) {
         become_open(t);

@@ -202,6 +202,32 @@ static void a_function_that_sets_itself_to_the_past_fires_once_an_advance(void *
     assert_int_equal(p.fired_n, 2);
 }
 
+static void of_many_that_are_due_some_fire_and_the_rest_at_once_afterwards(void **state)
+{
+    enum { TIMERS_N = 10 };
+    struct hg_wheel w;
+    struct probe probes[TIMERS_N];
+    (void)state;
+    hg_wheel_open(&w, 1000);
+    for (size_t i = 0; i < TIMERS_N; i++) {
+        probes[i] = probe_of(&w);
+        hg_timer_init(&probes[i].timer, on_fire);
+        hg_wheel_set(&w, &probes[i].timer, i < 6 ? 2000 : 3000);
+    }
+    hg_wheel_advance_some(&w, 2000 + TICK, 4);
+    for (size_t i = 0; i < TIMERS_N; i++) {
+        assert_int_equal(probes[i].fired_n, i < 4);
+    }
+    assert_int_equal(hg_wheel_next_ms(&w, 2000 + TICK), 2000 + TICK);
+    hg_timer_stop(&probes[4].timer); /* due or not */
+    hg_wheel_advance_some(&w, 3000 + TICK, 3);
+    assert_int_equal(probes[4].fired_n, 0);
+    assert_int_equal(probes[5].fired_n + probes[6].fired_n + probes[7].fired_n, 3);
+    hg_wheel_advance_some(&w, 3000 + TICK, 3);
+    assert_int_equal(probes[8].fired_n + probes[9].fired_n, 2);
+    assert_int_equal(hg_wheel_next_ms(&w, 3000 + TICK), UINT64_MAX);
+}
+
 static void a_clock_that_leaps_or_goes_back_is_survived(void **state)
 {
     const uint64_t year_ms = 365ULL * 86400 * 1000;
@@ -239,6 +265,7 @@ int main(void)
         cmocka_unit_test(a_moved_timer_fires_at_its_last_due_only),
         cmocka_unit_test(a_function_may_stop_one_that_is_due_too),
         cmocka_unit_test(a_function_that_sets_itself_to_the_past_fires_once_an_advance),
+        cmocka_unit_test(of_many_that_are_due_some_fire_and_the_rest_at_once_afterwards),
         cmocka_unit_test(a_clock_that_leaps_or_goes_back_is_survived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

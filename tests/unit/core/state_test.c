@@ -102,6 +102,38 @@ static void a_barrier_comes_back_to_every_worker(void **state)
     assert_true(hg_state_is_idle(realm(0, 1)));
 }
 
+static void where_many_wait_the_next_barrier_is_sent_a_little_later(void **state)
+{
+    (void)state;
+    open_process(0);
+    run();
+    enum { CROWD_N = 16 };
+    size_t barriers_n = count("barrier");
+    struct waiter crowd[CROWD_N], late[2] = {WAITER, WAITER};
+    for (size_t i = 0; i < CROWD_N; i++) {
+        crowd[i] = (struct waiter)WAITER;
+        hg_state_barrier(realm(0, i % 2), &crowd[i].wait);
+    }
+    run();
+    for (size_t i = 0; i < CROWD_N; i++) {
+        assert_int_equal(crowd[i].told_n, 1);
+    }
+    assert_int_equal(count("barrier") - barriers_n, 1);
+    hg_state_barrier(realm(0, 0), &late[0].wait);
+    run();
+    hg_state_barrier(realm(0, 1), &late[1].wait);
+    run();
+    assert_int_equal(late[0].told_n + late[1].told_n, 0);
+    seam_now_ms += 4;
+    while (late[0].told_n == 0 || late[1].told_n == 0) { /* the loop's own timer */
+        run();
+    }
+    assert_int_equal(count("barrier") - barriers_n, 2);
+    hg_state_barrier(realm(0, 0), &late[0].wait); /* two are no crowd */
+    run();
+    assert_int_equal(late[0].told_n, 2);
+}
+
 static void a_write_is_in_the_index_when_it_is_done(void **state)
 {
     (void)state;
@@ -299,6 +331,48 @@ static void the_older_of_two_unkept_sessions_is_lost(void **state)
     hg_claim_close(&newer.claim);
 }
 
+static void who_comes_right_after_an_announcement_is_announced_with_those_that_follow(void **state)
+{
+    (void)state;
+    open_process(0);
+    open_process(1);
+    run();
+    struct client older = {.lost_n = 0}, newer = {.lost_n = 0};
+    assert_true(hg_claim_open(realm(0, 0), &older.claim, HG_BYTES("c"), &claim_ops));
+    seam_wall_ms += 1;
+    assert_true(hg_claim_open(realm(1, 1), &newer.claim, HG_BYTES("c"), &claim_ops));
+    hg_state_announce(realm(1, 1), HG_BYTES("first"));
+    run();
+    hg_state_announce(realm(1, 1), HG_BYTES("c"));
+    run();
+    hg_state_announce(realm(1, 1), HG_BYTES("last"));
+    run();
+    assert_int_equal(older.lost_n, 0);
+    assert_false(hg_state_is_idle(realm(1, 1)));
+    pass((uint64_t)2 * HG_WHEEL_TICK_MS);
+    assert_int_equal(older.lost_n, 1);
+    assert_true(hg_state_is_idle(realm(1, 1)));
+    assert_int_equal(the->broadcasts_n, 2);
+    hg_claim_close(&older.claim);
+    hg_claim_close(&newer.claim);
+}
+
+static void announcements_wait_for_no_more_than_a_message_should_hold(void **state)
+{
+    (void)state;
+    open_process(0);
+    run();
+    hg_state_announce(realm(0, 0), HG_BYTES("first"));
+    run();
+    for (int i = 0; i < 64 * 1024 / (1024 + 10) + 1; i++) {
+        static const uint8_t id[1024] = {'c'};
+        hg_state_announce(realm(0, 0), hg_bytes(id, sizeof(id)));
+    }
+    assert_int_equal(the->broadcasts_n, 1);
+    run();
+    assert_int_equal(the->broadcasts_n, 2);
+}
+
 static void a_broadcast_of_another_version_or_cut_short_does_nothing(void **state)
 {
     (void)state;
@@ -388,6 +462,7 @@ int main(void)
         TEST(without_streams_it_does_not_start_where_they_are_required),
         TEST(a_gap_makes_the_index_anew),
         TEST(a_barrier_comes_back_to_every_worker),
+        TEST(where_many_wait_the_next_barrier_is_sent_a_little_later),
         TEST(a_write_is_in_the_index_when_it_is_done),
         TEST(waits_go_on_after_a_cut),
         TEST(waits_end_where_rabbitmq_stays_away),
@@ -398,6 +473,8 @@ int main(void)
         TEST(no_failed_allocation_leaves_anybody_waiting),
         TEST(a_session_taken_by_another_process_is_lost_here),
         TEST(the_older_of_two_unkept_sessions_is_lost),
+        TEST(who_comes_right_after_an_announcement_is_announced_with_those_that_follow),
+        TEST(announcements_wait_for_no_more_than_a_message_should_hold),
         TEST(a_broadcast_of_another_version_or_cut_short_does_nothing),
         TEST(one_leads_and_then_the_other),
         TEST(the_first_worker_stays_until_the_others_need_it_no_more),

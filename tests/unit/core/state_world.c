@@ -163,6 +163,7 @@ static void append(struct hg_message *m)
 
 static void broadcast(const struct hg_message *m)
 {
+    the->broadcasts_n++;
     for (size_t i = 0; i < QUEUES_MAX; i++) {
         const struct queue *q = &the->queues[i];
         if (q->owner != NULL && strncmp(q->name, "headgate.gateway.", 17) == 0 && q->channel != 0) {

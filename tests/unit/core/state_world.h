@@ -52,7 +52,7 @@ struct world {
     struct process processes[PROCESSES_N];
     /* RabbitMQ */
     struct hg_message *log[LOG_MAX]; /* NULL: truncated */
-    size_t log_n;
+    size_t log_n, broadcasts_n;
     size_t taken_n[SEAM_LINKS_MAX]; /* publishes of each link that have been dealt with */
     struct queue queues[QUEUES_MAX];
     struct reader readers[SEAM_LINKS_MAX + 1]; /* by link; the last is none */

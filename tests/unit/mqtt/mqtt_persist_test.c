@@ -228,6 +228,17 @@ static const struct core_script scripts[] = {
         {CLOSED, "BROKER_AWAY"},
         {CALLS, "barrier; claim c expiry=60 inherits; open " QUEUE " prefetch=64 exclusive x-queue-type:classic x-expires:86400000; update c expiry=60 gone"},
         {STATE_IS, "OK"}}},
+    {"a queue that RabbitMQ does not answer about is not waited for without end", answers_by_hand, {
+        {SEND, CONNECT},
+        {STATE_IS, "OK"},
+        {STATE_IS, "OK"},
+        {WAIT, "59900"},
+        {OPEN, ""},
+        {WAIT, "200"},
+        {EXPECT, "20 02 00 03"},
+        {CLOSED, "BROKER_AWAY"},
+        {FORGET, ""},
+        {STATE_IS, "OK"}}},
     {"another process claims it meanwhile", answers_by_hand, {
         {SEND, CONNECT},
         {STATE_IS, "OK"},

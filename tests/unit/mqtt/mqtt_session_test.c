@@ -63,6 +63,28 @@ static const struct core_script scripts[] = {
     {"and waits for it", withholds_claims, {
         {SEND, CONNECT "c0 00"},
         {SILENCE, ""}}},
+    {"it has to come in time, all of it", NULL, {
+        {SEND, "10 0d 0004 4d515454 04 02 0000 0001"},
+        {WAIT, "9900"},
+        {OPEN, ""},
+        {WAIT, "200"},
+        {CLOSED, "KEEP_ALIVE"}}},
+    {"but that time ends with it: who it is may take longer", NULL, {
+        {LOGIN_IS, "HELD"},
+        {SEND, CONNECT},
+        {WAIT, "30000"},
+        {OPEN, ""},
+        {LOGIN_IS, "OK"},
+        {EXPECT, "20 02 00 00"},
+        {FORGET, ""}}},
+    {"and so may CONNACK, for as long as RabbitMQ may be away", withholds_claims, {
+        {SEND, CONNECT},
+        {WAIT, "59900"},
+        {OPEN, ""},
+        {SILENCE, ""},
+        {WAIT, "200"},
+        {EXPECT, "20 02 00 03"},
+        {CLOSED, "BROKER_AWAY"}}},
     {"a level that is too low is refused with 1 [MQTT-3.1.2-2]", NULL, {
         {SEND, "10 0d 0004 4d515454 02 02 0000 0001 63"},
         {EXPECT, "20 02 00 01"},

@@ -133,6 +133,9 @@ static const struct core_script scripts[] = {
     {"connect has to come in time", by_hand, {
         {SEND_TEXT, "CONN"}, {WAIT, "9900"}, {OPEN, ""}, {WAIT, "200"},
         ERROR_END("no CONNECT frame came in time", "KEEP_ALIVE")}},
+    {"who it is may take longer", by_hand, {
+        {LOGIN_IS, "HELD"}, {SEND_TEXT, CONNECT}, {WAIT, "30000"}, {OPEN, ""}, {LOGIN_IS, "OK"},
+        {EXPECT_LIKE, "CONNECTED\n…^@"}, {FORGET, ""}}},
     {"a blank behind the colon is 1.0's way, and part of the value later", by_hand, {
         {SEND_TEXT, "CONNECT\nlogin: me\n\n^@SEND\ndestination: /a\ncontent-length: 2\n\n^@^@^@"},
         {EXPECT_TEXT, CONNECTED_10("user-name:me\n")}, {CALLS, "publish a user=me [\\x00\\x00]"}, {ON, "2"},

@@ -598,6 +598,42 @@ static void a_reset_is_a_lost_peer(void **state)
     world_close(&w);
 }
 
+static unsigned open_ones(const struct world *w)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < w->accepted_n; i++) {
+        n += w->accepted[i].stream != NULL;
+    }
+    return n;
+}
+
+static void of_many_who_leave_at_once_each_turn_ends_some(void **state)
+{
+    enum { LEAVERS_N = 100, STAYS = LEAVERS_N, TURN_MAX = 32 };
+    (void)state;
+    struct world w;
+    int fds[LEAVERS_N + 1];
+    world_open(&w, 0);
+    w.echoes = true;
+    for (unsigned i = 0; i <= LEAVERS_N; i++) {
+        fds[i] = plain_connect(&w, 0);
+        RUN_UNTIL(&w, w.accepted_n == i + 1);
+    }
+    for (unsigned i = 0; i < LEAVERS_N; i++) {
+        close(fds[i]);
+    }
+    assert_int_equal(send(fds[STAYS], "x", 1, 0), 1);
+    run_some(&w); /* all of it is there: loopback */
+    assert_true(open_ones(&w) > 1);
+    assert_int_equal(w.accepted[STAYS].read_n, 1); /* behind all of them */
+    for (unsigned before = open_ones(&w); before > 1; before = open_ones(&w)) {
+        RUN_UNTIL(&w, open_ones(&w) < before);
+        assert_true(before - open_ones(&w) <= TURN_MAX);
+    }
+    close(fds[STAYS]);
+    world_close(&w);
+}
+
 static void a_user_may_close_from_on_read(void **state)
 {
     (void)state;
@@ -1192,6 +1228,7 @@ int main(void)
         cmocka_unit_test(finish_ends_though_the_peer_stays),
         cmocka_unit_test(a_peer_that_closes_its_side_still_gets_the_answer),
         cmocka_unit_test(a_reset_is_a_lost_peer),
+        cmocka_unit_test(of_many_who_leave_at_once_each_turn_ends_some),
         cmocka_unit_test(a_user_may_close_from_on_read),
         cmocka_unit_test(nothing_is_read_after_read_stop),
         cmocka_unit_test(an_end_that_nobody_reads_keeps_no_loop_busy),
