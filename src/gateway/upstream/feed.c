@@ -149,7 +149,7 @@ static void on_delivery(void *ctx, const struct hg_amqp_delivery *delivery)
     struct hg_feed *f = ctx;
     hg_count(&f->config.metrics->deliveries, 1);
     f->unacked_tag = delivery->delivery_tag;
-    hg_net_defer(f->net, &f->ack);
+    hg_net_defer_late(f->net, &f->ack);
     f->ops->on_delivery(f->ctx, delivery->message, delivery->is_redelivered);
 }
 
