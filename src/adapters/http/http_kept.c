@@ -7,9 +7,9 @@
 #include "base/mem.h"
 #include "core/worker.h"
 
-/* As many as are answered in a turn under load; and of each of a request's buffers so much. Larger
- * messages have an allocation of their own. */
-enum { REQUESTS_MAX = 64, BUFFER_BYTES = 4096, SMALL_BYTES = 1024 };
+/* As many as may be answered in one turn under load; and of each of a request's buffers so much.
+ * Larger messages have an allocation of their own. */
+enum { REQUESTS_MAX = 256, BUFFER_BYTES = 4096, SMALL_BYTES = 1024 };
 
 struct kept {
     struct hg_list requests; /* hg_http_request.link; the last to come is the first to go */

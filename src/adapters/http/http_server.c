@@ -537,8 +537,8 @@ static ssize_t on_feed(struct hg_session *base, struct hg_bytes in, struct hg_er
 
 static void arm(struct hg_http_session *s)
 {
-    uint64_t now = hg_clock_ms();
     if (s->deadline_ms != 0 && (s->timer.due_ms == 0 || s->timer.due_ms > s->deadline_ms)) {
+        uint64_t now = hg_clock_ms();
         hg_worker_timer(s->base.worker, &s->timer, s->deadline_ms > now ? s->deadline_ms - now : 0);
     }
 }

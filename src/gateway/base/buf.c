@@ -117,11 +117,6 @@ void hg_writer_commit(struct hg_writer *w, size_t n)
     w->buf->n += (uint32_t)n;
 }
 
-void hg_writer_str(struct hg_writer *w, const char *s)
-{
-    hg_writer_bytes(w, hg_bytes_str(s));
-}
-
 void hg_writer_printf(struct hg_writer *w, const char *fmt, ...)
 {
     va_list args;

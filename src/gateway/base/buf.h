@@ -50,7 +50,10 @@ static inline void hg_writer_bytes(struct hg_writer *w, struct hg_bytes b)
         w->buf->n += (uint32_t)b.n;
     }
 }
-void hg_writer_str(struct hg_writer *w, const char *s);
+static inline void hg_writer_str(struct hg_writer *w, const char *s)
+{
+    hg_writer_bytes(w, hg_bytes_str(s));
+}
 void hg_writer_printf(struct hg_writer *w, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void hg_writer_u8(struct hg_writer *w, uint8_t v);
