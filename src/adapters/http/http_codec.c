@@ -248,18 +248,24 @@ static ssize_t parse(struct hg_http_decoder *d, struct hg_bytes in, struct hg_er
 
 /* ---- Lines --------------------------------------------------------------------------------- */
 
-static bool has_control(const uint8_t *p)
+/* How many bytes at the front of eight are no control characters. */
+static size_t before_control_n(const uint8_t *p)
 {
     uint64_t v = hg_eight(p);
-    return (hg_eight_below(v, 0x20) | hg_eight_has(v, 0x7f)) != 0;
+    return hg_eight_first(hg_eight_below(v, 0x20) | hg_eight_has(v, 0x7f));
 }
 
 /* How many bytes at the front of a line's rest can be nothing but its inside. */
 static size_t plain_n(struct hg_bytes in)
 {
     size_t n = 0;
-    while (in.n - n >= 8 && !has_control(in.p + n)) {
-        n += 8;
+    while (in.n - n >= 8) {
+        size_t more_n = before_control_n(in.p + n);
+        n += more_n;
+        if (more_n < 8 && in.p[n] != '\t') {
+            return n;
+        }
+        n += more_n < 8;
     }
     while (n < in.n && ((in.p[n] >= 0x20 && in.p[n] != 0x7f) || in.p[n] == '\t')) {
         n++;
