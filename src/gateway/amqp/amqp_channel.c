@@ -479,11 +479,10 @@ static void end_message(struct hg_amqp_channel *ch)
 static void on_header(struct hg_amqp_channel *ch, struct hg_bytes payload)
 {
     struct hg_amqp_conn *c = ch->conn;
-    uint64_t body_n = 0;
-    for (int i = 4; i < 12; i++) {
-        body_n = body_n << 8 | payload.p[i];
-    }
-    if (payload.p[0] != 0 || payload.p[1] != AMQP_BASIC_CLASS) {
+    struct hg_bytes in = payload;
+    uint64_t class_id, weight, body_n;
+    if (!hg_bytes_take_number(&in, 2, &class_id) || !hg_bytes_take_number(&in, 2, &weight) ||
+        !hg_bytes_take_number(&in, 8, &body_n) || class_id != AMQP_BASIC_CLASS) {
         hg_amqp_conn_fail(c, AMQP_FRAME_ERROR, "RabbitMQ sent content of an unknown class");
         return;
     }

@@ -23,18 +23,24 @@ struct hg_matcher_entry {
 #define NO_ENTRY UINT32_MAX
 
 struct hg_matcher_slot {
-    uint32_t hash;
-    uint32_t id; /* HG_NO_NODE: empty */
+    uint32_t parent;
+    uint32_t id;    /* HG_NO_NODE: empty */
+    uint64_t label; /* short_of it: all of most labels, so that only the slot is read */
 };
 
-struct hg_matcher_node {
-    const uint8_t *label; /* of a literal child */
-    uint16_t label_n;
-    uint32_t parent;
-    uint32_t first_literal, next_literal; /* children; siblings */
+/* A node is two: in a large table each cache line that a look-up reads is a miss. */
+struct hg_matcher_node { /* what a look-up reads */
     uint32_t one, rest;
     uint32_t lowest[HG_PROTO_N]; /* rule, here or beneath */
-    uint32_t entry[HG_PROTO_N];  /* rules that end here, rising */
+    uint8_t ends;                /* bit 1 << proto: the lowest one ends here */
+    bool has_literals;
+};
+
+struct hg_matcher_detail {
+    const uint8_t *label; /* of a literal child */
+    uint16_t label_n;
+    uint32_t first_literal, next_literal; /* children; siblings */
+    uint32_t entry[HG_PROTO_N];           /* rules that end here, rising */
 };
 
 /* Room for one more in an array that doubles. */
@@ -59,15 +65,22 @@ static bool grow(void **array, uint32_t n, uint32_t *cap, size_t each_bytes)
 static uint32_t node_new(struct hg_matcher *m)
 {
     void *nodes = m->nodes;
+    void *details = m->details;
     if (!grow(&nodes, m->nodes_n, &m->nodes_cap, sizeof(*m->nodes))) {
         return HG_NO_NODE;
     }
     m->nodes = nodes;
+    if (!grow(&details, m->nodes_n, &m->details_cap, sizeof(*m->details))) {
+        return HG_NO_NODE;
+    }
+    m->details = details;
     struct hg_matcher_node *node = &m->nodes[m->nodes_n];
+    struct hg_matcher_detail *detail = &m->details[m->nodes_n];
     *node = (struct hg_matcher_node){0};
+    *detail = (struct hg_matcher_detail){0};
     for (unsigned p = 0; p < HG_PROTO_N; p++) {
         node->lowest[p] = HG_NO_RULE_INDEX;
-        node->entry[p] = NO_ENTRY;
+        detail->entry[p] = NO_ENTRY;
     }
     return m->nodes_n++;
 }
@@ -82,6 +95,7 @@ bool hg_matcher_open(struct hg_matcher *m)
 void hg_matcher_close(struct hg_matcher *m)
 {
     hg_free(m->nodes);
+    hg_free(m->details);
     hg_free(m->slots);
     hg_free(m->entries);
     *m = (struct hg_matcher){0};
@@ -92,38 +106,54 @@ uint32_t hg_matcher_root(struct hg_matcher *m)
     return node_new(m);
 }
 
-/* Unseeded: peers choose what is looked up, but only the configuration what is stored. */
-static uint32_t literal_hash(uint32_t parent, struct hg_bytes label)
+/* How long a label is and how it begins. Equal for two labels: they are equal where it holds them
+ * whole, which it does up to SHORT_MAX bytes. */
+enum { SHORT_MAX = 7 };
+
+static uint64_t short_of(struct hg_bytes label)
 {
-    uint32_t h = 0x811c9dc5 ^ (parent * 0x9e3779b1);
-    for (size_t i = 0; i < label.n; i++) {
-        h = (h ^ label.p[i]) * 0x01000193;
+    uint64_t out = label.n < UINT8_MAX ? label.n : UINT8_MAX;
+    for (size_t i = 0; i < label.n && i < SHORT_MAX; i++) {
+        out = out << 8 | label.p[i];
     }
-    return h ^ (h >> 15);
+    return out;
 }
 
-static uint32_t literal_find(const struct hg_matcher *m, uint32_t parent, struct hg_bytes label)
+/* Unseeded: peers choose what is looked up, but only the configuration what is stored. */
+static uint32_t literal_hash(uint32_t parent, uint64_t label, struct hg_bytes text)
 {
-    if (m->nodes[parent].first_literal == HG_NO_NODE) {
+    uint64_t h = label ^ (parent * 0x9e3779b97f4a7c15);
+    for (size_t i = SHORT_MAX; i < text.n; i++) {
+        h = (h ^ text.p[i]) * 0x100000001b3;
+    }
+    return (uint32_t)(h * 0x9e3779b97f4a7c15 >> 32);
+}
+
+static struct hg_bytes label_of(const struct hg_matcher *m, uint32_t id)
+{
+    return hg_bytes(m->details[id].label, m->details[id].label_n);
+}
+
+static uint32_t literal_find(const struct hg_matcher *m, uint32_t parent, struct hg_bytes text)
+{
+    if (!m->nodes[parent].has_literals) {
         return HG_NO_NODE;
     }
-    uint32_t hash = literal_hash(parent, label);
-    for (uint32_t i = hash;; i++) {
+    uint64_t label = short_of(text);
+    for (uint32_t i = literal_hash(parent, label, text);; i++) {
         const struct hg_matcher_slot *slot = &m->slots[i & (m->slots_cap - 1)];
-        if (slot->hash != hash && slot->id != HG_NO_NODE) {
-            continue;
-        }
-        const struct hg_matcher_node *node = &m->nodes[slot->id];
         if (slot->id == HG_NO_NODE ||
-            (node->parent == parent && hg_bytes_eq(hg_bytes(node->label, node->label_n), label))) {
+            (slot->label == label && slot->parent == parent &&
+             (text.n <= SHORT_MAX || hg_bytes_eq(label_of(m, slot->id), text)))) {
             return slot->id;
         }
     }
 }
 
-static void slot_put(struct hg_matcher_slot *slots, uint32_t cap, struct hg_matcher_slot slot)
+static void slot_put(struct hg_matcher_slot *slots, uint32_t cap, uint32_t hash,
+                     struct hg_matcher_slot slot)
 {
-    uint32_t i = slot.hash & (cap - 1);
+    uint32_t i = hash & (cap - 1);
     while (slots[i].id != HG_NO_NODE) {
         i = (i + 1) & (cap - 1);
     }
@@ -142,8 +172,10 @@ static bool slots_reserve(struct hg_matcher *m)
         return false;
     }
     for (uint32_t i = 0; i < m->slots_cap; i++) {
-        if (m->slots[i].id != HG_NO_NODE) {
-            slot_put(slots, cap, m->slots[i]);
+        const struct hg_matcher_slot *slot = &m->slots[i];
+        if (slot->id != HG_NO_NODE) {
+            slot_put(slots, cap, literal_hash(slot->parent, slot->label, label_of(m, slot->id)),
+                     *slot);
         }
     }
     hg_free(m->slots);
@@ -161,14 +193,14 @@ static uint32_t literal_get(struct hg_matcher *m, uint32_t parent, const struct 
     if (!slots_reserve(m) || (id = node_new(m)) == HG_NO_NODE) {
         return HG_NO_NODE;
     }
-    struct hg_matcher_node *node = &m->nodes[id];
-    node->label = part->text;
-    node->label_n = part->n;
-    node->parent = parent;
-    node->next_literal = m->nodes[parent].first_literal;
-    m->nodes[parent].first_literal = id;
-    slot_put(m->slots, m->slots_cap,
-             (struct hg_matcher_slot){literal_hash(parent, hg_part_text(part)), id});
+    struct hg_matcher_detail *detail = &m->details[id];
+    detail->label = part->text;
+    detail->label_n = part->n;
+    detail->next_literal = m->details[parent].first_literal;
+    m->details[parent].first_literal = id;
+    m->nodes[parent].has_literals = true;
+    struct hg_matcher_slot slot = {parent, id, short_of(hg_part_text(part))};
+    slot_put(m->slots, m->slots_cap, literal_hash(parent, slot.label, hg_part_text(part)), slot);
     m->literals_n++;
     return id;
 }
@@ -188,6 +220,7 @@ static uint32_t child_get(struct hg_matcher *m, uint32_t parent, const struct hg
 
 static void mark(struct hg_matcher *m, uint32_t id, unsigned protos, uint32_t rule)
 {
+    m->nodes[id].ends &= (uint8_t)~protos;
     for (unsigned p = 0; p < HG_PROTO_N; p++) {
         if ((protos & (1U << p)) != 0) {
             m->nodes[id].lowest[p] = rule;
@@ -206,9 +239,10 @@ static bool end_here(struct hg_matcher *m, uint32_t id, unsigned protos, uint32_
             return false;
         }
         m->entries = entries;
-        m->entries[m->entries_n] = (struct hg_matcher_entry){rule, m->nodes[id].entry[p]};
-        m->nodes[id].entry[p] = m->entries_n++;
+        m->entries[m->entries_n] = (struct hg_matcher_entry){rule, m->details[id].entry[p]};
+        m->details[id].entry[p] = m->entries_n++;
     }
+    m->nodes[id].ends |= (uint8_t)protos;
     return true;
 }
 
@@ -237,9 +271,15 @@ struct search {
     uint32_t from, best;
 };
 
-static void take_entries(struct search *s, const struct hg_matcher_node *node)
+static void take_entries(struct search *s, uint32_t id)
 {
-    uint32_t e = node->entry[s->proto];
+    const struct hg_matcher_node *node = &s->m->nodes[id];
+    uint32_t lowest = node->lowest[s->proto];
+    if ((node->ends & (1U << s->proto)) != 0 && lowest >= s->from) { /* nearly always */
+        s->best = lowest < s->best ? lowest : s->best;
+        return;
+    }
+    uint32_t e = s->m->details[id].entry[s->proto];
     while (e != NO_ENTRY && s->m->entries[e].rule < s->from) {
         e = s->m->entries[e].next;
     }
@@ -265,7 +305,7 @@ static void find_in_tail(struct search *s, uint32_t id, size_t i, size_t j)
     if (node->lowest[s->proto] >= s->best) {
         return;
     }
-    take_entries(s, node);
+    take_entries(s, id);
     if (i < j) {
         uint32_t way[2];
         ways(s, id, s->parts[j - 1], way);
@@ -281,7 +321,7 @@ static void find_in_head(struct search *s, uint32_t id, size_t i)
         return;
     }
     if (i == s->n) {
-        take_entries(s, node);
+        take_entries(s, id);
     } else {
         uint32_t way[2];
         ways(s, id, s->parts[i], way);
@@ -309,7 +349,7 @@ struct visit {
 
 static bool visit_entries(const struct visit *v, uint32_t id, bool is_covering)
 {
-    for (uint32_t e = v->m->nodes[id].entry[v->proto]; e != NO_ENTRY; e = v->m->entries[e].next) {
+    for (uint32_t e = v->m->details[id].entry[v->proto]; e != NO_ENTRY; e = v->m->entries[e].next) {
         if (v->m->entries[e].rule >= v->below) {
             return true;
         }
@@ -329,7 +369,8 @@ static bool visit_all(const struct visit *v, uint32_t id)
     if (!visit_entries(v, id, false) || !visit_all(v, node->one) || !visit_all(v, node->rest)) {
         return false;
     }
-    for (uint32_t c = node->first_literal; c != HG_NO_NODE; c = v->m->nodes[c].next_literal) {
+    for (uint32_t c = v->m->details[id].first_literal; c != HG_NO_NODE;
+         c = v->m->details[c].next_literal) {
         if (!visit_all(v, c)) {
             return false;
         }
@@ -338,7 +379,7 @@ static bool visit_all(const struct visit *v, uint32_t id)
 }
 
 /* Whether a wildcard in the first level leaves this literal out (MQTT 3.1.1 section 4.7.2). */
-static bool is_hidden(const struct hg_matcher_node *literal, size_t level)
+static bool is_hidden(const struct hg_matcher_detail *literal, size_t level)
 {
     return level == 0 && literal->label_n > 0 && literal->label[0] == '$';
 }
@@ -352,8 +393,9 @@ static bool meet_open(const struct visit *v, uint32_t id, size_t level, bool is_
         !visit_entries(v, node->rest, is_covering)) {
         return false;
     }
-    for (uint32_t c = node->first_literal; c != HG_NO_NODE; c = v->m->nodes[c].next_literal) {
-        if (!is_hidden(&v->m->nodes[c], level) && !visit_all(v, c)) {
+    for (uint32_t c = v->m->details[id].first_literal; c != HG_NO_NODE;
+         c = v->m->details[c].next_literal) {
+        if (!is_hidden(&v->m->details[c], level) && !visit_all(v, c)) {
             return false;
         }
     }
@@ -382,8 +424,9 @@ static bool meet(const struct visit *v, uint32_t id, const struct hg_cut *filter
     if (!hg_bytes_eq(filter->parts[i], HG_BYTES("+"))) {
         return meet(v, literal_find(v->m, id, filter->parts[i]), filter, i + 1, is_covering);
     }
-    for (uint32_t c = node->first_literal; c != HG_NO_NODE; c = v->m->nodes[c].next_literal) {
-        if (!is_hidden(&v->m->nodes[c], i) && !meet(v, c, filter, i + 1, false)) {
+    for (uint32_t c = v->m->details[id].first_literal; c != HG_NO_NODE;
+         c = v->m->details[c].next_literal) {
+        if (!is_hidden(&v->m->details[c], i) && !meet(v, c, filter, i + 1, false)) {
             return false;
         }
     }
@@ -403,9 +446,9 @@ static void cover(struct search *s, uint32_t id, const struct hg_template *t, ui
     if (node->lowest[s->proto] >= s->best) {
         return;
     }
-    take_entries(s, &s->m->nodes[node->rest]);
+    take_entries(s, node->rest);
     if (i == t->n) {
-        take_entries(s, node);
+        take_entries(s, id);
     } else if (t->parts[i].kind != HG_PART_REST) {
         cover(s, node->one, t, (uint8_t)(i + 1));
         if (t->parts[i].kind == HG_PART_LITERAL) {
@@ -443,7 +486,8 @@ static bool overlap(const struct visit *v, uint32_t id, const struct hg_template
     if (t->parts[i].kind == HG_PART_LITERAL) {
         return overlap(v, literal_find(v->m, id, hg_part_text(&t->parts[i])), t, (uint8_t)(i + 1));
     }
-    for (uint32_t c = node->first_literal; c != HG_NO_NODE; c = v->m->nodes[c].next_literal) {
+    for (uint32_t c = v->m->details[id].first_literal; c != HG_NO_NODE;
+         c = v->m->details[c].next_literal) {
         if (!overlap(v, c, t, (uint8_t)(i + 1))) {
             return false;
         }

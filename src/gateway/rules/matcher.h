@@ -11,12 +11,14 @@ enum { HG_NO_NODE = 0 };
 #define HG_NO_RULE_INDEX UINT32_MAX
 
 struct hg_matcher_node;
+struct hg_matcher_detail;
 struct hg_matcher_entry;
 struct hg_matcher_slot;
 
 struct hg_matcher {
-    struct hg_matcher_node *nodes; /* by id; id 0 is no node */
-    uint32_t nodes_n, nodes_cap;
+    struct hg_matcher_node *nodes; /* by id, as the next; id 0 is no node */
+    struct hg_matcher_detail *details;
+    uint32_t nodes_n, nodes_cap, details_cap;
     struct hg_matcher_slot *slots; /* open addressing: (parent, literal) -> id */
     uint32_t slots_cap, literals_n;
     struct hg_matcher_entry *entries;

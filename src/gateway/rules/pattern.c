@@ -132,6 +132,7 @@ const char *hg_template_parse(struct hg_template *t, struct hg_part *parts, stru
             if (t->captures_n++ == HG_CAPTURES_MAX) {
                 return "is the 17th capture, and a rule may have 16";
             }
+            t->captures |= (uint64_t)1 << t->n;
         }
         if (t->rest != HG_NO_PART && sep == '/') {
             return "follows a {name...}, which has to be the last level";

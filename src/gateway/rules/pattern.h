@@ -8,7 +8,7 @@
 #include "rules/rules.h"
 
 enum {
-    HG_PARTS_MAX = 64, /* levels of a pattern, words of a key template */
+    HG_PARTS_MAX = 64, /* levels of a pattern, words of a key template: bits of a number */
     HG_NO_PART = 0xff
 };
 
@@ -39,6 +39,7 @@ struct hg_template {
     uint8_t n;
     uint8_t rest; /* index of the part of kind REST, or HG_NO_PART */
     uint8_t captures_n;
+    uint64_t captures; /* bit 1 << index: the part is no literal */
 };
 
 static inline struct hg_bytes hg_part_text(const struct hg_part *part)

@@ -54,11 +54,10 @@ static void set_captures(const struct hg_template *pattern, const struct hg_cut 
                          struct hg_route *route)
 {
     route->captures_n = 0;
-    for (uint8_t i = 0; i < pattern->n && route->captures_n < pattern->captures_n; i++) {
-        if (pattern->parts[i].kind != HG_PART_LITERAL) {
-            route->captures[route->captures_n++] =
-                pattern->parts[i].kind == HG_PART_ONE ? levels->parts[i] : hg_cut_from(levels, i);
-        }
+    for (uint64_t left = pattern->captures; left != 0; left &= left - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(left);
+        route->captures[route->captures_n++] =
+            i == pattern->rest ? hg_cut_from(levels, i) : levels->parts[i];
     }
 }
 
