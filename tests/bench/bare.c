@@ -3,7 +3,8 @@
  * each publish where it stands (an echo), and hands each to all subscribers, joining what is pending for a socket in one write of
  * the same bytes for all: nothing is routed, checked or stored.
  *
- *   bare --port N     prints a line once it listens, runs until its standard input ends */
+ *   bare --port N               prints a line once it listens, runs until its standard input ends
+ *   bare --port N --relay-to M  passes the bytes of each connection on to one of its own to port M, and back: a gateway that does nothing */
 #include "bench.h"
 #include "conn.h"
 #include "wire.h"
@@ -19,7 +20,8 @@ enum { DELIVERED_MAX = 4 << 20 };
 struct client {
     struct conn conn; /* first: a conn is a client */
     struct client *next;
-    size_t at; /* in subscribers, or SIZE_MAX */
+    struct client *relayed; /* relay: the other half of its way */
+    size_t at;              /* in subscribers, or SIZE_MAX */
     enum proto proto;
     bool is_known, is_ws, is_waiting_for_upgrade;
 };
@@ -271,14 +273,19 @@ static size_t on_bytes(struct conn *c, uint8_t *at, size_t n)
     return used_n;
 }
 
-static struct conn *on_accept(struct loop *l)
+static struct client *new_client(void)
 {
     struct client *k = bench_alloc(sizeof(*k));
-    (void)l;
     k->at = SIZE_MAX;
     k->next = bare.clients;
     bare.clients = k;
-    return &k->conn;
+    return k;
+}
+
+static struct conn *on_accept(struct loop *l)
+{
+    (void)l;
+    return &new_client()->conn;
 }
 
 static void on_open(struct conn *c)
@@ -292,17 +299,45 @@ static void on_lost(struct conn *c, const char *why)
     unsubscribe(client_of(c));
 }
 
+static size_t on_relayed_bytes(struct conn *c, uint8_t *at, size_t n)
+{
+    conn_write(&client_of(c)->relayed->conn, at, n);
+    return n;
+}
+
+static void on_relayed_lost(struct conn *c, const char *why)
+{
+    (void)why;
+    conn_close(&client_of(c)->relayed->conn);
+}
+
+static void on_relayed_open(struct conn *c)
+{
+    static const struct conn_ops onward = {on_open, on_relayed_bytes, on_relayed_lost};
+    struct client *k = client_of(c);
+    k->relayed = new_client();
+    k->relayed->relayed = k;
+    conn_open(c->loop, &k->relayed->conn, &onward);
+}
+
 int main(int argc, char **argv)
 {
-    static const struct conn_ops ops = {on_open, on_bytes, on_lost};
+    static const struct conn_ops speaker = {on_open, on_bytes, on_lost};
+    static const struct conn_ops relay = {on_relayed_open, on_relayed_bytes, on_relayed_lost};
     static uint64_t port = 1883;
-    static const struct bench_option options[] = {{"--port", &port, NULL, "port"},
-                                                  {NULL, NULL, NULL, NULL}};
+    static uint64_t relay_to = 0;
+    static const struct bench_option options[] = {
+        {"--port", &port, NULL, "port"},
+        {"--relay-to", &relay_to, NULL, "port that bytes are passed on to"},
+        {NULL, NULL, NULL, NULL}};
     struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
     bench_options(argc, argv, 1, options);
     loop_raise_descriptors();
     bare.delivered = bench_alloc(DELIVERED_MAX);
-    loop_listen(&bare.loop, "127.0.0.1", (uint16_t)port, on_accept, &ops);
+    loop_listen(&bare.loop, "127.0.0.1", (uint16_t)port, on_accept,
+                relay_to == 0 ? &speaker : &relay);
+    bare.loop.to.sin_port =
+        htons((uint16_t)relay_to); /* it listens already: now where to connect */
     printf("{\"port\":%llu}\n", (unsigned long long)port);
     (void)fflush(stdout);
     uint64_t looked_ns = bench_now_ns();

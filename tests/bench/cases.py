@@ -115,6 +115,10 @@ class Bench:
     def bare(self):
         return self.started(servers.Bare(self.programs), "the bare loop")
 
+    @functools.cached_property
+    def relay(self):
+        return self.started(servers.Relay(self.programs, self.broker), "the bare relay")
+
     def server(self, name):
         return getattr(self, name)
 

@@ -4,7 +4,7 @@ import json
 import re
 
 from cases import CASES
-from limits import LIMITS
+from limits import LIMITS, about_ratios
 from measure import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
@@ -84,6 +84,8 @@ def page_of(results):
     lines += markdown_table(["case", "limit", "measured", "met"],
                             [[limit.case, limit.text, measured, {True: "yes", False: "**no**", None: ""}[is_met]]
                              for limit, measured, is_met in judged])
+    about = about_ratios(results)
+    lines += ["", about] if about else []
     for name, case in CASES.items():
         if name in results:
             heading, rows = cells(case, results[name]["rows"])

@@ -215,10 +215,10 @@ class Mosquitto:
 class Bare:
     """The bare epoll loop: what it speaks it tells by the first bytes."""
 
-    def __init__(self, programs):
-        port, = free_ports(1)
-        self.command = [str(programs / "bare"), "--port", str(port)]
-        self.ports = {wire: port for wire in ("mqtt", "mqtt-ws", "stomp", "stomp-ws", "http", "sse")}
+    def __init__(self, programs, **options):
+        self.port, = free_ports(1)
+        self.command = [str(programs / "bare"), "--port", str(self.port), *(word for key, value in options.items() for word in (f"--{key}", str(value)))]
+        self.ports = {wire: self.port for wire in ("mqtt", "mqtt-ws", "stomp", "stomp-ws", "http", "sse")}
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -232,6 +232,13 @@ class Bare:
         self.process.stdin.close()
         end(self.process)
         self.process.stdout.close()
+
+
+class Relay(Bare):
+    """The bare epoll loop as a gateway that does nothing: it passes the bytes of each connection on to a server, and back."""
+
+    def __init__(self, programs, server):
+        super().__init__(programs, **{"relay-to": server.port})
 
 
 def end(process):

@@ -10,6 +10,7 @@ TOPIC, KEY, QUEUE = "bench/fanin", "bench.fanin", "bench.fanin"
 OUTSTANDING, CONNECTIONS = 256, 16  # of publishers
 QUIET_SECONDS = 15
 BARE, HEADGATE, PLUGIN, MOSQUITTO, DIRECT = "bare loop", "Headgate", "RabbitMQ plugin", "mosquitto", "direct AMQP"
+RELAYED = "direct AMQP through a bare relay"
 NAMES = {"bare": BARE, "gateway": HEADGATE, "plugins": PLUGIN, "mosquitto": MOSQUITTO}
 
 
@@ -69,6 +70,12 @@ def publish_side(bench, stack, consumer, name, server, wire, connections=CONNECT
 def direct_side(bench, stack, consumer, **options):
     program = stack.enter_context(direct(bench, bench.broker, "publish", **{"key": KEY, "window": OUTSTANDING, **options}))
     return Side(DIRECT, through(consumer, program.run), bench.broker.processes)
+
+
+def direct_latency_side(bench, stack, name, server, rate, key):
+    """The key is the side's own, so that two do not hear each other."""
+    program = stack.enter_context(direct(bench, server, "latency", queue=key, durable=0, rate=rate, key=key))
+    return Side(name, program.run)
 
 
 def latency_side(bench, stack, name, server, wire, rate):

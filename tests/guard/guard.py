@@ -36,7 +36,7 @@ def measure(build):
                        str(pathlib.Path(build) / PROGRAM)])
         table = run(["callgrind_annotate", "--inclusive=yes", "--threshold=100", counted.name])
     made_with, *lines = printed.splitlines()
-    instructions = {name: int(n.replace(",", "")) for n, name in re.findall(r"^ *([\d,]+) .*:path_(\w+) \[", table, re.M)}
+    instructions = {name: int(n.replace(",", "")) for n, name in re.findall(r"^ *([\d,]+) .*:path_(\w+)[.\w]* \[", table, re.M)}
     paths = {}
     for name, rounds, allocations in map(str.split, lines):
         paths[name] = {"instructions": round(instructions[name] / int(rounds), 1), "allocations": int(allocations) / int(rounds)}

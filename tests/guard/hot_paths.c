@@ -48,6 +48,8 @@ struct world {
     struct hg_writer out, why;
     struct hg_random random;
     struct hg_writer mqtt_in, ws_in;
+    struct hg_http_decoder http;
+    struct hg_http_date date;
     struct hg_stomp_frame stomp_frame;
     struct hg_ws_decoder *ws;
     struct broker *broker;
@@ -149,28 +151,28 @@ static void http_decode(struct world *w)
         " HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: curl/7.88.1\r\n"
         "Accept: */*\r\nContent-Type: application/json\r\nContent-Length: 128\r\n\r\n" CLIENT_BODY;
     struct hg_bytes rest = hg_bytes_str(in);
-    struct hg_http_decoder d = {0};
+    struct hg_http_decoder *d = &w->http;
     struct hg_http_props props;
     struct hg_error err;
-    hg_http_decoder_open(&d, &limits);
-    while (d.state < HG_HTTP_STATE_DONE) {
-        ssize_t used_n = hg_http_decode(&d, rest, &err);
+    hg_http_decoder_again(d, &limits);
+    while (d->state < HG_HTTP_STATE_DONE) {
+        ssize_t used_n = hg_http_decode(d, rest, &err);
         HG_CHECK(used_n > 0);
         rest = hg_bytes_skip(rest, (size_t)used_n);
     }
     hg_writer_reset(&w->out);
-    HG_CHECK(hg_http_decode_path(hg_bytes_skip(d.head.path, sizeof("/v1/topics/") - 1), &w->out) ==
+    HG_CHECK(hg_http_decode_path(hg_bytes_skip(d->head.path, sizeof("/v1/topics/") - 1), &w->out) ==
              NULL);
     hg_writer_reset(&w->why);
-    HG_CHECK(hg_http_props_open(&props, &d.head, &w->random, &w->why));
+    HG_CHECK(hg_http_props_open(&props, &d->head, &w->random, &w->why));
     hg_http_props_close(&props);
-    hg_http_decoder_close(&d);
+    hg_http_decoder_reset(d, 4096);
 }
 
 static void http_encode(struct world *w)
 {
     hg_writer_reset(&w->out);
-    hg_http_write_status(&w->out, 202, 1600000000000);
+    hg_http_write_status(&w->out, 202, hg_http_date(&w->date, 1600000000000));
     hg_http_write_field(&w->out, "Content-Type", HG_BYTES("application/json"));
     hg_http_write_field(&w->out, "Content-Length", HG_BYTES("96"));
     hg_writer_str(&w->out, "\r\n");
@@ -463,6 +465,7 @@ static void close_world(struct world *w)
     hg_writer_close(&w->why);
     hg_writer_close(&w->mqtt_in);
     hg_writer_close(&w->ws_in);
+    hg_http_decoder_close(&w->http);
 }
 
 int main(void)

@@ -44,6 +44,21 @@ class Bench(unittest.TestCase):
                 self.assertEqual(limit.verdict({}), ("not measured", None))
                 self.assertNotEqual(limit.least is None, limit.most is None)
 
+    def test_a_limit_in_seconds_stands_as_a_ratio_to_direct_amqp_of_the_same_run_too(self):
+        def verdicts(direct_us, both_us, own_us):
+            rows = [{"what": "HTTP POST", "side": "direct AMQP", "cpu_us": direct_us}, {"what": "HTTP POST", "side": "Headgate", "cpu_us": both_us, "gateway_us": own_us}]
+            return [limit.verdict({"fanin": {"rows": rows, "quick": False}}) for limit in limits.LIMITS if limit.text.startswith("HTTP POST")]
+        self.assertEqual(verdicts(21, 27, 5), [("27.0 s", True), ("1.29 times", True), ("5.0 s", True), ("0.24 times", True)])
+        self.assertEqual(verdicts(42, 50, 11), [("50.0 s", False), ("1.19 times", True), ("11.0 s", False), ("0.26 times", False)])
+        self.assertEqual(limits.P50_MOST_RATIO, 2.03)
+
+    def test_the_page_says_why_limits_stand_there_twice(self):
+        self.assertIn("On the machine of these results direct AMQP itself takes 32 to 34 s and 208 µs",
+                      limits.about_ratios({"fanin": {"rows": [{"what": what, "side": "direct AMQP", "cpu_us": us} for what, us in
+                                                              zip(limits.CONFIRMED, (31.6, 33.6, 33.2))]},
+                                           "latency": {"rows": [{"what": "1,000 messages/s", "side": "direct AMQP", "p50_us": 208}]}}))
+        self.assertEqual(limits.about_ratios({}), "")
+
     def test_a_row_without_a_figure_has_an_empty_cell(self):
         case = results.CASES["fanout"]
         heading, lines = results.cells(case, [{"what": "mqtt", "side": "Headgate", "per_s": 12345.6, "times_plugin": 2.0},

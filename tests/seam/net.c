@@ -117,6 +117,13 @@ void hg_net_defer(struct hg_net *net, struct hg_defer *defer)
     }
 }
 
+void hg_net_defer_late(struct hg_net *net, struct hg_defer *defer)
+{
+    if (!hg_defer_is_set(defer)) {
+        hg_list_add_last(&net->late, &defer->link);
+    }
+}
+
 void hg_net_undefer(struct hg_defer *defer)
 {
     if (hg_defer_is_set(defer)) {
@@ -154,6 +161,7 @@ void seam_net_open(struct seam_net *sn)
 {
     *sn = (struct seam_net){0};
     hg_list_init(&sn->net.deferred);
+    hg_list_init(&sn->net.late);
     hg_list_init(&sn->net.dirty);
     hg_wheel_open(&sn->wheel, hg_clock_ms());
     sn->net.wheel = &sn->wheel;
@@ -164,6 +172,7 @@ void seam_net_adopt(struct seam_net *sn, struct hg_net *net)
 {
     HG_CHECK(sn->others_n < SEAM_NETS_MAX);
     hg_list_init(&net->deferred);
+    hg_list_init(&net->late);
     hg_list_init(&net->dirty);
     sn->others[sn->others_n++] = net;
 }
@@ -181,8 +190,9 @@ void seam_net_close(struct seam_net *sn)
 static bool run_deferred(struct hg_net *net)
 {
     bool did = false;
-    while (!hg_list_is_empty(&net->deferred)) {
-        struct hg_defer *defer = HG_LIST_ENTRY(net->deferred.next, struct hg_defer, link);
+    while (!hg_list_is_empty(&net->deferred) || !hg_list_is_empty(&net->late)) {
+        struct hg_list *next = hg_list_is_empty(&net->deferred) ? &net->late : &net->deferred;
+        struct hg_defer *defer = HG_LIST_ENTRY(next->next, struct hg_defer, link);
         hg_net_undefer(defer);
         defer->run(defer);
         did = true;

@@ -3,6 +3,7 @@
  * check what the two leave open. */
 #include "adapters/http/http_codec.h"
 
+#include "base/eights.h"
 #include "base/mem.h"
 
 #include <llhttp.h>
@@ -106,17 +107,30 @@ bool hg_http_lists(const struct hg_http_head *head, struct hg_bytes name, struct
     return false;
 }
 
-bool hg_http_is_token(struct hg_bytes b)
+/* Of ASCII, a bit for each character; the others are in no set. */
+struct char_set {
+    uint64_t low, high;
+};
+/* Letters, digits and !#$%&'*+-.^_`|~ */
+static const struct char_set token_chars = {0x03ff6cfa00000000, 0x57ffffffc7fffffe};
+/* What is visible but for /?#@\"<>^`{|} */
+static const struct char_set host_chars = {0x2fff7ff200000000, 0x47fffffeaffffffe};
+
+static bool is_all_in(const struct char_set *set, struct hg_bytes b)
 {
     for (size_t i = 0; i < b.n; i++) {
         uint8_t c = b.p[i];
-        bool is_usual =
-            (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-';
-        if (!is_usual && (c == 0 || strchr("!#$%&'*+.^_`|~", c) == NULL)) {
+        uint64_t half = c < 64 ? set->low : set->high;
+        if (c >= 128 || (half >> (c & 63) & 1) == 0) {
             return false;
         }
     }
-    return b.n > 0;
+    return true;
+}
+
+bool hg_http_is_token(struct hg_bytes b)
+{
+    return b.n > 0 && is_all_in(&token_chars, b);
 }
 
 /* ---- What llhttp reports ------------------------------------------------------------------- */
@@ -234,23 +248,24 @@ static ssize_t parse(struct hg_http_decoder *d, struct hg_bytes in, struct hg_er
 
 /* ---- Lines --------------------------------------------------------------------------------- */
 
-/* Whether eight bytes may hold a control character. */
-static bool may_have_control(const uint8_t *p)
+/* How many bytes at the front of eight are no control characters. */
+static size_t before_control_n(const uint8_t *p)
 {
-    const uint64_t ones = 0x0101010101010101;
-    const uint64_t tops = 0x8080808080808080;
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-    uint64_t is_del = v ^ ones * 0x7f;
-    return ((((v - ones * 0x20) & ~v) | ((is_del - ones) & ~is_del)) & tops) != 0;
+    uint64_t v = hg_eight(p);
+    return hg_eight_first(hg_eight_below(v, 0x20) | hg_eight_has(v, 0x7f));
 }
 
 /* How many bytes at the front of a line's rest can be nothing but its inside. */
 static size_t plain_n(struct hg_bytes in)
 {
     size_t n = 0;
-    while (in.n - n >= 8 && !may_have_control(in.p + n)) {
-        n += 8;
+    while (in.n - n >= 8) {
+        size_t more_n = before_control_n(in.p + n);
+        n += more_n;
+        if (more_n < 8 && in.p[n] != '\t') {
+            return n;
+        }
+        n += more_n < 8;
     }
     while (n < in.n && ((in.p[n] >= 0x20 && in.p[n] != 0x7f) || in.p[n] == '\t')) {
         n++;
@@ -372,13 +387,7 @@ static int read_request_line(struct hg_http_decoder *d, struct hg_bytes line, st
  * blank, no delimiter that would end it in a URI. It may be empty. */
 static bool is_host(struct hg_bytes b)
 {
-    for (size_t i = 0; i < b.n; i++) {
-        uint8_t c = b.p[i];
-        if (c <= ' ' || c >= 0x7f || strchr("/?#@\\\"<>^`{|}", c) != NULL) {
-            return false;
-        }
-    }
-    return true;
+    return is_all_in(&host_chars, b);
 }
 
 /* Which body follows (RFC 9112 section 6), and all that must be said at most once. */
@@ -448,7 +457,9 @@ static int read_head(struct hg_http_decoder *d, struct hg_error *err)
         d->fields_own = hg_alloc((d->fields_max + 1) * sizeof(*d->fields));
     }
     d->fields = d->fields_max + 1 > HG_HTTP_FIELDS_INSIDE ? d->fields_own : d->fields_inside;
-    d->parser = hg_alloc(sizeof(*d->parser));
+    if (d->parser == NULL) {
+        d->parser = hg_alloc(sizeof(*d->parser));
+    }
     if (d->parser == NULL || d->fields == NULL) {
         return refuse(d, 503, "out of memory", err);
     }
@@ -468,21 +479,46 @@ static int read_head(struct hg_http_decoder *d, struct hg_error *err)
 
 /* ---- The decoder --------------------------------------------------------------------------- */
 
-void hg_http_decoder_open(struct hg_http_decoder *d, const struct hg_http_limits *limits)
+void hg_http_decoder_again(struct hg_http_decoder *d, const struct hg_http_limits *limits)
 {
-    *d = (struct hg_http_decoder){.limits = limits, .raw.is_secret = true}; /* Authorization */
+    struct hg_writer raw = d->raw;
+    struct hg_writer body = d->body;
+    struct llhttp__internal_s *parser = d->parser;
+    memset(d, 0, offsetof(struct hg_http_decoder, fields_inside));
+    d->raw = raw;
+    d->raw.is_secret = true; /* Authorization */
+    d->body = body;
+    d->parser = parser;
+    d->limits = limits;
     d->scan_max = limits->max_url_bytes + REQUEST_LINE_REST;
 }
 
-static void drop_parser(struct hg_http_decoder *d)
+void hg_http_decoder_open(struct hg_http_decoder *d, const struct hg_http_limits *limits)
 {
-    hg_free(d->parser);
+    d->raw = d->body = (struct hg_writer){0};
     d->parser = NULL;
+    hg_http_decoder_again(d, limits);
+}
+
+static void keep(struct hg_writer *w, size_t most_bytes)
+{
+    hg_writer_reset(w);
+    if (w->buf != NULL && w->buf->cap > most_bytes) {
+        hg_writer_close(w);
+    }
+}
+
+void hg_http_decoder_reset(struct hg_http_decoder *d, size_t most_bytes)
+{
+    hg_free(d->fields_own);
+    d->fields_own = NULL;
+    keep(&d->raw, most_bytes);
+    keep(&d->body, most_bytes);
 }
 
 void hg_http_decoder_close(struct hg_http_decoder *d)
 {
-    drop_parser(d);
+    hg_free(d->parser);
     hg_free(d->fields_own);
     hg_writer_close(&d->raw);
     hg_writer_close(&d->body);
@@ -533,9 +569,6 @@ ssize_t hg_http_decode(struct hg_http_decoder *d, struct hg_bytes in, struct hg_
     case HG_HTTP_STATE_BODY: used = decode_body(d, in, err); break;
     case HG_HTTP_STATE_DONE: break;
     case HG_HTTP_STATE_FAILED: return refuse(d, d->refusal, "the request was refused before", err);
-    }
-    if (d->state >= HG_HTTP_STATE_DONE) {
-        drop_parser(d);
     }
     return used;
 }

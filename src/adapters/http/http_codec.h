@@ -78,16 +78,20 @@ struct hg_http_decoder {
     struct hg_writer raw;         /* the head as received */
     struct hg_http_field *fields; /* fields_inside or, where those are too few, fields_own */
     struct hg_http_field *fields_own;
-    struct hg_http_field fields_inside[HG_HTTP_FIELDS_INSIDE];
     struct hg_http_head head;
     uint64_t body_n; /* body bytes so far */
     struct hg_writer body;
-    struct llhttp__internal_s *parser; /* from a complete head to the end of the body */
-    const char *rule;                  /* why a callback failed */
+    struct llhttp__internal_s *parser;                         /* NULL before the first head */
+    const char *rule;                                          /* why a callback failed */
+    struct hg_http_field fields_inside[HG_HTTP_FIELDS_INSIDE]; /* last: is not cleared */
 };
 
-/* Starts on a zeroed or closed one; allocates nothing yet. */
+/* Starts a new or closed one; allocates nothing yet. */
 void hg_http_decoder_open(struct hg_http_decoder *d, const struct hg_http_limits *limits);
+/* Forgets the request and keeps memory for another one, of each buffer at most so much. */
+void hg_http_decoder_reset(struct hg_http_decoder *d, size_t most_bytes);
+/* Starts a reset or zeroed one. */
+void hg_http_decoder_again(struct hg_http_decoder *d, const struct hg_http_limits *limits);
 void hg_http_decoder_close(struct hg_http_decoder *d);
 /* Takes bytes of the request. Returns how many were used: it stops behind the head, for the caller
  * to look at it before the body is taken, and behind the request; d->state tells which. < 0:

@@ -2,9 +2,10 @@
 /* Writes status lines, fields, dates and problem bodies. */
 #include "adapters/http/http_encode.h"
 
+#include <stdio.h>
 #include <time.h>
 
-enum { DATE_BYTES = sizeof("Sun, 06 Nov 1994 08:49:37 GMT") - 1 };
+enum { SECOND_MS = 1000 };
 
 static const struct {
     unsigned status;
@@ -52,44 +53,36 @@ const char *hg_http_phrase(unsigned status)
     return "";
 }
 
-static void put_two(uint8_t *p, int n)
-{
-    p[0] = (uint8_t)('0' + n / 10 % 10);
-    p[1] = (uint8_t)('0' + n % 10);
-}
-
-void hg_http_write_date(struct hg_writer *w, uint64_t wall_ms)
+static void write_date(struct hg_http_date *date, time_t at)
 {
     static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
     static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    time_t at = (time_t)(wall_ms / 1000);
-    struct tm t;
-    uint8_t *p = hg_writer_reserve(w, DATE_BYTES);
-    if (p == NULL || gmtime_r(&at, &t) == NULL) {
-        return;
-    }
-    memcpy(p, "Sun, 00 Jan 0000 00:00:00 GMT",
-           DATE_BYTES); /* printf is slow, and each answer has one */
-    memcpy(p, days[t.tm_wday], 3);
-    put_two(p + 5, t.tm_mday);
-    memcpy(p + 8, months[t.tm_mon], 3);
-    put_two(p + 12, (t.tm_year + 1900) / 100);
-    put_two(p + 14, (t.tm_year + 1900) % 100);
-    put_two(p + 17, t.tm_hour);
-    put_two(p + 20, t.tm_min);
-    put_two(p + 23, t.tm_sec);
-    hg_writer_commit(w, DATE_BYTES);
+    struct tm t = {0};
+    (void)gmtime_r(&at, &t);
+    (void)snprintf(date->text, sizeof(date->text), "%s, %02u %s %04u %02u:%02u:%02u GMT",
+                   days[t.tm_wday], (unsigned)t.tm_mday % 100, months[t.tm_mon],
+                   (unsigned)(t.tm_year + 1900) % 10000, (unsigned)t.tm_hour % 100,
+                   (unsigned)t.tm_min % 100, (unsigned)t.tm_sec % 100);
 }
 
-void hg_http_write_status(struct hg_writer *w, unsigned status, uint64_t wall_ms)
+struct hg_bytes hg_http_date(struct hg_http_date *date, uint64_t wall_ms)
+{
+    if (wall_ms >= date->until_ms || date->until_ms - wall_ms > SECOND_MS) {
+        write_date(date, (time_t)(wall_ms / SECOND_MS));
+        date->until_ms = wall_ms - wall_ms % SECOND_MS + SECOND_MS;
+    }
+    return hg_bytes(date->text, sizeof(date->text) - 1);
+}
+
+void hg_http_write_status(struct hg_writer *w, unsigned status, struct hg_bytes date)
 {
     hg_writer_str(w, "HTTP/1.1 ");
     hg_writer_dec(w, status);
     hg_writer_u8(w, ' ');
     hg_writer_str(w, hg_http_phrase(status));
     hg_writer_str(w, "\r\nDate: ");
-    hg_http_write_date(w, wall_ms);
+    hg_writer_bytes(w, date);
     hg_writer_str(w, "\r\n");
 }
 

@@ -4,7 +4,7 @@
 
 #include "adapters/http/http_encode.h"
 #include "adapters/http/http_event.h"
-#include "base/map.h"
+#include "base/hex.h"
 #include "base/mem.h"
 #include "message/topic.h"
 
@@ -202,10 +202,27 @@ static const char *read_event(struct hg_http_props *props, const struct hg_http_
     return wrong != NULL ? wrong : add_unique(props, name, value);
 }
 
+/* By its first letter: a property, Amqp-… or ce-…; most headers are none of them. */
+static bool may_matter(struct hg_bytes name)
+{
+    switch (name.n == 0 ? 0 : name.p[0] | 0x20) {
+    case 'a':
+    case 'c':
+    case 'i':
+    case 'm':
+    case 'r':
+    case 't': return true;
+    default: return false;
+    }
+}
+
 /* seen: a bit for each row of the table. */
 static const char *read_field(struct hg_http_props *props, const struct hg_http_field *f,
                               uint32_t *seen)
 {
+    if (!may_matter(f->name)) {
+        return NULL;
+    }
     for (size_t i = 0; i < sizeof(props_table) / sizeof(props_table[0]); i++) {
         const struct prop *prop = &props_table[i];
         if (f->name.n != prop->name_n ||
@@ -230,18 +247,19 @@ static const char *read_field(struct hg_http_props *props, const struct hg_http_
 
 void hg_http_uuid(struct hg_random *random, char out[HG_HTTP_UUID_SIZE])
 {
-    static const uint8_t dashes_behind[] = {4, 6, 8, 10}; /* bytes */
-    uint64_t halves[2] = {(hg_random_next(random) & ~0xf000ull) | 0x4000ull,
-                          (hg_random_next(random) & ~(3ull << 62)) | (2ull << 62)};
-    size_t dashes_n = 0;
-    for (size_t i = 0; i < 16; i++) {
-        if (dashes_n < sizeof(dashes_behind) && i == dashes_behind[dashes_n]) {
-            out[2 * i + dashes_n++] = '-';
-        }
-        unsigned byte = halves[i / 8] >> (56 - i % 8 * 8) & 0xff;
-        out[2 * i + dashes_n] = "0123456789abcdef"[byte >> 4];
-        out[2 * i + dashes_n + 1] = "0123456789abcdef"[byte & 0xf];
-    }
+    uint64_t halves[2] = {hg_random_next(random), hg_random_next(random)};
+    uint8_t bytes[16];
+    char digits[32];
+    memcpy(bytes, halves, sizeof(bytes));
+    bytes[6] = (uint8_t)((bytes[6] & 0x0f) | 0x40); /* the version, and below the variant */
+    bytes[8] = (uint8_t)((bytes[8] & 0x3f) | 0x80);
+    (void)hg_hex_write(digits, hg_bytes(bytes, sizeof(bytes)));
+    memcpy(out, digits, 8);
+    memcpy(out + 9, digits + 8, 4);
+    memcpy(out + 14, digits + 12, 4);
+    memcpy(out + 19, digits + 16, 4);
+    memcpy(out + 24, digits + 20, 12);
+    out[8] = out[13] = out[18] = out[23] = '-';
     out[HG_HTTP_UUID_SIZE - 1] = '\0';
 }
 

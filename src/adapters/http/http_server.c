@@ -3,6 +3,7 @@
 #include "adapters/http/http_server.h"
 
 #include "adapters/http/http_encode.h"
+#include "adapters/http/http_kept.h"
 #include "adapters/http/http_login.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -14,7 +15,7 @@
 #define PART_MASK (((uint64_t)1 << HG_HTTP_PART_BITS) - 1)
 
 /* Of a body that is taken as it comes, so much has to arrive within the request's time limit. */
-enum { PART_BYTES = 1 << 20, HEAD_ROOM_BYTES = 224 };
+enum { PART_BYTES = 1 << 20, ROOM_BYTES = 512 };
 
 /* What the one timer waits for. */
 enum phase {
@@ -66,7 +67,7 @@ static const struct hg_config *config_of(const struct hg_http_session *s)
 
 static struct hg_http_request *request_new(struct hg_http_session *s)
 {
-    struct hg_http_request *req = hg_zalloc(sizeof(*req));
+    struct hg_http_request *req = hg_http_kept_take(s->base.worker);
     const struct hg_config *config = config_of(s);
     if (req == NULL) {
         return NULL;
@@ -79,7 +80,7 @@ static struct hg_http_request *request_new(struct hg_http_session *s)
         .max_headers_n = config->http_max_headers,
         .max_body_bytes = config->http_max_body_bytes,
     };
-    hg_http_decoder_open(&req->in, &req->limits);
+    hg_http_decoder_again(&req->in, &req->limits);
     hg_list_add_last(&s->requests, &req->link);
     return req;
 }
@@ -87,14 +88,11 @@ static struct hg_http_request *request_new(struct hg_http_session *s)
 static void request_free(struct hg_http_request *req)
 {
     hg_list_remove(&req->link);
-    hg_http_decoder_close(&req->in);
-    hg_writer_close(&req->note);
-    hg_writer_close(&req->out);
-    hg_buf_unref(req->out_body);
     if (req->realm != NULL) {
         hg_own_release(req->realm);
+        req->realm = NULL;
     }
-    hg_free(req);
+    hg_http_kept_put(req->session->worker, req);
 }
 
 static struct hg_http_request *first_of(struct hg_http_session *s)
@@ -102,35 +100,6 @@ static struct hg_http_request *first_of(struct hg_http_session *s)
     return hg_list_is_empty(&s->requests)
                ? NULL
                : HG_LIST_ENTRY(s->requests.next, struct hg_http_request, link);
-}
-
-/* ---- CORS (WHATWG Fetch, section 3.2) ------------------------------------------------------ */
-
-/* "*" or the request's origin if the listener allows it; n == 0: not allowed, or not asked. */
-static struct hg_bytes allowed_origin(const struct hg_http_request *req)
-{
-    const struct hg_listener_spec *listener = hg_conn_listener(req->session->conn);
-    struct hg_bytes origin = hg_http_field(&req->in.head, HG_BYTES("Origin"));
-    for (size_t i = 0; origin.n > 0 && i < listener->cors_origins_n; i++) {
-        struct hg_bytes allowed = hg_bytes_str(listener->cors_origins[i]);
-        if (hg_bytes_eq(allowed, HG_BYTES("*")) || hg_bytes_eq(allowed, origin)) {
-            return allowed;
-        }
-    }
-    return (struct hg_bytes){0};
-}
-
-void hg_http_write_cors(const struct hg_http_request *req, struct hg_writer *w)
-{
-    struct hg_bytes origin = allowed_origin(req);
-    if (origin.n > 0) {
-        hg_http_write_field(w, "Access-Control-Allow-Origin", origin);
-        hg_http_write_field(w, "Access-Control-Expose-Headers",
-                            HG_BYTES("Idempotency-Replayed, Retry-After, *"));
-    }
-    if (hg_conn_listener(req->session->conn)->cors_origins_n > 0) {
-        hg_http_write_field(w, "Vary", HG_BYTES("Origin"));
-    }
 }
 
 /* ---- Answers ------------------------------------------------------------------------------- */
@@ -161,8 +130,8 @@ void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *an
         return;
     }
     req->closes = req->closes || answer->closes;
-    (void)hg_writer_reserve(w, HEAD_ROOM_BYTES); /* grows once */
-    hg_http_write_status(w, answer->status, hg_clock_wall_ms());
+    (void)hg_writer_reserve(w, ROOM_BYTES); /* grows once */
+    hg_http_write_status(w, answer->status, hg_http_kept_date(s->base.worker));
     if (answer->type != NULL) {
         hg_http_write_field(w, "Content-Type", hg_bytes_str(answer->type));
     }
@@ -215,6 +184,33 @@ static void finish(struct hg_http_session *s, enum hg_status why)
     hg_conn_finish(s->base.conn, why);
 }
 
+/* A small body lies behind its head from here on. */
+static void join_body(struct hg_http_request *req)
+{
+    struct hg_buf *body = req->out_body;
+    if (body != NULL && hg_writer_n(&req->out) + body->n <= HG_JOINT_PART_MAX) {
+        hg_writer_bytes(&req->out, hg_buf_bytes(body));
+        hg_http_kept_body(req);
+    }
+}
+
+/* Beside the other answers of this turn, or by itself. */
+static bool send_parts(struct hg_http_session *s, struct hg_http_request *req)
+{
+    struct hg_joints *joints = &s->base.worker->net.joints;
+    struct hg_bytes head = hg_writer_view(&req->out);
+    struct hg_part parts[2] = {{req->out.buf, head}};
+    if (req->out.failed) {
+        return false;
+    }
+    if (req->out_body != NULL) {
+        parts[1] = (struct hg_part){req->out_body, hg_buf_bytes(req->out_body)};
+    } else {
+        (void)hg_joint_put(joints, HG_JOINT_ANSWERS, head, &parts[0]);
+    }
+    return hg_conn_send(s->base.conn, parts, req->out_body == NULL ? 1 : 2) == HG_OK;
+}
+
 /* Queues the answer for writing; false: no memory, the connection closes. */
 static bool send_answer(struct hg_http_session *s, struct hg_http_request *req, bool closes)
 {
@@ -225,16 +221,8 @@ static bool send_answer(struct hg_http_session *s, struct hg_http_request *req, 
         hg_writer_str(w, "Connection: keep-alive\r\n");
     }
     hg_writer_str(w, "\r\n");
-    struct hg_buf *head = hg_writer_take(w);
-    bool is_sent = false;
-    if (head != NULL) {
-        struct hg_part parts[2] = {{.buf = head, .bytes = hg_buf_bytes(head)}};
-        if (req->out_body != NULL) {
-            parts[1] = (struct hg_part){req->out_body, hg_buf_bytes(req->out_body)};
-        }
-        is_sent = hg_conn_send(s->base.conn, parts, req->out_body == NULL ? 1 : 2) == HG_OK;
-        hg_buf_unref(head);
-    }
+    join_body(req);
+    bool is_sent = send_parts(s, req);
     if (!is_sent) {
         s->is_last_read = true;
         s->is_finished = true;
@@ -335,7 +323,7 @@ static void answer_methods(struct hg_http_request *req, unsigned methods)
     } else {
         answer.status = 204;
         struct hg_bytes wanted = hg_http_field(h, HG_BYTES("Access-Control-Request-Headers"));
-        if (allowed_origin(req).n > 0) {
+        if (hg_http_allowed_origin(req).n > 0) {
             fields[1] = (struct hg_http_answer_field){"Access-Control-Allow-Methods", list};
             fields[2] = (struct hg_http_answer_field){"Access-Control-Max-Age", HG_BYTES("600")};
             fields[3] = (struct hg_http_answer_field){"Access-Control-Allow-Headers", wanted};
@@ -558,8 +546,8 @@ static ssize_t on_feed(struct hg_session *base, struct hg_bytes in, struct hg_er
 
 static void arm(struct hg_http_session *s)
 {
-    uint64_t now = hg_clock_ms();
     if (s->deadline_ms != 0 && (s->timer.due_ms == 0 || s->timer.due_ms > s->deadline_ms)) {
+        uint64_t now = hg_clock_ms();
         hg_worker_timer(s->base.worker, &s->timer, s->deadline_ms > now ? s->deadline_ms - now : 0);
     }
 }
@@ -784,7 +772,7 @@ static const struct hg_session_ops session_ops = {
 struct hg_session *hg_http_open(struct hg_worker *worker, struct hg_conn *conn,
                                 const struct hg_http_site *site)
 {
-    struct hg_http_session *s = hg_zalloc(sizeof(*s));
+    struct hg_http_session *s = hg_http_kept_open(worker) ? hg_zalloc(sizeof(*s)) : NULL;
     if (s == NULL) {
         return NULL;
     }

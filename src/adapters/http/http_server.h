@@ -58,7 +58,6 @@ struct hg_http_request {
     struct hg_session *session;
     uint64_t id; /* see hg_http_part */
     struct hg_http_limits limits;
-    struct hg_http_decoder in; /* in.head, hg_http_body(&in) */
     const struct hg_http_route *route;
     struct hg_realm *realm; /* once it is known who makes it: the virtual host that it is about */
     /* The handler's, zeroed at first. */
@@ -85,8 +84,9 @@ struct hg_http_request {
     bool is_answered;
     bool is_login_due, is_logging_in; /* who makes it is to be found out, or being found out */
     bool awaits_continue, is_begin_due;
-    bool is_continue_due; /* 100 Continue is still to be sent */
-    bool closes;          /* the connection ends with the answer */
+    bool is_continue_due;      /* 100 Continue is still to be sent */
+    bool closes;               /* the connection ends with the answer */
+    struct hg_http_decoder in; /* in.head, hg_http_body(&in); last, for http_kept.c */
 };
 
 struct hg_http_answer_field {
@@ -119,6 +119,8 @@ void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *an
 /* The same with a body of application/problem+json; code: a stable word for programs, or NULL. */
 void hg_http_refuse(struct hg_http_request *req, const struct hg_http_answer *answer,
                     struct hg_bytes detail, const char *code);
+/* "*" or the request's origin if the listener allows it; n == 0: not allowed, or not asked. */
+struct hg_bytes hg_http_allowed_origin(const struct hg_http_request *req);
 /* Appends the fields that let a page of another origin read the answer, where the listener does. */
 void hg_http_write_cors(const struct hg_http_request *req, struct hg_writer *w);
 /* Goes on reading the body of the request that the part belongs to, if it is still there. */

@@ -3,6 +3,7 @@
 #include "adapters/http/publish.h"
 
 #include "adapters/http/http_event.h"
+#include "adapters/http/http_kept.h"
 #include "adapters/http/http_props.h"
 #include "adapters/http/http_uri.h"
 #include "adapters/http/web.h"
@@ -15,7 +16,8 @@
 
 #define TOPICS "/v1/topics/"
 
-enum { NOTE_ROOM_BYTES = 192 };
+/* A small body goes into the message's own block, and the buffer it came in to another request. */
+enum { NOTE_ROOM_BYTES = 192, COPIED_BYTES = 4096 };
 
 void hg_http_publish_detail(enum hg_status status, struct hg_bytes reason, struct hg_writer *out)
 {
@@ -296,7 +298,7 @@ static bool publish_with(struct hg_http_request *req, struct hg_bytes address,
         .request = &source,
         .properties = *properties,
         .body = hg_http_body(&req->in),
-        .body_buf = req->in.body.buf,
+        .body_buf = req->in.body_n > COPIED_BYTES ? req->in.body.buf : NULL,
         .id = hg_http_part(req, 0),
         .timeout_ms = req->session->worker->config->http_publish_timeout_ms,
         .user = hg_identity_user(req->session->identity),
@@ -335,16 +337,18 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_k
                     bool at_root)
 {
     struct place place = {.rules = req->realm->rules};
-    struct hg_writer address = {0};
+    struct hg_writer *address = hg_http_kept_scratch(req->session->worker);
     struct hg_writer bad_header = {0};
-    struct hg_http_props props = {0};
+    struct hg_http_props props; /* large: what closing it looks at is enough */
+    props.headers_own = NULL;
+    props.event = (struct hg_writer){0};
     struct hg_http_publish_options options = {.is_mandatory = false};
     bool is_early = req->in.state < HG_HTTP_STATE_DONE;
     bool is_done = true;
     const struct hg_http_answer bad_request = {.status = 400};
     enum hg_http_repeat repeat = HG_HTTP_REPEAT_ANSWERED;
-    const char *why = hg_http_decode_path(path, &address);
-    place.address = hg_writer_view(&address);
+    const char *why = hg_http_decode_path(path, address);
+    place.address = hg_writer_view(address);
     if (why != NULL) {
         hg_http_publish_refuse(req, HG_BAD_ADDRESS, hg_bytes_str(why));
     } else if (at_root && req->session->worker->realms_n > 1 &&
@@ -370,7 +374,6 @@ static bool publish(struct hg_http_request *req, struct hg_bytes path, hg_http_k
     }
     hg_http_props_close(&props);
     hg_writer_close(&bad_header);
-    hg_writer_close(&address);
     return is_done && repeat != HG_HTTP_REPEAT_WAITS;
 }
 

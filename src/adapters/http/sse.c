@@ -3,6 +3,7 @@
  * refused as any other; once its subscriptions are under way, a session of its own takes the
  * connection over, so that an idle reader costs no buffer. The stream ends with the connection. */
 #include "adapters/http/http_encode.h"
+#include "adapters/http/http_kept.h"
 #include "adapters/http/http_uri.h"
 #include "adapters/http/publish.h"
 #include "adapters/http/sse_event.h"
@@ -96,7 +97,7 @@ static void begin(struct sse *s)
         return;
     }
     s->has_begun = true;
-    hg_http_write_status(&w, 200, hg_clock_wall_ms());
+    hg_http_write_status(&w, 200, hg_http_kept_date(s->base.worker));
     hg_writer_str(&w, "Content-Type: text/event-stream\r\nCache-Control: no-store\r\n"
                       "X-Accel-Buffering: no\r\n");
     hg_writer_bytes(&w, hg_writer_view(&s->fields));
@@ -119,7 +120,7 @@ static void refuse(struct sse *s, enum hg_status status, struct hg_bytes reason)
         s->has_begun = true;
         hg_http_publish_detail(status, reason, &detail);
         hg_http_write_problem(&body, info->http, hg_writer_view(&detail), info->name);
-        hg_http_write_status(&w, info->http, hg_clock_wall_ms());
+        hg_http_write_status(&w, info->http, hg_http_kept_date(s->base.worker));
         hg_http_write_field(&w, "Content-Type", HG_BYTES("application/problem+json"));
         if (info->http == 429 || info->http == 503) {
             hg_writer_printf(&w, "Retry-After: %u\r\n", HG_HTTP_RETRY_AFTER_S);

@@ -3,6 +3,7 @@
 #include "base/buf.h"
 
 #include "base/check.h"
+#include "base/eights.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 
@@ -82,7 +83,7 @@ static struct hg_buf *regrow(struct hg_buf *old, size_t cap, bool is_secret)
     return buf;
 }
 
-uint8_t *hg_writer_reserve(struct hg_writer *w, size_t n)
+uint8_t *hg_writer_grow(struct hg_writer *w, size_t n)
 {
     if (w->failed) {
         return NULL;
@@ -114,20 +115,6 @@ void hg_writer_commit(struct hg_writer *w, size_t n)
     }
     HG_CHECK(w->buf != NULL && n <= w->buf->cap - w->buf->n);
     w->buf->n += (uint32_t)n;
-}
-
-void hg_writer_bytes(struct hg_writer *w, struct hg_bytes b)
-{
-    uint8_t *p = b.n == 0 ? NULL : hg_writer_reserve(w, b.n);
-    if (p != NULL) {
-        memcpy(p, b.p, b.n);
-        hg_writer_commit(w, b.n);
-    }
-}
-
-void hg_writer_str(struct hg_writer *w, const char *s)
-{
-    hg_writer_bytes(w, hg_bytes_str(s));
 }
 
 void hg_writer_printf(struct hg_writer *w, const char *fmt, ...)
@@ -212,10 +199,22 @@ static void write_json_escape(struct hg_writer *w, uint32_t code)
     hg_writer_printf(w, "\\u%04x", (unsigned)code);
 }
 
+/* Whether none of eight bytes needs a second look. */
+static bool is_plain_json(const uint8_t *p)
+{
+    uint64_t v = hg_eight(p);
+    return ((v & HG_EIGHT_TOPS) | hg_eight_below(v, 0x20) | hg_eight_has(v, 0x7f) |
+            hg_eight_has(v, '"') | hg_eight_has(v, '\\')) == 0;
+}
+
 void hg_writer_json(struct hg_writer *w, struct hg_bytes b)
 {
     size_t plain_n = 0; /* bytes at the start of b that go out as they are */
     while (plain_n < b.n) {
+        if (b.n - plain_n >= 8 && is_plain_json(b.p + plain_n)) {
+            plain_n += 8;
+            continue;
+        }
         uint8_t c = b.p[plain_n];
         if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
             plain_n++;

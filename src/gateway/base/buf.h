@@ -31,12 +31,29 @@ struct hg_writer {
     bool is_secret; /* what it holds is overwritten when it moves or goes, unless others hold it */
 };
 
+/* hg_writer_reserve where the room that is there will not do. */
+uint8_t *hg_writer_grow(struct hg_writer *w, size_t n);
 /* Room for n more bytes at the returned place, not yet counted; NULL if failed. */
-uint8_t *hg_writer_reserve(struct hg_writer *w, size_t n);
+static inline uint8_t *hg_writer_reserve(struct hg_writer *w, size_t n)
+{
+    struct hg_buf *buf = w->buf;
+    bool has_room = buf != NULL && buf->refs == 1 && buf->cap - buf->n >= n && !w->failed;
+    return has_room ? buf->data + buf->n : hg_writer_grow(w, n);
+}
 /* Counts n bytes, written where hg_writer_reserve said. */
 void hg_writer_commit(struct hg_writer *w, size_t n);
-void hg_writer_bytes(struct hg_writer *w, struct hg_bytes b);
-void hg_writer_str(struct hg_writer *w, const char *s);
+static inline void hg_writer_bytes(struct hg_writer *w, struct hg_bytes b)
+{
+    uint8_t *p = b.n == 0 ? NULL : hg_writer_reserve(w, b.n);
+    if (p != NULL) {
+        memcpy(p, b.p, b.n);
+        w->buf->n += (uint32_t)b.n;
+    }
+}
+static inline void hg_writer_str(struct hg_writer *w, const char *s)
+{
+    hg_writer_bytes(w, hg_bytes_str(s));
+}
 void hg_writer_printf(struct hg_writer *w, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void hg_writer_u8(struct hg_writer *w, uint8_t v);

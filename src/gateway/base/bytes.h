@@ -37,8 +37,11 @@ static inline bool hg_bytes_eq(struct hg_bytes a, struct hg_bytes b)
 /* ASCII letters compare without case; every other byte as it is. */
 static inline bool hg_bytes_eq_nocase(struct hg_bytes a, struct hg_bytes b)
 {
-    if (a.n != b.n) {
+    if (a.n != b.n || (a.n > 0 && ((a.p[0] ^ b.p[0]) & 0xdf) != 0)) {
         return false;
+    }
+    if (hg_bytes_eq(a, b)) { /* mostly it is written alike */
+        return true;
     }
     for (size_t i = 0; i < a.n; i++) {
         uint8_t x = a.p[i];

@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "core/worker.h"
 
-_Static_assert(HG_PROTO_N *HG_DELIVERY_CACHES <= HG_JOINT_LANES - HG_JOINT_FRAMES,
+_Static_assert(HG_PROTO_N *HG_DELIVERY_CACHES <= HG_JOINT_ANSWERS,
                "a lane for each slot of each protocol");
 
 const struct hg_part *hg_delivery_join(struct hg_delivery *d, const struct hg_session *s,

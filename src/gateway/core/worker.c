@@ -342,6 +342,7 @@ void hg_worker_free(struct hg_worker *w)
     HG_CHECK(uv_loop_close(&w->loop) == 0); /* no handle was forgotten */
     hg_net_free(&w->net);
     hg_pool_close(&w->conn_pool);
+    hg_worker_free_kept(w);
     free_parts(w);
 }
 

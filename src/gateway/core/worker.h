@@ -80,6 +80,11 @@ struct hg_conn_walk {   /* all of a worker's connections in turn, some at each s
     struct hg_timer timer;
 };
 
+struct hg_kept { /* what the sessions of a protocol leave for others: memory to be used again */
+    void *what;  /* NULL: nothing */
+    void (*free)(void *what);
+};
+
 struct hg_worker {
     struct hg_gateway *gateway;
     const struct hg_config *config; /* in force here; a reference, another one after a reload */
@@ -112,6 +117,7 @@ struct hg_worker {
     struct hg_conn_walk probes, stalls; /* core/conn.c's own */
     struct hg_list leavers;
     struct hg_pool conn_pool;
+    struct hg_kept kept[HG_PROTO_N]; /* their adapters' own; freed with the worker */
     struct hg_timer drain_timer;
     struct hg_mail listen_mail, drain_mail, stop_mail, ping_mail; /* the supervisor's orders */
     struct hg_mail report_mail;
@@ -169,6 +175,17 @@ static inline struct hg_realm *hg_realm_next(const struct hg_worker *w, unsigned
         realm = w->realms[(*at)++];
     }
     return realm;
+}
+
+/* Frees what is kept: when there are no sessions any more. */
+static inline void hg_worker_free_kept(struct hg_worker *w)
+{
+    for (unsigned i = 0; i < HG_PROTO_N; i++) {
+        if (w->kept[i].what != NULL) {
+            w->kept[i].free(w->kept[i].what);
+            w->kept[i].what = NULL;
+        }
+    }
 }
 
 /* "web", "mqtt", "stomp", "admin" */

@@ -13,6 +13,8 @@ enum {
     HG_JOINT_PART_MAX = 2048, /* more is worth a slice of its own */
     HG_JOINT_FRAMES = 4,
     HG_JOINT_LANES = 64, /* the last HG_JOINT_FRAMES of them for hg_joint_frame */
+    HG_JOINT_ANSWERS = HG_JOINT_LANES - HG_JOINT_FRAMES - 1 /* and one for what one client gets:
+                                                               * it shares the block, not the bytes */
 };
 
 struct hg_joint_frame { /* what was framed last, of those from one block */

@@ -21,10 +21,10 @@ enum {
     SLEEP_MIN_US = 50, /* the kernel's own slack */
 };
 
-static void run_deferred(struct hg_net *net)
+static void run_all(struct hg_list *defers)
 {
-    while (!hg_list_is_empty(&net->deferred)) {
-        struct hg_defer *defer = HG_LIST_ENTRY(net->deferred.next, struct hg_defer, link);
+    while (!hg_list_is_empty(defers)) {
+        struct hg_defer *defer = HG_LIST_ENTRY(defers->next, struct hg_defer, link);
         hg_net_undefer(defer);
         defer->run(defer);
     }
@@ -92,10 +92,13 @@ bool hg_net_end_turn(struct hg_net *net)
     size_t left_n = flushes_of(net);
     net->events_n = 0;
     do {
-        run_deferred(net);
+        run_all(&net->deferred);
         size_t n = hg_tcp_flush_dirty(net, left_n);
         net->flushed_n += n;
         left_n -= n;
+        if (hg_list_is_empty(&net->deferred)) {
+            run_all(&net->late);
+        }
     } while (!hg_list_is_empty(&net->deferred));
     if (!hg_list_is_empty(&net->dirty)) {
         uv_idle_start(&net->hurry, on_hurry);
@@ -155,6 +158,7 @@ bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, st
         return false;
     }
     hg_list_init(&net->deferred);
+    hg_list_init(&net->late);
     hg_list_init(&net->starved);
     uv_prepare_init(loop, &net->prepare);
     net->prepare.data = net;
@@ -188,6 +192,13 @@ void hg_net_defer(struct hg_net *net, struct hg_defer *defer)
 {
     if (!hg_defer_is_set(defer)) {
         hg_list_add_last(&net->deferred, &defer->link);
+    }
+}
+
+void hg_net_defer_late(struct hg_net *net, struct hg_defer *defer)
+{
+    if (!hg_defer_is_set(defer)) {
+        hg_list_add_last(&net->late, &defer->link);
     }
 }
 

@@ -77,6 +77,7 @@ struct hg_net {
     struct hg_list dirty;    /* streams with output that has not been tried yet */
     struct hg_list ended;    /* TCP streams whose on_closed is due */
     struct hg_list deferred; /* struct hg_defer */
+    struct hg_list late;     /* likewise, once output has been written */
     struct hg_list starved;  /* listeners without descriptors; listener.c's own */
     struct hg_pool tcp_pool;
     struct hg_joints joints;                               /* of this turn */
@@ -95,6 +96,9 @@ void hg_net_free(struct hg_net *net);
 
 /* Idempotent both ways. */
 void hg_net_defer(struct hg_net *net, struct hg_defer *defer);
+/* The same behind this turn's output, for what nobody waits for: a server that is woken first, by an
+ * acknowledgement, keeps the client from what it does wait for. */
+void hg_net_defer_late(struct hg_net *net, struct hg_defer *defer);
 void hg_net_undefer(struct hg_defer *defer);
 
 /* Under load: the next turn begins no sooner than so long after this one began, so that it finds

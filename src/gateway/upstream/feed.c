@@ -195,7 +195,7 @@ static void on_delivery(void *ctx, const struct hg_amqp_delivery *delivery)
     f->unacked_bytes += hg_message_body(delivery->message).n;
     if (f->ops->on_delivery(f->ctx, delivery->message, delivery->is_redelivered) ||
         f->unacked_n >= late_max(f) || f->unacked_bytes >= LATE_BYTES) {
-        hg_net_defer(f->net, &f->ack);
+        hg_net_defer_late(f->net, &f->ack);
     } else if (f->ack_late.due_ms == 0) {
         hg_wheel_set(f->net->wheel, &f->ack_late, hg_clock_ms() + LATE_MS);
     }

@@ -176,6 +176,26 @@ static void json_is_escaped_and_always_utf8(void **state)
     hg_writer_close(&w);
 }
 
+/* It looks at eight bytes at once. */
+static void a_byte_is_escaped_wherever_it_stands(void **state)
+{
+    (void)state;
+    for (unsigned c = 0; c < 128; c++) {
+        bool is_plain = c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+        for (size_t at = 0; at < 20; at++) {
+            uint8_t in[20];
+            struct hg_writer w = {0};
+            memset(in, 'x', sizeof(in));
+            in[at] = (uint8_t)c;
+            hg_writer_json(&w, hg_bytes(in, sizeof(in)));
+            struct hg_bytes out = hg_writer_view(&w);
+            assert_true(out.n > at && (out.p[at] == '\\') == !is_plain);
+            assert_true(is_plain ? out.n == sizeof(in) && out.p[at] == c : out.n > sizeof(in));
+            hg_writer_close(&w);
+        }
+    }
+}
+
 static void a_secret_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -211,6 +231,7 @@ int main(void)
         cmocka_unit_test(reset_keeps_the_memory),
         cmocka_unit_test(numbers_are_big_endian_or_decimal),
         cmocka_unit_test(json_is_escaped_and_always_utf8),
+        cmocka_unit_test(a_byte_is_escaped_wherever_it_stands),
         cmocka_unit_test(a_secret_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

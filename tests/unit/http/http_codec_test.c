@@ -7,6 +7,8 @@
 #include "seam/seam.h"
 #include "seam/unit.h"
 
+#include <stdio.h>
+
 #define H       "Host: a\r\n"
 #define CHUNKED "POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n"
 
@@ -193,7 +195,6 @@ static void check(const struct request_case *c, size_t split, bool is_dribbled)
         assert_true(hg_bytes_eq(hg_http_body(&d), hg_bytes_str(c->body)));
         assert_string_equal(c->in + used, c->left);
     }
-    assert_null(d.state >= HG_HTTP_STATE_DONE ? d.parser : NULL);
     hg_http_decoder_close(&d);
 }
 
@@ -255,6 +256,60 @@ static void an_idle_decoder_holds_no_memory(void **state)
     assert_null(d.parser);
     assert_null(d.raw.buf);
     hg_http_decoder_close(&d);
+}
+
+static void a_token_and_a_host_are_made_of_these_characters_only(void **state)
+{
+    (void)state;
+    for (int c = 1; c < 256; c++) {
+        char text[64];
+        uint8_t byte = (uint8_t)c;
+        bool is_alnum = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        bool is_token = is_alnum || strchr("!#$%&'*+-.^_`|~", c) != NULL;
+        assert_int_equal(hg_http_is_token(hg_bytes(&byte, 1)), is_token);
+        bool is_host = c > ' ' && c < 0x7f && strchr("/?#@\\\"<>^`{|}", c) == NULL;
+        struct hg_http_decoder d;
+        size_t used = 0;
+        hg_http_decoder_open(&d, &limits);
+        int n = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: a%cb\r\n\r\n", c);
+        feed(&d, hg_bytes(text, (size_t)n), &used);
+        if ((d.state == HG_HTTP_STATE_DONE) != is_host) {
+            fail_msg("byte %d in a host", c);
+        }
+        hg_http_decoder_close(&d);
+    }
+}
+
+static void a_decoder_takes_another_request_with_the_memory_of_the_last(void **state)
+{
+    (void)state;
+    static const char *const requests[] = {
+        "POST /first HTTP/1.1\r\nHost: a\r\nAuthorization: x\r\nContent-Length: 5\r\n\r\nfirst",
+        "POST /other HTTP/1.1\r\nHost: b\r\nContent-Length: 2\r\n\r\nno",
+        "POST /again HTTP/1.1\r\nHost: a\r\nAuthorization: y\r\nContent-Length: 0\r\n\r\n"};
+    struct hg_http_decoder d;
+    hg_http_decoder_open(&d, &limits);
+    size_t allocs_n = 0;
+    for (size_t i = 0; i < 3; i++) {
+        size_t used = 0;
+        struct hg_bytes in = hg_bytes_str(requests[i]);
+        feed(&d, in, &used);
+        assert_int_equal(d.state, HG_HTTP_STATE_DONE);
+        assert_int_equal(used, in.n);
+        assert_true(hg_bytes_eq(d.head.path, hg_bytes(in.p + 5, 6)));
+        assert_int_equal(hg_http_body(&d).n, d.head.body_bytes);
+        assert_int_equal(d.head.fields_n, i == 1 ? 2 : 3);
+        assert_true(i == 0 || seam_allocs() == allocs_n);
+        allocs_n = seam_allocs();
+        hg_http_decoder_reset(&d, 4096);
+        hg_http_decoder_again(&d, &limits);
+        assert_int_equal(d.state, HG_HTTP_STATE_HEAD);
+    }
+    hg_http_decoder_reset(&d, 16); /* its buffers are larger */
+    assert_null(d.raw.buf);
+    assert_null(d.body.buf);
+    hg_http_decoder_close(&d);
+    assert_int_equal(seam_live(), 0);
 }
 
 /* Wherever it stands: bytes are looked at in eights. */
@@ -397,7 +452,8 @@ static void a_value_cannot_write_a_header_of_its_own(void **state)
 {
     (void)state;
     struct hg_writer w = {0};
-    hg_http_write_status(&w, 404, 784111777000u);
+    struct hg_http_date date = {0};
+    hg_http_write_status(&w, 404, hg_http_date(&date, 784111777000u));
     hg_http_write_field(&w, "X", HG_BYTES("a\r\nY: b"));
     assert_true(
         hg_bytes_eq(hg_writer_view(&w),
@@ -438,6 +494,8 @@ int main(void)
         cmocka_unit_test(an_idle_decoder_holds_no_memory),
         cmocka_unit_test(every_control_character_but_the_tab_is_refused),
         cmocka_unit_test(no_memory_is_answered_503),
+        cmocka_unit_test(a_token_and_a_host_are_made_of_these_characters_only),
+        cmocka_unit_test(a_decoder_takes_another_request_with_the_memory_of_the_last),
         cmocka_unit_test(keep_alive_follows_version_and_connection),
         cmocka_unit_test(an_absolute_target_is_its_path),
         cmocka_unit_test(a_path_decodes_level_by_level),

@@ -845,6 +845,7 @@ void world_close(void)
     hg_writer_close(&world.upload.body);
     hg_writer_close(&world.conn.out);
     hg_joints_close(&world.worker.net.joints);
+    hg_worker_free_kept(&world.worker);
     assert_int_equal(seam_live(), 0);
 }
 

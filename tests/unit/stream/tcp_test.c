@@ -1150,6 +1150,45 @@ static void deferred_work_runs_once_in_the_same_turn(void **state)
     world_close(&w);
 }
 
+struct late {
+    struct hg_defer defer;
+    struct hg_net *net;
+    uint64_t writes_n; /* when it ran */
+};
+
+static void run_late(struct hg_defer *defer)
+{
+    struct late *l = HG_CONTAINER_OF(defer, struct late, defer);
+    l->writes_n = hg_counted(&l->net->counters.writes);
+}
+
+static void late_work_runs_behind_the_output_of_its_turn(void **state)
+{
+    (void)state;
+    struct world w;
+    struct side c;
+    world_open(&w, 0);
+    side_connect(&w, &c);
+    RUN_UNTIL(&w, c.opened_n == 1 && w.accepted_n == 1);
+    uint64_t before = hg_counted(&w.net.counters.writes);
+    struct late late = {.defer.run = run_late, .net = &w.net};
+    struct late never = {.defer.run = run_late, .net = &w.net};
+    struct chain early = {.defer.run = run_chain, .net = &w.net};
+    hg_net_defer_late(&w.net, &late.defer);
+    hg_net_defer_late(&w.net, &late.defer);
+    hg_net_defer_late(&w.net, &never.defer);
+    hg_net_undefer(&never.defer);
+    hg_net_defer(&w.net, &early.defer);
+    side_write(&c, HG_BYTES("what somebody waits for"));
+    uv_run(&w.loop, UV_RUN_NOWAIT);
+    assert_int_equal(early.runs_n, 1);
+    assert_int_equal(late.writes_n - before, 1);
+    assert_int_equal(never.writes_n, 0);
+    side_close(&c, HG_CLOSED);
+    RUN_UNTIL(&w, w.accepted[0].closed_n == 1);
+    world_close(&w);
+}
+
 static void run_space(struct hg_defer *defer)
 {
     hg_net_space(HG_CONTAINER_OF(defer, struct chain, defer)->net, 400);
@@ -1247,6 +1286,7 @@ int main(void)
         cmocka_unit_test(out_of_descriptors_accepting_pauses_and_goes_on),
         cmocka_unit_test(localhost_listens_on_all_its_addresses),
         cmocka_unit_test(deferred_work_runs_once_in_the_same_turn),
+        cmocka_unit_test(late_work_runs_behind_the_output_of_its_turn),
         cmocka_unit_test(turns_are_apart_when_asked_and_only_then),
         cmocka_unit_test(the_loop_wakes_for_the_wheel_alone),
     };
