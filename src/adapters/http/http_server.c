@@ -90,7 +90,6 @@ static void request_free(struct hg_http_request *req)
     hg_list_remove(&req->link);
     if (req->realm != NULL) {
         hg_own_release(req->realm);
-        req->realm = NULL;
     }
     hg_http_kept_put(req->session->worker, req);
 }
