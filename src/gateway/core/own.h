@@ -16,8 +16,8 @@
  * pattern meets another's. */
 enum { HG_OWN_USER_MAX = 96, HG_OWN_PREFIX_MAX = 112 }; /* NAME; all of it with its NUL */
 
-struct
-    hg_own { /* a user's realm, and what it has beyond the gateway's; core/own.c's, others read */
+/* A user's realm, and what it has beyond the gateway's; core/own.c's, others read. */
+struct hg_own {
     struct hg_realm realm;
     struct hg_endpoint *endpoints; /* the virtual host's, with this user and password */
     char *password;                /* overwritten before it is freed; NULL: there was no memory */
