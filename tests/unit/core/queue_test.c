@@ -427,6 +427,24 @@ static void a_session_without_a_connection_subscribes(void **state)
     assert_false(the->was_from_queue);
 }
 
+static void a_feeds_delivery_is_acknowledged_at_once_where_a_repeat_would_be_shown(void **state)
+{
+    (void)state;
+    static const char *const filters[] = {"event/a", "event/#"};
+    const char *why = NULL;
+    the->subs[1].takes_redelivered = true;
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(
+            hg_subscribe_filter(&the->session, &the->subs[i], hg_bytes_str(filters[i]), &why),
+            HG_OK);
+        seam_net_run(&the->core.sn);
+        uint16_t channel = hg_amqp_channel_number(the->core.realm.routing->feed.consuming);
+        come(channel, i + 1, "amq.topic", "event.a"); /* to the first; to both */
+        assert_int_equal(asked("basic.ack 1 multiple"), 0);
+        assert_int_equal(asked("basic.ack 2 multiple"), i);
+    }
+}
+
 static void after_a_failed_allocation_the_subscription_or_its_queue_is_told(void **state)
 {
     (void)state;
@@ -467,6 +485,7 @@ int main(void)
         TEST(what_is_checked_is_refused_like_a_publish_and_published_never),
         TEST(a_session_without_a_connection_publishes_and_is_never_held),
         TEST(a_session_without_a_connection_subscribes),
+        TEST(a_feeds_delivery_is_acknowledged_at_once_where_a_repeat_would_be_shown),
         TEST(after_a_failed_allocation_the_subscription_or_its_queue_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
