@@ -7,6 +7,7 @@
 #include "base/base64.h"
 #include "base/clock.h"
 #include "core/conn.h"
+#include "core/gather.h"
 #include "core/reload.h"
 #include "core/state.h"
 #include "core/worker.h"

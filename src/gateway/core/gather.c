@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A question to every worker. The gather itself is the mail: one ask per worker, and who answers
  * last sends it home. */
+#include "core/gather.h"
+
 #include "base/mem.h"
-#include "core/worker.h"
 
 struct ask {
     struct hg_mail mail;

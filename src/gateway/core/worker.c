@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "core/conn.h"
+#include "core/gather.h"
 #include "core/lease.h"
 #include "core/login.h"
 #include "core/reload.h"

@@ -191,17 +191,4 @@ static inline void hg_worker_free_kept(struct hg_worker *w)
 /* "web", "mqtt", "stomp", "admin" */
 const char *hg_serve_name(enum hg_serve serve);
 
-/* Asks every worker, this one included, for text (`ask` runs there), and hands all of it, joined by
- * `separator` in worker order and leaving out empty ones, to `done` on this worker; from the loop,
- * never from inside. Returns a handle for hg_gather_cancel, NULL when there is no memory. */
-struct hg_gather;
-typedef void hg_gather_ask_fn(struct hg_worker *worker, struct hg_writer *out);
-typedef void hg_gather_done_fn(void *ctx, struct hg_bytes text);
-struct hg_gather *hg_gather(struct hg_worker *w, hg_gather_ask_fn *ask, const char *separator,
-                            hg_gather_done_fn *done, void *ctx);
-void hg_gather_cancel(struct hg_gather *g); /* done will not be called */
-/* For the worker's mailbox: HG_MAIL_GATHER_ASK and HG_MAIL_GATHER_DONE. */
-void hg_gather_on_ask(struct hg_worker *w, struct hg_mail *mail);
-void hg_gather_on_done(struct hg_mail *mail);
-
 #endif

@@ -5,7 +5,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/mem.h"
-#include "core/worker.h"
+#include "core/gather.h"
 #include "seam/unit.h"
 
 #include <string.h>

@@ -6,6 +6,7 @@
 
 #include "core/call.h"
 #include "core/conn.h"
+#include "core/gather.h"
 #include "core/lease.h"
 #include "core/once.h"
 #include "core/queue.h"
