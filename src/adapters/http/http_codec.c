@@ -500,20 +500,12 @@ void hg_http_decoder_open(struct hg_http_decoder *d, const struct hg_http_limits
     hg_http_decoder_again(d, limits);
 }
 
-static void keep(struct hg_writer *w, size_t most_bytes)
-{
-    hg_writer_reset(w);
-    if (w->buf != NULL && w->buf->cap > most_bytes) {
-        hg_writer_close(w);
-    }
-}
-
 void hg_http_decoder_reset(struct hg_http_decoder *d, size_t most_bytes)
 {
     hg_free(d->fields_own);
     d->fields_own = NULL;
-    keep(&d->raw, most_bytes);
-    keep(&d->body, most_bytes);
+    hg_writer_reset_to(&d->raw, most_bytes);
+    hg_writer_reset_to(&d->body, most_bytes);
 }
 
 void hg_http_decoder_close(struct hg_http_decoder *d)

@@ -67,14 +67,6 @@ struct hg_http_request *hg_http_kept_take(struct hg_worker *worker)
     return req;
 }
 
-static void keep(struct hg_writer *w)
-{
-    hg_writer_reset(w);
-    if (w->buf != NULL && w->buf->cap > SMALL_BYTES) {
-        hg_writer_close(w);
-    }
-}
-
 void hg_http_kept_put(struct hg_worker *worker, struct hg_http_request *req)
 {
     struct kept *k = kept_of(worker);
@@ -84,8 +76,8 @@ void hg_http_kept_put(struct hg_worker *worker, struct hg_http_request *req)
         return;
     }
     hg_http_decoder_reset(&req->in, BUFFER_BYTES);
-    keep(&req->note);
-    keep(&req->out);
+    hg_writer_reset_to(&req->note, SMALL_BYTES);
+    hg_writer_reset_to(&req->out, SMALL_BYTES);
     struct hg_writer note = req->note;
     struct hg_writer out = req->out;
     memset(req, 0, offsetof(struct hg_http_request, in));
@@ -113,6 +105,6 @@ struct hg_bytes hg_http_kept_date(struct hg_worker *worker)
 struct hg_writer *hg_http_kept_scratch(struct hg_worker *worker)
 {
     struct kept *k = kept_of(worker);
-    keep(&k->scratch);
+    hg_writer_reset_to(&k->scratch, SMALL_BYTES);
     return &k->scratch;
 }

@@ -77,5 +77,13 @@ struct hg_buf *hg_writer_take(struct hg_writer *w);
 /* Forgets the content, keeps the memory where nobody else holds it. */
 void hg_writer_reset(struct hg_writer *w);
 void hg_writer_close(struct hg_writer *w);
+/* hg_writer_reset, but memory of more than most_bytes goes. */
+static inline void hg_writer_reset_to(struct hg_writer *w, size_t most_bytes)
+{
+    hg_writer_reset(w);
+    if (w->buf != NULL && w->buf->cap > most_bytes) {
+        hg_writer_close(w);
+    }
+}
 
 #endif

@@ -321,16 +321,22 @@ enum hg_status hg_publisher_refusal(const struct hg_amqp_close *why)
     return why->code == 404 ? HG_NO_EXCHANGE : why->code == 403 ? HG_NOT_ALLOWED : HG_REFUSED;
 }
 
+/* RabbitMQ has one code for all that is not permitted; only its words tell what. */
+static bool is_forbidden(const struct hg_amqp_close *why, const char *words)
+{
+    return why->code == 403 && memmem(why->text.p, why->text.n, words, strlen(words)) != NULL;
+}
+
 /* The refusals of a publish that are ones of every publish to the exchange: it is internal, or not for
  * this user (of a topic, RabbitMQ says "access to topic"). */
 static bool is_of_exchange(const struct hg_amqp_close *why)
 {
-    static const char *const texts[] = {"internal exchange", "access to exchange"};
-    bool is = false;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]) && why->code == 403; i++) {
-        is = is || memmem(why->text.p, why->text.n, texts[i], strlen(texts[i])) != NULL;
-    }
-    return is;
+    return is_forbidden(why, "internal exchange") || is_forbidden(why, "access to exchange");
+}
+
+static bool is_of_key(const struct hg_amqp_close *why)
+{
+    return is_forbidden(why, "access to topic");
 }
 
 /* What is under way with this key, and what comes with it within a second, has the same answer: a client
@@ -351,12 +357,6 @@ static void refuse_key(struct pub_exchange *x, struct hg_bytes key, struct hg_by
         }
     }
     x->replay_n = replays_n;
-}
-
-static bool is_of_key(const struct hg_amqp_close *why)
-{
-    static const char text[] = "access to topic";
-    return why->code == 403 && memmem(why->text.p, why->text.n, text, sizeof(text) - 1) != NULL;
 }
 
 static void refuse(struct pub_exchange *x, enum hg_status status, struct hg_bytes reason)
