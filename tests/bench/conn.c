@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 enum {
@@ -338,6 +339,9 @@ void loop_turn(struct loop *l, uint64_t wait_ns)
     int n = epoll_pwait2(l->epoll, events, EVENTS_MAX, &wait, NULL);
     for (int i = 0; i < n; i++) {
         struct conn *c = events[i].data.ptr;
+        if (events[i].data.ptr == &l->timer) {
+            continue;
+        }
         if (c == NULL) {
             accept_some(l);
             continue;
@@ -365,6 +369,22 @@ void loop_turn(struct loop *l, uint64_t wait_ns)
     l->dirty_n = 0;
 }
 
+void loop_wake_at(struct loop *l, uint64_t at_ns)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = &l->timer};
+    struct itimerspec at = {.it_value = {(time_t)(at_ns / 1000000000), (long)(at_ns % 1000000000)}};
+    if (l->timer < 0) {
+        l->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+        if (l->timer < 0 || epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->timer, &event) != 0) {
+            bench_die("no timer: %s", strerror(errno));
+        }
+    }
+    if (at_ns != l->wake_ns) {
+        l->wake_ns = at_ns;
+        (void)timerfd_settime(l->timer, TFD_TIMER_ABSTIME, &at, NULL);
+    }
+}
+
 static void open_epoll(struct loop *l, const char *host, uint16_t port)
 {
     l->to = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
@@ -375,7 +395,7 @@ static void open_epoll(struct loop *l, const char *host, uint16_t port)
     if (l->epoll < 0) {
         bench_die("epoll_create1: %s", strerror(errno));
     }
-    l->listener = -1;
+    l->listener = l->timer = -1;
     l->scratch = bench_alloc(SCRATCH_BYTES);
 }
 
@@ -415,6 +435,9 @@ void loop_close(struct loop *l)
 {
     if (l->listener >= 0) {
         (void)close(l->listener);
+    }
+    if (l->timer >= 0) {
+        (void)close(l->timer);
     }
     (void)close(l->epoll);
     SSL_CTX_free(l->tls);

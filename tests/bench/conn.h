@@ -38,7 +38,8 @@ struct conn {
 };
 
 struct loop {
-    int epoll, listener;
+    int epoll, listener, timer;
+    uint64_t wake_ns; /* what the timer is set to */
     struct sockaddr_in to;
     SSL_CTX *tls;
     struct conn *(*on_accept)(struct loop *l);
@@ -57,6 +58,10 @@ void loop_listen(struct loop *l, const char *host, uint16_t port,
                  struct conn *(*on_accept)(struct loop *l), const struct conn_ops *ops);
 /* Waits for sockets at most so long, reads, calls, writes. */
 void loop_turn(struct loop *l, uint64_t wait_ns);
+/* A turn that waits at that time ends then. A short wait of its own would be a timer that is set, and
+ * taken back for what comes first, by every turn: on a virtual machine ten microseconds each, between a
+ * message and its being seen. This one is set once. */
+void loop_wake_at(struct loop *l, uint64_t at_ns);
 void loop_close(struct loop *l);
 /* As many open files as the system lets us have. */
 void loop_raise_descriptors(void);

@@ -352,7 +352,7 @@ static void send_one(struct run *r, uint64_t sent_ns)
     peer_publish(p, r->topic, r->body, r->body_n, 0);
 }
 
-/* Publishes what may be; how long until something is due again. */
+/* Publishes what may be; how long to wait for what is next. */
 static uint64_t publish_due(struct run *r)
 {
     uint64_t now_ns = bench_now_ns();
@@ -363,11 +363,16 @@ static uint64_t publish_due(struct run *r)
         return 100000000;
     }
     uint64_t due_ns;
+    uint64_t before_n = r->published_n;
     while ((due_ns = r->started_ns + r->published_n * 1000000000 / r->rate) <= now_ns &&
            r->published_n - r->done_n < PENDING_MAX) {
         send_one(r, due_ns);
     }
-    return due_ns > now_ns ? due_ns - now_ns : 0;
+    if (due_ns <= now_ns || r->published_n != before_n) {
+        return 0; /* what is to be sent is sent before the timer is set */
+    }
+    loop_wake_at(&r->crowd.loop, due_ns);
+    return 100000000;
 }
 
 static void stream(struct run *r)
