@@ -371,11 +371,10 @@ static void on_head(struct hg_http_session *s, struct hg_http_request *req, bool
 static void note_limit(const struct hg_http_request *req)
 {
     struct hg_worker *w = req->session->worker;
-    bool is_many = req->in.fields_max > req->limits.max_headers_n;
     switch (req->in.refusal) {
     case 413: hg_worker_refused(w, HG_LIMIT_HTTP_BODY); break;
     case 414: hg_worker_refused(w, HG_LIMIT_HTTP_URL); break;
-    case 431: hg_worker_refused(w, is_many ? HG_LIMIT_HTTP_HEADERS : HG_LIMIT_HTTP_HEADER); break;
+    case 431: hg_worker_refused(w, req->in.has_too_many ? HG_LIMIT_HTTP_HEADERS : HG_LIMIT_HTTP_HEADER); break;
     default: break;
     }
 }
