@@ -217,8 +217,7 @@ static ssize_t parse_chunks(struct hg_http_decoder *d, struct hg_bytes in, struc
 /* How many bytes at the front of eight are no control characters. */
 static size_t before_control_n(const uint8_t *p)
 {
-    uint64_t v = hg_eight(p);
-    return hg_eight_first(hg_eight_below(v, 0x20) | hg_eight_has(v, 0x7f));
+    return hg_eight_first(hg_eight_controls(hg_eight(p)));
 }
 
 /* How many bytes at the front of a line's rest can be nothing but its inside. */
@@ -303,6 +302,9 @@ static int split_target(struct hg_http_decoder *d, struct hg_bytes target, struc
     struct hg_http_head *h = &d->head;
     struct hg_bytes http = HG_BYTES("http://");
     struct hg_bytes https = HG_BYTES("https://");
+    if (!is_all_in(&visible_chars, target)) {
+        return refuse(d, 400, "a character that cannot be in a request target", err);
+    }
     if (hg_bytes_eq(target, HG_BYTES("*"))) {
         h->path = target;
         return h->method == HG_HTTP_OPTIONS ? 0
@@ -351,9 +353,6 @@ static int read_request_line(struct hg_http_decoder *d, struct hg_bytes line, st
     if (target.n > d->limits->max_url_bytes) {
         return refuse(d, 414, "the request target exceeds the limit", err);
     }
-    if (!is_all_in(&visible_chars, target)) {
-        return refuse(d, 400, "a character that cannot be in a request target", err);
-    }
     for (size_t i = 0; i < HG_HTTP_METHOD_N; i++) {
         if (hg_bytes_eq(method, hg_bytes_str(methods[i].name))) {
             d->head.method = methods[i].method;
@@ -364,21 +363,20 @@ static int read_request_line(struct hg_http_decoder *d, struct hg_bytes line, st
 }
 
 /* Where chunked is not the last one, nobody could tell where the body ends (RFC 9112 section 6.3). */
-static int read_codings(struct hg_http_decoder *d, struct hg_bytes list, struct hg_error *err)
+static int read_codings(struct hg_http_decoder *d, struct hg_bytes codings, struct hg_error *err)
 {
+    struct hg_bytes list = codings;
     struct hg_bytes coding;
-    size_t codings_n = 0;
     size_t chunked_n = 0;
     bool is_last = true;
     while (hg_http_next_element(&list, &coding)) {
         is_last = hg_bytes_eq_nocase(coding, HG_BYTES("chunked"));
         chunked_n += is_last;
-        codings_n++;
     }
     if (!is_last || chunked_n > 1) {
         return refuse(d, 400, "the last transfer coding must be chunked, and only the last", err);
     }
-    d->head.is_chunked = codings_n == 1;
+    d->head.is_chunked = hg_bytes_eq_nocase(codings, HG_BYTES("chunked"));
     return d->head.is_chunked ? 0 : refuse(d, 501, "chunked is the one transfer coding", err);
 }
 

@@ -31,6 +31,12 @@ static inline uint64_t hg_eight_has(uint64_t v, uint8_t c)
     return hg_eight_below(v ^ HG_EIGHT_ONES * c, 1);
 }
 
+/* Control characters of ASCII. */
+static inline uint64_t hg_eight_controls(uint64_t v)
+{
+    return hg_eight_below(v, 0x20) | hg_eight_has(v, 0x7f);
+}
+
 /* ASCII letters. Exact, behind what is found too. */
 static inline uint64_t hg_eight_letters(uint64_t v)
 {
