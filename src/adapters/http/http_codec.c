@@ -116,6 +116,7 @@ static const struct char_set token_chars = {0x03ff6cfa00000000, 0x57ffffffc7ffff
 /* What is visible but for /?#@\"<>^`{|} */
 static const struct char_set host_chars = {0x2fff7ff200000000, 0x47fffffeaffffffe};
 
+/* All that is visible. */
 static const struct char_set visible_chars = {0xfffffffe00000000, 0x7fffffffffffffff};
 
 static bool is_all_in(const struct char_set *set, struct hg_bytes b)
@@ -128,6 +129,17 @@ static bool is_all_in(const struct char_set *set, struct hg_bytes b)
         }
     }
     return true;
+}
+
+static bool is_visible(struct hg_bytes b)
+{
+    for (uint64_t v; b.n >= 8; b = hg_bytes_skip(b, 8)) {
+        v = hg_eight(b.p);
+        if (((v & HG_EIGHT_TOPS) | hg_eight_below(v, ' ' + 1) | hg_eight_has(v, 0x7f)) != 0) {
+            return false;
+        }
+    }
+    return is_all_in(&visible_chars, b);
 }
 
 bool hg_http_is_token(struct hg_bytes b)
@@ -302,7 +314,7 @@ static int split_target(struct hg_http_decoder *d, struct hg_bytes target, struc
     struct hg_http_head *h = &d->head;
     struct hg_bytes http = HG_BYTES("http://");
     struct hg_bytes https = HG_BYTES("https://");
-    if (!is_all_in(&visible_chars, target)) {
+    if (!is_visible(target)) {
         return refuse(d, 400, "a character that cannot be in a request target", err);
     }
     if (hg_bytes_eq(target, HG_BYTES("*"))) {
