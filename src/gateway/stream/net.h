@@ -16,7 +16,7 @@
 
 #include <uv.h>
 
-enum { HG_NET_READ_BYTES = 64 * 1024, HG_NET_WS_DECODERS = 16, HG_NET_SPACE_MAX_US = 1000 };
+enum { HG_NET_READ_BYTES = 64 * 1024, HG_NET_WS_DECODERS = 16, HG_NET_SPACE_MAX_US = 1500 };
 
 struct hg_ws_decoder;
 
