@@ -36,6 +36,7 @@ struct hg_trie {
     size_t cap; /* a power of two */
     size_t nodes_n;
     size_t entries_n;
+    uint64_t changes_n;
 };
 
 static const struct hg_bytes hash_text = {(const uint8_t *)"#", 1};
@@ -232,6 +233,7 @@ bool hg_trie_add(struct hg_trie *t, struct hg_bytes pattern, struct hg_fanout_en
     }
     entry->node = node;
     t->entries_n++;
+    t->changes_n++;
     return true;
 }
 
@@ -247,6 +249,7 @@ void hg_trie_remove(struct hg_trie *t, struct hg_fanout_entry *entry)
     hg_list_remove(&entry->link);
     entry->node = NULL;
     t->entries_n--;
+    t->changes_n++;
     prune(t, node);
 }
 
@@ -442,6 +445,11 @@ void hg_trie_match(const struct hg_trie *t, struct hg_bytes subject, hg_trie_mat
 size_t hg_trie_n(const struct hg_trie *t)
 {
     return t->entries_n;
+}
+
+uint64_t hg_trie_changes(const struct hg_trie *t)
+{
+    return t->changes_n;
 }
 
 static void write_path(const struct hg_trie *t, const struct hg_trie_node *node,

@@ -39,6 +39,8 @@ typedef void hg_trie_match_fn(void *ctx, struct hg_fanout_entry *entry);
 void hg_trie_match(const struct hg_trie *t, struct hg_bytes subject, hg_trie_match_fn *each,
                    void *ctx);
 size_t hg_trie_n(const struct hg_trie *t); /* entries */
+/* Counts those that came and went: while it is the same, a match finds the same. */
+uint64_t hg_trie_changes(const struct hg_trie *t);
 /* The pattern an entry was added under, written out again. */
 struct hg_writer;
 void hg_trie_write_pattern(const struct hg_trie *t, const struct hg_fanout_entry *entry,

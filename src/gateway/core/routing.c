@@ -56,6 +56,7 @@ struct collecting {
     bool is_redelivered;
     bool is_guarded;    /* not every subscriber may see everything */
     bool is_repeatable; /* somebody among those collected is shown redelivered messages */
+    bool is_partial;    /* what was collected is not all, or of several subscriptions in one */
 };
 
 static bool may_see(const struct collecting *c, struct hg_session *s)
@@ -94,6 +95,7 @@ static void collect(void *ctx, struct hg_fanout_entry *entry)
         struct match *m = &r->matches[s->match_at - 1];
         sub->next_match = m->subs;
         m->subs = sub;
+        c->is_partial = true;
     } else if (!may_see(c, s)) {
         return;
     } else if (has_room_for_match(r)) {
@@ -101,37 +103,78 @@ static void collect(void *ctx, struct hg_fanout_entry *entry)
         s->match_at = (uint32_t)r->matches_n;
     } else {
         hg_count(&r->worker->metrics.proto[s->proto].dropped, 1);
+        c->is_partial = true;
         return;
     }
     c->is_repeatable = c->is_repeatable || sub->takes_redelivered;
 }
 
-/* Hands one delivery to everything that was collected. Returns to how many. */
-static size_t hand_out(struct hg_routing *r, struct hg_delivery *d)
+static bool is_matched(const struct hg_routing *r, const struct hg_trie *trie,
+                       struct hg_bytes subject)
 {
-    size_t n = r->matches_n;
-    for (size_t i = 0; i < n; i++) {
-        r->matches[i].session->match_at = 0;
-    }
-    for (size_t i = 0; i < n; i++) {
-        struct hg_session *s = r->matches[i].session;
-        if (!hg_session_is_closing(s)) {
-            hg_session_deliver(s, d, r->matches[i].subs);
-        }
-    }
-    r->matches_n = 0;
-    hg_delivery_end(d);
-    return n;
+    const struct matched *m = &r->matched;
+    return m->trie == trie && m->changes == hg_trie_changes(trie) &&
+           hg_bytes_eq(subject, hg_bytes(m->subject, m->subject_n));
 }
 
+/* They are kept where each is one subscription's, which can be renewed without asking the others; not where rights
+ * count, which end with time, nor of what came again, which is not for all. */
+static void note_matched(struct hg_routing *r, const struct collecting *c,
+                         const struct hg_trie *trie, struct hg_bytes subject)
+{
+    struct matched *m = &r->matched;
+    bool is_whole = !c->is_partial && !c->is_guarded && !c->is_redelivered;
+    m->trie = is_whole && subject.n <= sizeof(m->subject) ? trie : NULL;
+    if (m->trie != NULL) {
+        m->changes = hg_trie_changes(trie);
+        m->subject_n = subject.n;
+        memcpy(m->subject, subject.p, subject.n);
+    }
+}
+
+static void match(struct collecting *c, const struct hg_trie *trie, struct hg_bytes subject)
+{
+    struct hg_routing *r = c->r;
+    c->is_partial = false;
+    r->matches_n = 0;
+    hg_trie_match(trie, subject, collect, c);
+    for (size_t i = 0; i < r->matches_n; i++) {
+        r->matches[i].session->match_at = 0;
+    }
+    note_matched(r, c, trie, subject);
+}
+
+/* What match() would have made of this one. */
+static void renew(struct collecting *c, struct match *m)
+{
+    m->session = m->subs->session;
+    m->subs->next_match = NULL; /* somebody may have had another use for it */
+    c->is_repeatable = c->is_repeatable || m->subs->takes_redelivered;
+}
+
+/* Hands one delivery to everybody whom it is for. Returns to how many. */
 static size_t deliver_by_trie(struct collecting *c, const struct hg_trie *trie,
                               struct hg_bytes subject, struct hg_message *m,
                               struct hg_bytes address)
 {
-    hg_trie_match(trie, subject, collect, c);
+    struct hg_routing *r = c->r;
     struct hg_delivery d = {
         .message = m, .address = address, .rule = c->rule, .is_redelivered = c->is_redelivered};
-    return hand_out(c->r, &d);
+    bool is_again = !c->is_redelivered && !c->is_guarded && is_matched(r, trie, subject);
+    if (!is_again) {
+        match(c, trie, subject);
+    }
+    for (size_t i = 0; i < r->matches_n; i++) {
+        if (is_again) {
+            renew(c, &r->matches[i]);
+        }
+        struct hg_session *s = r->matches[i].session;
+        if (!hg_session_is_closing(s)) {
+            hg_session_deliver(s, &d, r->matches[i].subs);
+        }
+    }
+    hg_delivery_end(&d);
+    return r->matches_n;
 }
 
 static bool on_feed_delivery(void *ctx, struct hg_message *m, bool is_redelivered)
@@ -179,6 +222,7 @@ void hg_routing_drop_source(struct hg_routing *r, struct hg_trie *trie)
     while (hg_trie_n(trie) == 0 && hg_map_next(&r->by_exchange, &at, &name, &value)) {
         struct source_index *index = value;
         if (index->trie == trie) {
+            r->matched.trie = NULL;
             hg_map_remove(&r->by_exchange, name);
             hg_trie_free(index->trie);
             hg_free(index);

@@ -28,6 +28,14 @@ struct match { /* one deliver call to come */
     struct hg_sub *subs;
 };
 
+/* What the matches at hand are of. Mostly a message is for whom the one before it was for. */
+struct matched {
+    const struct hg_trie *trie; /* NULL: they are not to be used again */
+    uint64_t changes;           /* of the trie, then */
+    size_t subject_n;
+    uint8_t subject[128];
+};
+
 struct hg_calls { /* core/call.c's own */
     struct hg_replies replies;
     struct hg_map by_id; /* correlation_id -> struct hg_call */
@@ -65,6 +73,7 @@ struct hg_routing {
     /* Scratch of one call. */
     struct match *matches;
     size_t matches_n, matches_cap;
+    struct matched matched;
     struct hg_header *headers;
     size_t headers_cap;
     struct hg_writer text;

@@ -281,8 +281,7 @@ size_t hg_tcp_flush_dirty(struct hg_net *net, size_t n)
     size_t flushed_n = 0;
     for (; flushed_n < n && !hg_list_is_empty(&net->dirty); flushed_n++) {
         struct hg_tcp *t = HG_LIST_ENTRY(net->dirty.next, struct hg_tcp, link);
-        __builtin_prefetch(
-            t->link.next); /* which the kernel's work for this one is long enough for */
+        __builtin_prefetch(t->link.next); /* it is there when this one has been written */
         hg_list_remove(&t->link);
         flush(t);
     }
