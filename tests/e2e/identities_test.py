@@ -93,6 +93,30 @@ class Passwords(Shared):
         eventually(lambda: self.gw.metric("headgate_login_checks") == 0)
         eventually(lambda: self.users() == [])
 
+    def test_a_client_identifier_belongs_to_its_user(self):
+        alice, bob = ({"user": name, "password": password} for name, password in (("alice", PASSWORD), ("bob", OTHER)))
+
+        def refuse_bob():
+            for _ in range(8):  # connections are spread over the workers
+                self.open(Peer(self.gw.addresses["mqtt"], "hers", refused=0x87, **bob))
+                self.open(Peer(self.gw.addresses["mqtt"], "hers", refused=5, level=4, **bob))
+
+        live = self.open(Peer(self.gw.addresses["mqtt"], "hers", **alice))
+        refuse_bob()
+        kept = self.open(Peer(self.gw.addresses["mqtt"], "hers", session_expiry=300, **alice))
+        self.assertEqual(live.next(m.DISCONNECT).reason, 0x8E)
+        refuse_bob()
+        kept.close()
+        refuse_bob()
+        again = self.open(Peer(self.gw.addresses["mqtt"], "hers", clean=False, **alice))
+        self.assertTrue(again.connack.present)
+        again.send(m.disconnect())
+        self.assertIsNone(again.read())
+        eventually(lambda: self.users() == [])
+        self.open(Peer(self.gw.addresses["mqtt"], "hers", **bob))
+        self.assertEqual(self.gw.metric("headgate_client_ids_refused_total"), 48)
+        self.gw.wait_log("mqtt.client_id_refused", client="hers", user="bob")
+
     # ---- STOMP
 
     def test_stomp_clients(self):

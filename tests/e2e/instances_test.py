@@ -5,9 +5,12 @@ import signal
 import threading
 
 from harness import E2E, Mqtt, Mqtt5, Swarm, eventually, wire
+from harness import mqtt5 as m
+from harness.peer import Peer
+from harness.people import OTHER, PASSWORD, line_of, user
 from harness.swarm import Message
 
-TAKEN_OVER = 0x8E
+NOT_AUTHORIZED, TAKEN_OVER = 0x87, 0x8E
 QUICK = '[state]\ndead_after = "1s"\n'
 
 
@@ -26,6 +29,25 @@ class Instances(E2E):
 
     def assert_equal_indexes(self, *gateways):
         eventually(lambda: len({self.state(gw)["digest"] for gw in gateways}) == 1)
+
+
+class Users(Instances):
+    def test_a_client_identifier_belongs_to_its_user(self):
+        one, two = self.pair("[users]\nmax_failures = 0\n" + user("alice", line_of(PASSWORD)) + user("bob", line_of(OTHER)))
+        alice, bob = ({"user": name, "password": password} for name, password in (("alice", PASSWORD), ("bob", OTHER)))
+        self.assert_equal_indexes(one, two)
+        live = self.open(Peer(one.addresses["mqtt"], "hers", **alice))
+        for expiry_s in (0, 300):  # let in, until the other instance says whose it is; and nothing is kept of it
+            with self.subTest(expiry_s=expiry_s):
+                his = self.open(Peer(two.addresses["mqtt"], "hers", session_expiry=expiry_s, **bob))
+                self.assertEqual(his.next(m.DISCONNECT).reason, NOT_AUTHORIZED)
+                self.assertIsNone(his.read())
+                eventually(lambda: self.state(two)["sessions"] == 0)
+        kept = self.open(Peer(two.addresses["mqtt"], "hers", session_expiry=300, **alice))
+        self.assertEqual(live.next(m.DISCONNECT).reason, TAKEN_OVER)
+        for expiry_s in (0, 300):
+            self.open(Peer(one.addresses["mqtt"], "hers", refused=NOT_AUTHORIZED, session_expiry=expiry_s, **bob))
+        self.assertEqual(kept.fence(), [])
 
 
 class KeptSessions(Instances):

@@ -72,7 +72,8 @@ struct declare {
 struct hg_claim_record {
     struct hg_list link;
     struct hg_claim *claim;
-    char *id;
+    char *id, *user;
+    bool is_owned;
     bool knows_granted, knows_lost;
 };
 
@@ -1050,22 +1051,37 @@ uint64_t hg_conn_last_read_ms(const struct hg_conn *c)
 
 /* ---- core/directory.h ---- */
 
-bool hg_claim_open(struct hg_realm *realm, struct hg_claim *claim, struct hg_bytes client_id,
-                   const struct hg_claim_ops *ops)
+enum hg_status hg_claim_open(struct hg_realm *realm, struct hg_claim *claim,
+                             const struct hg_claim_who *who, const struct hg_claim_ops *ops)
 {
     struct core_fake *f = HG_CONTAINER_OF(realm, struct core_fake, realm);
+    HG_LIST_FOREACH (it, &f->claims) {
+        const struct hg_claim_record *other = HG_LIST_ENTRY(it, struct hg_claim_record, link);
+        if (who->is_owned && other->is_owned && !other->knows_lost &&
+            hg_bytes_eq(who->client_id, hg_bytes_str(other->id)) &&
+            !hg_bytes_eq(who->user, hg_bytes_str(other->user))) {
+            return HG_NOT_ALLOWED;
+        }
+    }
     struct hg_claim_record *r = calloc(1, sizeof(*r));
     assert_non_null(r);
     r->claim = claim;
-    r->id = text_of(client_id);
+    r->id = text_of(who->client_id);
+    r->user = text_of(who->user);
+    r->is_owned = who->is_owned;
     hg_list_add_last(&f->claims, &r->link);
     *claim = (struct hg_claim){.ops = ops, .record = r, .epoch = ++f->epoch};
-    return true;
+    return HG_OK;
 }
 
 struct hg_bytes hg_claim_id(const struct hg_claim *claim)
 {
     return hg_bytes_str(claim->record == NULL ? NULL : claim->record->id);
+}
+
+void hg_claim_yield(struct hg_claim *claim)
+{
+    claim->record->is_owned = false;
 }
 
 void hg_claim_close(struct hg_claim *claim)
@@ -1074,6 +1090,7 @@ void hg_claim_close(struct hg_claim *claim)
     if (r != NULL) {
         hg_list_remove(&r->link);
         free(r->id);
+        free(r->user);
         free(r);
         claim->record = NULL;
     }
@@ -1085,7 +1102,19 @@ void core_evict(struct core_fake *f, uint64_t epoch)
         struct hg_claim_record *r = HG_LIST_ENTRY(it, struct hg_claim_record, link);
         if (r->claim->epoch == epoch && !r->knows_lost) {
             r->knows_lost = true;
-            r->claim->ops->on_lost(r->claim);
+            r->claim->ops->on_lost(r->claim, HG_TAKEN_OVER);
+            return;
+        }
+    }
+}
+
+void core_lose(struct core_fake *f, enum hg_status why)
+{
+    HG_LIST_FOREACH (it, &f->claims) {
+        struct hg_claim_record *r = HG_LIST_ENTRY(it, struct hg_claim_record, link);
+        if (!r->knows_lost) {
+            r->knows_lost = true;
+            r->claim->ops->on_lost(r->claim, why);
             return;
         }
     }
@@ -1108,7 +1137,7 @@ static bool tell_claim(struct core_fake *f)
         }
         if (!is_last && !r->knows_lost) {
             r->knows_lost = true;
-            r->claim->ops->on_lost(r->claim);
+            r->claim->ops->on_lost(r->claim, HG_TAKEN_OVER);
             return true;
         }
         if (is_first && is_last && !r->knows_granted && !f->is_withholding_claims) {

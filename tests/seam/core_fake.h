@@ -51,6 +51,7 @@ enum core_step_kind {
     DECLARED,   /* the same for a declaration */
     ENDED,      /* the oldest live subscription ends from outside, for the status given */
     QUEUE_IS, /* the oldest queue that the session consumes is told its state: OK, or what is given */
+    LOST,     /* the oldest claim on a client identifier is, for the status given */
     STATE,    /* another process writes to the state log: see core_state_write */
     STATE_IS,   /* "AWAY": it cannot be reached from now on; "BACK"; else the status that its oldest
                * question is answered with, where is_state_held */
@@ -151,6 +152,8 @@ void core_declared(struct core_fake *f, size_t n, enum hg_status outcome, const 
 void core_end_sub(struct core_fake *f, size_t n, enum hg_status outcome, const char *reason);
 /* A queue that a session has opened is told its state (again). */
 void core_queue_is(struct core_fake *f, size_t n, enum hg_status status, const char *reason);
+/* The oldest claim on a client identifier that is not lost is. */
+void core_lose(struct core_fake *f, enum hg_status why);
 /* Name of the n-th that is consumed; NULL: there is none. */
 const char *core_queue(const struct core_fake *f, size_t n);
 

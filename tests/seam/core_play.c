@@ -355,6 +355,7 @@ static void play_step(struct player *p, const struct core_step *step)
         break;
     case PUBLISH_IS: set_publish(f, step->text); break;
     case LOGIN_IS: set_login(f, step->text); break;
+    case LOST: core_lose(f, status_named(hg_bytes_str(step->text))); break;
     case STATE: core_state_write(f, step->text); break;
     case STATE_IS: set_state(f, step->text); break;
     case QUEUE_IS:

@@ -11,6 +11,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#define ANOTHERS "another user's client is connected with this client identifier"
+
 enum {
     CLIENT_ID_MAX_BYTES = 1024,
     NEVER = UINT16_MAX, /* a Receive Maximum that is not said */
@@ -67,6 +69,20 @@ void hg_mqtt_refuse(struct hg_mqtt_session *s, enum hg_status status, const char
     }
     hg_writer_close(&properties);
     hg_conn_finish(s->base.conn, status);
+}
+
+void hg_mqtt_refuse_anothers(struct hg_mqtt_session *s, struct hg_bytes client_id, const char *text)
+{
+    struct hg_worker *w = s->base.worker;
+    hg_count(&w->metrics.login.client_ids_refused, 1);
+    HG_LOG_LIMITED(w->log, HG_LOG_WARN, "mqtt.client_id_refused", client_id,
+                   HG_F_BYTES("client", client_id), HG_F_BYTES("user", hg_mqtt_user(s)),
+                   HG_F_STR("peer", hg_conn_peer(s->base.conn)), HG_F_STR("reason", text));
+    if (s->state == HG_MQTT_CONNECTED) {
+        hg_mqtt_end(s, 0, HG_NOT_ALLOWED, text);
+    } else {
+        hg_mqtt_refuse(s, HG_NOT_ALLOWED, text);
+    }
 }
 
 /* What is not as the specification assumes it (section 3.2.2.3). */
@@ -374,14 +390,13 @@ static void log_connect(struct hg_mqtt_session *s, const struct hg_mqtt_connect 
 }
 
 /* A session that ends with its connection, and with which everything begins anew: what other
- * processes have of this client goes. */
+ * processes have of this client goes, if it is this user's. */
 static void start_clean(struct hg_mqtt_session *s)
 {
     if (s->is_id_made || !hg_state_is_enabled(hg_realm_of(&s->base)->vhost)) {
         hg_mqtt_accept(s, false);
         return;
     }
-    hg_state_announce(hg_realm_of(&s->base), hg_mqtt_client_id(s));
     if (!hg_mqtt_persist_discard(s)) {
         hg_mqtt_accept(s, false);
     }
@@ -402,17 +417,25 @@ static void on_granted(struct hg_claim *claim)
 
 /* [MQTT-3.1.4-3]: the newer connection disconnects the older. The claim is given up when this one
  * has ended and its will is published, so that the newer client speaks after it. */
-static void on_lost(struct hg_claim *claim)
+static void on_lost(struct hg_claim *claim, enum hg_status why)
 {
     struct hg_mqtt_session *s = HG_CONTAINER_OF(claim, struct hg_mqtt_session, claim);
-    if (s->state != HG_MQTT_LEAVING) {
-        hg_mqtt_end(s, 0, HG_TAKEN_OVER, NULL);
+    if (s->state == HG_MQTT_LEAVING || hg_conn_is_closing(s->base.conn)) {
+        return;
+    }
+    if (why == HG_NOT_ALLOWED) {
+        if (s->persist != NULL) {
+            hg_mqtt_persist_set_expiry(s, 0);
+        }
+        hg_mqtt_refuse_anothers(s, hg_mqtt_client_id(s), ANOTHERS);
+    } else {
+        hg_mqtt_end(s, 0, why, NULL);
     }
 }
 
 static const struct hg_claim_ops claim_ops = {.on_granted = on_granted, .on_lost = on_lost};
 
-static bool open_claim(struct hg_mqtt_session *s, struct hg_bytes id)
+static enum hg_status open_claim(struct hg_mqtt_session *s, struct hg_bytes id)
 {
     char made[24];
     if (id.n == 0) { /* the server chooses one, section 3.1.3.1 */
@@ -420,7 +443,10 @@ static bool open_claim(struct hg_mqtt_session *s, struct hg_bytes id)
         id = hg_bytes(made, (size_t)n);
         s->is_id_made = true;
     }
-    return hg_claim_open(hg_realm_of(&s->base), &s->claim, id, &claim_ops);
+    const struct hg_claim_who who = {.client_id = id,
+                                     .user = hg_mqtt_user(s),
+                                     .is_owned = s->base.worker->config->has_identities};
+    return hg_claim_open(hg_realm_of(&s->base), &s->claim, &who, &claim_ops);
 }
 
 /* 3.x clients cannot be told of a shorter time. */
@@ -468,11 +494,11 @@ static enum hg_status begin(struct hg_mqtt_session *s, const struct hg_mqtt_conn
     if ((expiry_s > 0 || goes_on) && !hg_mqtt_persist_open(s, expiry_s, c->is_clean)) {
         return HG_NO_MEMORY;
     }
-    if (!open_claim(s, c->client_id)) {
-        return HG_NO_MEMORY;
+    enum hg_status status = open_claim(s, c->client_id);
+    if (status == HG_OK) {
+        log_connect(s, c, expiry_s);
     }
-    log_connect(s, c, expiry_s);
-    return HG_OK;
+    return status;
 }
 
 enum hg_status hg_mqtt_on_connect(struct hg_mqtt_session *s, const struct hg_mqtt_connect *c,
@@ -489,6 +515,10 @@ enum hg_status hg_mqtt_on_connect(struct hg_mqtt_session *s, const struct hg_mqt
     if (status == HG_OK) {
         s->state = HG_MQTT_CLAIMING;
         status = begin(s, c);
+        if (status == HG_NOT_ALLOWED) {
+            hg_mqtt_refuse_anothers(s, c->client_id, ANOTHERS);
+            return HG_OK;
+        }
     }
     if (status == HG_OK) {
         hg_conn_hold(s->base.conn, HG_HOLD_SESSION);

@@ -184,6 +184,7 @@ bool hg_mqtt_persist_leave(struct hg_mqtt_session *s)
     hg_state_cancel(&p->saving);
     hg_list_add_last(&worker_of(p)->leavers, &p->leaver.link);
     s->state = HG_MQTT_LEAVING;
+    hg_claim_yield(&s->claim); /* what is in the record says whose it is */
     p->was_claiming = p->step == STEP_CLAIMING;
     p->step = STEP_SETTLING;
     hg_timer_stop(&p->timer);

@@ -328,7 +328,8 @@ static bool is_anothers(const struct hg_mqtt_session *s, const struct hg_session
 
 static void refuse_anothers(struct hg_mqtt_session *s)
 {
-    hg_mqtt_refuse(s, HG_NOT_ALLOWED, "another user's session is kept for this client identifier");
+    hg_mqtt_refuse_anothers(s, hg_mqtt_client_id(s),
+                            "another user's session is kept for this client identifier");
 }
 
 static void claim(struct hg_mqtt_persist *p)
@@ -378,6 +379,9 @@ static void on_claimed(struct hg_mqtt_persist *p)
 {
     if (!look_again(p)) {
         return;
+    }
+    if (p->before == NULL) { /* it can be connected elsewhere without being kept */
+        hg_state_announce(realm_of(p), hg_mqtt_client_id(p->session));
     }
     if (p->is_clean) {
         publish_will_before(p);
@@ -511,16 +515,16 @@ static void on_consuming(struct hg_mqtt_persist *p, bool has_existed)
 
 bool hg_mqtt_persist_discard(struct hg_mqtt_session *s)
 {
+    struct hg_realm *realm = hg_realm_of(&s->base);
     bool has_failed = false;
-    if (!hg_state_is_ready(hg_realm_of(&s->base)->vhost)) {
-        return false;
-    }
-    struct hg_session_record *before = hg_mqtt_persist_find(s, &has_failed);
+    struct hg_session_record *before =
+        hg_state_is_ready(realm->vhost) ? hg_mqtt_persist_find(s, &has_failed) : NULL;
     if (is_anothers(s, before)) {
         hg_session_record_free(before);
         refuse_anothers(s);
         return true;
     }
+    hg_state_announce(realm, hg_mqtt_client_id(s));
     if (before == NULL || !hg_mqtt_persist_open(s, 0, true)) {
         hg_session_record_free(before);
         return false;

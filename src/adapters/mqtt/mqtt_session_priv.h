@@ -121,6 +121,9 @@ enum hg_status hg_mqtt_on_auth(struct hg_mqtt_session *s, const struct hg_mqtt_e
 void hg_mqtt_accept(struct hg_mqtt_session *s, bool is_present);
 /* CONNACK with the code for `status`, then the end; text is for people, NULL: the status's. */
 void hg_mqtt_refuse(struct hg_mqtt_session *s, enum hg_status status, const char *text);
+/* Another user has the client identifier; text says how. The client is told, and has nothing kept. */
+void hg_mqtt_refuse_anothers(struct hg_mqtt_session *s, struct hg_bytes client_id,
+                             const char *text);
 void hg_mqtt_forget_will(struct hg_mqtt_session *s);
 /* The connection has ended: publishes the will if there is one. */
 void hg_mqtt_publish_will(struct hg_mqtt_session *s);
@@ -138,8 +141,9 @@ uint32_t hg_mqtt_expiry_s(const struct hg_mqtt_session *s, uint32_t asked_s);
 bool hg_mqtt_persist_open(struct hg_mqtt_session *s, uint32_t expiry_s, bool is_clean);
 /* The client identifier is ours: finds, claims and opens what is kept, then accepts or refuses. */
 void hg_mqtt_persist_start(struct hg_mqtt_session *s);
-/* A session that begins anew and ends with its connection: an earlier one that is kept goes first,
- * and the client is accepted then. False: there is none. */
+/* A session that begins anew and ends with its connection is announced to other processes; an earlier
+ * one that is kept goes first, and the client is accepted then, or refused where that is another
+ * user's. False: there is none. */
 bool hg_mqtt_persist_discard(struct hg_mqtt_session *s);
 /* DISCONNECT changed it. */
 void hg_mqtt_persist_set_expiry(struct hg_mqtt_session *s, uint32_t expiry_s);

@@ -19,8 +19,10 @@ struct hg_claim_record {
     uint64_t epoch, opened_ms;      /* since 1970 */
     bool is_granted, is_lost;       /* decided */
     bool knows_granted, knows_lost; /* told */
-    uint16_t id_n;
-    uint8_t id[];
+    bool is_owned;
+    uint16_t id_n, user_n;
+    enum hg_status why; /* it is lost */
+    uint8_t text[];     /* the identifier, and the user */
 };
 
 struct hg_directory {
@@ -58,7 +60,19 @@ void hg_directory_free(struct hg_directory *d)
 
 static struct hg_bytes id_of(const struct hg_claim_record *r)
 {
-    return hg_bytes(r->id, r->id_n);
+    return hg_bytes(r->text, r->id_n);
+}
+
+static bool is_others(const struct hg_claim_record *r, const struct hg_claim_who *who)
+{
+    return r->is_owned && who->is_owned &&
+           !hg_bytes_eq(hg_bytes(r->text + r->id_n, r->user_n), who->user);
+}
+
+/* The latest of its ring. */
+static struct hg_claim_record *last_of(const struct hg_claim_record *first)
+{
+    return HG_LIST_ENTRY(first->link.prev, struct hg_claim_record, link);
 }
 
 static struct hg_claim_record *next_of(const struct hg_claim_record *r)
@@ -72,10 +86,11 @@ static void notify(struct hg_claim_record *r)
     hg_mailbox_send(r->realm->worker->mailbox, &r->mail);
 }
 
-static void lose(struct hg_claim_record *r)
+static void lose(struct hg_claim_record *r, enum hg_status why)
 {
     if (!r->is_lost) {
         r->is_lost = true;
+        r->why = why;
         notify(r);
     }
 }
@@ -83,7 +98,7 @@ static void lose(struct hg_claim_record *r)
 static void settle(struct hg_claim_record *first)
 {
     for (struct hg_claim_record *r = first; next_of(r) != first; r = next_of(r)) {
-        lose(r);
+        lose(r, HG_TAKEN_OVER);
     }
     if (!first->is_lost && !first->is_granted) {
         first->is_granted = true;
@@ -91,19 +106,23 @@ static void settle(struct hg_claim_record *first)
     }
 }
 
-static bool add(struct hg_directory *d, struct hg_claim_record *r)
+static enum hg_status add(struct hg_directory *d, struct hg_claim_record *r,
+                          const struct hg_claim_who *who)
 {
     struct hg_claim_record *first = hg_map_find(&d->firsts, id_of(r));
+    if (first != NULL && !last_of(first)->is_lost && is_others(last_of(first), who)) {
+        return HG_NOT_ALLOWED;
+    }
     if (first != NULL) {
         hg_list_add_last(&first->link, &r->link);
         settle(first);
-        return true;
+        return HG_OK;
     }
     if (!hg_map_put(&d->firsts, id_of(r), r)) {
-        return false;
+        return HG_NO_MEMORY;
     }
     settle(r);
-    return true;
+    return HG_OK;
 }
 
 static void drop(struct hg_directory *d, struct hg_claim_record *r)
@@ -123,19 +142,34 @@ static void drop(struct hg_directory *d, struct hg_claim_record *r)
 
 /* ---- From a session's thread ---- */
 
-bool hg_claim_open(struct hg_realm *realm, struct hg_claim *claim, struct hg_bytes client_id,
-                   const struct hg_claim_ops *ops)
+static struct hg_claim_record *new_record(const struct hg_claim_who *who)
 {
-    struct hg_directory *d = realm->vhost->directory;
-    struct hg_claim_record *r =
-        client_id.n > UINT16_MAX ? NULL : hg_zalloc(sizeof(*r) + client_id.n);
+    struct hg_bytes id = who->client_id, user = who->user;
+    bool is_valid = id.n <= UINT16_MAX && user.n <= UINT16_MAX;
+    struct hg_claim_record *r = is_valid ? hg_zalloc(sizeof(*r) + id.n + user.n) : NULL;
     if (r == NULL) {
-        return false;
+        return NULL;
     }
     hg_list_init(&r->link);
-    r->id_n = (uint16_t)client_id.n;
-    if (client_id.n > 0) {
-        memcpy(r->id, client_id.p, client_id.n);
+    r->is_owned = who->is_owned;
+    r->id_n = (uint16_t)id.n;
+    r->user_n = (uint16_t)user.n;
+    if (id.n > 0) {
+        memcpy(r->text, id.p, id.n);
+    }
+    if (user.n > 0) {
+        memcpy(r->text + id.n, user.p, user.n);
+    }
+    return r;
+}
+
+enum hg_status hg_claim_open(struct hg_realm *realm, struct hg_claim *claim,
+                             const struct hg_claim_who *who, const struct hg_claim_ops *ops)
+{
+    struct hg_directory *d = realm->vhost->directory;
+    struct hg_claim_record *r = new_record(who);
+    if (r == NULL) {
+        return HG_NO_MEMORY;
     }
     r->mail.kind = HG_MAIL_CLAIM;
     r->claim = claim;
@@ -143,19 +177,27 @@ bool hg_claim_open(struct hg_realm *realm, struct hg_claim *claim, struct hg_byt
     r->opened_ms = hg_clock_wall_ms();
     uv_mutex_lock(&d->lock);
     uint64_t epoch = r->epoch = ++d->epochs;
-    bool is_added = add(d, r);
+    enum hg_status status = add(d, r, who);
     uv_mutex_unlock(&d->lock);
-    if (!is_added) {
+    if (status != HG_OK) {
         hg_free(r);
-        return false;
+        return status;
     }
     *claim = (struct hg_claim){.ops = ops, .record = r, .epoch = epoch};
-    return true;
+    return HG_OK;
 }
 
 struct hg_bytes hg_claim_id(const struct hg_claim *claim)
 {
     return claim->record == NULL ? HG_BYTES("") : id_of(claim->record);
+}
+
+void hg_claim_yield(struct hg_claim *claim)
+{
+    struct hg_directory *d = claim->record->realm->vhost->directory;
+    uv_mutex_lock(&d->lock);
+    claim->record->is_owned = false;
+    uv_mutex_unlock(&d->lock);
 }
 
 void hg_claim_close(struct hg_claim *claim)
@@ -192,9 +234,10 @@ void hg_claim_on_mail(struct hg_mail *mail)
     bool tells_lost = r->is_lost && !r->knows_lost;
     r->knows_granted = r->knows_granted || tells_granted;
     r->knows_lost = r->knows_lost || tells_lost;
+    enum hg_status why = r->why;
     uv_mutex_unlock(&d->lock);
     if (tells_lost) {
-        claim->ops->on_lost(claim);
+        claim->ops->on_lost(claim, why);
     } else if (tells_granted) {
         claim->ops->on_granted(claim);
     }
@@ -210,54 +253,54 @@ uint64_t hg_directory_epoch(struct hg_directory *d)
     return epoch;
 }
 
-uint64_t hg_directory_claimed_ms(struct hg_directory *d, struct hg_bytes client_id)
+struct hg_claimed hg_directory_claimed(struct hg_directory *d, struct hg_bytes client_id,
+                                       struct hg_writer *user)
 {
+    struct hg_claimed claimed = {0};
     uv_mutex_lock(&d->lock);
     const struct hg_claim_record *first = hg_map_find(&d->firsts, client_id);
-    uint64_t opened_ms =
-        first == NULL ? 0
-                      : HG_LIST_ENTRY(first->link.prev, struct hg_claim_record, link)->opened_ms;
-    uv_mutex_unlock(&d->lock);
-    return opened_ms;
-}
-
-struct eviction {
-    uint64_t epoch;   /* 0: by time */
-    uint64_t wall_ms; /* claims made before it, or at it, are meant */
-    bool is_inclusive;
-};
-
-static bool concerns(const struct eviction *e, const struct hg_claim_record *r)
-{
-    if (e->epoch != 0) {
-        return r->epoch == e->epoch;
-    }
-    return r->opened_ms < e->wall_ms || (r->opened_ms == e->wall_ms && e->is_inclusive);
-}
-
-static void evict(struct hg_directory *d, struct hg_bytes client_id, const struct eviction *e)
-{
-    uv_mutex_lock(&d->lock);
-    struct hg_claim_record *first = hg_map_find(&d->firsts, client_id);
-    struct hg_claim_record *r = first;
-    while (r != NULL) {
-        if (concerns(e, r)) {
-            lose(r);
-        }
-        r = next_of(r) == first ? NULL : next_of(r);
+    if (first != NULL) {
+        const struct hg_claim_record *last = last_of(first);
+        claimed = (struct hg_claimed){.at_ms = last->opened_ms, .is_owned = last->is_owned};
+        hg_writer_bytes(user, hg_bytes(last->text + last->id_n, last->user_n));
     }
     uv_mutex_unlock(&d->lock);
+    return claimed;
+}
+
+/* The one after r in its ring; NULL behind the last. */
+static struct hg_claim_record *after(const struct hg_claim_record *first,
+                                     const struct hg_claim_record *r)
+{
+    return next_of(r) == first ? NULL : next_of(r);
 }
 
 void hg_directory_evict(struct hg_directory *d, struct hg_bytes client_id, uint64_t epoch)
 {
-    const struct eviction e = {.epoch = epoch};
-    evict(d, client_id, &e);
+    uv_mutex_lock(&d->lock);
+    struct hg_claim_record *first = hg_map_find(&d->firsts, client_id);
+    for (struct hg_claim_record *r = first; r != NULL; r = after(first, r)) {
+        if (r->epoch == epoch) {
+            lose(r, HG_TAKEN_OVER);
+        }
+    }
+    uv_mutex_unlock(&d->lock);
 }
 
-void hg_directory_evict_older(struct hg_directory *d, struct hg_bytes client_id, uint64_t wall_ms,
-                              bool is_ours_first)
+bool hg_directory_meet(struct hg_directory *d, const struct hg_claim_who *who, uint64_t wall_ms,
+                       bool is_ours_first)
 {
-    const struct eviction e = {.wall_ms = wall_ms, .is_inclusive = is_ours_first};
-    evict(d, client_id, &e);
+    bool is_contested = false;
+    uv_mutex_lock(&d->lock);
+    struct hg_claim_record *first = hg_map_find(&d->firsts, who->client_id);
+    for (struct hg_claim_record *r = first; r != NULL; r = after(first, r)) {
+        bool was_before = r->opened_ms < wall_ms || (r->opened_ms == wall_ms && is_ours_first);
+        bool is_anothers = is_others(r, who);
+        if (is_anothers != was_before) {
+            lose(r, was_before ? HG_TAKEN_OVER : HG_NOT_ALLOWED);
+        }
+        is_contested = is_contested || (is_anothers && was_before && !r->is_lost);
+    }
+    uv_mutex_unlock(&d->lock);
+    return is_contested;
 }

@@ -73,6 +73,7 @@
     X(logins_cached,   counter, "Of them, passwords that were good a moment ago") \
     X(logins_refused,  counter, "Logins that were refused") \
     X(logins_limited,  counter, "Of them, unseen: too many wrong passwords came from the address") \
+    X(client_ids_refused, counter, "MQTT clients refused or ended: their client identifier is another user's") \
     X(login_checks,    gauge,   "Passwords being checked, or waiting for it") \
     X(login_renewals,  counter, "Tokens renewed by a newer one") \
     X(login_expired,   counter, "Sessions ended because their token's time was over") \

@@ -76,7 +76,8 @@ static void bench_close(struct bench *b)
 struct client {
     struct hg_claim claim;
     unsigned granted_n, lost_n;
-    bool keeps; /* does not close when it is lost */
+    enum hg_status why; /* it is lost */
+    bool keeps;         /* does not close when it is lost */
 };
 
 static void on_granted(struct hg_claim *claim)
@@ -84,10 +85,11 @@ static void on_granted(struct hg_claim *claim)
     HG_CONTAINER_OF(claim, struct client, claim)->granted_n++;
 }
 
-static void on_lost(struct hg_claim *claim)
+static void on_lost(struct hg_claim *claim, enum hg_status why)
 {
     struct client *c = HG_CONTAINER_OF(claim, struct client, claim);
     c->lost_n++;
+    c->why = why;
     if (!c->keeps) {
         hg_claim_close(claim);
     }
@@ -97,8 +99,32 @@ static const struct hg_claim_ops ops = {on_granted, on_lost};
 
 static void claim(struct bench *b, unsigned worker, struct client *c, const char *id)
 {
-    assert_true(hg_claim_open(&b->realms[worker], &c->claim, hg_bytes_str(id), &ops));
+    const struct hg_claim_who who = {.client_id = hg_bytes_str(id)};
+    assert_int_equal(hg_claim_open(&b->realms[worker], &c->claim, &who, &ops), HG_OK);
     assert_int_equal(c->granted_n + c->lost_n, 0); /* nothing from inside */
+}
+
+/* "id", for a user, NULL: for who says it. */
+static struct hg_claim_who of_user(const char *user)
+{
+    return (struct hg_claim_who){
+        .client_id = HG_BYTES("id"), .user = hg_bytes_str(user), .is_owned = user != NULL};
+}
+
+static enum hg_status claim_as(struct bench *b, unsigned worker, struct client *c, const char *user)
+{
+    const struct hg_claim_who who = of_user(user);
+    return hg_claim_open(&b->realms[worker], &c->claim, &who, &ops);
+}
+
+static uint64_t claimed_ms(struct bench *b, const char *user)
+{
+    struct hg_writer w = {0};
+    struct hg_claimed claimed = hg_directory_claimed(b->vhost.directory, HG_BYTES("id"), &w);
+    assert_int_equal(claimed.is_owned, user != NULL);
+    assert_true(hg_bytes_eq(hg_writer_view(&w), hg_bytes_str(user)));
+    hg_writer_close(&w);
+    return claimed.at_ms;
 }
 
 #define ASSERT_HEARD(client, granted, lost)              \
@@ -246,29 +272,87 @@ static void a_claim_before_it_is_granted_can_be_taken_too(void **state)
     bench_close(&b);
 }
 
-static void the_older_claim_gives_way(void **state)
+static void of_two_processes_claims_one_gives_way(void **state)
 {
     (void)state;
     static const struct {
+        const char *ours, *theirs;
         int64_t later_ms; /* the other process's claim, seen from ours */
         bool is_ours_first;
-        unsigned lost_n;
-    } cases[] = {{1, false, 1}, {0, true, 1}, {0, false, 0}, {-1, true, 0}};
+        enum hg_status why; /* ours is lost */
+        bool is_contested;
+    } cases[] = {
+        {NULL, NULL, 1, false, HG_TAKEN_OVER, false},
+        {NULL, NULL, 0, true, HG_TAKEN_OVER, false},
+        {NULL, NULL, 0, false, HG_OK, false},
+        {NULL, NULL, -1, true, HG_OK, false},
+        {"alice", "alice", 1, false, HG_TAKEN_OVER, false},
+        {"alice", "alice", -1, false, HG_OK, false},
+        {"alice", NULL, 1, false, HG_TAKEN_OVER, false},
+        {NULL, "alice", 1, false, HG_TAKEN_OVER, false},
+        {"alice", "bob", 1, false, HG_OK, true},
+        {"alice", "bob", 0, true, HG_OK, true},
+        {"alice", "bob", 0, false, HG_NOT_ALLOWED, false},
+        {"alice", "", -1, true, HG_NOT_ALLOWED, false},
+        {"", "", -1, true, HG_OK, false},
+    };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct bench b;
         struct client c = {0};
         bench_open(&b);
-        claim(&b, 0, &c, "id");
+        assert_int_equal(claim_as(&b, 0, &c, cases[i].ours), HG_OK);
         settle(&b);
-        uint64_t claimed_ms = hg_directory_claimed_ms(b.vhost.directory, HG_BYTES("id"));
-        hg_directory_evict_older(b.vhost.directory, HG_BYTES("id"),
-                                 claimed_ms + (uint64_t)cases[i].later_ms, cases[i].is_ours_first);
+        const struct hg_claim_who theirs = of_user(cases[i].theirs);
+        uint64_t ms = claimed_ms(&b, cases[i].ours) + (uint64_t)cases[i].later_ms;
+        for (unsigned times = 0; times < 2; times++) { /* once it is lost nobody contests */
+            assert_int_equal(
+                hg_directory_meet(b.vhost.directory, &theirs, ms, cases[i].is_ours_first),
+                cases[i].is_contested);
+        }
         settle(&b);
-        ASSERT_HEARD(c, 1, cases[i].lost_n);
+        ASSERT_HEARD(c, 1, cases[i].why != HG_OK);
+        assert_int_equal(c.why, cases[i].why);
         hg_claim_close(&c.claim);
-        assert_int_equal(hg_directory_claimed_ms(b.vhost.directory, HG_BYTES("id")), 0);
+        assert_int_equal(claimed_ms(&b, NULL), 0);
         bench_close(&b);
     }
+}
+
+static void another_users_identifier_is_not_to_be_had(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct client alice = {.keeps = true}, again = {0}, bob = {0}, nobody = {0}, anybody = {0};
+    bench_open(&b);
+    assert_int_equal(claim_as(&b, 0, &alice, "alice"), HG_OK);
+    settle(&b);
+    assert_int_equal(claim_as(&b, 1, &bob, "bob"), HG_NOT_ALLOWED);
+    assert_int_equal(claim_as(&b, 1, &nobody, ""), HG_NOT_ALLOWED);
+    assert_int_equal(claim_as(&b, 1, &again, "alice"), HG_OK);
+    assert_int_equal(claim_as(&b, 1, &bob, "bob"), HG_NOT_ALLOWED);
+    hg_claim_close(&bob.claim); /* as good as zeroed */
+    settle(&b);
+    ASSERT_HEARD(alice, 1, 1);
+    hg_claim_close(&alice.claim);
+    settle(&b);
+    assert_int_equal(claim_as(&b, 2, &anybody, NULL), HG_OK); /* of before there were users */
+    settle(&b);
+    ASSERT_HEARD(again, 1, 1);
+    ASSERT_HEARD(anybody, 1, 0);
+    assert_int_equal(claim_as(&b, 1, &bob, "bob"), HG_OK);
+    settle(&b);
+    ASSERT_HEARD(anybody, 1, 1);
+    ASSERT_HEARD(bob, 1, 0);
+    bob.keeps = true;
+    hg_claim_yield(&bob.claim); /* is about to be gone */
+    assert_int_equal(claim_as(&b, 1, &nobody, ""), HG_OK);
+    settle(&b);
+    ASSERT_HEARD(nobody, 0, 0);
+    hg_claim_close(&bob.claim);
+    settle(&b);
+    ASSERT_HEARD(nobody, 1, 0);
+    hg_claim_close(&nobody.claim);
+    bench_close(&b);
 }
 
 /* ---- Four threads that take one identifier from each other ---- */
@@ -311,8 +395,9 @@ static void release(struct racer *r)
     hg_claim_close(&r->now.claim);
 }
 
-static void race_lost(struct hg_claim *c)
+static void race_lost(struct hg_claim *c, enum hg_status why)
 {
+    (void)why;
     struct racer *r = racer_of(c);
     release(r);
     uv_async_send(&r->go);
@@ -333,7 +418,8 @@ static void race(uv_async_t *go)
         }
         return;
     }
-    HG_CHECK(hg_claim_open(r->realm, &r->now.claim, HG_BYTES("contested"), &race_ops));
+    const struct hg_claim_who who = {.client_id = HG_BYTES("contested")};
+    HG_CHECK(hg_claim_open(r->realm, &r->now.claim, &who, &race_ops) == HG_OK);
     if (r->rounds_n % 3 == 0) {
         uv_async_send(go); /* gives it up before it has heard anything */
     }
@@ -505,7 +591,8 @@ int main(void)
         cmocka_unit_test(a_cancelled_claim_changes_nothing_for_the_others),
         cmocka_unit_test(another_process_takes_exactly_the_claim_it_names),
         cmocka_unit_test(a_claim_before_it_is_granted_can_be_taken_too),
-        cmocka_unit_test(the_older_claim_gives_way),
+        cmocka_unit_test(of_two_processes_claims_one_gives_way),
+        cmocka_unit_test(another_users_identifier_is_not_to_be_had),
         cmocka_unit_test(at_most_one_owns_it_and_everybody_gets_on),
         cmocka_unit_test(answers_come_joined_in_the_workers_order),
         cmocka_unit_test(a_cancelled_question_is_not_answered),

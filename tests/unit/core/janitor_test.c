@@ -73,8 +73,8 @@ static void an_instance_taken_for_dead_loses_its_clients_when_it_reads_of_it(voi
     run();
     open_process(1);
     run();
-    struct client c = {.lost_n = 0};
-    assert_true(hg_claim_open(realm(1, 1), &c.claim, HG_BYTES("c"), &claim_ops));
+    struct client c;
+    connect_client(1, 1, &c, "c");
     struct hg_session_record r = record("c", 1, c.claim.epoch);
     claim(1, &r);
     the->is_hiding = true;

@@ -270,6 +270,8 @@ static void no_failed_allocation_leaves_anybody_waiting(void **state)
     (void)state;
     open_process(0);
     run();
+    struct client connected;
+    connect_user(0, 1, &connected, "alice");
     for (size_t n = 1; n < 60; n++) {
         struct waiter written = WAITER, waited = WAITER;
         struct hg_session_record r = record("c", 0, n);
@@ -286,6 +288,7 @@ static void no_failed_allocation_leaves_anybody_waiting(void **state)
     }
     struct hg_session_record r = record("c", 0, 100);
     claim(0, &r);
+    hg_claim_close(&connected.claim);
 }
 
 /* ---- Other processes ---- */
@@ -296,11 +299,11 @@ static void a_session_taken_by_another_process_is_lost_here(void **state)
     open_process(0);
     open_process(1);
     run();
-    struct client here = {.lost_n = 0}, there = {.lost_n = 0};
-    assert_true(hg_claim_open(realm(0, 1), &here.claim, HG_BYTES("c"), &claim_ops));
+    struct client here, there;
+    connect_client(0, 1, &here, "c");
     struct hg_session_record first = record("c", 0, here.claim.epoch);
     claim(0, &first);
-    assert_true(hg_claim_open(realm(1, 0), &there.claim, HG_BYTES("c"), &claim_ops));
+    connect_client(1, 0, &there, "c");
     struct hg_session_record second = record("c", 1, there.claim.epoch);
     claim(1, &second);
     run();
@@ -316,13 +319,13 @@ static void the_older_of_two_unkept_sessions_is_lost(void **state)
     open_process(0);
     open_process(1);
     run();
-    struct client older = {.lost_n = 0}, newer = {.lost_n = 0};
-    assert_true(hg_claim_open(realm(0, 1), &older.claim, HG_BYTES("c"), &claim_ops));
+    struct client older, newer;
+    connect_client(0, 1, &older, "c");
     seam_wall_ms += 1;
-    assert_true(hg_claim_open(realm(1, 1), &newer.claim, HG_BYTES("c"), &claim_ops));
+    connect_client(1, 1, &newer, "c");
     seam_wall_ms += 1;
     hg_state_announce(realm(1, 1), HG_BYTES("c")); /* in whichever order they are told */
-    hg_state_announce(realm(0, 1), HG_BYTES("someone else"));
+    hg_state_announce(realm(0, 1), HG_BYTES("who has gone again"));
     hg_state_announce(realm(0, 1), HG_BYTES("c"));
     run();
     assert_int_equal(older.lost_n, 1);
@@ -337,10 +340,12 @@ static void who_comes_right_after_an_announcement_is_announced_with_those_that_f
     open_process(0);
     open_process(1);
     run();
-    struct client older = {.lost_n = 0}, newer = {.lost_n = 0};
-    assert_true(hg_claim_open(realm(0, 0), &older.claim, HG_BYTES("c"), &claim_ops));
+    struct client older, newer, first, last;
+    connect_client(0, 0, &older, "c");
     seam_wall_ms += 1;
-    assert_true(hg_claim_open(realm(1, 1), &newer.claim, HG_BYTES("c"), &claim_ops));
+    connect_client(1, 1, &newer, "c");
+    connect_client(1, 1, &first, "first");
+    connect_client(1, 1, &last, "last");
     hg_state_announce(realm(1, 1), HG_BYTES("first"));
     run();
     hg_state_announce(realm(1, 1), HG_BYTES("c"));
@@ -355,6 +360,33 @@ static void who_comes_right_after_an_announcement_is_announced_with_those_that_f
     assert_int_equal(the->broadcasts_n, 2);
     hg_claim_close(&older.claim);
     hg_claim_close(&newer.claim);
+    hg_claim_close(&first.claim);
+    hg_claim_close(&last.claim);
+}
+
+/* Whichever gateway is told first. */
+static void of_two_users_sessions_the_newer_is_lost(void **state)
+{
+    (void)state;
+    open_process(0);
+    open_process(1);
+    run();
+    for (size_t there = 0; there < 2; there++) {
+        for (int is_same = 0; is_same < 2; is_same++) {
+            struct client older, newer;
+            connect_user(1 - there, 1, &older, "alice");
+            seam_wall_ms += 1;
+            connect_user(there, 0, &newer, is_same ? "alice" : "");
+            hg_state_announce(realm(there, 0), HG_BYTES("c"));
+            pass((uint64_t)4 * HG_WHEEL_TICK_MS);
+            assert_int_equal(older.lost_n, is_same);
+            assert_int_equal(newer.lost_n, !is_same);
+            assert_int_equal(newer.why, is_same ? HG_OK : HG_NOT_ALLOWED);
+            hg_claim_close(&older.claim);
+            hg_claim_close(&newer.claim);
+            seam_wall_ms += 1;
+        }
+    }
 }
 
 static void announcements_wait_for_no_more_than_a_message_should_hold(void **state)
@@ -362,15 +394,19 @@ static void announcements_wait_for_no_more_than_a_message_should_hold(void **sta
     (void)state;
     open_process(0);
     run();
-    hg_state_announce(realm(0, 0), HG_BYTES("first"));
+    char id[1024 + 1] = "";
+    memset(id, 'c', sizeof(id) - 1);
+    struct client c;
+    connect_client(0, 0, &c, id);
+    hg_state_announce(realm(0, 0), hg_bytes_str(id));
     run();
     for (int i = 0; i < 64 * 1024 / (1024 + 10) + 1; i++) {
-        static const uint8_t id[1024] = {'c'};
-        hg_state_announce(realm(0, 0), hg_bytes(id, sizeof(id)));
+        hg_state_announce(realm(0, 0), hg_bytes_str(id));
     }
     assert_int_equal(the->broadcasts_n, 1);
     run();
     assert_int_equal(the->broadcasts_n, 2);
+    hg_claim_close(&c.claim);
 }
 
 static void a_broadcast_of_another_version_or_cut_short_does_nothing(void **state)
@@ -378,8 +414,8 @@ static void a_broadcast_of_another_version_or_cut_short_does_nothing(void **stat
     (void)state;
     open_process(0);
     run();
-    struct client c = {.lost_n = 0};
-    assert_true(hg_claim_open(realm(0, 0), &c.claim, HG_BYTES("c"), &claim_ops));
+    struct client c;
+    connect_client(0, 0, &c, "c");
     uint8_t body[] = {1,    0,    0,    0,    0,    0,    0,    0,    9, 0, 1,  'x',
                       0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0, 1, 'c'};
     for (size_t n = 0; n < sizeof(body); n++) {
@@ -474,6 +510,7 @@ int main(void)
         TEST(a_session_taken_by_another_process_is_lost_here),
         TEST(the_older_of_two_unkept_sessions_is_lost),
         TEST(who_comes_right_after_an_announcement_is_announced_with_those_that_follow),
+        TEST(of_two_users_sessions_the_newer_is_lost),
         TEST(announcements_wait_for_no_more_than_a_message_should_hold),
         TEST(a_broadcast_of_another_version_or_cut_short_does_nothing),
         TEST(one_leads_and_then_the_other),

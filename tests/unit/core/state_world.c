@@ -478,9 +478,30 @@ static void on_granted(struct hg_claim *c)
     (void)c;
 }
 
-static void on_lost(struct hg_claim *c)
+static void on_lost(struct hg_claim *c, enum hg_status why)
 {
-    HG_CONTAINER_OF(c, struct client, claim)->lost_n++;
+    struct client *client = HG_CONTAINER_OF(c, struct client, claim);
+    client->lost_n++;
+    client->why = why;
 }
 
-const struct hg_claim_ops claim_ops = {on_granted, on_lost};
+static const struct hg_claim_ops claim_ops = {on_granted, on_lost};
+
+static void open_claim(size_t process, unsigned worker, struct client *c,
+                       const struct hg_claim_who *who)
+{
+    *c = (struct client){.lost_n = 0};
+    assert_int_equal(hg_claim_open(realm(process, worker), &c->claim, who, &claim_ops), HG_OK);
+}
+
+void connect_client(size_t process, unsigned worker, struct client *c, const char *id)
+{
+    open_claim(process, worker, c, &(struct hg_claim_who){.client_id = hg_bytes_str(id)});
+}
+
+void connect_user(size_t process, unsigned worker, struct client *c, const char *user)
+{
+    open_claim(process, worker, c,
+               &(struct hg_claim_who){
+                   .client_id = HG_BYTES("c"), .user = hg_bytes_str(user), .is_owned = true});
+}

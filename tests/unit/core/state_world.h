@@ -116,7 +116,10 @@ bool is_known(size_t process, const char *client_id);
 struct client {
     struct hg_claim claim;
     unsigned lost_n;
+    enum hg_status why;
 };
-extern const struct hg_claim_ops claim_ops;
+/* Claims the client identifier, as anybody's; "c" as the user's own. */
+void connect_client(size_t process, unsigned worker, struct client *c, const char *id);
+void connect_user(size_t process, unsigned worker, struct client *c, const char *user);
 
 #endif

@@ -10,6 +10,7 @@
 /* clang-format off */
 #define QUEUE "mqtt-subscription-cqos1"
 #define OPENS "open " QUEUE " prefetch=64 exclusive x-queue-type:classic x-expires:86400000"
+#define OPENS_FIRST "announce c; " OPENS /* nothing was kept before */
 #define OPENS_FRESH "open " QUEUE " prefetch=64 fresh exclusive x-queue-type:classic x-expires:86400000"
 #define KEEPS "close " QUEUE " keep"
 #define CLAIMS "barrier; claim c expiry=86400 inherits"
@@ -17,7 +18,7 @@
 /* 3.1.1 without clean session, client identifier "c"; a session is not there, is there. */
 #define CONNECT "10 0d 0004 4d515454 04 00 0000 0001 63"
 #define CONNECT_CLEAN "10 0d 0004 4d515454 04 02 0000 0001 63"
-#define HELLO   {SEND, CONNECT}, {EXPECT, "20 02 00 00"}, {CALLS, CLAIMS "; " OPENS}
+#define HELLO   {SEND, CONNECT}, {EXPECT, "20 02 00 00"}, {CALLS, CLAIMS "; " OPENS_FIRST}
 #define AGAIN   {SEND, CONNECT}, {EXPECT, "20 02 01 00"}
 /* 5.0, Session Expiry Interval 60 s. */
 #define CONNECT_5(flags) "10 13 0004 4d515454 05 " flags " 0000 05 11 0000003c 0001 63"
@@ -100,6 +101,26 @@ static void had_a_queue(struct core_fake *f)
     f->has_queues = true;
 }
 
+static void is_u(struct core_fake *f)
+{
+    seam_spare(true);
+    f->config.has_identities = true;
+    f->identity = hg_identity_new(&(struct hg_identity_parts){.user = HG_BYTES("u")});
+    seam_spare(false);
+}
+
+static void is_kept_for_nobody(struct core_fake *f)
+{
+    is_kept(f);
+    is_u(f);
+}
+
+static void is_u_with_state(struct core_fake *f)
+{
+    core_state_open(f);
+    is_u(f);
+}
+
 static const struct core_script scripts[] = {
     /* ---- Connecting ---- */
     {"the queue is consumed once the claim has come back, and then the client is told", answers_by_hand, {
@@ -108,7 +129,7 @@ static const struct core_script scripts[] = {
         {STATE_IS, "OK"},
         {CALLS, "claim c expiry=86400 inherits"},
         {STATE_IS, "OK"},
-        {CALLS, OPENS},
+        {CALLS, OPENS_FIRST},
         {SILENCE, ""},
         {QUEUE_IS, "OK"},
         {EXPECT, "20 02 00 00"},
@@ -195,15 +216,15 @@ static const struct core_script scripts[] = {
     {"a shorter expiry is announced [MQTT-3.1.2-23]", keeps_30s, {
         {SEND, CONNECT_5("00")},
         {EXPECT, "20 13 00 00 10 11 0000001e 21 0400 27 01000000 22 0010"},
-        {CALLS, "barrier; claim c expiry=30 inherits; open " QUEUE " prefetch=64 exclusive x-queue-type:classic x-expires:30000"}}},
+        {CALLS, "barrier; claim c expiry=30 inherits; announce c; open " QUEUE " prefetch=64 exclusive x-queue-type:classic x-expires:30000"}}},
     {"the queue's type and prefetch are configured", quorum, {
         {SEND, CONNECT},
         {EXPECT, "20 02 00 00"},
-        {CALLS, CLAIMS "; open " QUEUE " prefetch=64 exclusive x-queue-type:quorum x-expires:86400000"}}},
+        {CALLS, CLAIMS "; announce c; open " QUEUE " prefetch=64 exclusive x-queue-type:quorum x-expires:86400000"}}},
     {"the prefetch is the client's Receive Maximum where that is smaller", has_state, {
         {SEND, "10 16 0004 4d515454 05 00 0000 08 11 0000003c 21 0003 0001 63"},
         {EXPECT, CONNACK_5("00")},
-        {CALLS, "barrier; claim c expiry=60 inherits; open " QUEUE " prefetch=3 exclusive x-queue-type:classic x-expires:86400000"}}},
+        {CALLS, "barrier; claim c expiry=60 inherits; announce c; open " QUEUE " prefetch=3 exclusive x-queue-type:classic x-expires:86400000"}}},
     {"each step may fail: the barrier", answers_by_hand, {
         {SEND, CONNECT},
         {STATE_IS, "BROKER_AWAY"},
@@ -226,7 +247,7 @@ static const struct core_script scripts[] = {
         {QUEUE_IS, "NOT_ALLOWED"},
         {EXPECT, "20 2d 00 88 2a 1f 0027 7468652073657373696f6e277320717565756520697320696e2075736520656c73657768657265"},
         {CLOSED, "BROKER_AWAY"},
-        {CALLS, "barrier; claim c expiry=60 inherits; open " QUEUE " prefetch=64 exclusive x-queue-type:classic x-expires:86400000; update c expiry=60 gone"},
+        {CALLS, "barrier; claim c expiry=60 inherits; announce c; open " QUEUE " prefetch=64 exclusive x-queue-type:classic x-expires:86400000; update c expiry=60 gone"},
         {STATE_IS, "OK"}}},
     {"a queue that RabbitMQ does not answer about is not waited for without end", answers_by_hand, {
         {SEND, CONNECT},
@@ -246,7 +267,7 @@ static const struct core_script scripts[] = {
         {STATE_IS, "OK"},
         {STATE, "claim c boot=2 epoch=2 expiry=86400"},
         {CLOSED, "TAKEN_OVER"},
-        {CALLS, "barrier; claim c expiry=86400 inherits; " OPENS "; handover c expiry=86400 gone"},
+        {CALLS, "barrier; claim c expiry=86400 inherits; " OPENS_FIRST "; handover c expiry=86400 gone"},
         {STATE_IS, "OK"},
         {CALLS, KEEPS}}},
     {"a client that leaves before it is accepted leaves the session as it was", is_kept, {
@@ -261,7 +282,7 @@ static const struct core_script scripts[] = {
     {"suback waits until the record has come back", answers_by_hand, {
         {SEND, CONNECT}, {STATE_IS, "OK"}, {STATE_IS, "OK"}, {QUEUE_IS, "OK"},
         {EXPECT, "20 02 00 00"},
-        {CALLS, CLAIMS "; " OPENS},
+        {CALLS, CLAIMS "; " OPENS_FIRST},
         {SEND, "82 06 0001 0001 74 01"},
         {SUBSCRIBED, ""},
         {CALLS, "subscribe t on " QUEUE "; serve t; update c expiry=86400 filter=t:1"},
@@ -298,7 +319,7 @@ static const struct core_script scripts[] = {
         {SEND, "82 06 0001 0001 74 01"},
         {LEAVE, "PEER_LOST"},
         {SUBSCRIBED, "NO_EXCHANGE"},
-        {CALLS, CLAIMS "; " OPENS "; subscribe t on " QUEUE "; update c expiry=86400 gone; unsubscribe t"},
+        {CALLS, CLAIMS "; " OPENS_FIRST "; subscribe t on " QUEUE "; update c expiry=86400 gone; unsubscribe t"},
         {STATE_IS, "OK"},
         {CALLS, KEEPS}}},
     {"unsuback too", answers_by_hand, {
@@ -310,7 +331,7 @@ static const struct core_script scripts[] = {
         {SILENCE, ""},
         {STATE_IS, "OK"},
         {EXPECT, "b0 02 0002"},
-        {CALLS, CLAIMS "; " OPENS "; subscribe t on " QUEUE "; serve t; update c expiry=86400 filter=t:1; "
+        {CALLS, CLAIMS "; " OPENS_FIRST "; subscribe t on " QUEUE "; serve t; update c expiry=86400 filter=t:1; "
                 "unsubscribe t; update c expiry=86400"},
         {LEAVE, ""}, {STATE_IS, "OK"}}},
 
@@ -423,16 +444,39 @@ static const struct core_script scripts[] = {
         {SEND, "34 06 0001 74 0001 00"},
         {CONFIRM, ""},
         {EXPECT, "50 02 0001"},
-        {CALLS, "barrier; claim c expiry=60 inherits; " OPENS "; publish t mode=2 message_id=c/1/1 x-headgate-numbered:true once client=c []"},
+        {CALLS, "barrier; claim c expiry=60 inherits; " OPENS_FIRST "; publish t mode=2 message_id=c/1/1 x-headgate-numbered:true once client=c []"},
         {STATE, "claim c boot=2 expiry=60 inherits"},
         {EXPECT, "e0 2f 8e 2d 1f 002a 616e6f7468657220636f6e6e656374696f6e20757365732074686520 73616d6520636c69656e74206964"},
         {CLOSED, "TAKEN_OVER"},
         {CALLS, "handover c expiry=60 gone rx=1; " KEEPS}}},
+    {"not by another user", is_kept_for_nobody, {
+        {SEND, CONNECT},
+        {EXPECT, "20 02 00 05"},
+        {CLOSED, "NOT_ALLOWED"},
+        {CALLS, "login; barrier"},
+        {ON, "2"},
+        {SEND, CONNECT_CLEAN}, /* which other processes are not told either */
+        {EXPECT, "20 02 00 05"},
+        {CALLS, "login"}}},
+    {"who finds at once that it is another user's leaves nothing", is_u_with_state, {
+        {SEND, CONNECT_5("00")},
+        {EXPECT, CONNACK_5("00")},
+        {CALLS, "login; barrier; claim c expiry=60 inherits; " OPENS_FIRST},
+        {LOST, "NOT_ALLOWED"},
+        {EXPECT, "e0 43 87 41 1f 003e 616e6f746865722075736572277320636c69656e7420697320636f6e6e65637465642077697468207468697320636c69656e74206964656e746966696572"},
+        {CLOSED, "NOT_ALLOWED"},
+        {CALLS, "end c gone; close " QUEUE " delete"}}},
+    {"and hears so in CONNACK if it had none", answers_by_hand, {
+        {SEND, CONNECT},
+        {CALLS, "barrier"},
+        {LOST, "NOT_ALLOWED"},
+        {EXPECT, "20 02 00 05"},
+        {CLOSED, "NOT_ALLOWED"}}},
     {"by one that comes while the record is written", answers_by_hand, {
         {SEND, CONNECT}, {STATE_IS, "OK"}, {STATE_IS, "OK"}, {QUEUE_IS, "OK"},
         {EXPECT, "20 02 00 00"},
         {LEAVE, ""},
-        {CALLS, CLAIMS "; " OPENS "; update c expiry=86400 gone"},
+        {CALLS, CLAIMS "; " OPENS_FIRST "; update c expiry=86400 gone"},
         {STATE, "claim c boot=2 expiry=60 inherits"},
         {STATE_IS, "OK"},
         {CALLS, "handover c expiry=86400 gone"},
@@ -476,39 +520,39 @@ static const struct core_script scripts[] = {
         {EXPECT, CONNACK_5("00")},
         {SEND, "e0 07 00 05 11 00000000"},
         {CLOSED, "CLOSED"},
-        {CALLS, "barrier; claim c expiry=60 inherits; " OPENS "; end c gone; close " QUEUE " delete"}}},
+        {CALLS, "barrier; claim c expiry=60 inherits; " OPENS_FIRST "; end c gone; close " QUEUE " delete"}}},
     {"or change its time", has_state, {
         {SEND, CONNECT_5("00")},
         {EXPECT, CONNACK_5("00")},
         {SEND, "e0 07 00 05 11 0000000a"},
-        {CALLS, "barrier; claim c expiry=60 inherits; " OPENS "; update c expiry=10 gone; " KEEPS}}},
+        {CALLS, "barrier; claim c expiry=60 inherits; " OPENS_FIRST "; update c expiry=10 gone; " KEEPS}}},
     {"a will without delay is published at once", has_state, {
         {SEND, "10 13 0004 4d515454 04 04 0000 0001 63 0001 77 0001 78"},
         {EXPECT, "20 02 00 00"},
         {LEAVE, "PEER_LOST"},
-        {CALLS, CLAIMS " will=w; " OPENS "; publish w mode=1 client=c [x]; update c expiry=86400 gone; " KEEPS}}},
+        {CALLS, CLAIMS " will=w; " OPENS_FIRST "; publish w mode=1 client=c [x]; update c expiry=86400 gone; " KEEPS}}},
     {"one with delay is left to the log [MQTT-3.1.3-9]", has_state, {
         {SEND, "10 1f 0004 4d515454 05 04 0000 05 11 0000003c 0001 63 05 18 0000000a 0001 77 0001 78"},
         {EXPECT, CONNACK_5("00")},
         {LEAVE, "PEER_LOST"},
-        {CALLS, "barrier; claim c expiry=60 inherits will=w; " OPENS "; update c expiry=60 gone will=w due=10; " KEEPS}}},
+        {CALLS, "barrier; claim c expiry=60 inherits will=w; " OPENS_FIRST "; update c expiry=60 gone will=w due=10; " KEEPS}}},
     {"but not beyond the session's end", has_state, {
         {SEND, "10 1f 0004 4d515454 05 04 0000 05 11 0000003c 0001 63 05 18 0000005a 0001 77 0001 78"},
         {EXPECT, CONNACK_5("00")},
         {SEND, "e0 01 04"},
-        {CALLS, "barrier; claim c expiry=60 inherits will=w; " OPENS "; update c expiry=60 gone will=w due=60; " KEEPS}}},
+        {CALLS, "barrier; claim c expiry=60 inherits will=w; " OPENS_FIRST "; update c expiry=60 gone will=w due=60; " KEEPS}}},
     {"and not after DISCONNECT", has_state, {
         {SEND, "10 1f 0004 4d515454 05 04 0000 05 11 0000003c 0001 63 05 18 0000000a 0001 77 0001 78"},
         {EXPECT, CONNACK_5("00")},
         {SEND, "e0 00"},
-        {CALLS, "barrier; claim c expiry=60 inherits will=w; " OPENS "; update c expiry=60 gone; " KEEPS}}},
+        {CALLS, "barrier; claim c expiry=60 inherits will=w; " OPENS_FIRST "; update c expiry=60 gone; " KEEPS}}},
     {"the gateway shuts down: the record is written", has_state, {
         {SEND, CONNECT_5("00")},
         {EXPECT, CONNACK_5("00")},
         {DRAIN, ""},
         {EXPECT, "e0 1c 8b 1a 1f 0017 736572766572206973207368757474696e6720646f776e"},
         {CLOSED, "SHUTTING_DOWN"},
-        {CALLS, "barrier; claim c expiry=60 inherits; " OPENS "; update c expiry=60 gone; " KEEPS}}},
+        {CALLS, "barrier; claim c expiry=60 inherits; " OPENS_FIRST "; update c expiry=60 gone; " KEEPS}}},
     {"a record that cannot be written is not waited for", has_state, {
         HELLO,
         {STATE_IS, "AWAY"},
