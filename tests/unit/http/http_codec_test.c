@@ -267,7 +267,7 @@ static void an_idle_decoder_holds_no_memory(void **state)
     hg_http_decoder_close(&d);
 }
 
-static void a_token_and_a_host_are_made_of_these_characters_only(void **state)
+static void tokens_hosts_and_targets_are_made_of_these_characters_only(void **state)
 {
     (void)state;
     for (int c = 1; c < 256; c++) {
@@ -284,6 +284,20 @@ static void a_token_and_a_host_are_made_of_these_characters_only(void **state)
         feed(&d, hg_bytes(text, (size_t)n), &used);
         if ((d.state == HG_HTTP_STATE_DONE) != is_host) {
             fail_msg("byte %d in a host", c);
+        }
+        hg_http_decoder_close(&d);
+        hg_http_decoder_open(&d, &limits);
+        n = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\n" H "abcd%cefghijkl: b\r\n\r\n", c);
+        feed(&d, hg_bytes(text, (size_t)n), &used);
+        if ((d.state == HG_HTTP_STATE_DONE) != (is_token || c == ':')) {
+            fail_msg("byte %d in a header's name", c);
+        }
+        hg_http_decoder_close(&d);
+        hg_http_decoder_open(&d, &limits);
+        n = snprintf(text, sizeof(text), "GET /abcd%cefghijkl HTTP/1.1\r\n" H "\r\n", c);
+        feed(&d, hg_bytes(text, (size_t)n), &used);
+        if ((d.state == HG_HTTP_STATE_DONE) != (c > ' ' && c < 0x7f && c != '#')) {
+            fail_msg("byte %d in a target", c);
         }
         hg_http_decoder_close(&d);
     }
@@ -503,7 +517,7 @@ int main(void)
         cmocka_unit_test(an_idle_decoder_holds_no_memory),
         cmocka_unit_test(every_control_character_but_the_tab_is_refused),
         cmocka_unit_test(no_memory_is_answered_503),
-        cmocka_unit_test(a_token_and_a_host_are_made_of_these_characters_only),
+        cmocka_unit_test(tokens_hosts_and_targets_are_made_of_these_characters_only),
         cmocka_unit_test(a_decoder_takes_another_request_with_the_memory_of_the_last),
         cmocka_unit_test(keep_alive_follows_version_and_connection),
         cmocka_unit_test(an_absolute_target_is_its_path),
