@@ -180,6 +180,36 @@ def take_turns(bench, what, sides, seconds=None, is_settling=False):
     return [{"what": what, "side": name, **summary(of_side)} for name, of_side in rows.items()]
 
 
+SLICE_SECONDS = 0.5  # of a pair's turns: shorter than the machine's slow moments
+
+
+def take_turns_in_pairs(bench, what, one, other, ratio):
+    """As many seconds as take_turns, in short turns of two sides, A B B A A B …: each next to one of the other. The ratio of the other to the
+    first is taken within each pair, and is the median of those; beside it stand the quartiles."""
+    slice_s = min(bench.seconds, SLICE_SECONDS)
+    pairs_n = max(1, round(bench.rounds * bench.seconds / slice_s))
+    bench.settle()
+    for side in (one, other):
+        side.run(slice_s)
+    pairs = []
+    for number in range(pairs_n):
+        rows = {side.name: one_run(side, slice_s) for side in ((one, other) if number % 2 == 0 else (other, one))}
+        pairs.append((rows[one.name], rows[other.name]))
+        bench.say(f"{what}, pair {number + 1}: " + ", ".join(f"{name} {row['per_s']:,.0f}/s" for name, row in rows.items()))
+    ratios = sorted(b["per_s"] / a["per_s"] for a, b in pairs if a["per_s"])
+    firsts, others = ([pair[at] for pair in pairs] for at in (0, 1))
+    return [{"what": what, "side": one.name, **summary(firsts)},
+            {"what": what, "side": other.name, **summary(others), ratio: significant(statistics.median(ratios)),
+             f"{ratio}_low": significant(quantile(ratios, 0.25)), f"{ratio}_high": significant(quantile(ratios, 0.75))}]
+
+
+def quantile(values, part):
+    """Of sorted values."""
+    at = part * (len(values) - 1)
+    low = int(at)
+    return values[low] + (values[min(low + 1, len(values) - 1)] - values[low]) * (at - low)
+
+
 def add_ratios(rows, key, **names):
     """In each row its `key` divided by that of another side of the same `what`: of_bare="bare loop"."""
     for row in rows:

@@ -155,6 +155,12 @@ void conn_write(struct conn *c, const void *bytes, size_t n)
     }
 }
 
+void conn_only_listens(struct conn *c)
+{
+    static const int on = 1;
+    (void)setsockopt(c->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
+}
+
 void conn_be_deaf(struct conn *c)
 {
     int least = 1;
@@ -232,6 +238,7 @@ static void on_readable(struct conn *c)
             return;
         }
         c->loop->read_bytes += (uint64_t)n;
+        c->loop->reads_n++;
         size_t all_n = kept_n + (size_t)n;
         size_t used_n = c->ops->on_bytes(c, at, all_n);
         if (c->state == CONN_LOST) {

@@ -3,7 +3,7 @@
 import dataclasses
 import typing
 
-HEADGATE, BARE, PLUGIN, MOSQUITTO = "Headgate", "bare loop", "RabbitMQ plugin", "mosquitto"
+HEADGATE, PLUGIN, MOSQUITTO = "Headgate", "RabbitMQ plugin", "mosquitto"
 DIRECT = "direct AMQP"
 SUBSCRIBED, UNSUBSCRIBED = "a subscription each", "no subscription"
 
@@ -76,9 +76,9 @@ def fanout_limits():
     for wire, sizes, least_plugin in (("mqtt", (100, 1000, 5000), 20), ("stomp-ws", (100, 1000, 5000), 15)):
         for n in sizes:
             what = f"{wire}, 1 → {n:,}"
-            of = {side: ratio(field("fanout", what, HEADGATE, "per_s"), field("fanout", what, side, "per_s"))
-                  for side in (BARE, PLUGIN, MOSQUITTO)}
-            yield Limit("fanout", f"fan-out {what}: at least 80 % of the bare loop", of[BARE], least=0.8, form="{:.0%}")
+            of = {side: ratio(field("fanout", what, HEADGATE, "per_s"), field("fanout", what, side, "per_s")) for side in (PLUGIN, MOSQUITTO)}
+            yield Limit("fanout", f"fan-out {what}: at least 80 % of the bare loop, median of pairs of turns", field("fanout", what, HEADGATE, "of_bare"),
+                        least=0.8, form="{:.0%}")
             if n > 100:
                 yield Limit("fanout", f"fan-out {what}: at least {least_plugin} times the plugin", of[PLUGIN], least=least_plugin, form="{:.1f} times")
                 if wire == "mqtt":

@@ -37,7 +37,7 @@ struct run {
     uint64_t published_n, confirmed_n, deliveries_n, done_n;
     uint64_t started_ns, ended_ns, end_ns;
     double cpu_s;
-    uint64_t read_bytes;
+    uint64_t read_bytes, reads_n;
     uint16_t number;
     struct bench_latency latency;
 };
@@ -55,6 +55,7 @@ static void begin(struct run *r, double seconds, uint64_t limit_n)
     r->latency = (struct bench_latency){0};
     r->cpu_s = bench_cpu_s();
     r->read_bytes = r->crowd.loop.read_bytes;
+    r->reads_n = r->crowd.loop.reads_n;
     r->started_ns = r->ended_ns = bench_now_ns();
     r->end_ns = r->started_ns + (uint64_t)(seconds * 1e9);
 }
@@ -65,11 +66,12 @@ static void print_run(struct run *r, uint64_t counted_n, uint64_t lost_n)
     double seconds = (double)(r->ended_ns - r->started_ns) / 1e9;
     printf(
         "{\"seconds\":%.4f,\"started_ns\":%llu,\"published\":%llu,\"confirmed\":%llu,\"deliveries\":%llu,\"lost\":%llu,"
-        "\"disconnected\":%zu,\"per_s\":%.1f,\"load_cpu_s\":%.4f,\"read_bytes\":%llu,",
+        "\"disconnected\":%zu,\"per_s\":%.1f,\"load_cpu_s\":%.4f,\"reads\":%llu,\"read_bytes\":%llu,",
         seconds, (unsigned long long)r->started_ns, (unsigned long long)r->published_n,
         (unsigned long long)r->confirmed_n, (unsigned long long)r->deliveries_n,
         (unsigned long long)lost_n, r->crowd.lost_n, seconds > 0 ? (double)counted_n / seconds : 0,
-        bench_cpu_s() - r->cpu_s, (unsigned long long)(r->crowd.loop.read_bytes - r->read_bytes));
+        bench_cpu_s() - r->cpu_s, (unsigned long long)(r->crowd.loop.reads_n - r->reads_n),
+        (unsigned long long)(r->crowd.loop.read_bytes - r->read_bytes));
     bench_latency_print(&r->latency);
     printf("}\n");
 }
@@ -403,6 +405,9 @@ static void run_stream(struct run *r)
     r->pending = bench_alloc(PENDING_MAX * sizeof(uint32_t));
     connect_all(r, &ops, r->n + 1);
     for (size_t i = 1; i <= r->n; i++) {
+        if (r->qos == 0) {
+            conn_only_listens(&r->crowd.peers[i].conn);
+        }
         if (is_slow(r, &r->crowd.peers[i])) {
             conn_be_deaf(&r->crowd.peers[i].conn);
         }

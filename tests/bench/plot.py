@@ -25,7 +25,7 @@ PANELS = (
      ("one topic for all", "a topic each, exact bindings")),
     ("fanin", "Publishes into a consumed queue: CPU of broker and gateway, seconds per million (logarithmic)", "cpu_us", "{:,.0f} s", True,
      ("MQTT QoS 1", "STOMP receipt over WebSocket", "HTTP POST")),
-    ("latency", "Latency from end to end at 1,000 messages a second: p99 (logarithmic)", "p99_us", "{:,.0f} µs", True, ("1,000 messages/s",)),
+    ("latency", "Latency from end to end at 1,000 messages a second: p50", "p50_us", "{:,.0f} µs", False, ("1,000 messages/s",)),
 )
 
 

@@ -19,6 +19,7 @@ import cases_fanout  # noqa: F401
 import cases_fanin  # noqa: F401
 import cases_robust  # noqa: F401
 import cases_parts  # noqa: F401
+import cases_settings  # noqa: F401
 import cases_scaling  # noqa: F401
 import measure
 import plot

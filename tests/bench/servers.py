@@ -82,7 +82,7 @@ class Certificate:
 
 
 class Gateway:
-    def __init__(self, binary, folder, broker, workers=0, rules="", is_drained=True):
+    def __init__(self, binary, folder, broker, workers=0, rules="", settings=(), is_drained=True):
         names = ("mqtt", "mqtts", "stomp", "web", "webs", "admin")
         port = dict(zip(names, free_ports(len(names))))
         self.ports = {"mqtt": port["mqtt"], "mqtt-tls": port["mqtts"], "mqtt-ws": port["web"], "mqtt-wss": port["webs"],
@@ -95,12 +95,12 @@ class Gateway:
         self.config.write_text(CONFIG.format(url=broker.url, workers=workers, rules=rules, cert=certificate.cert,
                                              key=certificate.key, **port))
         self.log = self.config.with_suffix(".log")
-        self.binary = binary
+        self.command = [str(binary), "run", "-c", str(self.config), *(part for setting in settings for part in ("--set", setting))]
         self.is_drained = is_drained  # False: killed in the end, with its broker
 
     def __enter__(self):
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen([str(self.binary), "run", "-c", str(self.config)], stdin=subprocess.DEVNULL, stderr=log)
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stderr=log)
         self.own = Process(self.process.pid)
         self.processes = {"gateway": self.own, "broker": self.broker.own}
         deadline = time.monotonic() + READY_SECONDS

@@ -22,6 +22,7 @@ def stream_side(bench, stack, server, wire, name=None, **options):
     def run(seconds):
         row = load.run(seconds)
         row["bytes"] = row["read_bytes"] / max(1, row["deliveries"])
+        row["a_read"] = row["deliveries"] / max(1, row["reads"])
         row["connects_per_s"] = load.ready["connects_per_s"]
         return row
 

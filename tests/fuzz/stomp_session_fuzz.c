@@ -117,7 +117,7 @@ static void close_play(struct play *p)
     HG_CHECK(p->ws == NULL);
     core_close(&p->f);
     hg_net_close(&p->net);
-    uv_run(&p->loop, UV_RUN_DEFAULT);
+    hg_net_run(&p->net);
     hg_net_free(&p->net);
     HG_CHECK(uv_loop_close(&p->loop) == 0);
     fake_stream_close(&p->lower);

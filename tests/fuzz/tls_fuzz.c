@@ -108,14 +108,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     HG_CHECK(tls != NULL);
     tls->ops->read_start(tls);
     fake_stream_push(&lower, hg_bytes(in.p, split));
-    uv_run(&world.loop, UV_RUN_NOWAIT);
+    (void)hg_net_turn(&world.net, false);
     fake_stream_push(&lower, hg_bytes_skip(in, split));
-    uv_run(&world.loop, UV_RUN_NOWAIT);
+    (void)hg_net_turn(&world.net, false);
     if (!lower.is_finished && !lower.is_closed) {
         tls->ops->close(tls, HG_CLOSED);
     }
     fake_stream_run(&lower);
-    uv_run(&world.loop, UV_RUN_NOWAIT);
+    (void)hg_net_turn(&world.net, false);
     fake_stream_close(&lower);
     HG_CHECK(closed_n == 1 && world.net.tls_shaking_n == 0);
     return 0;

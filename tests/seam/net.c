@@ -157,6 +157,18 @@ void hg_net_free(struct hg_net *net)
     (void)net;
 }
 
+bool hg_net_turn(struct hg_net *net, bool may_wait)
+{
+    (void)net;
+    (void)may_wait;
+    return false;
+}
+
+void hg_net_run(struct hg_net *net)
+{
+    (void)net;
+}
+
 void seam_net_open(struct seam_net *sn)
 {
     *sn = (struct seam_net){0};

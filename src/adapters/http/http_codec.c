@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The request decoder: scan lines strictly, hand the complete head and then the body to llhttp,
- * check what the two leave open. */
+/* The request decoder: scans lines strictly, splits and checks the complete head, counts the bytes of
+ * a body or has llhttp read its chunks. */
 #include "adapters/http/http_codec.h"
 
 #include "base/eights.h"
@@ -10,7 +10,7 @@
 
 /* Method and version around the target: "OPTIONS " and " HTTP/1.1" and CR LF. A longer unknown
  * method is cut off with 414. */
-enum { REQUEST_LINE_REST = 32 };
+enum { REQUEST_LINE_REST = 32, CRLF_N = 2 };
 
 enum scan { SCAN_START, SCAN_LINE, SCAN_CR, SCAN_BLANK_CR };
 
@@ -116,6 +116,9 @@ static const struct char_set token_chars = {0x03ff6cfa00000000, 0x57ffffffc7ffff
 /* What is visible but for /?#@\"<>^`{|} */
 static const struct char_set host_chars = {0x2fff7ff200000000, 0x47fffffeaffffffe};
 
+/* All that is visible. */
+static const struct char_set visible_chars = {0xfffffffe00000000, 0x7fffffffffffffff};
+
 static bool is_all_in(const struct char_set *set, struct hg_bytes b)
 {
     for (size_t i = 0; i < b.n; i++) {
@@ -128,50 +131,29 @@ static bool is_all_in(const struct char_set *set, struct hg_bytes b)
     return true;
 }
 
+static bool is_visible(struct hg_bytes b)
+{
+    for (uint64_t v; b.n >= 8; b = hg_bytes_skip(b, 8)) {
+        v = hg_eight(b.p);
+        if (((v & HG_EIGHT_TOPS) | hg_eight_below(v, ' ' + 1) | hg_eight_has(v, 0x7f)) != 0) {
+            return false;
+        }
+    }
+    return is_all_in(&visible_chars, b);
+}
+
 bool hg_http_is_token(struct hg_bytes b)
 {
     return b.n > 0 && is_all_in(&token_chars, b);
 }
 
-/* ---- What llhttp reports ------------------------------------------------------------------- */
+/* ---- Chunks, as llhttp reports them -------------------------------------------------------- */
 
 static int callback_failed(struct hg_http_decoder *d, uint16_t http, const char *rule)
 {
     d->refusal = http;
     d->rule = rule;
     return HPE_USER;
-}
-
-static int on_header_field(llhttp_t *parser, const char *at, size_t n)
-{
-    struct hg_http_decoder *d = parser->data;
-    struct hg_http_head *h = &d->head;
-    struct hg_http_field *last = h->fields_n == 0 ? NULL : &d->fields[h->fields_n - 1];
-    const uint8_t *p = (const uint8_t *)at;
-    if (last != NULL && last->value.p == NULL && last->name.p + last->name.n == p) {
-        last->name.n += n; /* the name goes on */
-        return 0;
-    }
-    if (h->fields_n == d->fields_max) {
-        return callback_failed(d, 400, "a header line is malformed");
-    }
-    d->fields[h->fields_n++] = (struct hg_http_field){.name = {p, n}};
-    return 0;
-}
-
-static int on_header_value(llhttp_t *parser, const char *at, size_t n)
-{
-    struct hg_http_decoder *d = parser->data;
-    if (d->head.fields_n == 0) {
-        return callback_failed(d, 400, "a header line has no name");
-    }
-    struct hg_bytes *value = &d->fields[d->head.fields_n - 1].value;
-    const uint8_t *p = (const uint8_t *)at;
-    if (value->p == NULL) {
-        value->p = p;
-    }
-    value->n = (size_t)(p - value->p) + n;
-    return 0;
 }
 
 static int on_chunk_extension(llhttp_t *parser, const char *at, size_t n)
@@ -200,42 +182,38 @@ static int on_chunk_header(llhttp_t *parser)
                : callback_failed(d, 413, "the body exceeds the limit");
 }
 
+/* Checked against the limit with the head or the chunk's size. False: no memory. */
+static bool take_body(struct hg_http_decoder *d, struct hg_bytes in)
+{
+    d->body_n += in.n;
+    if (!d->is_body_unwanted) {
+        hg_writer_bytes(&d->body, in);
+    }
+    return !d->body.failed;
+}
+
 static int on_body(llhttp_t *parser, const char *at, size_t n)
 {
     struct hg_http_decoder *d = parser->data;
-    d->body_n += n; /* checked against the limit with the head or the chunk's size */
-    if (!d->is_body_unwanted) {
-        hg_writer_bytes(&d->body, hg_bytes(at, n));
-    }
-    return d->body.failed ? callback_failed(d, 503, "out of memory") : 0;
-}
-
-static int on_message_complete(llhttp_t *parser)
-{
-    struct hg_http_decoder *d = parser->data;
-    d->state = HG_HTTP_STATE_DONE;
-    return HPE_PAUSED;
+    return take_body(d, hg_bytes(at, n)) ? 0 : callback_failed(d, 503, "out of memory");
 }
 
 static const llhttp_settings_t settings = {
-    .on_header_field = on_header_field,
-    .on_header_value = on_header_value,
     .on_chunk_extension_name = on_chunk_extension,
     .on_chunk_extension_value = on_chunk_extension,
     .on_chunk_header = on_chunk_header,
     .on_body = on_body,
-    .on_message_complete = on_message_complete,
 };
 
 /* Runs llhttp over `in`; bytes used, or -1. */
-static ssize_t parse(struct hg_http_decoder *d, struct hg_bytes in, struct hg_error *err)
+static ssize_t parse_chunks(struct hg_http_decoder *d, struct hg_bytes in, struct hg_error *err)
 {
     const char *p = (const char *)in.p;
     llhttp_errno_t e = llhttp_execute(d->parser, p, in.n);
     if (e == HPE_OK) {
         return (ssize_t)in.n;
     }
-    if (e == HPE_PAUSED || e == HPE_PAUSED_UPGRADE) {
+    if (e == HPE_PAUSED) {
         return llhttp_get_error_pos(d->parser) - p;
     }
     if (d->rule !=
@@ -251,8 +229,7 @@ static ssize_t parse(struct hg_http_decoder *d, struct hg_bytes in, struct hg_er
 /* How many bytes at the front of eight are no control characters. */
 static size_t before_control_n(const uint8_t *p)
 {
-    uint64_t v = hg_eight(p);
-    return hg_eight_first(hg_eight_below(v, 0x20) | hg_eight_has(v, 0x7f));
+    return hg_eight_first(hg_eight_controls(hg_eight(p)));
 }
 
 /* How many bytes at the front of a line's rest can be nothing but its inside. */
@@ -324,12 +301,22 @@ static ssize_t scan(struct hg_http_decoder *d, struct hg_bytes in, bool *is_end_
     return (ssize_t)in.n;
 }
 
+/* Whether it can be a host with or without a port (RFC 9110 section 7.2, RFC 3986 section 3.2): no
+ * blank, no delimiter that would end it in a URI. It may be empty. */
+static bool is_host(struct hg_bytes b)
+{
+    return is_all_in(&host_chars, b);
+}
+
 /* Splits "http://host/path?query" and "/path?query"; RFC 9112 section 3.2. */
 static int split_target(struct hg_http_decoder *d, struct hg_bytes target, struct hg_error *err)
 {
     struct hg_http_head *h = &d->head;
     struct hg_bytes http = HG_BYTES("http://");
     struct hg_bytes https = HG_BYTES("https://");
+    if (!is_visible(target)) {
+        return refuse(d, 400, "a character that cannot be in a request target", err);
+    }
     if (hg_bytes_eq(target, HG_BYTES("*"))) {
         h->path = target;
         return h->method == HG_HTTP_OPTIONS ? 0
@@ -344,7 +331,11 @@ static int split_target(struct hg_http_decoder *d, struct hg_bytes target, struc
         target = hg_bytes_skip(target, is_http ? http.n : https.n);
         size_t slash = hg_bytes_index(target, '/');
         size_t mark = hg_bytes_index(target, '?');
-        target = hg_bytes_skip(target, slash < mark ? slash : mark);
+        size_t host_n = slash < mark ? slash : mark;
+        if (host_n == 0 || !is_host(hg_bytes(target.p, host_n))) {
+            return refuse(d, 400, "the request target names no host", err);
+        }
+        target = hg_bytes_skip(target, host_n);
     } else if (target.n == 0 || target.p[0] != '/') {
         return refuse(d, 400, "the request target must begin with /", err);
     }
@@ -354,7 +345,7 @@ static int split_target(struct hg_http_decoder *d, struct hg_bytes target, struc
     return 0;
 }
 
-/* METHOD SP target SP HTTP/1.x, before llhttp sees it: so each mistake gets its own status. */
+/* METHOD SP target SP HTTP/1.x; each mistake has a status of its own. */
 static int read_request_line(struct hg_http_decoder *d, struct hg_bytes line, struct hg_error *err)
 {
     size_t at = hg_bytes_index(line, ' ');
@@ -383,11 +374,22 @@ static int read_request_line(struct hg_http_decoder *d, struct hg_bytes line, st
     return refuse(d, 501, "the method is not implemented", err);
 }
 
-/* Whether it can be a host with or without a port (RFC 9110 section 7.2, RFC 3986 section 3.2): no
- * blank, no delimiter that would end it in a URI. It may be empty. */
-static bool is_host(struct hg_bytes b)
+/* Where chunked is not the last one, nobody could tell where the body ends (RFC 9112 section 6.3). */
+static int read_codings(struct hg_http_decoder *d, struct hg_bytes codings, struct hg_error *err)
 {
-    return is_all_in(&host_chars, b);
+    struct hg_bytes list = codings;
+    struct hg_bytes coding;
+    size_t chunked_n = 0;
+    bool is_last = true;
+    while (hg_http_next_element(&list, &coding)) {
+        is_last = hg_bytes_eq_nocase(coding, HG_BYTES("chunked"));
+        chunked_n += is_last;
+    }
+    if (!is_last || chunked_n > 1) {
+        return refuse(d, 400, "the last transfer coding must be chunked, and only the last", err);
+    }
+    d->head.is_chunked = hg_bytes_eq_nocase(codings, HG_BYTES("chunked"));
+    return d->head.is_chunked ? 0 : refuse(d, 501, "chunked is the one transfer coding", err);
 }
 
 /* Which body follows (RFC 9112 section 6), and all that must be said at most once. */
@@ -395,15 +397,12 @@ static int check_head(struct hg_http_decoder *d, struct hg_error *err)
 {
     struct hg_http_head *h = &d->head;
     struct hg_bytes length = {0};
+    struct hg_bytes codings = {0};
     size_t hosts_n = 0;
     size_t lengths_n = 0;
     size_t codings_n = 0;
     for (size_t i = 0; i < h->fields_n; i++) {
-        struct hg_http_field *f = &d->fields[i];
-        f->value = trim(f->value);
-        if (!hg_http_is_token(f->name)) {
-            return refuse(d, 400, "a header's name is malformed", err);
-        }
+        const struct hg_http_field *f = &d->fields[i];
         if (hg_bytes_eq_nocase(f->name, HG_BYTES("Host"))) {
             hosts_n += is_host(f->value) ? 1 : 2;
         } else if (hg_bytes_eq_nocase(f->name, HG_BYTES("Content-Length"))) {
@@ -411,7 +410,7 @@ static int check_head(struct hg_http_decoder *d, struct hg_error *err)
             length = f->value;
         } else if (hg_bytes_eq_nocase(f->name, HG_BYTES("Transfer-Encoding"))) {
             codings_n++;
-            h->is_chunked = hg_bytes_eq_nocase(f->value, HG_BYTES("chunked"));
+            codings = f->value;
         } else if (hg_bytes_eq_nocase(f->name, HG_BYTES("Expect"))) {
             if (!hg_bytes_eq_nocase(f->value, HG_BYTES("100-continue"))) {
                 return refuse(d, 417, "100-continue is all that can be expected", err);
@@ -428,8 +427,8 @@ static int check_head(struct hg_http_decoder *d, struct hg_error *err)
     if (codings_n > 0 && h->is_http_10) {
         return refuse(d, 400, "HTTP/1.0 has no Transfer-Encoding", err);
     }
-    if (codings_n > 0 && !h->is_chunked) {
-        return refuse(d, 501, "chunked is the one transfer coding", err);
+    if (codings_n > 0 && read_codings(d, codings, err) < 0) {
+        return -1;
     }
     if (lengths_n > 0 && !hg_bytes_to_u64(length, UINT64_MAX, &h->body_bytes)) {
         return refuse(d, 400, "Content-Length is not a number", err);
@@ -442,39 +441,87 @@ static int check_head(struct hg_http_decoder *d, struct hg_error *err)
                : 0;
 }
 
+/* How many bytes at the front of a line can be its field's name. */
+static size_t name_n(struct hg_bytes line)
+{
+    size_t n = 0;
+    for (;;) {
+        size_t letters_n =
+            line.n - n < 8
+                ? 0
+                : hg_eight_first(~hg_eight_letters(hg_eight(line.p + n)) & HG_EIGHT_TOPS);
+        n += letters_n;
+        if (letters_n == 8) {
+            continue;
+        }
+        if (n == line.n || !is_all_in(&token_chars, hg_bytes(line.p + n, 1))) {
+            return n;
+        }
+        n++;
+    }
+}
+
+/* Name and value of each line (RFC 9112 section 5); the scanner has seen that each ends in CR LF, the
+ * last one empty, and that none goes on in the next. */
+static int split_fields(struct hg_http_decoder *d, struct hg_bytes lines, struct hg_error *err)
+{
+    struct hg_http_head *h = &d->head;
+    while (lines.p[0] != '\r') {
+        struct hg_http_field *f = &d->fields[h->fields_n++];
+        f->name = hg_bytes(lines.p, name_n(lines));
+        if (f->name.n == 0 || lines.p[f->name.n] != ':') {
+            return refuse(d, 400, "a header line must be a name, a colon and a value", err);
+        }
+        lines = hg_bytes_skip(lines, f->name.n + 1);
+        size_t value_n = hg_bytes_index(lines, '\r');
+        f->value = trim(hg_bytes(lines.p, value_n));
+        lines = hg_bytes_skip(lines, value_n + CRLF_N);
+    }
+    return 0;
+}
+
+/* llhttp reads chunks only behind a head; ours has been read, so it gets another. */
+static int begin_chunks(struct hg_http_decoder *d, struct hg_error *err)
+{
+    static const char head[] = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    if (d->parser == NULL) {
+        d->parser = hg_alloc(sizeof(*d->parser));
+    }
+    if (d->parser == NULL) {
+        return refuse(d, 503, "out of memory", err);
+    }
+    llhttp_init(d->parser, HTTP_REQUEST, &settings);
+    d->parser->data = d;
+    return parse_chunks(d, hg_bytes(head, sizeof(head) - 1), err) < 0 ? -1 : 0;
+}
+
 /* The head is complete in d->raw. */
 static int read_head(struct hg_http_decoder *d, struct hg_error *err)
 {
     struct hg_bytes raw = hg_bytes_skip(hg_writer_view(&d->raw), d->line_at);
-    if (read_request_line(d, hg_bytes(raw.p, hg_bytes_index(raw, '\r')), err) < 0) {
+    size_t line_n = hg_bytes_index(raw, '\r');
+    if (read_request_line(d, hg_bytes(raw.p, line_n), err) < 0) {
         return -1;
     }
-    d->fields_max = d->lines_n - 1;
-    if (d->fields_max > d->limits->max_headers_n) {
+    size_t fields_n = d->lines_n - 1;
+    d->has_too_many = fields_n > d->limits->max_headers_n;
+    if (d->has_too_many) {
         return refuse(d, 431, "too many headers", err);
     }
-    if (d->fields_max + 1 > HG_HTTP_FIELDS_INSIDE) {
-        d->fields_own = hg_alloc((d->fields_max + 1) * sizeof(*d->fields));
+    d->fields = d->fields_inside;
+    if (fields_n > HG_HTTP_FIELDS_INSIDE) {
+        d->fields = d->fields_own = hg_alloc(fields_n * sizeof(*d->fields));
     }
-    d->fields = d->fields_max + 1 > HG_HTTP_FIELDS_INSIDE ? d->fields_own : d->fields_inside;
-    if (d->parser == NULL) {
-        d->parser = hg_alloc(sizeof(*d->parser));
-    }
-    if (d->parser == NULL || d->fields == NULL) {
+    if (d->fields == NULL) {
         return refuse(d, 503, "out of memory", err);
     }
     d->head.fields = d->fields;
-    llhttp_init(d->parser, HTTP_REQUEST, &settings);
-    d->parser->data = d;
-    d->state = HG_HTTP_STATE_BODY;
-    ssize_t used = parse(d, raw, err);
-    if (used < 0) {
+    if (split_fields(d, hg_bytes_skip(raw, line_n + CRLF_N), err) < 0 || check_head(d, err) < 0) {
         return -1;
     }
-    if ((size_t)used != raw.n) {
-        return refuse(d, 400, "malformed request", err);
-    }
-    return check_head(d, err);
+    bool has_body = d->head.is_chunked || d->head.body_bytes > 0;
+    d->state = has_body ? HG_HTTP_STATE_BODY : HG_HTTP_STATE_DONE;
+    return d->head.is_chunked ? begin_chunks(d, err) : 0;
 }
 
 /* ---- The decoder --------------------------------------------------------------------------- */
@@ -536,9 +583,9 @@ static ssize_t decode_head(struct hg_http_decoder *d, struct hg_bytes in, struct
     return is_end && read_head(d, err) < 0 ? -1 : used;
 }
 
-static ssize_t decode_body(struct hg_http_decoder *d, struct hg_bytes in, struct hg_error *err)
+static ssize_t decode_chunks(struct hg_http_decoder *d, struct hg_bytes in, struct hg_error *err)
 {
-    ssize_t used = d->is_in_trailer ? 0 : parse(d, in, err);
+    ssize_t used = d->is_in_trailer ? 0 : parse_chunks(d, in, err);
     if (used < 0 || !d->is_in_trailer) {
         return used;
     }
@@ -550,6 +597,19 @@ static ssize_t decode_body(struct hg_http_decoder *d, struct hg_bytes in, struct
     return more < 0 ? more : used + more;
 }
 
+static ssize_t decode_body(struct hg_http_decoder *d, struct hg_bytes in, struct hg_error *err)
+{
+    uint64_t left_n = d->head.body_bytes - d->body_n;
+    size_t n = in.n < left_n ? in.n : (size_t)left_n;
+    if (!take_body(d, hg_bytes(in.p, n))) {
+        return refuse(d, 503, "out of memory", err);
+    }
+    if (n == left_n) {
+        d->state = HG_HTTP_STATE_DONE;
+    }
+    return (ssize_t)n;
+}
+
 ssize_t hg_http_decode(struct hg_http_decoder *d, struct hg_bytes in, struct hg_error *err)
 {
     ssize_t used = 0;
@@ -558,7 +618,9 @@ ssize_t hg_http_decode(struct hg_http_decoder *d, struct hg_bytes in, struct hg_
     }
     switch (d->state) {
     case HG_HTTP_STATE_HEAD: used = decode_head(d, in, err); break;
-    case HG_HTTP_STATE_BODY: used = decode_body(d, in, err); break;
+    case HG_HTTP_STATE_BODY:
+        used = d->head.is_chunked ? decode_chunks(d, in, err) : decode_body(d, in, err);
+        break;
     case HG_HTTP_STATE_DONE: break;
     case HG_HTTP_STATE_FAILED: return refuse(d, d->refusal, "the request was refused before", err);
     }

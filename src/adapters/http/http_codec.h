@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP/1.1 requests, server side (RFC 9110, RFC 9112), sans-I/O: bytes in, one request out. llhttp
- * decides the grammar; a scanner in front of it refuses what parsers disagree on (bare LF, bare CR,
- * folded lines), so that nothing can be smuggled past a proxy. */
+/* HTTP/1.1 requests, server side (RFC 9110, RFC 9112), sans-I/O: bytes in, one request out. What
+ * parsers disagree on (bare LF, bare CR, folded lines, two lengths) is refused, so that nothing can be
+ * smuggled past a proxy. llhttp decides the grammar of chunks. */
 #ifndef HG_HTTP_CODEC_H
 #define HG_HTTP_CODEC_H
 
@@ -69,11 +69,11 @@ struct hg_http_decoder {
     bool is_body_unwanted;        /* the caller sets it: body bytes are read and forgotten */
     uint8_t scan;                 /* where the scanner is in a line */
     bool is_in_trailer;           /* the last chunk has been read */
+    bool has_too_many;            /* headers: that is why it was refused */
     uint16_t refusal;             /* HTTP status, once FAILED */
     uint32_t lines_n;             /* lines of the head or trailer so far */
     size_t scan_n, scan_max;      /* bytes scanned; how many may be */
     size_t line_at;               /* of the request line in the head: empty lines may come first */
-    size_t fields_max;            /* room in `fields` */
     size_t extension_bytes;       /* of chunk extensions */
     struct hg_writer raw;         /* the head as received */
     struct hg_http_field *fields; /* fields_inside or, where those are too few, fields_own */
@@ -81,7 +81,7 @@ struct hg_http_decoder {
     struct hg_http_head head;
     uint64_t body_n; /* body bytes so far */
     struct hg_writer body;
-    struct llhttp__internal_s *parser;                         /* NULL before the first head */
+    struct llhttp__internal_s *parser;                         /* NULL before the first chunk */
     const char *rule;                                          /* why a callback failed */
     struct hg_http_field fields_inside[HG_HTTP_FIELDS_INSIDE]; /* last: is not cleared */
 };

@@ -2,6 +2,8 @@
 /* Writes status lines, fields, dates and problem bodies. */
 #include "adapters/http/http_encode.h"
 
+#include "base/eights.h"
+
 #include <stdio.h>
 #include <time.h>
 
@@ -92,7 +94,11 @@ void hg_http_write_field(struct hg_writer *w, const char *name, struct hg_bytes 
     hg_writer_str(w, ": ");
     uint8_t *p = hg_writer_reserve(w, value.n);
     if (p != NULL) {
-        for (size_t i = 0; i < value.n; i++) {
+        size_t i = 0;
+        for (; value.n - i >= 8 && hg_eight_controls(hg_eight(value.p + i)) == 0; i += 8) {
+            memcpy(p + i, value.p + i, 8);
+        }
+        for (; i < value.n; i++) {
             p[i] = value.p[i] < 0x20 || value.p[i] == 0x7f ? ' ' : value.p[i];
         }
         hg_writer_commit(w, value.n);

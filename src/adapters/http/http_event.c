@@ -24,6 +24,16 @@ bool hg_http_event_is_batch(struct hg_bytes content_type)
     return starts_nocase(content_type, HG_BYTES("application/cloudevents-batch"));
 }
 
+bool hg_http_event_is_there(const struct hg_http_head *head)
+{
+    for (size_t i = 0; i < head->fields_n; i++) {
+        if (hg_http_event_is_attribute(head->fields[i].name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool hg_http_event_open(const struct hg_http_head *head, struct hg_writer *text)
 {
     size_t n = 0;
@@ -128,11 +138,7 @@ const char *hg_http_event_missing(const struct hg_http_head *head)
 {
     static const char *const required[] = {"ce-id", "ce-source", "ce-specversion", "ce-type"};
     struct hg_bytes type = hg_http_field(head, HG_BYTES("Content-Type"));
-    bool has_any = false;
-    for (size_t i = 0; i < head->fields_n && !has_any; i++) {
-        has_any = hg_http_event_is_attribute(head->fields[i].name);
-    }
-    if (!has_any || starts_nocase(type, HG_BYTES("application/cloudevents"))) {
+    if (starts_nocase(type, HG_BYTES("application/cloudevents"))) {
         return NULL; /* in structured mode headers may repeat some of what the body says */
     }
     for (size_t i = 0; i < sizeof(required) / sizeof(required[0]); i++) {

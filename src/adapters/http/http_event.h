@@ -12,6 +12,8 @@
 
 /* Whether a header of this name is an attribute: ce-… */
 bool hg_http_event_is_attribute(struct hg_bytes name);
+/* Whether the request has any. Only if so, there is more to do for the next two. */
+bool hg_http_event_is_there(const struct hg_http_head *head);
 /* Reserves room in `text` for all attributes of the request, so that none moves when the next is
  * read. False when there is no memory. */
 bool hg_http_event_open(const struct hg_http_head *head, struct hg_writer *text);

@@ -16,6 +16,9 @@ struct kept {
     size_t requests_n;
     struct hg_writer scratch;
     struct hg_http_date date;
+    struct hg_writer start;  /* of an answer, */
+    unsigned start_status;   /* with this status, */
+    uint64_t start_until_ms; /* in the second before this */
 };
 
 static struct kept *kept_of(const struct hg_worker *worker)
@@ -38,6 +41,7 @@ static void free_kept(void *what)
         free_request(HG_LIST_ENTRY(it, struct hg_http_request, link));
     }
     hg_writer_close(&k->scratch);
+    hg_writer_close(&k->start);
     hg_free(k);
 }
 
@@ -97,9 +101,18 @@ void hg_http_kept_body(struct hg_http_request *req)
     req->out_body = NULL;
 }
 
-struct hg_bytes hg_http_kept_date(struct hg_worker *worker)
+void hg_http_kept_status(struct hg_worker *worker, struct hg_writer *w, unsigned status)
 {
-    return hg_http_date(&kept_of(worker)->date, hg_clock_wall_ms());
+    struct kept *k = kept_of(worker);
+    struct hg_bytes date = hg_http_date(&k->date, hg_clock_wall_ms());
+    if (k->start.failed || k->start_status != status || k->start_until_ms != k->date.until_ms) {
+        k->start_status = status;
+        k->start_until_ms = k->date.until_ms;
+        hg_writer_reset(&k->start);
+        hg_http_write_status(&k->start, status, date);
+    }
+    hg_writer_bytes(w, hg_writer_view(&k->start));
+    w->failed = w->failed || k->start.failed;
 }
 
 struct hg_writer *hg_http_kept_scratch(struct hg_worker *worker)

@@ -14,8 +14,8 @@ struct hg_http_request *hg_http_kept_take(struct hg_worker *worker);
 void hg_http_kept_put(struct hg_worker *worker, struct hg_http_request *req);
 /* The answer's body has been copied: its memory is where the next request's note is written. */
 void hg_http_kept_body(struct hg_http_request *req);
-/* Now, for hg_http_write_status. */
-struct hg_bytes hg_http_kept_date(struct hg_worker *worker);
+/* hg_http_write_status, now. Under load the last answer's is the next one's. */
+void hg_http_kept_status(struct hg_worker *worker, struct hg_writer *w, unsigned status);
 /* An empty writer for the time of a call; not to be closed. */
 struct hg_writer *hg_http_kept_scratch(struct hg_worker *worker);
 

@@ -146,9 +146,11 @@ static void read_request(const struct hg_http_request *req, struct said *said)
 /* One that is not known here is the handler's to refuse. */
 static void read_vhost(const struct hg_http_request *req, struct said *said)
 {
+    if (!req->route->has_vhost) {
+        return;
+    }
     struct hg_bytes path = hg_bytes_skip(req->in.head.path, strlen(req->route->path));
-    if (req->route->has_vhost &&
-        hg_http_decode_level(hg_http_take_level(&path), &said->vhost) == NULL &&
+    if (hg_http_decode_level(hg_http_take_level(&path), &said->vhost) == NULL &&
         hg_vhost_find(req->session->worker->config, hg_writer_view(&said->vhost)) != NULL) {
         said->credentials.vhost = hg_writer_view(&said->vhost);
     }

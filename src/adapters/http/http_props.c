@@ -275,7 +275,8 @@ bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *
     }
     props->headers =
         head->fields_n + 1 > HG_HTTP_HEADERS_INSIDE ? props->headers_own : props->inside;
-    if (props->headers == NULL || !hg_http_event_open(head, &props->event)) {
+    bool has_event = hg_http_event_is_there(head);
+    if (props->headers == NULL || (has_event && !hg_http_event_open(head, &props->event))) {
         hg_writer_str(why, "out of memory");
         return false;
     }
@@ -290,7 +291,7 @@ bool hg_http_props_open(struct hg_http_props *props, const struct hg_http_head *
         }
     }
     props->properties.headers = props->headers;
-    const char *missing = hg_http_event_missing(head);
+    const char *missing = has_event ? hg_http_event_missing(head) : NULL;
     if (missing != NULL) {
         hg_writer_printf(why,
                          "%s is missing: a CloudEvent has ce-id, ce-source, ce-specversion and "

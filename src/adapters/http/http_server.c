@@ -130,7 +130,7 @@ void hg_http_answer(struct hg_http_request *req, const struct hg_http_answer *an
     }
     req->closes = req->closes || answer->closes;
     (void)hg_writer_reserve(w, ROOM_BYTES); /* grows once */
-    hg_http_write_status(w, answer->status, hg_http_kept_date(s->base.worker));
+    hg_http_kept_status(s->base.worker, w, answer->status);
     if (answer->type != NULL) {
         hg_http_write_field(w, "Content-Type", hg_bytes_str(answer->type));
     }
@@ -371,11 +371,12 @@ static void on_head(struct hg_http_session *s, struct hg_http_request *req, bool
 static void note_limit(const struct hg_http_request *req)
 {
     struct hg_worker *w = req->session->worker;
-    bool is_many = req->in.fields_max > req->limits.max_headers_n;
     switch (req->in.refusal) {
     case 413: hg_worker_refused(w, HG_LIMIT_HTTP_BODY); break;
     case 414: hg_worker_refused(w, HG_LIMIT_HTTP_URL); break;
-    case 431: hg_worker_refused(w, is_many ? HG_LIMIT_HTTP_HEADERS : HG_LIMIT_HTTP_HEADER); break;
+    case 431:
+        hg_worker_refused(w, req->in.has_too_many ? HG_LIMIT_HTTP_HEADERS : HG_LIMIT_HTTP_HEADER);
+        break;
     default: break;
     }
 }
@@ -527,7 +528,7 @@ static ssize_t on_feed(struct hg_session *base, struct hg_bytes in, struct hg_er
     }
     while (!s->is_closed && s->waiting == NULL && !s->is_held && !s->is_last_read && used < in.n) {
         used += read_some(s, hg_bytes_skip(in, used));
-        if (!s->is_closed) {
+        if (!s->is_closed && used < in.n) { /* else go_on does */
             flush(s);
             update_hold(s);
         }

@@ -10,8 +10,11 @@ enum part { PATH, LEVEL, QUERY };
 /* Writes at most b.n bytes, so that p may be where b is. */
 static const char *decode_to(struct hg_bytes b, enum part part, uint8_t *p, size_t *n_out)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < b.n; i++) {
+    size_t n = part == QUERY ? 0 : hg_bytes_index(b, '%');
+    if (n > 0) {
+        memmove(p, b.p, n);
+    }
+    for (size_t i = n; i < b.n; i++) {
         uint8_t c = b.p[i];
         if (c == '%') {
             if (!hg_percent_read(hg_bytes_skip(b, i), &c)) {

@@ -83,6 +83,9 @@ void hg_http_publish_note(struct hg_writer *w, struct hg_bytes id, const struct 
 const char *hg_http_publish_query(struct hg_bytes query, hg_http_knows_fn *knows, const void *ctx,
                                   struct hg_http_publish_options *out)
 {
+    if (query.n == 0) {
+        return NULL;
+    }
     const struct {
         const char *name, *why;
         bool *is_set;

@@ -97,7 +97,7 @@ static void begin(struct sse *s)
         return;
     }
     s->has_begun = true;
-    hg_http_write_status(&w, 200, hg_http_kept_date(s->base.worker));
+    hg_http_kept_status(s->base.worker, &w, 200);
     hg_writer_str(&w, "Content-Type: text/event-stream\r\nCache-Control: no-store\r\n"
                       "X-Accel-Buffering: no\r\n");
     hg_writer_bytes(&w, hg_writer_view(&s->fields));
@@ -120,7 +120,7 @@ static void refuse(struct sse *s, enum hg_status status, struct hg_bytes reason)
         s->has_begun = true;
         hg_http_publish_detail(status, reason, &detail);
         hg_http_write_problem(&body, info->http, hg_writer_view(&detail), info->name);
-        hg_http_write_status(&w, info->http, hg_http_kept_date(s->base.worker));
+        hg_http_kept_status(s->base.worker, &w, info->http);
         hg_http_write_field(&w, "Content-Type", HG_BYTES("application/problem+json"));
         if (info->http == 429 || info->http == 503) {
             hg_writer_printf(&w, "Retry-After: %u\r\n", HG_HTTP_RETRY_AFTER_S);

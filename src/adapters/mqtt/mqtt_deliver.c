@@ -556,9 +556,39 @@ static void on_no_memory(struct hg_mqtt_session *s, const struct hg_mqtt_out_ite
     }
 }
 
-void hg_mqtt_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches)
+/* Whether this one gets what a subscriber before it got as it is: then all that was asked of the
+ * message has been answered, and this session asks nothing more. */
+static bool gets_alike(const struct hg_mqtt_session *s, const struct hg_delivery *d,
+                       const struct hg_sub *matches)
 {
-    struct hg_mqtt_session *s = hg_mqtt_session_of(base);
+    const struct hg_mqtt_v5 *v5 = s->v5;
+    if (d->joint[v5 == NULL ? SLOT_V3 : SLOT_V5].buf == NULL || matches == NULL ||
+        matches->next_match != NULL || hg_mqtt_queue(s) != NULL) {
+        return false;
+    }
+    const struct hg_mqtt_sub *sub = HG_CONTAINER_OF(matches, struct hg_mqtt_sub, base);
+    return sub->qos == 0 && (v5 == NULL || (sub->subscription_id == 0 &&
+                                            !sub->is_retain_as_published && v5->no_local_n == 0 &&
+                                            v5->max_packet_bytes == UINT32_MAX && !has_aliases(s)));
+}
+
+static void deliver_alike(struct hg_mqtt_session *s, struct hg_delivery *d, struct hg_sub *matches)
+{
+    const struct hg_part *part = &d->joint[s->v5 == NULL ? SLOT_V3 : SLOT_V5];
+    if (!hg_slow_admits(&s->base, d, matches, part->bytes.n)) {
+        return;
+    }
+    struct hg_proto_metrics *metrics = hg_mqtt_metrics(s);
+    bool is_sent = hg_conn_send(s->base.conn, part, 1) == HG_OK;
+    hg_count(&metrics->messages_out, is_sent);
+    hg_count(&metrics->bytes_out, is_sent ? hg_message_body(d->message).n : 0);
+    hg_count(&metrics->dropped, !is_sent);
+}
+
+/* Not part of its caller, which most deliveries are through with before they need a frame as large as this. */
+__attribute__((noinline)) static void deliver_own(struct hg_mqtt_session *s, struct hg_delivery *d,
+                                                  struct hg_sub *matches)
+{
     struct hg_mqtt_out_item item = {.queue = d->queue, .ticket = d->ticket};
     matches = find_matches(s, d, matches);
     enum hg_status status = HG_CLOSED; /* nobody wants it (any more) */
@@ -576,6 +606,16 @@ void hg_mqtt_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_s
         deliver_qos0(s, d, matches, &item);
     }
     hg_buf_unref(item.own);
+}
+
+void hg_mqtt_deliver(struct hg_session *base, struct hg_delivery *d, struct hg_sub *matches)
+{
+    struct hg_mqtt_session *s = hg_mqtt_session_of(base);
+    if (gets_alike(s, d, matches)) {
+        deliver_alike(s, d, matches);
+    } else {
+        deliver_own(s, d, matches);
+    }
 }
 
 bool hg_mqtt_wants_more(struct hg_session *base)

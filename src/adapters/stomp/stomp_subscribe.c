@@ -71,19 +71,11 @@ static bool has_line(struct hg_bytes frame, struct hg_bytes line)
            memcmp(frame.p + COMMAND_N + line.n, id_name, ID_NAME_N) == 0;
 }
 
-/* The whole frame, for all who answer nothing and whose subscription has the same id: then nothing
- * in it has to be the connection's own. NULL: there is none. Two for each version of STOMP are enough:
- * one program mostly gives one id. */
-static const struct hg_part *frame_for_all(struct hg_stomp_session *s,
-                                           const struct hg_stomp_sub *sub, struct hg_delivery *d,
-                                           const struct hg_buf *rest)
+/* Of the first who gets it: later ones find it under the slot. NULL: they cannot have it alike. */
+static const struct hg_part *make_frame(struct hg_stomp_session *s, struct hg_bytes line,
+                                        unsigned slot, struct hg_delivery *d,
+                                        const struct hg_buf *rest)
 {
-    const struct hg_bytes line = hg_bytes(sub->text + sub->id_n, sub->line_n);
-    unsigned slot = s->version * 2U + (sub->id_n > 0 ? sub->text[sub->id_n - 1] & 1U : 0);
-    const struct hg_part *part = &d->joint[slot];
-    if (part->buf != NULL) {
-        return has_line(part->bytes, line) ? part : NULL;
-    }
     if (d->queue != NULL || d->is_retained ||
         COMMAND_N + line.n + ID_MAX + rest->n > HG_JOINT_PART_MAX) {
         return NULL;
@@ -96,9 +88,26 @@ static const struct hg_part *frame_for_all(struct hg_stomp_session *s,
     hg_writer_dec(&w, ++s->base.worker->alike_n);
     hg_writer_u8(&w, '\n');
     hg_writer_bytes(&w, hg_bytes_skip(hg_buf_bytes(rest), 1));
-    part = w.failed ? NULL : hg_delivery_join(d, &s->base, slot, hg_writer_view(&w));
+    const struct hg_part *part =
+        w.failed ? NULL : hg_delivery_join(d, &s->base, slot, hg_writer_view(&w));
     hg_writer_close(&w);
     return part;
+}
+
+/* The whole frame, for all who answer nothing and whose subscription has the same id: then nothing
+ * in it has to be the connection's own. NULL: there is none. Two for each version of STOMP are enough:
+ * one program mostly gives one id. */
+static const struct hg_part *frame_for_all(struct hg_stomp_session *s,
+                                           const struct hg_stomp_sub *sub, struct hg_delivery *d,
+                                           const struct hg_buf *rest)
+{
+    const struct hg_bytes line = hg_bytes(sub->text + sub->id_n, sub->line_n);
+    unsigned slot = s->version * 2U + (sub->id_n > 0 ? sub->text[sub->id_n - 1] & 1U : 0);
+    const struct hg_part *part = &d->joint[slot];
+    if (part->buf == NULL) {
+        return make_frame(s, line, slot, d, rest);
+    }
+    return has_line(part->bytes, line) ? part : NULL;
 }
 _Static_assert(2 * (int)HG_STOMP_VERSION_N <= (int)HG_DELIVERY_CACHES,
                "two slots for each version");
@@ -130,8 +139,10 @@ static bool send_for_all(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
     return true;
 }
 
-static void send_message(struct hg_stomp_session *s, struct hg_stomp_sub *sub,
-                         struct hg_delivery *d, struct hg_buf *rest)
+/* Not part of its caller, which rarely needs a frame as large as this. */
+__attribute__((noinline)) static void send_message(struct hg_stomp_session *s,
+                                                   struct hg_stomp_sub *sub, struct hg_delivery *d,
+                                                   struct hg_buf *rest)
 {
     bool is_answered = hg_stomp_is_answered(sub);
     struct hg_conn *conn = s->base.conn;

@@ -203,17 +203,22 @@ static void write_json_escape(struct hg_writer *w, uint32_t code)
 static bool is_plain_json(const uint8_t *p)
 {
     uint64_t v = hg_eight(p);
-    return ((v & HG_EIGHT_TOPS) | hg_eight_below(v, 0x20) | hg_eight_has(v, 0x7f) |
-            hg_eight_has(v, '"') | hg_eight_has(v, '\\')) == 0;
+    return ((v & HG_EIGHT_TOPS) | hg_eight_controls(v) | hg_eight_has(v, '"') |
+            hg_eight_has(v, '\\')) == 0;
 }
 
 void hg_writer_json(struct hg_writer *w, struct hg_bytes b)
 {
     size_t plain_n = 0; /* bytes at the start of b that go out as they are */
     while (plain_n < b.n) {
-        if (b.n - plain_n >= 8 && is_plain_json(b.p + plain_n)) {
+        size_t left_n = b.n - plain_n;
+        if (left_n >= 8 && is_plain_json(b.p + plain_n)) {
             plain_n += 8;
             continue;
+        }
+        if (left_n < 8 && b.n >= 8 && is_plain_json(b.p + b.n - 8)) { /* some of it once more */
+            plain_n = b.n;
+            break;
         }
         uint8_t c = b.p[plain_n];
         if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {

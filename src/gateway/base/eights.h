@@ -31,6 +31,21 @@ static inline uint64_t hg_eight_has(uint64_t v, uint8_t c)
     return hg_eight_below(v ^ HG_EIGHT_ONES * c, 1);
 }
 
+/* Control characters of ASCII. */
+static inline uint64_t hg_eight_controls(uint64_t v)
+{
+    return hg_eight_below(v, 0x20) | hg_eight_has(v, 0x7f);
+}
+
+/* ASCII letters. Exact, behind what is found too. */
+static inline uint64_t hg_eight_letters(uint64_t v)
+{
+    uint64_t low = (v | HG_EIGHT_ONES * 0x20) & ~HG_EIGHT_TOPS; /* no carry leaves a byte */
+    uint64_t from_a = low + HG_EIGHT_ONES * (0x80 - 'a');
+    uint64_t past_z = low + HG_EIGHT_ONES * (0x80 - 'z' - 1);
+    return from_a & ~past_z & ~v & HG_EIGHT_TOPS;
+}
+
 /* How many bytes stand before the first that was found; 8: none was. */
 static inline size_t hg_eight_first(uint64_t found)
 {

@@ -609,7 +609,7 @@ void hg_login_close(struct hg_worker *w)
     }
     hg_login_ask_close(w);
     while (w->logins->checks_n > 0) { /* hashes: a thread of the pool has them */
-        uv_run(&w->loop, UV_RUN_ONCE);
+        (void)hg_net_turn(&w->net, true);
     }
     hg_login_cache_close(&w->logins->cache);
     hg_free(w->logins);

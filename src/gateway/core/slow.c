@@ -227,11 +227,14 @@ static bool judge(struct hg_session *s, const struct hg_delivery *d, struct hg_s
 bool hg_slow_admits(struct hg_session *s, const struct hg_delivery *d, struct hg_sub *matches,
                     size_t n)
 {
+    bool is_full = hg_conn_is_full(s->conn, n);
+    if (!is_full && s->rare == NULL) {
+        return true;
+    }
     struct hg_slow_client *c = slow_of(s);
     if (d->must_keep || d->is_retained || d->queue != NULL) {
         return true;
     }
-    bool is_full = hg_conn_is_full(s->conn, n);
     if (c != NULL && c->is_handing_on) {
         /* At the low mark at the latest: it counted n for what it would take then. */
         c->is_put_off = is_full && hg_conn_pending(s->conn) > s->worker->config->outbound_low_bytes;

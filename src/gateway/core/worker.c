@@ -62,7 +62,7 @@ static void close_services(struct hg_worker *w)
         s->ops->close(s);
     }
     while (!hg_list_is_empty(&w->services)) {
-        uv_run(&w->loop, UV_RUN_ONCE);
+        (void)hg_net_turn(&w->net, true);
     }
 }
 
@@ -191,7 +191,7 @@ static void on_mail(void *ctx, struct hg_mail *mail)
         }
         break;
     case HG_MAIL_PING: atomic_store(&w->has_turned, true); break;
-    case HG_MAIL_STOP: uv_stop(&w->loop); break;
+    case HG_MAIL_STOP: w->must_stop = true; break;
     case HG_MAIL_RELOADED:
     case HG_MAIL_REPORT: break; /* never sent to a worker */
     }
@@ -202,7 +202,7 @@ static void close_handles(struct hg_worker *w)
 {
     hg_mailbox_close(w->mailbox);
     hg_net_close(&w->net);
-    uv_run(&w->loop, UV_RUN_DEFAULT);
+    hg_net_run(&w->net);
 }
 
 /* What a drain that was given up had waited for. */
@@ -232,7 +232,7 @@ static void stop(struct hg_worker *w)
     close_services(w);
     hg_conn_close_all(w, HG_SHUTTING_DOWN);
     while (w->conns_n > 0) {
-        uv_run(&w->loop, UV_RUN_ONCE);
+        (void)hg_net_turn(&w->net, true);
     }
     while (!hg_list_is_empty(&w->leavers)) {
         struct hg_leaver *leaver = HG_LIST_ENTRY(w->leavers.next, struct hg_leaver, link);
@@ -252,7 +252,9 @@ static void run(void *arg)
                HG_F_STR("reason", hg_status_text(HG_NO_MEMORY)));
         hg_worker_report(w, HG_WORKER_FAILED);
     }
-    uv_run(&w->loop, UV_RUN_DEFAULT); /* the mailbox keeps it going until HG_MAIL_STOP */
+    while (!w->must_stop) {
+        (void)hg_net_turn(&w->net, true);
+    }
     stop(w);
     hg_worker_report(w, HG_WORKER_STOPPED);
 }

@@ -130,6 +130,7 @@ struct hg_worker {
         bool is_prepared;
         size_t waiting_n; /* RabbitMQ's answers that it takes */
     } reload;             /* core/reload.c's */
+    bool must_stop;       /* the supervisor's order to end now has come */
     uv_thread_t thread;
     _Atomic int state;       /* enum hg_worker_state */
     _Atomic bool has_turned; /* since the supervisor asked last */

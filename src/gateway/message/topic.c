@@ -18,6 +18,9 @@ static size_t ascii_prefix(struct hg_bytes b)
             break;
         }
     }
+    while (n < b.n && b.p[n] < 0x80) {
+        n++;
+    }
     return n;
 }
 

@@ -182,8 +182,14 @@ bool hg_unescape_words(struct hg_sink *out, struct hg_bytes words)
 
 void hg_plain_levels(struct hg_sink *out, struct hg_bytes levels)
 {
-    for (size_t i = 0; i < levels.n; i++) {
-        hg_sink_byte(out, levels.p[i] == '/' ? '.' : levels.p[i]);
+    while (levels.n > 0) {
+        struct hg_bytes level = hg_bytes(levels.p, hg_bytes_index(levels, '/'));
+        hg_sink_bytes(out, level);
+        levels = hg_bytes_skip(levels, level.n);
+        if (levels.n > 0) {
+            hg_sink_byte(out, '.');
+            levels = hg_bytes_skip(levels, 1);
+        }
     }
 }
 

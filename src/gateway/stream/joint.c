@@ -82,6 +82,7 @@ bool hg_joint_frame(struct hg_joints *j, const struct hg_part *part, uint8_t kin
         f->of = (struct hg_part){hg_buf_ref(part->buf), part->bytes};
         f->framed = tail_of(hg_buf_ref(block), n);
     }
+    j->latest = at;
     *out = f->framed;
     return true;
 }

@@ -26,7 +26,7 @@ struct hg_joints {                         /* a worker's; zero-initialise to sta
     struct hg_buf *blocks[HG_JOINT_LANES]; /* a lane has those who get the same messages */
     uint64_t used;                         /* a bit for each lane of this wave */
     struct hg_joint_frame frames[HG_JOINT_FRAMES];
-    unsigned oldest; /* of the frames */
+    unsigned oldest, latest; /* of the frames */
 };
 
 /* Appends to a lane. False: too large, or no memory. The part is borrowed until the lane's next
@@ -36,6 +36,15 @@ bool hg_joint_put(struct hg_joints *j, unsigned lane, struct hg_bytes bytes, str
  * other. `kind`: tells headers apart that are not alike. False: make it yourself. */
 bool hg_joint_frame(struct hg_joints *j, const struct hg_part *part, uint8_t kind,
                     struct hg_bytes header, struct hg_part *out);
+/* What that was for the last stream, if it is for this one too; NULL: ask. */
+static inline const struct hg_part *hg_joint_framed(const struct hg_joints *j,
+                                                    const struct hg_part *part, uint8_t kind)
+{
+    const struct hg_joint_frame *f = &j->frames[j->latest];
+    bool is_it = part->buf != NULL && f->of.buf == part->buf && f->of.bytes.p == part->bytes.p &&
+                 f->of.bytes.n == part->bytes.n && f->kind == kind;
+    return is_it ? &f->framed : NULL;
+}
 /* The wave is over: everything may be overwritten. */
 void hg_joints_reset(struct hg_joints *j);
 void hg_joints_close(struct hg_joints *j);

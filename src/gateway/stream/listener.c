@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -28,8 +29,9 @@ enum {
 
 struct listener_socket {
     struct hg_listener *listener;
-    uv_poll_t poll;
+    struct hg_watch watch;
     int fd;
+    uint8_t watched;
 };
 
 struct hg_listener {
@@ -39,34 +41,49 @@ struct hg_listener {
     struct hg_gate *gate;
     uint16_t port;
     bool is_closing, has_proxy;
-    struct hg_timer resume; /* set while out of descriptors or memory */
+    struct hg_timer resume; /* set while out of descriptors or memory, and to see the end of it */
     struct hg_list starved; /* likewise in hg_net.starved */
     uint32_t pauses_n;      /* since all who waited had been accepted */
-    unsigned sockets_n, open_sockets_n;
+    struct hg_defer burial; /* once closed: this turn's events may still name a socket */
+    unsigned sockets_n;
     struct listener_socket sockets[SOCKETS_MAX];
 };
 
 /* ---- Accepting ---- */
 
-static void on_readable(uv_poll_t *poll, int status, int events);
-
-static void poll_all(struct hg_listener *l)
+/* False when there is no memory. */
+static bool watch_all(struct hg_listener *l, uint8_t events)
 {
+    bool are_watched = true;
     for (unsigned i = 0; i < l->sockets_n; i++) {
-        uv_poll_start(&l->sockets[i].poll, UV_READABLE, on_readable);
+        struct listener_socket *s = &l->sockets[i];
+        if (hg_net_watch(l->net, s->fd, &s->watch, s->watched, events)) {
+            s->watched = events;
+        } else {
+            are_watched = false;
+        }
     }
+    return are_watched;
 }
 
 static void resume(struct hg_listener *l)
 {
     hg_timer_stop(&l->resume);
     hg_list_remove(&l->starved);
-    poll_all(l);
+    if (!watch_all(l, EPOLLIN)) {
+        hg_wheel_set(l->net->wheel, &l->resume, hg_clock_ms() + PAUSE_MS);
+    }
 }
+
+static void on_readable(struct hg_watch *watch, uint32_t events);
 
 static void on_resume(struct hg_timer *timer)
 {
-    resume(HG_CONTAINER_OF(timer, struct hg_listener, resume));
+    struct hg_listener *l = HG_CONTAINER_OF(timer, struct hg_listener, resume);
+    resume(l);
+    for (unsigned i = 0; i < l->sockets_n; i++) { /* that nobody waits is no event */
+        on_readable(&l->sockets[i].watch, 0);
+    }
 }
 
 void hg_listener_wake_all(struct hg_net *net)
@@ -84,9 +101,7 @@ static void pause_accepting(struct hg_listener *l, int error)
         HG_LOG_LIMITED(l->net->log, HG_LOG_WARN, "listener.paused", HG_BYTES("accept"),
                        HG_F_UINT("port", l->port), HG_F_STR("reason", strerror(error)));
     }
-    for (unsigned i = 0; i < l->sockets_n; i++) {
-        uv_poll_stop(&l->sockets[i].poll);
-    }
+    (void)watch_all(l, 0);
     hg_list_remove(&l->starved);
     hg_list_add_last(&l->net->starved, &l->starved);
     hg_wheel_set(l->net->wheel, &l->resume, hg_clock_ms() + PAUSE_MS);
@@ -172,17 +187,16 @@ static bool is_exhausted(int error)
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void on_readable(struct hg_watch *watch, uint32_t events)
 {
-    struct listener_socket *s = HG_CONTAINER_OF(poll, struct listener_socket, poll);
+    struct listener_socket *s = HG_CONTAINER_OF(watch, struct listener_socket, watch);
     struct hg_listener *l = s->listener;
-    (void)status;
     (void)events;
     uint64_t began_us = hg_clock_us();
     hg_mem_expect();
     for (int i = 0; i < ACCEPTS_PER_TURN && !l->is_closing; i++) {
         if (hg_clock_us() - began_us >= ACCEPT_US) {
-            return;
+            break;
         }
         int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
@@ -201,6 +215,9 @@ static void on_readable(uv_poll_t *poll, int status, int events)
             pause_accepting(l, errno);
             return;
         }
+    }
+    if (l->pauses_n > 0 && !l->is_closing) {
+        hg_wheel_set(l->net->wheel, &l->resume, hg_clock_ms() + PAUSE_MS);
     }
 }
 
@@ -286,15 +303,10 @@ static int open_socket(struct hg_listener *l, const struct hg_listener_config *c
         close(s->fd);
         return error;
     }
-    int failed = uv_poll_init(l->net->loop, &s->poll, s->fd);
-    if (failed != 0) {
-        close(s->fd);
-        return -failed;
-    }
     s->listener = l;
+    s->watch.on_event = on_readable;
     l->port = bound_port(s->fd);
     l->sockets_n++;
-    l->open_sockets_n++;
     return 0;
 }
 
@@ -342,11 +354,13 @@ struct hg_listener *hg_listener_open(struct hg_net *net, const struct hg_listene
     hg_timer_init(&l->resume, on_resume);
     hg_list_init(&l->starved);
     *err_text = open_sockets(l, config);
+    if (*err_text == NULL && !watch_all(l, EPOLLIN)) {
+        *err_text = hg_status_text(HG_NO_MEMORY);
+    }
     if (*err_text != NULL) {
         hg_listener_close(l);
         return NULL;
     }
-    poll_all(l);
     return l;
 }
 
@@ -357,13 +371,9 @@ uint16_t hg_listener_port(const struct hg_listener *l)
 
 /* ---- Closing ---- */
 
-static void on_socket_closed(uv_handle_t *handle)
+static void bury(struct hg_defer *burial)
 {
-    struct listener_socket *s = HG_CONTAINER_OF((uv_poll_t *)handle, struct listener_socket, poll);
-    struct hg_listener *l = s->listener;
-    if (--l->open_sockets_n == 0) {
-        hg_free(l);
-    }
+    hg_free(HG_CONTAINER_OF(burial, struct hg_listener, burial));
 }
 
 void hg_listener_close(struct hg_listener *l)
@@ -374,12 +384,9 @@ void hg_listener_close(struct hg_listener *l)
     l->is_closing = true;
     hg_timer_stop(&l->resume);
     hg_list_remove(&l->starved);
-    if (l->sockets_n == 0) {
-        hg_free(l);
-        return;
-    }
     for (unsigned i = 0; i < l->sockets_n; i++) {
-        uv_close((uv_handle_t *)&l->sockets[i].poll, on_socket_closed);
-        close(l->sockets[i].fd); /* after uv_close has taken it out of the loop */
+        close(l->sockets[i].fd); /* leaves the set by that */
     }
+    l->burial.run = bury;
+    hg_net_defer(l->net, &l->burial);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What all streams of one worker share: the loop and its one alarm for the timer wheel, the one
- * read buffer, pools, and the list of streams with output. Of these some are written at the end of
- * each loop turn, and there is another turn at once while there are more: what comes meanwhile is
- * read, and goes out in one write with what a stream has yet to send. */
+/* What all streams of one worker share: its loop (a turn of which is in turn.c), the one read
+ * buffer, pools, and the list of streams with output. Of these some are written at the end of each
+ * turn, and there is another turn at once while there are more: what comes meanwhile is read, and
+ * goes out in one write with what a stream has yet to send. */
 #ifndef HG_STREAM_NET_H
 #define HG_STREAM_NET_H
 
@@ -16,9 +16,16 @@
 
 #include <uv.h>
 
-enum { HG_NET_READ_BYTES = 64 * 1024, HG_NET_WS_DECODERS = 16, HG_NET_SPACE_MAX_US = 1000 };
+enum { HG_NET_READ_BYTES = 64 * 1024, HG_NET_WS_DECODERS = 16, HG_NET_SPACE_MAX_US = 1500 };
 
 struct hg_ws_decoder;
+
+/* A descriptor of the set that a turn waits in; part of its owner, with on_event set (events as
+ * epoll has them). Its owner lives until the end of the turn in which the descriptor leaves the
+ * set. */
+struct hg_watch {
+    void (*on_event)(struct hg_watch *watch, uint32_t events);
+};
 
 /* Work put off to the end of the loop turn: run once, before this turn's output is written and the
  * loop sleeps. What is deferred while deferred work runs, runs in the same turn. Zero-initialised
@@ -47,7 +54,7 @@ struct hg_stream_limits {
 
 struct hg_net {
     uv_loop_t *loop;                  /* borrowed */
-    struct hg_wheel *wheel;           /* borrowed; advanced by the timer below */
+    struct hg_wheel *wheel;           /* borrowed; advanced once a turn */
     struct hg_log *log;               /* borrowed */
     struct hg_stream_limits limits;   /* of every stream; hg_net_open sets defaults */
     unsigned connect_user_timeout_ms; /* of connections made from here: how long sent bytes may
@@ -61,19 +68,15 @@ struct hg_net {
     size_t tls_shaking_n;             /* TLS handshakes under way */
     char peer_text[64];               /* what the last call of a stream's `peer` returned */
     char tls_text[160];               /* what was wrong with the last TLS connection that failed */
-    uv_prepare_t prepare;             /* end of the turn: deferred work, then output */
-    uint64_t turn_us;                 /* when the sockets' events were last looked for */
-    unsigned space_us;                /* from there to the next time, at least */
-    bool is_spaced;                   /* the last turn's end asked for space */
-    uv_timer_t alarm;   /* wakes the loop for the wheel's next timer; set only while there is one */
-    uint64_t alarm_ms;  /* what it is set to; UINT64_MAX: not set */
-    int epoll_fd;       /* every TCP socket of the worker is in this set */
-    uv_poll_t poll;     /* and the set is one handle of the loop */
-    uv_idle_t reaper;   /* set while `ended` is not empty */
-    uv_idle_t hurry;    /* set while `dirty` is not empty: the loop does not sleep */
-    size_t events_n;    /* of the set, in this turn */
-    size_t heard_bytes; /* from servers since `dirty` was empty */
-    size_t flushed_n;   /* streams, likewise */
+    int epoll_fd;                     /* what a turn waits in: every socket of the worker, */
+    struct hg_watch libuv;            /* and libuv's own set */
+    uv_prepare_t alive;               /* keeps libuv's loop from ending before hg_net_close */
+    bool is_libuv_due;
+    uint64_t turn_us;        /* when the last wait ended */
+    unsigned space_us;       /* from there to the next turn, at least */
+    size_t events_n;         /* of TCP streams, in this turn */
+    size_t heard_bytes;      /* from servers since `dirty` was empty */
+    size_t flushed_n;        /* streams, likewise */
     struct hg_list dirty;    /* streams with output that has not been tried yet */
     struct hg_list ended;    /* TCP streams whose on_closed is due */
     struct hg_list deferred; /* struct hg_defer */
@@ -87,12 +90,21 @@ struct hg_net {
 };
 
 /* False when there is no memory or descriptor; then nothing is open. Keeps the loop alive until
- * hg_net_close. */
+ * hg_net_close. From now on nobody runs the loop but the two functions below. */
 bool hg_net_open(struct hg_net *net, uv_loop_t *loop, struct hg_wheel *wheel, struct hg_log *log);
-/* After every stream has been told to close: closes its own handles; run the loop until it is
- * empty, then hg_net_free. */
+/* A turn: waits, if it may and there is nothing to do, until a socket, libuv or a timer has
+ * something; handles that; writes. False: neither the net nor its loop has anything left. */
+bool hg_net_turn(struct hg_net *net, bool may_wait);
+/* Turns until then. */
+void hg_net_run(struct hg_net *net);
+/* After every stream and handle has been told to close; then hg_net_run and hg_net_free. */
 void hg_net_close(struct hg_net *net);
 void hg_net_free(struct hg_net *net);
+
+/* Watches for EPOLLIN, EPOLLOUT or both, and by that for errors and, with EPOLLIN, for the peer's end
+ * (EPOLLRDHUP). `has` is what was asked for last, 0: nothing. A descriptor leaves the set by 0 or by
+ * being closed. False when there is no memory: all is as it was. */
+bool hg_net_watch(struct hg_net *net, int fd, struct hg_watch *watch, uint8_t has, uint8_t wants);
 
 /* Idempotent both ways. */
 void hg_net_defer(struct hg_net *net, struct hg_defer *defer);

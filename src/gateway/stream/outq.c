@@ -26,9 +26,14 @@ static struct slice *tail_of(struct hg_outq_body *b)
     return &b->slices[b->first + b->n - 1];
 }
 
+static struct hg_outq_body *body_of(const struct hg_outq *q)
+{
+    return q->n > 0 ? NULL : q->body;
+}
+
 static bool make_room(struct hg_outq *q)
 {
-    struct hg_outq_body *b = q->body;
+    struct hg_outq_body *b = body_of(q);
     if (b != NULL && b->first + b->n < b->cap) {
         return true;
     }
@@ -47,6 +52,12 @@ static bool make_room(struct hg_outq *q)
     }
     if (b == NULL) {
         *grown = (struct hg_outq_body){0};
+    }
+    if (q->n > 0) { /* the only slice becomes the first one */
+        grown->slices[0] = (struct slice){q->buf, q->at, q->n};
+        grown->n = 1;
+        grown->bytes = q->n;
+        q->at = q->n = 0;
     }
     grown->cap = cap;
     q->body = grown;
@@ -97,7 +108,7 @@ static size_t chunk_bytes(const struct hg_outq *q, size_t at_least)
 
 static bool push_copy(struct hg_outq *q, struct hg_bytes in)
 {
-    in = hg_bytes_skip(in, fill_tail(q->body, in));
+    in = hg_bytes_skip(in, fill_tail(body_of(q), in));
     if (in.n == 0) {
         return true;
     }
@@ -110,11 +121,33 @@ static bool push_copy(struct hg_outq *q, struct hg_bytes in)
     return push_slice(q, chunk, 0, in.n, true);
 }
 
-/* Whether what lies there in buf comes right behind the last slice, which is of the same buffer. */
-static bool continues_tail(const struct hg_outq_body *b, const struct hg_buf *buf, size_t at)
+/* What a fan-out comes to: the next message, in the block where the one before it lies. */
+static bool continues_alone(const struct hg_outq *q, const struct hg_part *part)
 {
-    const struct slice *tail = &b->slices[b->first + b->n - 1];
-    return tail->buf == buf && tail->at + tail->n == at;
+    return q->n > 0 && part->buf == q->buf && part->bytes.p == q->buf->data + q->at + q->n &&
+           part->bytes.n <= q->buf->n - q->at - q->n;
+}
+
+/* Whether it was queued with what is there already, or is now all there is: nothing was allocated. */
+static bool joins(struct hg_outq *q, const struct hg_part *part)
+{
+    size_t at = (size_t)(part->bytes.p - part->buf->data);
+    struct hg_outq_body *b = body_of(q);
+    if (b != NULL) {
+        struct slice *tail = tail_of(b);
+        bool continues = tail->buf == part->buf && tail->at + tail->n == at;
+        tail->n += continues ? (uint32_t)part->bytes.n : 0;
+        b->bytes += continues ? part->bytes.n : 0;
+        return continues;
+    }
+    if (q->n > 0) {
+        bool continues = continues_alone(q, part);
+        q->n += continues ? (uint32_t)part->bytes.n : 0;
+        return continues;
+    }
+    *q = (struct hg_outq){
+        .buf = hg_buf_ref(part->buf), .at = (uint32_t)at, .n = (uint32_t)part->bytes.n};
+    return true;
 }
 
 static bool push_part(struct hg_outq *q, const struct hg_part *part)
@@ -127,49 +160,67 @@ static bool push_part(struct hg_outq *q, const struct hg_part *part)
     }
     HG_CHECK(part->bytes.p >= part->buf->data &&
              part->bytes.p + part->bytes.n <= part->buf->data + part->buf->n);
-    size_t at = (size_t)(part->bytes.p - part->buf->data);
-    if (q->body != NULL && continues_tail(q->body, part->buf, at)) {
-        tail_of(q->body)->n += (uint32_t)part->bytes.n;
-        q->body->bytes += part->bytes.n;
+    if (joins(q, part)) {
         return true;
     }
-    if (q->body != NULL && part->bytes.n <= HG_OUTQ_COPY_BYTES) {
+    if (part->bytes.n <= HG_OUTQ_COPY_BYTES) {
         return push_copy(q, part->bytes);
     }
+    size_t at = (size_t)(part->bytes.p - part->buf->data);
     return push_slice(q, hg_buf_ref(part->buf), at, part->bytes.n, false);
 }
 
-/* Back to the first n slices, the last of which held tail_n bytes. */
-static void roll_back(struct hg_outq *q, uint32_t n, uint32_t tail_n, bool is_tail_own)
+/* What a queue was before parts were pushed of which one had no room. */
+struct mark {
+    uint32_t slices_n, tail_n;
+    bool is_tail_own;
+};
+
+static struct mark mark_of(const struct hg_outq *q)
 {
-    struct hg_outq_body *b = q->body;
-    if (n == 0) {
+    struct hg_outq_body *b = body_of(q);
+    if (b == NULL) {
+        return (struct mark){.slices_n = q->n > 0, .tail_n = q->n};
+    }
+    return (struct mark){b->n, tail_of(b)->n, b->is_tail_own};
+}
+
+static void roll_back(struct hg_outq *q, struct mark to)
+{
+    struct hg_outq_body *b = body_of(q);
+    if (to.slices_n == 0) {
         hg_outq_close(q);
         return;
     }
-    while (b->n > n) {
+    if (b == NULL) {
+        q->n = to.tail_n;
+        return;
+    }
+    while (b->n > to.slices_n) {
         struct slice *tail = tail_of(b);
         b->bytes -= tail->n;
         hg_buf_unref(tail->buf);
         b->n--;
     }
-    b->is_tail_own = is_tail_own;
+    b->is_tail_own = to.is_tail_own;
     struct slice *tail = tail_of(b);
-    if (tail->n > tail_n) {
-        tail->buf->n -= is_tail_own ? tail->n - tail_n : 0;
-        b->bytes -= tail->n - tail_n;
-        tail->n = tail_n;
+    if (tail->n > to.tail_n) {
+        tail->buf->n -= to.is_tail_own ? tail->n - to.tail_n : 0;
+        b->bytes -= tail->n - to.tail_n;
+        tail->n = to.tail_n;
     }
 }
 
 bool hg_outq_push(struct hg_outq *q, const struct hg_part *parts, size_t parts_n)
 {
-    uint32_t n = q->body == NULL ? 0 : q->body->n;
-    uint32_t tail_n = n == 0 ? 0 : tail_of(q->body)->n;
-    bool is_tail_own = n > 0 && q->body->is_tail_own;
+    if (parts_n == 1 && continues_alone(q, parts)) {
+        q->n += (uint32_t)parts->bytes.n;
+        return true;
+    }
+    struct mark before = mark_of(q);
     for (size_t i = 0; i < parts_n; i++) {
         if (!push_part(q, &parts[i])) {
-            roll_back(q, n, tail_n, is_tail_own);
+            roll_back(q, before);
             return false;
         }
     }
@@ -178,12 +229,16 @@ bool hg_outq_push(struct hg_outq *q, const struct hg_part *parts, size_t parts_n
 
 size_t hg_outq_bytes(const struct hg_outq *q)
 {
-    return q->body == NULL ? 0 : q->body->bytes;
+    return q->n > 0 || q->body == NULL ? q->n : q->body->bytes;
 }
 
 unsigned hg_outq_peek(const struct hg_outq *q, struct iovec *out, unsigned max)
 {
-    const struct hg_outq_body *b = q->body;
+    const struct hg_outq_body *b = body_of(q);
+    if (q->n > 0 && max > 0) {
+        out[0] = (struct iovec){q->buf->data + q->at, q->n};
+        return 1;
+    }
     unsigned n = b == NULL ? 0 : b->n < max ? b->n : max;
     for (unsigned i = 0; i < n; i++) {
         const struct slice *s = &b->slices[b->first + i];
@@ -194,8 +249,17 @@ unsigned hg_outq_peek(const struct hg_outq *q, struct iovec *out, unsigned max)
 
 void hg_outq_consume(struct hg_outq *q, size_t n)
 {
-    struct hg_outq_body *b = q->body;
     HG_CHECK(n <= hg_outq_bytes(q));
+    if (q->n > n) {
+        q->at += (uint32_t)n;
+        q->n -= (uint32_t)n;
+        return;
+    }
+    if (q->n > 0) {
+        hg_outq_close(q);
+        return;
+    }
+    struct hg_outq_body *b = q->body;
     while (n > 0) {
         struct slice *s = &b->slices[b->first];
         uint32_t taken = n < s->n ? (uint32_t)n : s->n;
@@ -214,27 +278,38 @@ void hg_outq_consume(struct hg_outq *q, size_t n)
     }
 }
 
+static void own(struct hg_buf **buf, uint32_t *at, uint32_t n)
+{
+    bool is_wasteful = n <= OWN_MAX_BYTES && n < (*buf)->cap / 4 && (*buf)->refs > 1;
+    struct hg_buf *copy = is_wasteful ? hg_buf_copy(hg_bytes((*buf)->data + *at, n)) : NULL;
+    if (copy != NULL) {
+        hg_buf_unref(*buf);
+        *buf = copy;
+        *at = 0;
+    }
+}
+
 void hg_outq_own(struct hg_outq *q)
 {
-    struct hg_outq_body *b = q->body;
+    struct hg_outq_body *b = body_of(q);
+    if (q->n > 0) {
+        own(&q->buf, &q->at, q->n);
+    }
     for (uint32_t i = 0; b != NULL && i < b->n; i++) {
         struct slice *s = &b->slices[b->first + i];
-        bool is_wasteful = s->n <= OWN_MAX_BYTES && s->n < s->buf->cap / 4 && s->buf->refs > 1;
-        struct hg_buf *copy =
-            is_wasteful ? hg_buf_copy(hg_bytes(s->buf->data + s->at, s->n)) : NULL;
-        if (copy != NULL) {
-            hg_buf_unref(s->buf);
-            *s = (struct slice){copy, 0, s->n};
-        }
+        own(&s->buf, &s->at, s->n);
     }
 }
 
 void hg_outq_close(struct hg_outq *q)
 {
-    struct hg_outq_body *b = q->body;
+    struct hg_outq_body *b = body_of(q);
+    if (q->n > 0) {
+        hg_buf_unref(q->buf);
+    }
     for (uint32_t i = 0; b != NULL && i < b->n; i++) {
         hg_buf_unref(b->slices[b->first + i].buf);
     }
     hg_free(b);
-    q->body = NULL;
+    *q = (struct hg_outq){0};
 }

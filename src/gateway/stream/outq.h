@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The outbound queue of one stream: an array of slices of reference-counted buffers, in the order
- * they leave. It owns memory only while something is queued. Small parts are joined in a chunk of
- * the queue's own, large shared ones are referenced, and so are those that lie behind each other in
- * one buffer: a thousand small messages leave as one slice, and what a thousand clients get exists
- * once. Pure bookkeeping: no socket. */
+ * they leave. It owns memory only while something is queued, and none while that is a single slice
+ * of somebody's buffer. Small parts are joined in a chunk of the queue's own, large shared ones are
+ * referenced, and so are those that lie behind each other in one buffer: a thousand small messages
+ * leave as one slice, and what a thousand clients get exists once. Pure bookkeeping: no socket. */
 #ifndef HG_STREAM_OUTQ_H
 #define HG_STREAM_OUTQ_H
 
@@ -18,8 +18,12 @@ enum { HG_OUTQ_COPY_BYTES = 512 };
 
 struct hg_outq_body;
 
-struct hg_outq {               /* zero-initialise to start */
-    struct hg_outq_body *body; /* NULL while empty: an idle connection pays for a pointer */
+struct hg_outq { /* zero-initialise to start; an idle connection pays for two words */
+    union {
+        struct hg_outq_body *body; /* of any number of slices; NULL while empty */
+        struct hg_buf *buf;        /* of the only slice, a reference */
+    };
+    uint32_t at, n; /* the only slice, of buf; n 0: there is a body, or nothing */
 };
 
 static inline bool hg_outq_is_empty(const struct hg_outq *q)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A TCP connection as a stream: connect or accept, read into the worker's one buffer, write at most
  * once per loop turn, and end in one place (bury). The system calls are our own, because a libuv
- * handle takes three times the memory of all else here: all sockets of a worker are in one epoll
- * set, which is a single handle to libuv. */
+ * handle takes three times the memory of all else here. */
 #include "stream/tcp.h"
 
 #include "base/check.h"
@@ -19,14 +18,10 @@
 #include <unistd.h>
 
 enum {
-    TCP_MAGIC = 0x7463701d,
     FINISH_MS = 5000,     /* from finish to the end, at most */
     LINGER_MS = 1000,     /* for the peer to close after all was sent */
     SLICES_MAX = 64,      /* in one write */
-    EVENTS_MAX = 256,     /* the rest stays in the set until the next turn */
     READS_PER_EVENT = 32, /* while each fills the buffer; then the others have their turn */
-    LEAVERS_MAX = 32,     /* of a turn: thousands that leave at once delay nobody by much */
-    TURNS_PER_READY = 4
 };
 
 enum tcp_state {
@@ -51,27 +46,29 @@ struct tcp_deadline { /* what only a beginning or ending connection needs */
 
 struct hg_tcp {
     struct hg_stream stream;
+    struct hg_watch watch; /* its function says, too, that this is one of ours */
     struct hg_net *net;
     struct hg_list link; /* in the net's dirty streams or, once CLOSING, in its ended ones */
     struct hg_outq out;
     struct tcp_deadline *deadline; /* while CONNECTING, FINISHING, LINGERING */
     struct hg_gate *gate;          /* the listener's; NULL: none */
     int fd;                        /* -1: none */
-    uint32_t magic;
-    uint8_t state;   /* enum tcp_state */
-    uint8_t why;     /* enum hg_status, for on_closed */
-    uint8_t watched; /* EPOLLIN, EPOLLOUT as the set has them; 0: not in the set */
+    uint8_t state;                 /* enum tcp_state */
+    uint8_t why;                   /* enum hg_status, for on_closed */
+    uint8_t watched;               /* EPOLLIN, EPOLLOUT as the set has them; 0: not in the set */
     bool is_reading : 1, is_over_high : 1, has_eof : 1, is_resolving : 1;
     bool is_outgoing : 1; /* to a server: what many wait for, as publishes to RabbitMQ */
     bool is_blocked : 1;  /* the kernel's buffer is full */
     bool has_moved : 1;   /* output, since somebody asked */
 };
-_Static_assert(sizeof(struct hg_tcp) <= 88, "an idle connection has 1 KiB, its session included");
+_Static_assert(sizeof(struct hg_tcp) <= 96, "an idle connection has 1 KiB, its session included");
+
+static void on_event(struct hg_watch *watch, uint32_t events);
 
 static struct hg_tcp *of_stream(const struct hg_stream *s)
 {
     struct hg_tcp *t = HG_CONTAINER_OF(s, struct hg_tcp, stream);
-    HG_CHECK(t->magic == TCP_MAGIC);
+    HG_CHECK(t->watch.on_event == on_event);
     return t;
 }
 
@@ -107,13 +104,12 @@ static void bury(struct hg_tcp *t)
     if (t->stream.user != NULL) {
         t->stream.user->on_closed(t->stream.user_ctx, (enum hg_status)t->why);
     }
-    t->magic = 0;
+    t->watch.on_event = NULL;
     hg_pool_put(&t->net->tcp_pool, t);
 }
 
-static void on_reap(uv_handle_t *reaper)
+void hg_tcp_bury_ended(struct hg_net *net)
 {
-    struct hg_net *net = reaper->data;
     struct hg_list ended;
     hg_list_init(&ended);
     hg_list_take_all(&ended, &net->ended); /* who ends from here on is for the next time */
@@ -121,17 +117,6 @@ static void on_reap(uv_handle_t *reaper)
         struct hg_tcp *t = HG_LIST_ENTRY(ended.next, struct hg_tcp, link);
         hg_list_remove(&t->link);
         bury(t);
-    }
-}
-
-/* At the end of this turn, after all events, where libuv calls those who wait for a handle's end:
- * the reaper is a handle that exists only to be closed. */
-static void reap_later(struct hg_net *net)
-{
-    if (hg_list_is_empty(&net->ended)) {
-        uv_idle_init(net->loop, &net->reaper);
-        net->reaper.data = net;
-        uv_close((uv_handle_t *)&net->reaper, on_reap);
     }
 }
 
@@ -158,7 +143,6 @@ static void end(struct hg_tcp *t, enum hg_status why)
     if (t->deadline != NULL) {
         hg_timer_stop(&t->deadline->timer);
     }
-    reap_later(t->net);
     hg_list_remove(&t->link);
     hg_list_add_last(&t->net->ended, &t->link);
 }
@@ -187,14 +171,7 @@ static bool set_deadline(struct hg_tcp *t, uint64_t in_ms)
 
 static void watch(struct hg_tcp *t, uint8_t events)
 {
-    /* Input's end is told from input: see is_leaving. */
-    uint32_t all = (events & EPOLLIN) != 0 ? events | EPOLLRDHUP : events;
-    struct epoll_event event = {.events = all, .data.ptr = t};
-    if (events == t->watched) {
-        return;
-    }
-    int op = t->watched == 0 ? EPOLL_CTL_ADD : events == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD;
-    if (epoll_ctl(t->net->epoll_fd, op, t->fd, &event) != 0) {
+    if (!hg_net_watch(t->net, t->fd, &t->watch, t->watched, events)) {
         end(t, HG_NO_MEMORY);
         return;
     }
@@ -304,6 +281,8 @@ size_t hg_tcp_flush_dirty(struct hg_net *net, size_t n)
     size_t flushed_n = 0;
     for (; flushed_n < n && !hg_list_is_empty(&net->dirty); flushed_n++) {
         struct hg_tcp *t = HG_LIST_ENTRY(net->dirty.next, struct hg_tcp, link);
+        __builtin_prefetch(
+            t->link.next); /* which the kernel's work for this one is long enough for */
         hg_list_remove(&t->link);
         flush(t);
     }
@@ -495,7 +474,7 @@ static struct hg_tcp *tcp_new(struct hg_net *net, enum tcp_state state)
     struct hg_tcp *t = hg_pool_get(&net->tcp_pool);
     if (t != NULL) {
         t->stream.ops = &tcp_ops;
-        t->magic = TCP_MAGIC;
+        t->watch.on_event = on_event;
         t->state = (uint8_t)state;
         t->net = net;
         t->fd = -1;
@@ -622,11 +601,13 @@ struct hg_stream *hg_tcp_accept(struct hg_net *net, int fd_own, struct hg_gate *
     return &t->stream;
 }
 
-/* ---- The epoll set ---- */
+/* ---- Events ---- */
 
-static void on_event(struct hg_tcp *t, uint32_t events)
+static void on_event(struct hg_watch *watched, uint32_t events)
 {
-    HG_CHECK(t->magic == TCP_MAGIC);
+    struct hg_tcp *t = HG_CONTAINER_OF(watched, struct hg_tcp, watch);
+    HG_CHECK(t->watch.on_event == on_event);
+    t->net->events_n++;
     if (t->state == ST_CLOSING) { /* by an earlier event of this turn */
         return;
     }
@@ -648,62 +629,7 @@ static void on_event(struct hg_tcp *t, uint32_t events)
     }
 }
 
-static bool is_leaving(const struct epoll_event *event)
+void hg_tcp_pool_open(struct hg_pool *pool, size_t slab_n)
 {
-    return (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-}
-
-static void handle_events(struct hg_net *net)
-{
-    struct epoll_event events[EVENTS_MAX];
-    unsigned leavers_n = 0;
-    hg_count(&net->counters.turns, 1);
-    net->turn_us = hg_clock_us();
-    int n = epoll_wait(net->epoll_fd, events, EVENTS_MAX, 0);
-    net->events_n = n > 0 ? (size_t)n : 0;
-    for (int i = 0; i < n; i++) {
-        leavers_n += is_leaving(&events[i]);
-        if (!is_leaving(&events[i]) || leavers_n <= LEAVERS_MAX) { /* else the set has it again */
-            on_event(events[i].data.ptr, events[i].events);
-        }
-    }
-}
-
-/* Turns that are spaced out follow one another here: libuv's way round would cost each a further
- * wait. Not for long, nor past the end of a stream: there is more than sockets to the loop. */
-static void on_ready(uv_poll_t *poll, int status, int what)
-{
-    struct hg_net *net = poll->data;
-    (void)status;
-    (void)what;
-    handle_events(net);
-    for (int i = 1; i < TURNS_PER_READY && net->is_spaced && hg_net_end_turn(net) &&
-                    hg_list_is_empty(&net->ended);
-         i++) {
-        handle_events(net);
-    }
-}
-
-bool hg_tcp_open(struct hg_net *net, size_t slab_n)
-{
-    net->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (net->epoll_fd < 0) {
-        return false;
-    }
-    if (uv_poll_init(net->loop, &net->poll, net->epoll_fd) != 0) {
-        close(net->epoll_fd);
-        return false;
-    }
-    net->poll.data = net;
-    uv_poll_start(&net->poll, UV_READABLE, on_ready);
-    hg_list_init(&net->dirty);
-    hg_list_init(&net->ended);
-    hg_pool_open(&net->tcp_pool, sizeof(struct hg_tcp), slab_n);
-    return true;
-}
-
-void hg_tcp_close(struct hg_net *net)
-{
-    uv_close((uv_handle_t *)&net->poll, NULL);
-    close(net->epoll_fd); /* after uv_close has taken it out of the loop */
+    hg_pool_open(pool, sizeof(struct hg_tcp), slab_n);
 }

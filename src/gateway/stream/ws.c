@@ -15,6 +15,7 @@ enum {
     CONTROL_PENDING_MAX =
         64 * 1024, /* pings go unanswered while this much is queued (section 5.5.3 allows it) */
     CONTROL_MAX = 125,
+    HEADER_MAX = 10,
 };
 
 enum opcode { OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
@@ -121,7 +122,7 @@ static enum hg_status write_lower(struct hg_ws *ws, const struct hg_part *parts,
 static void write_control(struct hg_ws *ws, enum opcode opcode, struct hg_bytes a,
                           struct hg_bytes b)
 {
-    uint8_t header[10];
+    uint8_t header[HEADER_MAX];
     const struct hg_part parts[] = {
         {NULL, {header, write_header(header, opcode, a.n + b.n)}}, {NULL, a}, {NULL, b}};
     (void)write_lower(ws, parts, 3);
@@ -355,25 +356,15 @@ static void read_stop(struct hg_stream *s)
     ws->lower->ops->read_stop(ws->lower);
 }
 
-static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
-                                  const struct hg_part *parts, size_t parts_n)
+/* With a header of its own. Not part of its callers, which rarely need a frame as large as this. */
+__attribute__((noinline)) static enum hg_status write_framed(struct hg_ws *ws, enum opcode opcode,
+                                                             const struct hg_part *parts,
+                                                             size_t parts_n)
 {
-    struct hg_ws *ws = of_stream(s);
     struct hg_part few[PARTS_MAX];
     struct hg_part *all = few;
-    uint8_t header[10];
+    uint8_t header[HEADER_MAX];
     uint64_t payload_n = 0;
-    if (ws->state != WS_OPEN) {
-        return HG_CLOSED;
-    }
-    enum opcode opcode = kind == HG_FRAME_TEXT && !ws->speaks_binary ? OP_TEXT : OP_BINARY;
-    if (parts_n == 1) { /* others may get the same */
-        const struct hg_bytes head = {header, write_header(header, opcode, parts[0].bytes.n)};
-        struct hg_part framed;
-        if (hg_joint_frame(&ws->net->joints, &parts[0], (uint8_t)opcode, head, &framed)) {
-            return write_lower(ws, &framed, 1);
-        }
-    }
     if (parts_n >= PARTS_MAX && (all = hg_alloc((parts_n + 1) * sizeof(*all))) == NULL) {
         return HG_NO_MEMORY;
     }
@@ -387,6 +378,32 @@ static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
         hg_free(all);
     }
     return status;
+}
+
+/* Others may get the same: with the header of the one before, or one that is made for all. */
+static enum hg_status write_joint(struct hg_ws *ws, enum opcode opcode, const struct hg_part *part)
+{
+    uint8_t header[HEADER_MAX];
+    struct hg_part framed;
+    const struct hg_bytes head = {header, write_header(header, opcode, part->bytes.n)};
+    return hg_joint_frame(&ws->net->joints, part, (uint8_t)opcode, head, &framed)
+               ? write_lower(ws, &framed, 1)
+               : write_framed(ws, opcode, part, 1);
+}
+
+static enum hg_status write_parts(struct hg_stream *s, enum hg_frame_kind kind,
+                                  const struct hg_part *parts, size_t parts_n)
+{
+    struct hg_ws *ws = of_stream(s);
+    if (ws->state != WS_OPEN) {
+        return HG_CLOSED;
+    }
+    enum opcode opcode = kind == HG_FRAME_TEXT && !ws->speaks_binary ? OP_TEXT : OP_BINARY;
+    if (parts_n != 1) {
+        return write_framed(ws, opcode, parts, parts_n);
+    }
+    const struct hg_part *framed = hg_joint_framed(&ws->net->joints, parts, (uint8_t)opcode);
+    return framed != NULL ? write_lower(ws, framed, 1) : write_joint(ws, opcode, parts);
 }
 
 static size_t pending(const struct hg_stream *s)

@@ -19,7 +19,7 @@ bool hg_own_loop_open(struct hg_own_loop *o, struct hg_log *log)
 void hg_own_loop_close(struct hg_own_loop *o)
 {
     hg_net_close(&o->net);
-    uv_run(&o->loop, UV_RUN_DEFAULT);
+    hg_net_run(&o->net);
     hg_net_free(&o->net);
     uv_loop_close(&o->loop);
 }

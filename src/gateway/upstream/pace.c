@@ -7,7 +7,7 @@ enum {
     MEASURE_US = 5000, /* the rate is that of so long */
     FORGET_US = 50000, /* what is older says nothing of now */
     SETTLED_MIN = 8,   /* in that time, for a rate */
-    PART = 8,          /* of what a publish takes: so much is added each way at most */
+    PART = 6,          /* of what a publish takes: so much is added each way at most */
     GATHER_MIN = 8     /* messages that come meanwhile: fewer are not worth it */
 };
 

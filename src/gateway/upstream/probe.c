@@ -281,7 +281,7 @@ bool hg_probe_run(const struct hg_link_config *config, struct hg_probe *probes, 
     hg_timer_init(&run->timer, fire);
     hg_link_open(&run->link, &run->own.net, config, "check", 0, "live", &link_ops, run);
     while (!run->is_over || !hg_link_is_stopped(&run->link)) {
-        uv_run(&run->own.loop, UV_RUN_ONCE);
+        (void)hg_net_turn(&run->own.net, true);
     }
     hg_link_close(&run->link);
     hg_own_loop_close(&run->own);

@@ -312,7 +312,7 @@ static int run_loop(struct declaring *d, const struct hg_link_config *link_confi
     }
     hg_link_open(&d->link, &d->own.net, link_config, "start", 0, "topology", &link_ops, d);
     while (d->result == -1 || !hg_link_is_stopped(&d->link)) {
-        uv_run(&d->own.loop, UV_RUN_ONCE);
+        (void)hg_net_turn(&d->own.net, true);
     }
     hg_link_close(&d->link);
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {

@@ -161,7 +161,7 @@ static const struct hg_listener_spec listener = {
 
 static void turn(struct bench *b)
 {
-    uv_run(&b->worker.loop, UV_RUN_NOWAIT);
+    (void)hg_net_turn(&b->worker.net, false);
 }
 
 static void prepare(struct bench *b)
@@ -203,7 +203,7 @@ static void bench_close(struct bench *b)
     }
     uv_close((uv_handle_t *)&b->alive, NULL);
     hg_net_close(&w->net);
-    uv_run(&w->loop, UV_RUN_DEFAULT);
+    hg_net_run(&w->net);
     hg_net_free(&w->net);
     hg_pool_close(&w->conn_pool);
     assert_int_equal(uv_loop_close(&w->loop), 0);

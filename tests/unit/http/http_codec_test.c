@@ -79,6 +79,10 @@ static const struct request_case cases[] = {
     {"GET / HTTP/1.1\r\n" H "X\r\n\r\n", 400, 0, 0},
     {"GET / HTTP/1.1\r\n" H "X(y): a\r\n\r\n", 400, 0, 0},
     {"GET / HTTP/1.1\r\n" H "\x80: a\r\n\r\n", 400, 0, 0},
+    {"GET / HTTP/1.1\r\n" H "Ab-C_9~abcdefgh:  b : c \r\n\r\n", 0, "", ""},
+    {"GET / HTTP/1.1\r\n" H "abcdefgh\xe1: a\r\n\r\n", 400, 0, 0},
+    {"GET / HTTP/1.1\r\n" H "abcdefgh{: a\r\n\r\n", 400, 0, 0},
+    {"GET / HTTP/1.1\r\n" H "abcdefgh@: a\r\n\r\n", 400, 0, 0},
     /* Chunks */
     {CHUNKED "5\nhello\r\n0\r\n\r\n", 400, 0, 0},
     {CHUNKED "5\rXhello\r\n0\r\n\r\n", 400, 0, 0},
@@ -123,6 +127,11 @@ static const struct request_case cases[] = {
     {"GET * HTTP/1.1\r\n" H "\r\n", 400, 0, 0},
     {"GET /a#b HTTP/1.1\r\n" H "\r\n", 400, 0, 0},
     {"GET /a\x80 HTTP/1.1\r\n" H "\r\n", 400, 0, 0},
+    {"GET /a\tb HTTP/1.1\r\n" H "\r\n", 400, 0, 0},
+    {"GET http:///a HTTP/1.1\r\n" H "\r\n", 400, 0, 0},
+    {"GET http:// HTTP/1.1\r\n" H "\r\n", 400, 0, 0},
+    {"GET http://a@b/ HTTP/1.1\r\n" H "\r\n", 400, 0, 0},
+    {"GET http://[::1]:8/ HTTP/1.1\r\n" H "\r\n", 0, "", ""},
     {"OPTIONS * HTTP/1.1\r\n" H "\r\n", 0, "", ""},
     {"\x16\x03\x01\x02\x01\x01", 400, 0, 0}, /* a TLS ClientHello */
     /* Heads */

@@ -155,7 +155,7 @@ static void accept_now(struct bench *b)
 
 static void turn(struct bench *b)
 {
-    uv_run(&b->loop, UV_RUN_NOWAIT);
+    (void)hg_net_turn(&b->net, false);
 }
 
 static void bench_close(struct bench *b)
@@ -169,7 +169,7 @@ static void bench_close(struct bench *b)
     SSL_CTX_free(b->client_context);
     uv_close((uv_handle_t *)&b->alive, NULL);
     hg_net_close(&b->net);
-    uv_run(&b->loop, UV_RUN_DEFAULT);
+    hg_net_run(&b->net);
     hg_net_free(&b->net);
     assert_int_equal(uv_loop_close(&b->loop), 0);
     hg_tls_context_free(b->context);

@@ -69,7 +69,7 @@ void bench_open(struct bench *b, struct hg_bytes early, uint32_t max_message)
 
 void turn(struct bench *b)
 {
-    uv_run(&b->loop, UV_RUN_NOWAIT);
+    (void)hg_net_turn(&b->net, false);
 }
 
 void bench_close(struct bench *b)
@@ -81,7 +81,7 @@ void bench_close(struct bench *b)
     assert_int_equal(b->closed_n, 1);
     uv_close((uv_handle_t *)&b->alive, NULL);
     hg_net_close(&b->net);
-    uv_run(&b->loop, UV_RUN_DEFAULT);
+    hg_net_run(&b->net);
     hg_net_free(&b->net);
     assert_int_equal(uv_loop_close(&b->loop), 0);
     fake_stream_close(&b->lower);
