@@ -7,6 +7,7 @@ tests/run.py [NAME…] runs those whose full name ("unit/config/the_environment_
 (tests/faults/long, fuzz targets at length) runs only where a name begins with its suite's: "long", or with "long/soak" …; SHORT has shorter
 ones.
 """
+import concurrent.futures
 import importlib.util
 import json
 import os
@@ -61,6 +62,17 @@ class Report:
         return 1 if self.failed or sum(self.counts.values()) == 0 else 0
 
 
+def at_once(run, programs):
+    """(program, how long it took, what run(program) returns), one after the other; as many run at a time as there are cores."""
+    def timed(program):
+        started = time.monotonic()
+        done = run(program)
+        return program, time.monotonic() - started, done
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(timed, programs)
+
+
 # ---- unit: cmocka programs that meson knows about
 
 
@@ -70,25 +82,27 @@ def unit_programs(build):
 
 
 def run_unit(report, build, suite):
-    for name, test in unit_programs(build).items():
+    def is_wanted(name):
         source = next(iter((ROOT / "tests" / "unit").rglob(f"{name}_test.c")), None)
         known = re.findall(r"cmocka_unit_test\w*\(\s*(\w+)", source.read_text()) if source else []
-        whole = f"{suite}/{name}"
-        if not any(report.wants(f"{whole}/{k}") for k in known or [""]):
-            continue
-        started = time.monotonic()
+        return any(report.wants(f"{suite}/{name}/{k}") for k in known or [""])
+
+    def run(test):
         try:
             done = subprocess.run(test["cmd"], env={**os.environ, **SANITIZER_ENV, **test["env"]}, cwd=build, check=False,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=UNIT_LIMIT_S)
-            code, output = done.returncode, done.stdout.decode(errors="replace")
+            return done.returncode, done.stdout.decode(errors="replace")
         except subprocess.TimeoutExpired as e:
-            code, output = "no end", (e.stdout or b"").decode(errors="replace")
+            return "no end", (e.stdout or b"").decode(errors="replace")
+
+    for test, seconds, (code, output) in at_once(run, [t for name, t in unit_programs(build).items() if is_wanted(name)]):
+        whole = f"{suite}/{test['name']}"
         outcomes = {case: OUTCOMES[word] for word, case in CMOCKA_LINE.findall(output)}
         for case, outcome in outcomes.items():
             if report.wants(f"{whole}/{case}"):
                 report.add(outcome, f"{whole}/{case}", output if outcome == "failed" else "")
         if not outcomes or (code != 0 and "failed" not in outcomes.values()):
-            report.add("failed", whole, f"ended with {code}\n{output}", time.monotonic() - started)
+            report.add("failed", whole, f"ended with {code}\n{output}", seconds)
 
 
 # ---- e2e and lint: Python's unittest
@@ -209,20 +223,23 @@ def run_plugin(report):
 
 def run_fuzz(report, suite, limit):
     """limit: libFuzzer's option that ends it."""
-    for program in sorted((FUZZ / "tests" / "fuzz").glob("*_fuzz")):
+    def name_of(program):
+        return f"{suite}/{program.name.removesuffix('_fuzz')}"
+
+    def run(program):
         name = program.name.removesuffix("_fuzz")
-        if not report.wants(f"{suite}/{name}"):
-            continue
-        started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="headgate-fuzz-") as found:
             seeds = ROOT / "tests" / "fuzz" / "corpus" / name
             command = [str(program), limit, "-max_len=4096", "-timeout=10", "-rss_limit_mb=1024",
                        "-print_final_stats=1", f"-artifact_prefix={FUZZ}/crash-{name}-", found]
             command += [str(seeds)] if seeds.is_dir() else []
-            done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **SANITIZER_ENV})
+            return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **SANITIZER_ENV})
+
+    programs = [p for p in sorted((FUZZ / "tests" / "fuzz").glob("*_fuzz")) if report.wants(name_of(p))]
+    for program, seconds, done in at_once(run, programs):
         runs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
-        report.add("passed" if done.returncode == 0 else "failed", f"{suite}/{name}",
-                   f"{runs.group(1)} inputs" if done.returncode == 0 and runs else done.stderr, time.monotonic() - started)
+        report.add("passed" if done.returncode == 0 else "failed", name_of(program),
+                   f"{runs.group(1)} inputs" if done.returncode == 0 and runs else done.stderr, seconds)
 
 
 # ---- bench: do its programs still run? No figure is judged

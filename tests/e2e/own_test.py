@@ -46,6 +46,11 @@ allow = { publish = ["*"], subscribe = ["*"] }
 """
 
 
+def body(message):
+    """As text, whoever the client was."""
+    return message.body if isinstance(message.body, str) else message.body.decode()
+
+
 class Own(E2E):
     """By RabbitMQ: alice may everything under her own names, and publish and read amq.topic; bob may only read that, carol only publish;
     dave may publish what is called ok.*. By the gateway everybody may everything."""
@@ -60,7 +65,7 @@ class Own(E2E):
             cls.users("add_user", name, word)
         cls.may("alice", write="amq[.](topic|direct|default)", read="amq[.](topic|direct)")
         cls.may("bob", read="amq[.]topic")
-        cls.allow("carol", "^$", "^amq[.]topic$", "^$")
+        cls.carol_may_publish()
         cls.allow("dave", "^$", "^amq[.]topic$", "^$")
         cls.users("set_topic_permissions", "dave", cls.vhost, "amq.topic", "^ok[.].*$", "^$")
         cls.gw = Gateway(config_text(cls.amqp, cls.more + EVERYTHING + EVERY_QUEUE, **cls.options)).start()
@@ -84,6 +89,10 @@ class Own(E2E):
         """What docs/identities.md tells to permit, and more."""
         base = f"headgate[.]user[.]{name}[.].*|mqtt-subscription-.*|{name}-.*"
         cls.allow(name, f"^({base})$", f"^({base}|{write})$", f"^({base}|{read})$")
+
+    @classmethod
+    def carol_may_publish(cls):
+        cls.allow("carol", "^$", "^amq[.]topic$", "^$")
 
     @classmethod
     def allow(cls, name, configure, write, read):
@@ -231,7 +240,7 @@ class Life(Own):
             self.assertEqual(carol.publish("f/a", b"x"), 0)
             self.assertEqual(carol.message().body, b"x")
         finally:
-            self.allow("carol", "^$", "^amq[.]topic$", "^$")
+            self.carol_may_publish()
 
     def test_queues_and_groups_and_kept_sessions_are_the_users(self):
         alice = self.peer("alice", client_id="kept", clean=False, session_expiry=100)
@@ -336,6 +345,54 @@ class Ends(Own):
         http(self.web, "POST", "/v1/topics/e/b", b"x", basic("alice", WORDS["alice"]))
         self.assertEqual((first.message().body, second.message().body), (b"x", b"x"))
         self.users("change_password", "bob", WORDS["bob"])
+
+    def test_a_later_password_counts_on_every_worker(self):
+        gw = self.gateway(OWN + EVERYTHING, workers=2)
+        peer = lambda word: self.open(Peer(gw.addresses["mqtt"], user="dave", password=word.encode()))  # noqa: E731
+        peers = []
+        while gw.metric("headgate_own_realms") < 2:  # the kernel spreads connections by a hash of their ports
+            peers.append(peer(WORDS["dave"]))
+        self.users("change_password", "dave", "another word")
+        self.addCleanup(self.users, "change_password", "dave", WORDS["dave"])
+        peers.append(peer("another word"))
+        eventually(lambda: self.links("dave") == 2)
+        self.cut("dave")
+        for _ in range(2):
+            gw.wait_log("rabbitmq.lost")
+        eventually(lambda: self.links("dave") == 2)
+        self.assertEqual([p.publish("ok/a", b"x") for p in peers], [0] * len(peers))
+        self.assertEqual(gw.metric("headgate_own_realms_refused_total"), 0)
+
+    def test_what_is_not_permitted_any_more(self):
+        everything = {"write": "amq[.]topic", "read": "amq[.]topic"}
+        eventually(lambda: self.realms() == 0)  # what RabbitMQ has permitted a channel it does not look up at once again
+        self.may("carol", **everything)
+        peers, stomp = [self.peer("carol", level) for level in (5, 4)], self.stomp_client("carol")
+        for peer in peers:
+            self.assertEqual(peer.subscribe(("e/c", 1)), [1])
+        stomp.subscribe("/exchange/amq.topic/e.c")
+        guest = self.open(Consumer(self.amqp))
+        self.addCleanup(self.carol_may_publish)
+        self.allow("carol", "^$", "^$", "^$")
+        self.assertEqual(peers[0].publish("e/c", b"x"), 0x87)
+        other = self.stomp_client("carol")
+        other.connection.subscribe("/exchange/amq.direct/e.c", id="0", headers={"receipt": "r"})
+        other.errors.take()
+        guest.publish("amq.topic", "e.c", b"what is bound stays bound")
+        self.assertEqual({body(c.message()) for c in peers} | {body(stomp.messages.take())}, {"what is bound stays bound"})
+        self.may("carol", **everything)
+        self.assertEqual(peers[0].subscribe(("e/d", 1)), [1])
+        eventually(lambda: peers[0].publish("e/d", b"again") == 0)  # a refusal is believed for a second
+        self.assertEqual(body(peers[0].message()), "again")
+        self.may("carol", write="amq[.]topic")  # not to read it any more; which is found when it is to be bound again
+        self.cut("carol")
+        self.assertEqual((peers[0].reason(), peers[1].reason()), (0x87, None))
+        stomp.errors.take()
+        self.assertIn("amq.topic", self.gw.wait_log("own.refused", user="carol")["reason"])
+        again = self.peer("carol")
+        self.assertEqual(again.subscribe(("e/c", 1)), [0x87])
+        self.may("carol", **everything)
+        self.assertEqual(again.subscribe(("e/c", 1)), [1])
 
     def test_one_user_too_many_may_try_later(self):
         gw = self.gateway(OWN.replace("max_failures", "own_connections_max = 1\nmax_failures") + EVERYTHING, workers=1)

@@ -363,10 +363,7 @@ static void on_content(struct hg_amqp_channel *ch, struct hg_bytes payload,
 
 static void reset_content(struct hg_amqp_content *content)
 {
-    if (content->meta.buf != NULL && content->meta.buf->cap > META_BYTES_KEPT) {
-        hg_writer_close(&content->meta);
-    }
-    hg_writer_reset(&content->meta);
+    hg_writer_reset_to(&content->meta, META_BYTES_KEPT);
     hg_buf_unref(content->body);
     content->body = NULL;
     content->wait = HG_AMQP_CONTENT_NONE;

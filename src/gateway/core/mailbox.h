@@ -21,6 +21,7 @@ enum hg_mail_kind {
     HG_MAIL_STATE_DONE,  /* in a state port, to its worker: barriers have come back */
     HG_MAIL_LEASE_ASK,   /* in a part of a call, to the worker that holds the leases */
     HG_MAIL_LEASE_DONE,  /* the same, back: answered */
+    HG_MAIL_OWN_SECRET,  /* in a password that is a user's from here on; freed there */
     HG_MAIL_LISTEN,      /* supervisor to worker: open the listeners */
     HG_MAIL_DRAIN,       /* supervisor to worker: end politely */
     HG_MAIL_STOP,        /* supervisor to worker: end now */

@@ -51,12 +51,14 @@ static void forget_password(struct hg_own *own)
     }
 }
 
+static bool has_password(const struct hg_own *own, struct hg_bytes password)
+{
+    return own->password != NULL && hg_bytes_eq(hg_bytes_str(own->password), password);
+}
+
 /* Links read it whenever they log in. False when there is no memory: the one before stays. */
 static bool take_password(struct hg_own *own, struct hg_bytes password)
 {
-    if (own->password != NULL && hg_bytes_eq(hg_bytes_str(own->password), password)) {
-        return true;
-    }
     char *copy = hg_bytes_dup(password);
     if (copy == NULL) {
         return false;
@@ -67,6 +69,52 @@ static bool take_password(struct hg_own *own, struct hg_bytes password)
         own->endpoints[i].password = copy;
     }
     return true;
+}
+
+struct news {
+    struct hg_mail mail;
+    uint8_t key_n;
+    size_t text_n;
+    uint8_t text[]; /* the key, the password */
+};
+
+static void free_news(struct news *news)
+{
+    hg_forget(news->text, news->text_n);
+    hg_free(news);
+}
+
+/* Who has no memory for it goes on with the password before, until that user logs in there. */
+static void tell_others(const struct hg_own *own, struct hg_bytes password)
+{
+    const struct hg_worker *w = own->realm.worker;
+    const struct hg_gateway *g = w->gateway;
+    for (unsigned i = 0; i < g->workers_n; i++) {
+        size_t text_n = own->key_n + password.n;
+        struct news *news = i == w->index ? NULL : hg_zalloc(sizeof(*news) + text_n);
+        if (news == NULL) {
+            continue;
+        }
+        news->mail.kind = HG_MAIL_OWN_SECRET;
+        news->key_n = own->key_n;
+        news->text_n = text_n;
+        memcpy(news->text, own->key, own->key_n);
+        memcpy(news->text + own->key_n, password.p, password.n);
+        if (!hg_mailbox_send(g->workers[i]->mailbox, &news->mail)) {
+            free_news(news);
+        }
+    }
+}
+
+void hg_own_on_mail(struct hg_worker *w, struct hg_mail *mail)
+{
+    struct news *news = HG_CONTAINER_OF(mail, struct news, mail);
+    struct hg_bytes text = hg_bytes(news->text, news->text_n);
+    struct hg_own *own = hg_map_find(&w->own_by_user, hg_bytes(news->text, news->key_n));
+    if (own != NULL) {
+        (void)take_password(own, hg_bytes_skip(text, news->key_n));
+    }
+    free_news(news);
 }
 
 /* ---- The end ---- */
@@ -300,10 +348,14 @@ enum hg_status hg_own_enter(struct hg_session *s, struct hg_bytes user, struct h
                    "allows; try again later";
         return HG_BUSY;
     }
+    bool is_news = is_fresh && (own == NULL || !has_password(own, password));
     bool is_whole = own == NULL ? (own = open_realm(home, key, password)) != NULL
-                                : !is_fresh || take_password(own, password);
+                                : !is_news || take_password(own, password);
     if (!is_whole) {
         return HG_NO_MEMORY;
+    }
+    if (is_news) {
+        tell_others(own, password);
     }
     move(s, &own->realm);
     return HG_OK;

@@ -48,7 +48,7 @@ static inline const char *hg_own_prefix(struct hg_realm *realm)
 
 /* The session, whose login RabbitMQ has found good, goes from the gateway's realm, or another, into
  * its user's in the same virtual host, opened where there is none. is_fresh: RabbitMQ said so just now,
- * so that this is the password from here on. OK; or BUSY (own_connections_max), BAD_LOGIN, NO_MEMORY,
+ * so that this is the password from here on, for that user's realms on other workers as well. OK; or BUSY (own_connections_max), BAD_LOGIN, NO_MEMORY,
  * with static text. */
 enum hg_status hg_own_enter(struct hg_session *s, struct hg_bytes user, struct hg_bytes password,
                             bool is_fresh, const char **why_out);
@@ -73,6 +73,9 @@ static inline void hg_own_release(struct hg_realm *realm)
         own->on_unused(own);
     }
 }
+
+/* For the worker's mailbox: HG_MAIL_OWN_SECRET. */
+void hg_own_on_mail(struct hg_worker *w, struct hg_mail *mail);
 
 /* ---- For core/realm.c ---- */
 

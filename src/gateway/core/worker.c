@@ -9,6 +9,7 @@
 #include "core/gather.h"
 #include "core/lease.h"
 #include "core/login.h"
+#include "core/own.h"
 #include "core/reload.h"
 #include "core/service.h"
 #include "core/state.h"
@@ -173,6 +174,7 @@ static void on_mail(void *ctx, struct hg_mail *mail)
     case HG_MAIL_STATE_DONE: hg_state_on_mail(mail); break;
     case HG_MAIL_LEASE_ASK:
     case HG_MAIL_LEASE_DONE: hg_lease_on_mail(w, mail); break;
+    case HG_MAIL_OWN_SECRET: hg_own_on_mail(w, mail); break;
     case HG_MAIL_LISTEN:
         if (is_running) {
             open_listeners(w);

@@ -16,10 +16,11 @@ struct hg_binding {
     struct hg_binding_wait *waits; /* newest first */
     uint32_t *made_n;              /* counts it while it has users; NULL: nobody counts */
     uint32_t users_n;
-    bool is_bound : 1;   /* RabbitMQ said so since the queue was declared */
-    bool is_binding : 1; /* the method in flight is a bind, not an unbind */
-    bool is_busy : 1;    /* in a queue, or its users are being told: not to be freed */
-    bool is_pending : 1; /* counted in of->pending_n */
+    bool is_bound : 1;     /* RabbitMQ said so since the queue was declared */
+    bool is_binding : 1;   /* the method in flight is a bind, not an unbind */
+    bool is_busy : 1;      /* in a queue, or its users are being told: not to be freed */
+    bool is_pending : 1;   /* counted in of->pending_n */
+    bool is_relied_on : 1; /* a user has been told that it is there */
     uint8_t exchange_n, key_n;
     uint8_t names[]; /* exchange, NUL, key: the map's key */
 };
@@ -157,6 +158,7 @@ static void tell(struct hg_binding *b, enum hg_status status, struct hg_bytes re
         hg_free(wait);
         if (user != NULL) {
             user->wait = NULL;
+            b->is_relied_on = b->is_relied_on || status == HG_OK;
             if (b->of != NULL) {
                 b->of->ops->on_bound(user, status, reason);
             }
@@ -187,9 +189,14 @@ static void on_reply(void *ctx, uint64_t is_opening, const struct hg_amqp_reply 
 
 static void refused(struct hg_binding *b, const struct hg_amqp_close *why)
 {
+    struct hg_bindings *of = b->of;
     bool was_bind = b->is_binding;
     b->is_bound = false;
     set_pending(b, false);
+    if (was_bind && b->is_relied_on && of != NULL && of->on_forbidden != NULL &&
+        why->status == HG_NOT_ALLOWED) {
+        of->on_forbidden(of->ctx, why);
+    }
     if (was_bind) {
         tell(b, why->status, why->text);
     }

@@ -52,7 +52,10 @@ struct hg_bindings { /* of one queue */
     /* For the queue's owner to set: since hg_bindings_declared every binding that is wanted has been
      * answered. From the loop; NULL: nobody asks. */
     void (*on_whole)(void *ctx);
-    void *ctx;             /* of on_whole */
+    /* Likewise: a binding that somebody relies on is to be made again, and not permitted any more;
+     * they are told nothing. NULL: it is made when it may be again. */
+    void (*on_forbidden)(void *ctx, const struct hg_amqp_close *why);
+    void *ctx;             /* of both */
     struct hg_bytes queue; /* borrowed */
     /* For the queue's owner to set, too: what is bound is the exchange of that name, from which the
      * queue gets everything. */

@@ -144,15 +144,24 @@ static void lose_queue(struct hg_feed *f, const char *event)
     start(f);
 }
 
-/* Until somebody wants a binding again. Those of a feed that was there before hear nothing any more, and
- * nobody knows whose they are: that is as good as if the user were not let in. */
+/* Who has subscribed hears nothing any more, and nobody knows who that is: that is as good as if the
+ * user were not let in. */
+static void on_forbidden(void *ctx, const struct hg_amqp_close *why)
+{
+    struct hg_feed *f = ctx;
+    const struct hg_link_config *link = &f->config.link;
+    if (link->on_refused != NULL) {
+        link->on_refused(link->refused_ctx, why);
+    }
+}
+
+/* Until somebody wants a binding again. */
 static void refuse(struct hg_feed *f, const struct hg_amqp_close *why)
 {
-    const struct hg_link_config *link = &f->config.link;
     forget_connection(f);
     hg_binder_reset(&f->binder);
-    if (f->was_consuming && link->on_refused != NULL) {
-        link->on_refused(link->refused_ctx, why);
+    if (f->was_consuming) {
+        on_forbidden(f, why);
     }
     f->was_consuming = false;
     hg_bindings_refuse(&f->bindings, why->status, why->text);
@@ -293,6 +302,7 @@ void hg_feed_open(struct hg_feed *f, struct hg_net *net, const struct hg_feed_co
     f->bindings.is_exchange = true;
     f->bindings.gauge = &config->metrics->bindings;
     f->bindings.on_whole = on_whole;
+    f->bindings.on_forbidden = on_forbidden;
     f->bindings.ctx = f;
     name_queue(f);
     if (!config->is_lazy) {

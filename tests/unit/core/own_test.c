@@ -14,9 +14,10 @@ static struct {
     struct routing_world core;
     struct hg_session sessions[SESSIONS];
     struct hg_sub sub;
+    const struct hg_sub *refused; /* another one, which will be */
     unsigned expired_n, forgotten_n;
     enum hg_status subscribed;
-    bool is_feed_refused;
+    bool is_feed_refused, is_binding_refused;
 } * the;
 
 /* ---- What is called of the rest of the core ---- */
@@ -49,8 +50,10 @@ static void on_subscribed(struct hg_session *s, struct hg_sub *sub, enum hg_stat
 {
     (void)s;
     (void)reason;
-    assert_ptr_equal(sub, &the->sub);
-    the->subscribed = outcome;
+    assert_true(sub == &the->sub || sub == the->refused);
+    if (sub == &the->sub) {
+        the->subscribed = outcome;
+    }
 }
 
 static const struct hg_session_ops session_ops = {.expired = on_expired,
@@ -74,6 +77,11 @@ static bool on_method(void *ctx, struct broker *b, const struct broker_method *m
     if (method->id == AMQP_QUEUE_DECLARE_METHOD && the->is_feed_refused) {
         broker_close_channel(b, method->channel, 403, "ACCESS_REFUSED - access to queue refused",
                              AMQP_QUEUE_DECLARE_METHOD);
+        return true;
+    }
+    if (method->id == AMQP_EXCHANGE_BIND_METHOD && the->is_binding_refused) {
+        broker_close_channel(b, method->channel, 403, "ACCESS_REFUSED - access to exchange refused",
+                             AMQP_EXCHANGE_BIND_METHOD);
         return true;
     }
     return false;
@@ -257,6 +265,30 @@ static void a_feed_is_opened_for_the_first_binding_and_its_refusal_is_told(void 
     assert_int_equal(the->core.realm.routing->feed.bindings.map.n, 0);
 }
 
+static void a_binding_that_may_not_be_made_again_ends_the_users_sessions(void **state)
+{
+    (void)state;
+    const char *why = NULL;
+    assert_int_equal(enter(0, "alice", "guest", true), HG_OK);
+    assert_int_equal(enter(1, "bob", "guest", true), HG_OK);
+    assert_int_equal(hg_subscribe_filter(&the->sessions[0], &the->sub, HG_BYTES("a/b"), &why),
+                     HG_OK);
+    seam_net_run(&the->core.sn);
+    assert_int_equal(the->subscribed, HG_OK);
+    the->is_binding_refused = true;
+    struct hg_sub another = {0};
+    assert_int_equal(hg_subscribe_filter(&the->sessions[0], &another, HG_BYTES("c"), &why), HG_OK);
+    the->refused = &another;
+    seam_net_run(&the->core.sn);
+    assert_null(another.session);
+    assert_int_equal(the->expired_n, 0); /* what nobody relies on is refused to who wants it */
+    seam_net_cut(&the->core.sn, seam_net_last(&the->core.sn)); /* the feed's */
+    seam_net_pass(&the->core.sn, 1000);
+    assert_int_equal(the->expired_n, 1);
+    assert_int_equal(hg_counted(&the->core.worker.metrics.login.own_realms_refused), 1);
+    assert_int_equal(realms(), 1); /* bob's */
+}
+
 static void names_do_not_meet(void **state)
 {
     (void)state;
@@ -315,6 +347,7 @@ int main(void)
         TEST(only_a_password_that_rabbitmq_found_good_just_now_counts_later),
         TEST(whom_rabbitmq_refuses_later_is_ended_and_may_come_again),
         TEST(a_feed_is_opened_for_the_first_binding_and_its_refusal_is_told),
+        TEST(a_binding_that_may_not_be_made_again_ends_the_users_sessions),
         TEST(names_do_not_meet),
         TEST(without_memory_nobody_enters_and_nothing_is_left),
 #undef TEST
