@@ -386,7 +386,7 @@ static int read_codings(struct hg_http_decoder *d, struct hg_bytes codings, stru
         chunked_n += is_last;
     }
     if (!is_last || chunked_n > 1) {
-        return refuse(d, 400, "the last transfer coding must be chunked, and only the last", err);
+        return refuse(d, 400, "the last Transfer-Encoding must be chunked, and only the last", err);
     }
     d->head.is_chunked = hg_bytes_eq_nocase(codings, HG_BYTES("chunked"));
     return d->head.is_chunked ? 0 : refuse(d, 501, "chunked is the one transfer coding", err);

@@ -66,13 +66,13 @@ static bool watch_all(struct hg_listener *l, uint8_t events)
     return are_watched;
 }
 
+/* Looks once more in a moment: that nobody waits is no event, and accept says that descriptors are
+ * used up before it says so. */
 static void resume(struct hg_listener *l)
 {
-    hg_timer_stop(&l->resume);
     hg_list_remove(&l->starved);
-    if (!watch_all(l, EPOLLIN)) {
-        hg_wheel_set(l->net->wheel, &l->resume, hg_clock_ms() + PAUSE_MS);
-    }
+    (void)watch_all(l, EPOLLIN);
+    hg_wheel_set(l->net->wheel, &l->resume, hg_clock_ms() + PAUSE_MS);
 }
 
 static void on_readable(struct hg_watch *watch, uint32_t events);
@@ -81,7 +81,7 @@ static void on_resume(struct hg_timer *timer)
 {
     struct hg_listener *l = HG_CONTAINER_OF(timer, struct hg_listener, resume);
     resume(l);
-    for (unsigned i = 0; i < l->sockets_n; i++) { /* that nobody waits is no event */
+    for (unsigned i = 0; i < l->sockets_n; i++) {
         on_readable(&l->sockets[i].watch, 0);
     }
 }
@@ -110,7 +110,8 @@ static void pause_accepting(struct hg_listener *l, int error)
 /* Nobody waits any more. */
 static void note_relief(struct hg_listener *l)
 {
-    if (l->pauses_n > 0) {
+    if (l->pauses_n > 0 && watch_all(l, EPOLLIN)) {
+        hg_timer_stop(&l->resume);
         HG_LOG_LIMITED(l->net->log, HG_LOG_INFO, "listener.resumed", HG_BYTES("accept"),
                        HG_F_UINT("port", l->port), HG_F_UINT("pauses", l->pauses_n));
         l->pauses_n = 0;
@@ -215,9 +216,6 @@ static void on_readable(struct hg_watch *watch, uint32_t events)
             pause_accepting(l, errno);
             return;
         }
-    }
-    if (l->pauses_n > 0 && !l->is_closing) {
-        hg_wheel_set(l->net->wheel, &l->resume, hg_clock_ms() + PAUSE_MS);
     }
 }
 

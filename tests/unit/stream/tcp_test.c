@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -1055,6 +1056,51 @@ static void a_descriptor_that_becomes_free_is_used_at_once(void **state)
     world_close(&w);
 }
 
+/* The last who waited took the last descriptor: that nobody waits behind it is heard from no event. */
+static void that_accepting_goes_on_is_said_though_nobody_comes(void **state)
+{
+    (void)state;
+    struct world w;
+    struct rlimit before, tight;
+    char said[4096] = "";
+    size_t said_n = 0;
+    int lines[2];
+    world_open(&w, 0);
+    assert_int_equal(pipe2(lines, O_NONBLOCK), 0);
+    w.net.log = hg_log_new(lines[1], HG_LOG_INFO, false);
+    int fd = plain_connect(&w, 0);
+    getrlimit(RLIMIT_NOFILE, &before);
+    tight = before;
+    tight.rlim_cur = (rlim_t)fd + 2;
+    setrlimit(RLIMIT_NOFILE, &tight);
+    int spare[64], spare_n = 0;
+    while (spare_n < 64 && (spare[spare_n] = dup(fd)) >= 0) {
+        spare_n++;
+    }
+    assert_true(spare_n > 0);
+    close(spare[--spare_n]);
+    RUN_UNTIL(&w, w.accepted_n == 1);
+    RUN_UNTIL(&w, !hg_list_is_empty(&w.net.starved));
+    side_close(&w.accepted[0], HG_CLOSED);
+    for (uint64_t limit = hg_clock_ms() + 60000;
+         strstr(said, "listener.resumed") == NULL && hg_clock_ms() < limit;) {
+        run_some(&w);
+        ssize_t n = read(lines[0], said + said_n, sizeof(said) - 1 - said_n);
+        said_n += n > 0 ? (size_t)n : 0;
+    }
+    assert_non_null(strstr(said, "listener.paused"));
+    assert_non_null(strstr(said, "listener.resumed"));
+    setrlimit(RLIMIT_NOFILE, &before);
+    while (spare_n > 0) {
+        close(spare[--spare_n]);
+    }
+    close(fd);
+    world_close(&w);
+    hg_log_free(w.net.log);
+    close(lines[0]);
+    close(lines[1]);
+}
+
 static void out_of_descriptors_accepting_pauses_and_goes_on(void **state)
 {
     (void)state;
@@ -1284,6 +1330,7 @@ int main(void)
         cmocka_unit_test(connections_over_the_limit_are_closed_at_once),
         cmocka_unit_test(an_outer_gate_is_for_all_its_listeners),
         cmocka_unit_test(a_descriptor_that_becomes_free_is_used_at_once),
+        cmocka_unit_test(that_accepting_goes_on_is_said_though_nobody_comes),
         cmocka_unit_test(out_of_descriptors_accepting_pauses_and_goes_on),
         cmocka_unit_test(localhost_listens_on_all_its_addresses),
         cmocka_unit_test(deferred_work_runs_once_in_the_same_turn),
