@@ -48,8 +48,8 @@ static inline const char *hg_own_prefix(struct hg_realm *realm)
 
 /* The session, whose login RabbitMQ has found good, goes from the gateway's realm, or another, into
  * its user's in the same virtual host, opened where there is none. is_fresh: RabbitMQ said so just now,
- * so that this is the password from here on, for that user's realms on other workers as well. OK; or BUSY (own_connections_max), BAD_LOGIN, NO_MEMORY,
- * with static text. */
+ * so that this is the password from here on, for that user's realms on other workers as well. OK; or
+ * BUSY (own_connections_max), BAD_LOGIN, NO_MEMORY, with static text. */
 enum hg_status hg_own_enter(struct hg_session *s, struct hg_bytes user, struct hg_bytes password,
                             bool is_fresh, const char **why_out);
 /* Back into the gateway's, of the same virtual host; nothing happens to a session that is there. */
