@@ -1024,32 +1024,48 @@ static void an_outer_gate_is_for_all_its_listeners(void **state)
 }
 
 /* Of those who wait, one comes in as soon as one of ours goes. */
+/* While it lasts no descriptor above `highest` is to be had, and all below are taken. */
+struct drought {
+    struct rlimit before;
+    int spare[64], spare_n;
+};
+
+static void drought_begin(struct drought *d, int highest)
+{
+    d->spare_n = 0;
+    getrlimit(RLIMIT_NOFILE, &d->before);
+    struct rlimit tight = d->before;
+    tight.rlim_cur = (rlim_t)highest + 1;
+    setrlimit(RLIMIT_NOFILE, &tight);
+    while (d->spare_n < 64 && (d->spare[d->spare_n] = open("/dev/null", O_RDONLY)) >= 0) {
+        d->spare_n++;
+    }
+}
+
+static void drought_end(struct drought *d)
+{
+    setrlimit(RLIMIT_NOFILE, &d->before);
+    while (d->spare_n > 0) {
+        close(d->spare[--d->spare_n]);
+    }
+}
+
 static void a_descriptor_that_becomes_free_is_used_at_once(void **state)
 {
     (void)state;
     struct world w;
-    struct rlimit before, tight;
+    struct drought dry;
     world_open(&w, 0);
     int first = plain_connect(&w, 0);
     RUN_UNTIL(&w, w.accepted_n == 1);
     int second = plain_connect(&w, 0);
-    getrlimit(RLIMIT_NOFILE, &before);
-    tight = before;
-    tight.rlim_cur = (rlim_t)second + 1;
-    setrlimit(RLIMIT_NOFILE, &tight);
-    int spare[64], spare_n = 0;
-    while (spare_n < 64 && (spare[spare_n] = dup(second)) >= 0) {
-        spare_n++;
-    }
+    drought_begin(&dry, second);
     RUN_UNTIL(&w, hg_counted(&w.net.counters.accept_errors) >= 1);
     assert_false(hg_list_is_empty(&w.net.starved));
     side_close(&w.accepted[0], HG_CLOSED);
     assert_true(hg_list_is_empty(&w.net.starved));
     RUN_UNTIL(&w, w.accepted_n == 2);
-    setrlimit(RLIMIT_NOFILE, &before);
-    while (spare_n > 0) {
-        close(spare[--spare_n]);
-    }
+    drought_end(&dry);
     close(first);
     close(second);
     RUN_UNTIL(&w, w.gate.open_n == 0);
@@ -1061,7 +1077,7 @@ static void that_accepting_goes_on_is_said_though_nobody_comes(void **state)
 {
     (void)state;
     struct world w;
-    struct rlimit before, tight;
+    struct drought dry;
     char said[4096] = "";
     size_t said_n = 0;
     int lines[2];
@@ -1069,16 +1085,9 @@ static void that_accepting_goes_on_is_said_though_nobody_comes(void **state)
     assert_int_equal(pipe2(lines, O_NONBLOCK), 0);
     w.net.log = hg_log_new(lines[1], HG_LOG_INFO, false);
     int fd = plain_connect(&w, 0);
-    getrlimit(RLIMIT_NOFILE, &before);
-    tight = before;
-    tight.rlim_cur = (rlim_t)fd + 2;
-    setrlimit(RLIMIT_NOFILE, &tight);
-    int spare[64], spare_n = 0;
-    while (spare_n < 64 && (spare[spare_n] = dup(fd)) >= 0) {
-        spare_n++;
-    }
-    assert_true(spare_n > 0);
-    close(spare[--spare_n]);
+    drought_begin(&dry, fd + 1);
+    assert_true(dry.spare_n > 0);
+    close(dry.spare[--dry.spare_n]);
     RUN_UNTIL(&w, w.accepted_n == 1);
     RUN_UNTIL(&w, !hg_list_is_empty(&w.net.starved));
     side_close(&w.accepted[0], HG_CLOSED);
@@ -1090,10 +1099,7 @@ static void that_accepting_goes_on_is_said_though_nobody_comes(void **state)
     }
     assert_non_null(strstr(said, "listener.paused"));
     assert_non_null(strstr(said, "listener.resumed"));
-    setrlimit(RLIMIT_NOFILE, &before);
-    while (spare_n > 0) {
-        close(spare[--spare_n]);
-    }
+    drought_end(&dry);
     close(fd);
     world_close(&w);
     hg_log_free(w.net.log);
@@ -1105,17 +1111,10 @@ static void out_of_descriptors_accepting_pauses_and_goes_on(void **state)
 {
     (void)state;
     struct world w;
-    struct rlimit before, tight;
+    struct drought dry;
     world_open(&w, 0);
     int fd = plain_connect(&w, 0);
-    getrlimit(RLIMIT_NOFILE, &before);
-    tight = before;
-    tight.rlim_cur = (rlim_t)fd + 1;
-    int spare[64], spare_n = 0;
-    setrlimit(RLIMIT_NOFILE, &tight);
-    while (spare_n < 64 && (spare[spare_n] = dup(fd)) >= 0) {
-        spare_n++;
-    }
+    drought_begin(&dry, fd);
     RUN_UNTIL(&w, hg_counted(&w.net.counters.accept_errors) == 1);
     uint64_t until = hg_clock_ms() + 250;
     while (hg_clock_ms() < until) {
@@ -1123,11 +1122,8 @@ static void out_of_descriptors_accepting_pauses_and_goes_on(void **state)
     }
     assert_true(hg_counted(&w.net.counters.accept_errors) < 6); /* it does not spin */
     assert_int_equal(w.accepted_n, 0);
-    setrlimit(RLIMIT_NOFILE, &before);
+    drought_end(&dry);
     RUN_UNTIL(&w, w.accepted_n == 1); /* the connection waited in the kernel */
-    while (spare_n > 0) {
-        close(spare[--spare_n]);
-    }
     close(fd);
     RUN_UNTIL(&w, w.gate.open_n == 0);
     world_close(&w);
