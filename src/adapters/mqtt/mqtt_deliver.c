@@ -384,6 +384,12 @@ static size_t body_n(const struct hg_mqtt_session *s, const struct hg_mqtt_out_i
     return shared.rest.n - shared.properties_n;
 }
 
+static void count_sent(struct hg_mqtt_session *s, size_t body_bytes)
+{
+    hg_count(&hg_mqtt_metrics(s)->messages_out, 1);
+    hg_count(&hg_mqtt_metrics(s)->bytes_out, body_bytes);
+}
+
 /* packet_id: 0 with QoS 0. d: which this is of; NULL: it has waited. */
 static enum hg_status send_item(struct hg_mqtt_session *s, const struct hg_mqtt_out_item *item,
                                 uint16_t packet_id, struct hg_delivery *d)
@@ -395,9 +401,7 @@ static enum hg_status send_item(struct hg_mqtt_session *s, const struct hg_mqtt_
                             : d == NULL ? hg_conn_send_buf(s->base.conn, item->packet)
                                         : send_alike(s, d, item->packet);
     if (status == HG_OK) {
-        hg_count(&hg_mqtt_metrics(s)->messages_out, 1);
-        hg_count(&hg_mqtt_metrics(s)->bytes_out,
-                 d == NULL ? body_n(s, item) : hg_message_body(d->message).n);
+        count_sent(s, d == NULL ? body_n(s, item) : hg_message_body(d->message).n);
     } else if (item->qos > 0 || item->queue != NULL) {
         hg_conn_close(s->base.conn, status); /* such a message is never dropped */
     } else {
@@ -578,14 +582,15 @@ static void deliver_alike(struct hg_mqtt_session *s, struct hg_delivery *d, stru
     if (!hg_slow_admits(&s->base, d, matches, part->bytes.n)) {
         return;
     }
-    struct hg_proto_metrics *metrics = hg_mqtt_metrics(s);
-    bool is_sent = hg_conn_send(s->base.conn, part, 1) == HG_OK;
-    hg_count(&metrics->messages_out, is_sent);
-    hg_count(&metrics->bytes_out, is_sent ? hg_message_body(d->message).n : 0);
-    hg_count(&metrics->dropped, !is_sent);
+    if (hg_conn_send(s->base.conn, part, 1) == HG_OK) {
+        count_sent(s, hg_message_body(d->message).n);
+    } else {
+        hg_count(&hg_mqtt_metrics(s)->dropped, 1);
+    }
 }
 
-/* Not part of its caller, which most deliveries are through with before they need a frame as large as this. */
+/* Not part of its caller, which most deliveries are through with before they need a frame as large
+ * as this. */
 __attribute__((noinline)) static void deliver_own(struct hg_mqtt_session *s, struct hg_delivery *d,
                                                   struct hg_sub *matches)
 {

@@ -117,8 +117,8 @@ static bool is_matched(const struct hg_routing *r, const struct hg_trie *trie,
            hg_bytes_eq(subject, hg_bytes(m->subject, m->subject_n));
 }
 
-/* They are kept where each is one subscription's, which can be renewed without asking the others; not where rights
- * count, which end with time, nor of what came again, which is not for all. */
+/* They are kept where each is one subscription's, which can be renewed without asking the others;
+ * not where rights count, which end with time, nor of what came again, which is not for all. */
 static void note_matched(struct hg_routing *r, const struct collecting *c,
                          const struct hg_trie *trie, struct hg_bytes subject)
 {

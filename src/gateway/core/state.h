@@ -68,8 +68,8 @@ enum hg_status hg_state_write_request(struct hg_realm *realm,
 void hg_state_cancel(struct hg_state_wait *wait);
 
 /* A client with this identifier, whose session ends with its connection, has connected here: other
- * processes end theirs if it is older, or tell this one if it is another user's. Sent for all who come within a sixteenth of a second; nobody
- * is told when. */
+ * processes end theirs if it is older, or tell this one if it is another user's. Sent for all who
+ * come within a sixteenth of a second; nobody is told when. */
 void hg_state_announce(struct hg_realm *realm, struct hg_bytes client_id);
 
 /* Whether messages to this exchange are retained by one publish (its key `headgate.retain`, or the
